@@ -1,0 +1,261 @@
+"""The records that pass between floors. All are frozen, and all are JSON at rest."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Verdict = Literal[
+    "pass",
+    "wrong",  # an assertion failed
+    "exception",  # the program raised, or does not parse
+    "cpu_timeout",
+    "wall_timeout",
+    "memory",
+    "killed",  # by a signal that no limit explains
+    "output_limit",
+    "early_exit",  # the process ended before its tests did
+    "infra_error",  # the sandbox broke: retried, never scored
+]
+Split = Literal["train", "validation", "test", "prompt"]
+
+
+class Record(BaseModel):
+    """Base of every record: frozen, no unknown field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Test(Record):
+    """One unit test: a statement run after the solution and the task's ``test_setup``."""
+
+    __test__ = False  # not a pytest class
+
+    code: str
+    group: str = "base"
+    """``base``, or ``plus`` for EvalPlus's additional tests."""
+
+
+def _as_tests(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple({"code": test} if isinstance(test, str) else test for test in value)
+    return value
+
+
+class Task(Record):
+    """A programming problem with unit tests.
+
+    The program under test is ``prompt + completion``; after it come ``test_setup`` and each of
+    ``tests``. ``reference`` is a completion that passes.
+    """
+
+    task_id: str = Field(min_length=1)
+    prompt: str = Field(min_length=1)
+    """What the model continues: valid Python once a right completion follows."""
+    entry_point: str = Field(min_length=1)
+    reference: str
+    tests: Annotated[tuple[Test, ...], BeforeValidator(_as_tests)] = Field(min_length=1)
+    test_setup: str = ""
+    split: Split = "test"
+    source: str = ""
+    """The family it belongs to, e.g. ``humaneval`` or ``mbpp``."""
+    difficulty: dict[str, Any] = Field(default_factory=dict)
+    """What is known of its difficulty, e.g. ``{"depth": 3}``; tables group by it."""
+
+    @property
+    def key(self) -> str:
+        return self.task_id
+
+
+class Example(Record):
+    """A training pair: the loss is taken on ``completion`` and the end-of-sequence token only."""
+
+    example_id: str
+    prompt: str
+    completion: str
+    source: str = ""
+    """Where the completion comes from, e.g. ``reference`` or ``teacher``."""
+
+    @property
+    def key(self) -> str:
+        return self.example_id
+
+
+class Request(Record):
+    """One completion to be drawn: sample ``sample`` of the task's prompt."""
+
+    task_id: str
+    prompt: str
+    sample: int = Field(default=0, ge=0)
+
+    @property
+    def key(self) -> str:
+        return f"{self.task_id}#{self.sample}"
+
+
+class Completion(Record):
+    """A model's answer to a request."""
+
+    task_id: str
+    sample: int
+    text: str
+    """The completion after the stop rule, without the prompt."""
+    raw: str = ""
+    """The model's text before the stop rule, where it differs."""
+    tokens: int = 0
+    finish: Literal["stop", "length"] = "stop"
+
+    @property
+    def key(self) -> str:
+        return f"{self.task_id}#{self.sample}"
+
+
+class TestResult(Record):
+    """The outcome of one test."""
+
+    __test__ = False
+
+    verdict: Verdict
+    error_type: str = ""
+    message: str = ""
+    """The exception's text, capped."""
+    call: str = ""
+    """For ``assert f(x) == y``: the call, e.g. ``f(3)``."""
+    actual: str = ""
+    """Its value, as ``repr``, capped."""
+    expected: str = ""
+    """The other side of the comparison, as ``repr``, capped."""
+
+
+class ExecutionResult(Record):
+    """What happened when a program ran against its tests."""
+
+    verdict: Verdict
+    """``pass`` when every test passes, else the verdict of the first that does not."""
+    tests: tuple[TestResult, ...] = ()
+    """In the task's order; shorter than the task's when the process ended early."""
+    error: str = ""
+    """What went wrong outside any test: a syntax error, a signal, a limit."""
+    output: str = ""
+    """Standard output and error together, capped."""
+    sandbox: str = ""
+    """The isolation under which the verdict was reached."""
+    cpu_seconds: float = Field(default=0.0, exclude=True)  # not stored: reruns must give equal bytes
+    wall_seconds: float = Field(default=0.0, exclude=True)
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "pass"
+
+
+class Attempt(Record):
+    """A completion together with what its execution showed."""
+
+    completion: Completion
+    result: ExecutionResult
+
+    @property
+    def key(self) -> str:
+        return self.completion.key
+
+    @property
+    def task_id(self) -> str:
+        return self.completion.task_id
+
+
+class Interval(Record):
+    """An estimate with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class ModelProfile(Record):
+    """What a model costs to deploy."""
+
+    parameters: int
+    file_megabytes: float
+    """Size of the saved weights, in MB (10^6 bytes)."""
+    prompt_milliseconds: float
+    """Median time to read the profile's prompt."""
+    token_milliseconds: float
+    """Median time per generated token, batch 1."""
+    tokens_per_second: float
+    peak_memory_megabytes: float
+    prompt_tokens: int
+    new_tokens: int
+    repeats: int
+    device: str
+    dtype: str
+    threads: int
+
+
+class Gates(Record):
+    """Whether the evaluation itself can be believed: tasks passed by each known answer."""
+
+    tasks: int
+    reference: int
+    empty: int
+    pass_body: int
+    broken: tuple[str, ...] = ()
+    """Task ids whose published reference fails its own tests."""
+
+    def failure(self) -> str | None:
+        """Why the gates do not hold, or None when they do."""
+        if self.reference + len(self.broken) < self.tasks or self.reference == 0:
+            return f"the reference solutions pass {self.reference}/{self.tasks}"
+        if self.empty:
+            return f"an empty completion passes {self.empty}/{self.tasks}"
+        if self.pass_body:
+            return f"a bare `pass` body passes {self.pass_body}/{self.tasks}"
+        return None
+
+
+class Evaluation(Record):
+    """The scores of one model on one task set; what ``results/<name>.json`` holds."""
+
+    model: str
+    tasks: str
+    """Name of the task set, with variant and split, e.g. ``mbpp:test/zero-shot``."""
+    task_count: int
+    subset: bool
+    """True when this is not the whole set: never a headline."""
+    samples_per_task: int
+    temperature: float
+    top_p: float
+    pass_at: dict[int, Interval]
+    """Unbiased pass@k over one pool of samples, for every k up to ``samples_per_task``."""
+    pass_at_base: dict[int, Interval] = Field(default_factory=dict)
+    """The same over the base tests alone, where the tasks also have plus tests."""
+    greedy: Interval | None = None
+    """pass@1 of the greedy completion."""
+    per_task: dict[str, tuple[int, int]]
+    """Task id -> (samples, passed)."""
+    greedy_per_task: dict[str, bool] = Field(default_factory=dict)
+    by_difficulty: dict[str, Interval] = Field(default_factory=dict)
+    """e.g. ``depth=3`` -> pass@1, from the pool."""
+    verdicts: dict[str, int]
+    """Samples per verdict."""
+    bleu: float | None = None
+    """Corpus BLEU of the greedy (else first) completion against the reference, 0-100."""
+    bleu_signature: str = ""
+    profile: ModelProfile | None = None
+    gates: Gates
+    data_hash: str
+    prompt_mode: str
+    stop_rule: str
+    sandbox: str
+    versions: dict[str, str]
+    seed: int
+
+
+class Event(Record):
+    """One thing that a run reports; ``metrics.jsonl`` holds them and observers receive them."""
+
+    stage: str
+    kind: Literal["metrics", "progress", "message"] = "metrics"
+    step: int | None = None
+    metrics: dict[str, float | int | str | None] = Field(default_factory=dict)
+    done: int | None = None
+    total: int | None = None
+    message: str = ""
