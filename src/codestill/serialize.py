@@ -51,11 +51,11 @@ def write_atomic(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as stream:
+        with temporary.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -63,7 +63,7 @@ def write_atomic(path: Path, text: str) -> None:
 def append_jsonl(path: Path, records: Iterable[Any]) -> None:
     """Append one line per record and wait until the disk has them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as stream:
+    with path.open("a", encoding="utf-8") as stream:
         for record in records:
             stream.write(to_json(record) + "\n")
         stream.flush()
@@ -74,7 +74,7 @@ def cut_torn_line(path: Path) -> None:
     """Remove a last line that a kill left without its newline."""
     if not path.exists():
         return
-    with open(path, "rb+") as stream:
+    with path.open("rb+") as stream:
         data = stream.read()
         if data and not data.endswith(b"\n"):
             stream.truncate(data.rfind(b"\n") + 1)
@@ -85,7 +85,7 @@ def read_jsonl(path: Path, record: type[R]) -> Iterator[R]:
 
     Raises RunError naming file and line where a whole line is not such a record.
     """
-    with open(path, encoding="utf-8") as stream:
+    with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.endswith("\n"):
                 return
