@@ -55,6 +55,8 @@ class Task(Record):
     reference: str
     tests: Annotated[tuple[Test, ...], BeforeValidator(_as_tests)] = Field(min_length=1)
     test_setup: str = ""
+    cpu_seconds: float | None = None
+    """CPU limit of its own, where the sandbox's default is too short."""
     split: Split = "test"
     source: str = ""
     """The family it belongs to, e.g. ``humaneval`` or ``mbpp``."""
@@ -259,3 +261,44 @@ class Event(Record):
     done: int | None = None
     total: int | None = None
     message: str = ""
+
+
+class Arm(Record):
+    """One side of a comparison: the same recipe and config, run with several seeds."""
+
+    name: str
+    runs: tuple[str, ...]
+    """Run directories, relative to the comparison's, in seed order."""
+    pass_at: dict[int, Interval]
+    """pass@k over tasks and seeds."""
+    greedy: Interval | None = None
+    bleu: float | None = None
+    profile: ModelProfile | None = None
+    accounting: dict[str, int | float | str] = Field(default_factory=dict)
+    """What it was given: prompts, human solutions, teacher answers, steps, tokens, ..."""
+
+
+class Difference(Record):
+    """``a`` minus ``b``, paired over tasks and seeds."""
+
+    a: str
+    b: str
+    metric: str
+    interval: Interval
+    pairs: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.interval.low > 0 or self.interval.high < 0
+
+
+class Comparison(Record):
+    """What ``comparison.json`` holds: arms evaluated on the same tasks, and their differences."""
+
+    title: str
+    tasks: str
+    task_count: int
+    arms: tuple[Arm, ...]
+    differences: tuple[Difference, ...] = ()
+    teacher: str | None = None
+    """Name of the arm that is the teacher: tables give each number's ratio to it."""
