@@ -1,0 +1,72 @@
+"""Which operations may follow each other, and which compositions are held out.
+
+Every adjacent pair of operations is hashed into train, validation or test. A training composition
+holds training pairs only; a test composition holds at least one test pair and no validation pair.
+So no test task is a training task with other constants or words, and the split needs no stored
+list.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from typing import Literal
+
+from codestill.pocket.operations import OPERATIONS, Kind
+
+Composition = tuple[str, ...]
+HeldOut = Literal["train", "validation", "test"]
+
+SOURCES: tuple[Kind, ...] = ("ints", "str", "words", "int")
+
+_ORDERS = {"ascending", "descending", "reverse"}
+_ORDER_BLIND = {"ascending", "descending", "sum", "largest", "smallest", "count", "kinds", "occurrences"}
+_CASES = {"upper", "lower"}
+
+
+def pair_split(first: str, second: str) -> HeldOut:
+    """The split of an adjacent pair: 80% train, 5% validation, 15% test."""
+    bucket = hashlib.sha256(f"{first}>{second}".encode()).digest()[0] % 20
+    return "test" if bucket < 3 else "validation" if bucket == 3 else "train"
+
+
+def split_of(composition: Composition) -> HeldOut | None:
+    """The split of a composition; None when it mixes validation and test pairs, and is unused."""
+    splits = {pair_split(*pair) for pair in pairwise(composition)}
+    if splits <= {"train"}:
+        return "train"
+    if "test" in splits:
+        return None if "validation" in splits else "test"
+    return "validation"
+
+
+def _sensible(first: str, second: str) -> bool:
+    """False for a pair in which one operation undoes or ignores the other."""
+    if first == second:
+        return False
+    if first in _ORDERS and second in _ORDER_BLIND:
+        return False
+    if first in _CASES and second in _CASES:
+        return False
+    # Integer arithmetic on arithmetic is dull, and whole at depth one.
+    return not (OPERATIONS[first].takes == "int" == OPERATIONS[first].gives == OPERATIONS[second].gives)
+
+
+def _extend(kind: Kind, depth: int, before: Composition) -> Iterator[Composition]:
+    if depth == 0:
+        yield before
+        return
+    for operation in OPERATIONS.values():
+        if operation.takes != kind or (
+            before and (operation.opens or not _sensible(before[-1], operation.name))
+        ):
+            continue
+        if not before and kind == "int" and not operation.opens:
+            continue
+        yield from _extend(operation.gives, depth - 1, (*before, operation.name))
+
+
+@cache
+def compositions(split: HeldOut, depth: int, source: Kind) -> tuple[Composition, ...]:
+    """All compositions of ``depth`` operations on an argument of kind ``source``."""
+    return tuple(c for c in _extend(source, depth, ()) if split_of(c) == split)

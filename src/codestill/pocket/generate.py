@@ -1,0 +1,201 @@
+"""Pocket tasks with unit tests, made from a seed."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codestill.errors import TaskError
+from codestill.pocket.compositions import SOURCES, Composition, HeldOut, compositions
+from codestill.pocket.operations import ANNOTATIONS, OPERATIONS, Kind
+from codestill.pocket.render import Constants, body, describe, random_rendering
+from codestill.types import Task, Test
+
+FUNCTION_NAMES = ("solve", "compute", "process", "transform", "apply", "answer")
+PARAMETERS: dict[Kind, tuple[str, ...]] = {
+    "ints": ("xs", "nums", "values"),
+    "str": ("s", "text"),
+    "words": ("words", "names"),
+    "int": ("n", "num"),
+}
+SOURCE_WEIGHTS = {"ints": 5, "str": 3, "words": 2, "int": 2}
+WORDS = (
+    "apple",
+    "Tree",
+    "sun",
+    "moon",
+    "a",
+    "to",
+    "not",
+    "seven",
+    "Stone",
+    "ant",
+    "noon",
+    "it",
+    "are",
+    "ease",
+)
+TESTS_PER_TASK = 8
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A task before its tests: what is asked, and the signature it is asked for."""
+
+    source: Kind
+    composition: Composition
+    constants: Constants
+    function: str
+    parameter: str
+    description: str
+
+    @property
+    def prompt(self) -> str:
+        result = ANNOTATIONS[OPERATIONS[self.composition[-1]].gives]
+        header = f"def {self.function}({self.parameter}: {ANNOTATIONS[self.source]}) -> {result}:"
+        return f'{header}\n    """{self.description}\n    """\n'
+
+    def solution(self, rng: random.Random | None = None) -> str:
+        """The body in a random person's style; step by step when no ``rng`` is given."""
+        if rng is None:
+            return body(self.composition, self.constants, self.parameter)
+        return body(self.composition, self.constants, self.parameter, *random_rendering(rng))
+
+
+def sketch(composition: Composition, source: Kind, rng: random.Random) -> Sketch:
+    """Dress a composition with constants, names and words."""
+    constants = tuple(
+        rng.choice(OPERATIONS[name].constants) if OPERATIONS[name].constants else None for name in composition
+    )
+    parameter = rng.choice(PARAMETERS[source])
+    function = rng.choice(FUNCTION_NAMES)
+    return Sketch(
+        source, composition, constants, function, parameter, describe(composition, constants, parameter, rng)
+    )
+
+
+def sketches(split: HeldOut, depth_weights: dict[int, float], rng: random.Random) -> Iterator[Sketch]:
+    """Endless random sketches of a split."""
+    depths, weights = list(depth_weights), list(depth_weights.values())
+    while True:
+        depth = rng.choices(depths, weights)[0]
+        source = rng.choices(SOURCES, [SOURCE_WEIGHTS[kind] for kind in SOURCES])[0]
+        pool = compositions(split, depth, source)
+        if pool:
+            yield sketch(rng.choice(pool), source, rng)
+
+
+def generate(
+    split: HeldOut, count: int, seed: int = 0, depths: Sequence[int] = (2, 3), distinct: bool | None = None
+) -> list[Task]:
+    """``count`` tasks whose tests can tell the right program from its deletion mutants.
+
+    ``distinct`` asks for a new composition each time (default: for the held-out splits); depths
+    take turns for as long as they have compositions left. Raises TaskError when there are not
+    enough.
+    """
+    distinct = split != "train" if distinct is None else distinct
+    rng = random.Random(f"pocket/{split}/{seed}")
+    streams = [
+        _distinct(split, depth, rng) if distinct else sketches(split, {depth: 1}, rng) for depth in depths
+    ]
+    tasks: list[Task] = []
+    turn = 0
+    while len(tasks) < count and streams:
+        stream = streams[turn % len(streams)]
+        made = next(
+            (task for item in stream if (task := _with_tests(item, split, seed, len(tasks), rng))), None
+        )
+        if made is None:
+            streams.remove(stream)
+            continue
+        tasks.append(made)
+        turn += 1
+    if len(tasks) < count:
+        raise TaskError(
+            f"pocket: {split} has {len(tasks)} distinct compositions of depth {list(depths)}, not {count}.",
+            next_step="Ask for fewer tasks, or for more depths.",
+        )
+    return tasks
+
+
+def _distinct(split: HeldOut, depth: int, rng: random.Random) -> Iterator[Sketch]:
+    """Every composition of the split once, in random order."""
+    pool = [(c, source) for source in SOURCES for c in compositions(split, depth, source)]
+    rng.shuffle(pool)
+    for composition, source in pool:
+        yield sketch(composition, source, rng)
+
+
+def _with_tests(item: Sketch, split: HeldOut, seed: int, index: int, rng: random.Random) -> Task | None:
+    inputs = [_edge_input(item.source, edge, rng) for edge in range(3)]
+    inputs += [_random_input(item.source, rng) for _ in range(TESTS_PER_TASK - len(inputs))]
+    reference = _compiled(item.composition, item.constants, item.parameter)
+    outputs = [reference(value) for value in inputs]
+    answers = {repr(output) for output in outputs}
+    if len(answers) < (2 if OPERATIONS[item.composition[-1]].gives == "bool" else 3):
+        return None
+    if _survives_deletion(item, inputs, outputs):
+        return None
+    return Task(
+        task_id=f"pocket/{split}-{seed}/{index}",
+        prompt=item.prompt,
+        entry_point=item.function,
+        reference=item.solution(rng),
+        tests=tuple(
+            Test(code=f"assert {item.function}({value!r}) == {output!r}")
+            for value, output in zip(inputs, outputs, strict=True)
+        ),
+        split=split,
+        source="pocket",
+        difficulty={
+            "depth": len(item.composition),
+            "operations": list(item.composition),
+            "takes": item.source,
+        },
+    )
+
+
+def _survives_deletion(item: Sketch, inputs: list[Any], outputs: list[Any]) -> bool:
+    """True when leaving out some operation goes unnoticed by every test."""
+    for index, name in enumerate(item.composition):
+        operation = OPERATIONS[name]
+        if len(item.composition) == 1 or operation.takes != operation.gives:
+            continue
+        shorter = item.composition[:index] + item.composition[index + 1 :]
+        constants = item.constants[:index] + item.constants[index + 1 :]
+        mutant = _compiled(shorter, constants, item.parameter)
+        if all(mutant(value) == output for value, output in zip(inputs, outputs, strict=True)):
+            return True
+    return False
+
+
+def _compiled(composition: Composition, constants: Constants, parameter: str) -> Callable[[Any], Any]:
+    namespace: dict[str, Any] = {}
+    exec(f"def f({parameter}):\n{body(composition, constants, parameter)}", namespace)
+    return namespace["f"]
+
+
+def _edge_input(kind: Kind, edge: int, rng: random.Random) -> Any:
+    """Empty, single, and with repeats."""
+    if kind == "int":
+        return (1, rng.choice((10, 100, 20)), rng.choice((11, 22, 33)))[edge]
+    if kind == "str":
+        return ("", rng.choice("aB3 "), rng.choice(("abab", "Noon noon", "a1 a1")))[edge]
+    if kind == "words":
+        word = rng.choice(WORDS)
+        return ([], [rng.choice(WORDS)], [word, word, rng.choice(WORDS)])[edge]
+    number = rng.randint(-5, 9)
+    return ([], [rng.randint(-9, 9)], [number, number, rng.randint(0, 9), number])[edge]
+
+
+def _random_input(kind: Kind, rng: random.Random) -> Any:
+    if kind == "int":
+        return rng.randint(2, 60) if rng.random() < 0.6 else rng.randint(60, 400)
+    if kind == "str":
+        return " ".join(rng.choice([*WORDS, "42", "x7", "B52", "OK"]) for _ in range(rng.randint(2, 6)))
+    if kind == "words":
+        return [rng.choice(WORDS) for _ in range(rng.randint(4, 8))]
+    return [
+        rng.randint(-9, 15) if rng.random() < 0.8 else rng.randint(-40, 60) for _ in range(rng.randint(4, 10))
+    ]
