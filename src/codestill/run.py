@@ -1,0 +1,305 @@
+"""The run directory: stages that resume, a log, and every file name.
+
+    config.yaml  environment.json  metrics.jsonl
+    stages/[round-1/]attempts.jsonl + attempts.json   records, and whether they are complete
+    checkpoints/  student/  tasks/<set>.jsonl  samples/<name>.jsonl  results/<name>.json
+    report.html  report.md
+
+A run directory belongs to one config. Any process may be killed at any moment: the same command
+continues, asks for no finished record again, and ends with the same bytes.
+"""
+
+import fcntl
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any, Protocol, TypeVar
+
+import yaml
+from pydantic import BaseModel
+
+from codestill import __version__
+from codestill.errors import ConfigMismatch, Failure, RunError, StageMismatch
+from codestill.serialize import cut_torn_line, fingerprint, read_jsonl, to_json, write_atomic
+from codestill.types import Event
+
+Observer = Callable[[Event], None]
+SYNC_SECONDS = 1.0
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy", "pydantic", "sacrebleu")
+
+
+class Keyed(Protocol):
+    """An item or record that its key identifies within a stage."""
+
+    @property
+    def key(self) -> str: ...
+
+
+R = TypeVar("R", bound=BaseModel)
+I = TypeVar("I", bound=Keyed)  # noqa: E741
+
+
+def slug(name: str) -> str:
+    """A file name for a task set's or model's name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
+
+
+class Run:
+    """An open run directory, or one round of it."""
+
+    def __init__(
+        self, directory: Path, config: dict[str, Any], observers: Sequence[Observer], prefix: str = ""
+    ):
+        self.directory = directory
+        self.config = config
+        self.prefix = prefix
+        self.fingerprint = fingerprint(_identity(config))
+        self._observers = list(observers)
+        self._lock: IO[str] | None = None
+
+    @classmethod
+    def open(cls, directory: Path, config: BaseModel, observers: Sequence[Observer] = ()) -> "Run":
+        """Start or continue the run in ``directory``.
+
+        Raises ConfigMismatch, naming the fields that differ, when it belongs to another config;
+        RunError when it is not a run directory, or when another process is at work in it.
+        """
+        saved, resolved = directory / "config.yaml", config.model_dump(mode="json")
+        if saved.exists():
+            _require_same(directory, _identity(_read_config(saved)), _identity(resolved))
+        elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise RunError(
+                f"{directory} is not empty and not a run directory: it has no config.yaml.",
+                next_step="Choose another run directory, or empty this one.",
+            )
+        run = cls(directory, resolved, observers)
+        directory.mkdir(parents=True, exist_ok=True)
+        run._take_lock()
+        if not saved.exists():
+            write_atomic(directory / "environment.json", to_json(environment()) + "\n")
+            write_atomic(saved, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+        cut_torn_line(run.metrics_path)
+        return run
+
+    def close(self) -> None:
+        """Let another process take the directory."""
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def rounds(self, count: int) -> Iterator["Run"]:
+        """The rounds of an iterative recipe: views of this run with stages of their own."""
+        for number in range(1, count + 1):
+            view = Run(self.directory, self.config, (), prefix=f"{self.prefix}round-{number}/")
+            view._observers = self._observers  # shared: an observer dropped in one round stays dropped
+            yield view
+
+    # file names
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.directory / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.directory / "checkpoints" / self.prefix
+
+    @property
+    def student_directory(self) -> Path:
+        return self.directory / self.prefix / "student"
+
+    def tasks_path(self, name: str) -> Path:
+        return self.directory / "tasks" / f"{slug(name)}.jsonl"
+
+    def samples_path(self, name: str) -> Path:
+        return self.directory / "samples" / self.prefix / f"{slug(name)}.jsonl"
+
+    def result_path(self, name: str) -> Path:
+        return self.directory / "results" / self.prefix / f"{slug(name)}.json"
+
+    # stages
+
+    def stage(
+        self, name: str, record: type[R], items: Sequence[I], produce: Callable[[Sequence[I]], Iterable[R]]
+    ) -> list[R]:
+        """One record per item, in the items' order, each made once however often the run is killed.
+
+        ``produce`` gets the items still owed and yields their records in any order; a record
+        carries its item's key. Raises StageMismatch when the stage's file was made from other
+        items.
+        """
+        path = self.directory / "stages" / self.prefix / f"{name}.jsonl"
+        marker = path.with_suffix(".json")
+        order = {item.key: index for index, item in enumerate(items)}
+        if len(order) < len(items):
+            raise ValueError(f"stage {name}: items share a key")
+        stamp = fingerprint([self.fingerprint, record.__name__, list(items)])
+        known = self._known_stage(path, marker, stamp)
+        made: dict[str, R] = {}
+        if known is not None:
+            cut_torn_line(path)
+            made = {_key(found): found for found in read_jsonl(path, record)} if path.exists() else {}
+            if known["done"]:
+                return [made[key] for key in order]
+        else:
+            write_atomic(marker, to_json({"fingerprint": stamp, "count": len(items), "done": False}))
+        owed = [item for item in items if item.key not in made]
+        self._collect(name, path, order, made, produce(owed) if owed else ())
+        if len(made) < len(order):
+            raise Failure(
+                f"stage {self.prefix}{name}: {len(order) - len(made)} of {len(order)} records were not made.",
+                next_step="Run the same command again: what was made is kept.",
+            )
+        ordered = [made[key] for key in order]
+        # Arrival order depends on interruptions; the finished file must not.
+        write_atomic(path, "".join(to_json(one) + "\n" for one in ordered))
+        write_atomic(marker, to_json({"fingerprint": stamp, "count": len(items), "done": True}))
+        return ordered
+
+    def _known_stage(self, path: Path, marker: Path, stamp: str) -> dict[str, Any] | None:
+        if not marker.exists():
+            return None
+        known = yaml.safe_load(marker.read_text(encoding="utf-8"))
+        if known["fingerprint"] != stamp:
+            raise StageMismatch(
+                f"{path} was made from other items than those at hand now.",
+                next_step=f"Delete {path.name} and {marker.name} to make it again, or use another directory.",
+            )
+        return known
+
+    def _collect(
+        self, name: str, path: Path, order: dict[str, int], made: dict[str, R], records: Iterable[R]
+    ) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        synced = time.monotonic()
+        with path.open("a", encoding="utf-8") as stream:
+            for one in records:
+                key = _key(one)
+                if key not in order:
+                    raise ValueError(f"stage {name}: a record for {key!r}, which is not one of its items")
+                if key in made:
+                    continue
+                stream.write(to_json(one) + "\n")
+                stream.flush()  # a killed process loses nothing; the disk is made to follow once a second
+                if time.monotonic() - synced > SYNC_SECONDS:
+                    os.fsync(stream.fileno())
+                    synced = time.monotonic()
+                made[key] = one
+                self.progress(name, len(made), len(order))
+
+    # log
+
+    def log(self, stage: str, *, step: int | None = None, **metrics: float | int | str | None) -> None:
+        """Record metrics in ``metrics.jsonl`` and tell the observers."""
+        self._emit(Event(stage=self.prefix + stage, step=step, metrics=metrics), keep=True)
+
+    def message(self, stage: str, text: str) -> None:
+        """Say something worth reading, once."""
+        self._emit(Event(stage=self.prefix + stage, kind="message", message=text), keep=True)
+
+    def progress(self, stage: str, done: int, total: int, **metrics: float | int | str | None) -> None:
+        """Tell the observers how far a stage has come; nothing is stored."""
+        event = Event(stage=self.prefix + stage, kind="progress", done=done, total=total, metrics=metrics)
+        self._emit(event, keep=False)
+
+    def rewind(self, step: int, stages: Sequence[str]) -> None:
+        """Forget logged metrics of ``stages`` after ``step``: a resumed training logs them again."""
+        if not self.metrics_path.exists():
+            return
+        names = {self.prefix + stage for stage in stages}
+        kept = [
+            e for e in read_jsonl(self.metrics_path, Event) if e.stage not in names or (e.step or 0) <= step
+        ]
+        write_atomic(self.metrics_path, "".join(to_json(event) + "\n" for event in kept))
+
+    def _emit(self, event: Event, *, keep: bool) -> None:
+        if keep:
+            with self.metrics_path.open("a", encoding="utf-8") as stream:
+                stream.write(to_json(event) + "\n")
+        for observer in list(self._observers):
+            try:
+                observer(event)
+            except Exception as error:  # an observer must never stop a run
+                self._observers.remove(observer)
+                print(f"{type(observer).__name__} failed and is left out: {error}", file=sys.stderr)
+
+    def _take_lock(self) -> None:
+        self._lock = (self.directory / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            raise RunError(
+                f"Another process is at work in {self.directory}.",
+                next_step="Wait for it to end, or use another run directory.",
+            ) from error
+
+
+def environment() -> dict[str, str]:
+    """What the numbers were made with: versions and machine."""
+    versions = {"codestill": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    return versions | {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _key(record: Any) -> str:
+    return record.key
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RunError(f"{path} is not YAML: {error}", next_step="Use another run directory.") from error
+    if not isinstance(config, dict):
+        raise RunError(f"{path} holds no config.", next_step="Use another run directory.")
+    return config
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without what may change between resumes."""
+    return {name: value for name, value in config.items() if name != "execution"}
+
+
+def _require_same(directory: Path, saved: dict[str, Any], now: dict[str, Any]) -> None:
+    differences = list(_differences(saved, now))
+    if differences:
+        raise ConfigMismatch(
+            f"{directory} was made with another config.\n" + "\n".join(f"  {line}" for line in differences),
+            next_step="Use another run directory, or the saved values.",
+        )
+
+
+def _differences(saved: Any, now: Any, where: str = "") -> Iterator[str]:
+    if isinstance(saved, dict) and isinstance(now, dict):
+        for name in sorted(saved.keys() | now.keys()):
+            yield from _differences(saved.get(name), now.get(name), f"{where}.{name}" if where else name)
+    elif saved != now:
+        yield f"{where}: saved {saved!r}, now {now!r}"
