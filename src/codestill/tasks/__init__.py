@@ -1,0 +1,25 @@
+"""Programming tasks with unit tests: HumanEval, MBPP, their EvalPlus versions, JSONL, pocket."""
+
+from codestill.tasks.check import Finding, TasksReport, check_tasks, pass_body, require_trainable
+from codestill.tasks.config import TasksConfig, TaskSet
+from codestill.tasks.schema import read_samples, read_tasks, write_tasks
+from codestill.tasks.stops import STOP_RULES, StopName, StopRule, cut, extract_code, stopped
+
+__all__ = [
+    "STOP_RULES",
+    "Finding",
+    "StopName",
+    "StopRule",
+    "TaskSet",
+    "TasksConfig",
+    "TasksReport",
+    "check_tasks",
+    "cut",
+    "extract_code",
+    "pass_body",
+    "read_samples",
+    "read_tasks",
+    "require_trainable",
+    "stopped",
+    "write_tasks",
+]

@@ -1,0 +1,85 @@
+"""Whether a task set can be believed, and whether it may be trained on."""
+
+from collections.abc import Callable, Iterator
+
+from codestill.errors import TaskError
+from codestill.tasks.config import TaskSet
+from codestill.tasks.rows import FieldError, defined_names, parse_python
+from codestill.types import ExecutionResult, Record, Task, Verdict
+
+
+class Finding(Record):
+    """A known answer that got the wrong verdict."""
+
+    task_id: str
+    answer: str
+    """``reference``, which must pass, or ``empty`` or ``pass-body``, which must not."""
+    verdict: Verdict
+    detail: str = ""
+
+    def __str__(self) -> str:
+        detail = f": {self.detail}" if self.detail else ""
+        return f"{self.task_id}: {self.answer}: {self.verdict}{detail}"
+
+
+class TasksReport(Record):
+    """What :func:`check_tasks` found."""
+
+    tasks: str
+    task_count: int
+    data_hash: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def holds(self) -> bool:
+        return not self.findings
+
+    @property
+    def reference_passes(self) -> int:
+        """The ceiling: no honest model scores above it, except by tasks whose reference is broken."""
+        return self.task_count - sum(finding.answer == "reference" for finding in self.findings)
+
+
+def check_tasks(task_set: TaskSet, execute: Callable[[Task, str], ExecutionResult]) -> TasksReport:
+    """Run three known answers to every task; ``execute(task, completion)`` must be a sandbox's."""
+    return TasksReport(
+        tasks=task_set.name,
+        task_count=len(task_set),
+        data_hash=task_set.data_hash,
+        findings=tuple(finding for task in task_set.tasks for finding in _findings(task, execute)),
+    )
+
+
+def _findings(task: Task, execute: Callable[[Task, str], ExecutionResult]) -> Iterator[Finding]:
+    answers = {"reference": task.reference, "empty": "", "pass-body": pass_body(task)}
+    for answer, completion in answers.items():
+        result = execute(task, completion)
+        if result.passed != (answer == "reference"):
+            failed = next((test for test in result.tests if test.verdict != "pass"), None)
+            detail = result.error or (f"{failed.error_type} {failed.message}".strip() if failed else "")
+            yield Finding(task_id=task.task_id, answer=answer, verdict=result.verdict, detail=detail)
+
+
+def pass_body(task: Task) -> str:
+    """A completion after which ``entry_point`` exists and does nothing."""
+    first = next((line for line in task.reference.splitlines() if line.strip()), "")
+    indent = first[: len(first) - len(first.lstrip())] or "    "
+    body = f"{indent}pass\n"
+    try:
+        if task.entry_point in defined_names(parse_python(task.prompt + body, "prompt")):
+            return body
+    except FieldError:
+        pass  # the prompt ends outside a function
+    return f"def {task.entry_point}(*args, **kwargs):\n    pass\n"
+
+
+def require_trainable(task_set: TaskSet, allow_test_split: bool = False) -> None:
+    """Refuse to train on test tasks. Raises TaskError unless the caller forces it by name."""
+    held_out = [task.task_id for task in task_set.tasks if task.split == "test"]
+    if held_out and not allow_test_split:
+        raise TaskError(
+            f"{task_set.name} holds {len(held_out)} test tasks (first: {held_out[0]}); a model trained on "
+            "them cannot be tested on them.",
+            next_step="Train on another split, e.g. mbpp:train or mine.jsonl:train (rows that name no split "
+            "take it), or set allow_test_split if that is what you mean.",
+        )

@@ -1,0 +1,174 @@
+"""Compares a candidate with the reference, input by input, by EvalPlus's rules.
+
+The *source* of this module goes into the test program of every EvalPlus task, so it imports nothing but
+the standard library. What it computes agrees with EvalPlus 0.3 (``evalplus/eval``): exact equality; a
+tolerance where the task sets one or the reference returns floats; and oracles of their own for the tasks
+that have more than one right answer.
+"""
+
+import copy
+import itertools
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+FLOAT_TOLERANCE = 1e-6
+RELATIVE_TOLERANCE = 1e-7
+
+
+def judge(
+    reference: str, entry_point: str, inputs: str, shape: str, oracle: str, tolerance: float
+) -> Callable[[Callable[..., Any], str], None]:
+    """``check(candidate, group)``, which raises AssertionError at the first input that differs.
+
+    ``reference`` is the source of the whole reference program, run in a namespace of its own; ``inputs``
+    is JSON: group -> list of argument lists; ``shape`` says what JSON could not hold of them.
+    """
+    namespace: dict[str, Any] = {"__name__": "reference"}
+    exec(reference, namespace)
+    expected_of = namespace[entry_point]
+    groups = json.loads(inputs)
+    reshape = SHAPES[shape]
+    agrees = ORACLES[oracle]
+
+    def check(candidate: Callable[..., Any], group: str) -> None:
+        limit = tolerance
+        for raw in groups[group]:
+            arguments = reshape(raw)
+            expected = expected_of(*copy.deepcopy(arguments))
+            actual = candidate(*copy.deepcopy(arguments))
+            # As in EvalPlus, one float answer puts the tolerance on all later inputs of the group.
+            limit = limit or (FLOAT_TOLERANCE if is_floats(expected) else 0)
+            try:
+                right = bool(agrees(actual, expected, arguments, limit))
+            except Exception:
+                right = False
+            if not right:
+                call = f"{entry_point}({', '.join(map(show, arguments))})"
+                raise AssertionError(f"{show(call)} returned {show(actual)}, expected {show(expected)}")
+
+    return check
+
+
+def show(value: Any) -> str:
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except ValueError:  # an int with more digits than repr gives
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def is_floats(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and all(isinstance(item, float) for item in value)
+    return isinstance(value, float)
+
+
+def equal(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
+    if actual == expected:
+        return True
+    return limit != 0 and type(actual) is type(expected) and close(actual, expected, limit)
+
+
+def close(actual: Any, expected: Any, limit: float) -> bool:
+    """numpy.allclose with rtol 1e-7, over numbers and sequences of them of equal length."""
+    if isinstance(actual, list | tuple) and isinstance(expected, list | tuple):
+        return len(actual) == len(expected) and all(map(close, actual, expected, itertools.repeat(limit)))
+    if isinstance(actual, int | float | complex) and isinstance(expected, int | float | complex):
+        return actual == expected or abs(actual - expected) <= limit + RELATIVE_TOLERANCE * abs(expected)
+    return False
+
+
+def same_set(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
+    return set(actual) == set(expected)
+
+
+def truthy_match(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
+    """The task asks whether there is a match, and answers may be the match itself."""
+    found = actual if isinstance(actual, bool) else actual is not None
+    return found == (expected is not None)
+
+
+def anything(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
+    """Mbpp/164 does not say what it compares: EvalPlus accepts whatever returns."""
+    return True
+
+
+def or_zero(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
+    return equal(actual, expected, arguments, limit) or actual == 0
+
+
+def pyramid_surface(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
+    """Mbpp/581 may be read with ``height`` as the slant height or as the pyramid's own."""
+    base, height = arguments
+    surface = round(base**2 + 2 * base * math.hypot(base / 2, height))
+    return equal(actual, expected, arguments, limit) or abs(actual - surface) <= limit
+
+
+def digit_distance(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
+    """Mbpp/558, also with the digits aligned on the right."""
+    if equal(actual, expected, arguments, limit):
+        return True
+    pairs = itertools.zip_longest(*(reversed(str(number)) for number in arguments), fillvalue="0")
+    return actual == sum(abs(int(a) - int(b)) for a, b in pairs)
+
+
+def root(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
+    """HumanEval/32: any zero of the polynomial is right."""
+    (coefficients,) = arguments
+    return abs(sum(c * math.pow(actual, power) for power, c in enumerate(coefficients))) <= limit
+
+
+ORACLES = {
+    "equal": equal,
+    "set": same_set,
+    "match": truthy_match,
+    "anything": anything,
+    "or-zero": or_zero,
+    "pyramid-surface": pyramid_surface,
+    "digit-distance": digit_distance,
+    "root": root,
+}
+
+
+def deep(levels: int) -> Callable[[Any], Any]:
+    """Lists become tuples, ``levels`` deep (-1: all the way); other values stay."""
+
+    def convert(value: Any, left: int = levels) -> Any:
+        if left == 0 or not isinstance(value, list):
+            return value
+        return tuple(convert(item, left - 1) for item in value)
+
+    return convert
+
+
+def each(convert: Callable[[Any], Any]) -> Callable[[list[Any]], list[Any]]:
+    return lambda arguments: [convert(argument) for argument in arguments]
+
+
+def only(index: int, convert: Callable[[Any], Any]) -> Callable[[list[Any]], list[Any]]:
+    return lambda arguments: [
+        convert(argument) if at == index else argument for at, argument in enumerate(arguments)
+    ]
+
+
+def items(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: [convert(item) for item in value]
+
+
+SHAPES: dict[str, Callable[[list[Any]], list[Any]]] = {
+    "json": lambda arguments: arguments,
+    "tuples": each(deep(1)),
+    "tuples-of-tuples": each(deep(2)),
+    "nested-tuples": each(deep(-1)),
+    "lists-of-tuples": each(items(deep(1))),
+    "first-list-of-tuples": only(0, items(deep(1))),
+    "first-tuple": only(0, deep(1)),
+    "second-tuple": only(1, deep(1)),
+    "first-dict-of-tuples": only(0, lambda value: {key: tuple(item) for key, item in value.items()}),
+    # An empty list stands for an empty dict there, not for an empty set.
+    "first-list-of-sets": only(0, items(lambda item: set(item) if isinstance(item, list) and item else {})),
+    "float-complex": lambda arguments: [float(arguments[0]), complex(arguments[1])],
+    "complex": lambda arguments: [complex(arguments[0])],
+}

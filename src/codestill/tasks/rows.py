@@ -1,0 +1,174 @@
+"""Rows of a benchmark file, each with the place it came from, and how they become tasks."""
+
+import ast
+import gzip
+import json
+import warnings
+import zlib
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from codestill.errors import TaskError
+from codestill.types import Task
+
+Rows = list[tuple[str, dict[str, Any]]]
+"""Pairs of a place, e.g. ``HumanEval.jsonl:17``, and the row found there."""
+
+
+class FieldError(ValueError):
+    """A field of a row is wrong in a way that only its meaning shows."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(reason)
+        self.field = field
+
+
+class Row(BaseModel):
+    """One row of a published file; fields it does not name are left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    reference_field: ClassVar[str]
+    """What the file calls the reference solution."""
+
+    @abstractmethod
+    def task(self) -> Task:
+        """The task; raises FieldError where a field makes no sense."""
+
+
+def read_rows(path: Path) -> Rows:
+    """The objects of a .jsonl or .json file, plain or .gz.
+
+    Raises TaskError naming the file, and the line where there is one.
+    """
+    kind = path.with_suffix("") if path.suffix == ".gz" else path
+    if kind.suffix not in (".jsonl", ".json"):
+        raise TaskError(
+            f"{path} is neither .jsonl nor .json (.gz allowed).",
+            next_step="Rename the file or convert it; docs/tasks.md shows the fields of a row.",
+        )
+    text = _read_text(path)
+    rows: Rows = []
+    if kind.suffix == ".json":
+        values = _parse(text, path.name)
+        if not isinstance(values, list):
+            raise TaskError(
+                f"{path.name} holds one JSON {type(values).__name__}, not a list of rows.",
+                next_step="Put the rows in a JSON list, or one per line in a .jsonl file.",
+            )
+        places = [(f"{path.name}: row {number}", value) for number, value in enumerate(values, 1)]
+    else:
+        lines = enumerate(text.split("\n"), 1)
+        places = [(where := f"{path.name}:{n}", _parse(line, where)) for n, line in lines if line.strip()]
+    for where, value in places:
+        if not isinstance(value, dict):
+            raise TaskError(
+                f"{where}: a row must be a JSON object, not {type(value).__name__}.",
+                next_step="Correct that row, or download the file again.",
+            )
+        rows.append((where, value))
+    if not rows:
+        raise TaskError(f"{path} has no rows.", next_step="Download the file again, or give another path.")
+    return rows
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        data = gzip.decompress(data) if path.suffix == ".gz" else data
+        return data.decode("utf-8-sig")
+    except FileNotFoundError:
+        reason, step = "there is no such file", "Correct the path."
+    except IsADirectoryError:
+        reason, step = "it is a directory", "Give the path of a file in it."
+    except OSError as error:
+        if not isinstance(error, gzip.BadGzipFile):
+            reason, step = error.strerror or str(error), "Correct the path or its permissions."
+        else:
+            reason, step = "it is not gzip data", "Download the file again, or drop .gz from its name."
+    except (EOFError, zlib.error):
+        reason, step = "its gzip data is cut off or damaged", "Download the file again."
+    except UnicodeDecodeError:
+        reason, step = "it is not UTF-8 text", "Save the file as UTF-8; packed files must end in .gz."
+    raise TaskError(f"Cannot read {path}: {reason}.", next_step=step)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TaskError(
+            f"{where}: not JSON: {error}", next_step="Correct that line, or download the file again."
+        ) from error
+
+
+def to_tasks(rows: Rows, form: Callable[[dict[str, Any]], type[Row]]) -> list[Task]:
+    """One checked task per row; ``form`` picks the row's format.
+
+    Raises TaskError naming place and field: of the wrong type, not Python, an entry point that nothing
+    defines, a task id seen before.
+    """
+    tasks: list[Task] = []
+    seen: dict[str, str] = {}
+    for where, values in rows:
+        kind = form(values)
+        try:
+            task = kind.model_validate(values).task()
+            _check_python(task, kind.reference_field)
+            if task.task_id in seen:
+                raise FieldError("task_id", f"{task.task_id!r} was already given at {seen[task.task_id]}")
+        except (ValidationError, FieldError) as error:
+            raise row_error(where, error) from error
+        seen[task.task_id] = where
+        tasks.append(task)
+    return tasks
+
+
+def row_error(where: str, error: ValidationError | FieldError) -> TaskError:
+    if isinstance(error, FieldError):
+        field, reason = error.field, str(error)
+    else:
+        first = error.errors()[0]
+        field, reason = ".".join(map(str, first["loc"])), first["msg"]
+    return TaskError(
+        f"{where}: field {field!r}: {reason}.",
+        next_step="Correct that row; docs/tasks.md shows the fields of each format.",
+    )
+
+
+def _check_python(task: Task, reference_field: str) -> None:
+    program = parse_python(task.prompt + task.reference, f"prompt + {reference_field}")
+    if task.entry_point not in defined_names(program):
+        raise FieldError(
+            "entry_point", f"prompt + {reference_field} does not define {task.entry_point!r} at top level"
+        )
+    parse_python(task.test_setup, "test_setup")
+    for test in task.tests:
+        parse_python(test.code, "tests")
+
+
+def parse_python(source: str, field: str) -> ast.Module:
+    """The parsed source; raises FieldError naming ``field``."""
+    with warnings.catch_warnings():
+        # Published solutions hold "\w" in plain strings, which newer Pythons only warn about.
+        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise FieldError(field, f"not valid Python ({error})") from error
+
+
+def defined_names(program: ast.Module) -> list[str]:
+    """Names that the program binds at top level by def, class or assignment, in order."""
+    names: list[str] = []
+    for node in program.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names.extend(target.id for target in node.targets if isinstance(target, ast.Name))
+    return names

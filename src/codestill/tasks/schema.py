@@ -1,0 +1,67 @@
+"""Task files of one's own, and files of samples."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from codestill.errors import TaskError
+from codestill.serialize import to_json, write_atomic
+from codestill.tasks.rows import FieldError, Row, read_rows, row_error, to_tasks
+from codestill.types import Split, Task
+
+
+class _TaskRow(Row):
+    """The fields of Task, as they stand."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    reference_field: ClassVar[str] = "reference"
+
+    def task(self) -> Task:
+        return Task.model_validate(self.model_extra)
+
+
+def read_tasks(path: Path, default_split: Split | None = None) -> list[Task]:
+    """Tasks from a .jsonl or .json file whose rows have the fields of Task; plain or .gz.
+
+    A row that names no split belongs to ``default_split``, or where that is None to ``test``, which is
+    the careful reading: test tasks are not trained on. Raises TaskError naming file, line and field.
+    """
+    rows = read_rows(path)
+    if default_split is not None:
+        rows = [(where, {"split": default_split, **row}) for where, row in rows]
+    return to_tasks(rows, lambda values: _TaskRow)
+
+
+def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
+    """Write a .jsonl file that :func:`read_tasks` reads back as equal tasks."""
+    if path.suffix != ".jsonl":
+        raise TaskError(f"Task files are JSONL; {path.name} is not.", next_step="Give a name in .jsonl.")
+    write_atomic(path, "".join(to_json(task) + "\n" for task in tasks))
+
+
+class _Sample(BaseModel):
+    task_id: str
+    completion: str | None = None
+    solution: str | None = None
+
+
+def read_samples(path: Path) -> list[tuple[str, str]]:
+    """(task id, completion) pairs of a samples file in HumanEval's format, in file order.
+
+    EvalPlus also knows ``solution``, a whole program; it stands here as a completion, and so may a
+    completion that repeats the prompt: the prompt followed by a whole program is the same program.
+    Raises TaskError naming file, line and field.
+    """
+    samples = []
+    for where, row in read_rows(path):
+        try:
+            sample = _Sample.model_validate(row)
+            text = sample.completion if sample.completion is not None else sample.solution
+            if text is None:
+                raise FieldError("completion", "the row has neither `completion` nor `solution`")
+        except (ValidationError, FieldError) as error:
+            raise row_error(where, error) from error
+        samples.append((sample.task_id, text))
+    return samples

@@ -1,0 +1,89 @@
+"""Where a benchmark's rows come from: a given file, the CODESTILL_DATA directory, or the hub."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codestill.errors import TaskError
+from codestill.tasks.evalplus import HumanEvalPlusRow, MbppPlusRow
+from codestill.tasks.humaneval import HumanEvalPlusHubRow, HumanEvalRow
+from codestill.tasks.mbpp import MbppPlusHubRow, MbppRow, SanitizedRow
+from codestill.tasks.rows import Row, Rows, read_rows
+
+DATA_VARIABLE = "CODESTILL_DATA"
+
+
+class Benchmark(NamedTuple):
+    """A published benchmark: its file, its place on the hub, and the formats of its rows."""
+
+    file: str
+    hub_id: str
+    row: type[Row]
+    hub_row: type[Row]
+    hub_config: str | None = None
+
+    def form(self, values: dict[str, Any]) -> type[Row]:
+        """EvalPlus publishes two formats: inputs in its own files, a test program on the hub."""
+        return self.hub_row if "test" in values and "base_input" not in values else self.row
+
+
+BENCHMARKS = {
+    "humaneval": Benchmark(
+        "humaneval/HumanEval.jsonl", "openai/openai_humaneval", HumanEvalRow, HumanEvalRow
+    ),
+    "humaneval-plus": Benchmark(
+        "humanevalplus/HumanEvalPlus.jsonl",
+        "evalplus/humanevalplus",
+        HumanEvalPlusRow,
+        HumanEvalPlusHubRow,
+    ),
+    "mbpp": Benchmark("mbpp/mbpp.jsonl", "google-research-datasets/mbpp", MbppRow, MbppRow, "full"),
+    "mbpp-sanitized": Benchmark(
+        "mbpp/sanitized-mbpp.json", "google-research-datasets/mbpp", SanitizedRow, SanitizedRow, "sanitized"
+    ),
+    "mbpp-plus": Benchmark("mbppplus/MbppPlus.jsonl", "evalplus/mbppplus", MbppPlusRow, MbppPlusHubRow),
+}
+
+
+def benchmark_rows(source: str, path: Path | None, hub_id: str | None) -> Rows:
+    """The benchmark's rows, from ``path``, else CODESTILL_DATA, else the hub.
+
+    Raises TaskError where none of them has it.
+    """
+    benchmark = BENCHMARKS[source]
+    file = path or (None if hub_id else _in_data_directory(benchmark.file))
+    return read_rows(file) if file else _from_hub(hub_id or benchmark.hub_id, benchmark)
+
+
+def _in_data_directory(file: str) -> Path | None:
+    directory = os.environ.get(DATA_VARIABLE)
+    if not directory:
+        return None
+    for name in (file, Path(file).name):
+        for ending in ("", ".gz"):
+            found = Path(directory, name + ending)
+            if found.is_file():
+                return found
+    return None
+
+
+def _from_hub(hub_id: str, benchmark: Benchmark) -> Rows:
+    import datasets  # seconds to import: only when the hub is needed
+
+    # A local directory stands for one configuration and does not know the hub's names.
+    config = None if Path(hub_id).is_dir() else benchmark.hub_config
+    try:
+        splits = datasets.load_dataset(hub_id, config)
+    except Exception as error:  # datasets raises a dozen unrelated classes, offline alone three
+        directory = os.environ.get(DATA_VARIABLE)
+        tried = f"{benchmark.file} is not in {directory}" if directory else f"{DATA_VARIABLE} is not set"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise TaskError(
+            f"Cannot load {hub_id} from the hub ({reason}), and {tried}.",
+            next_step=f"Set `path` to the file, or {DATA_VARIABLE} to a directory with {benchmark.file}.",
+        ) from error
+    return [
+        (f"{hub_id}[{split}]: row {number}", dict(row))
+        for split, rows in splits.items()
+        for number, row in enumerate(rows, 1)
+    ]

@@ -1,0 +1,156 @@
+"""Where a completion ends.
+
+A base model does not stop after its answer: it goes on with calls, prints and further problems. A stop
+rule says where the answer ends. The rule is part of a score, so it has a name and is stored with it.
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+StopName = Literal["definitions", "human-eval", "evalplus", "mbpp", "none"]
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """A named rule: cut at the first of ``strings``; ``definitions`` reads the program instead."""
+
+    name: str
+    strings: tuple[str, ...] = ()
+
+
+STOP_RULES: Mapping[StopName, StopRule] = MappingProxyType(
+    {
+        "definitions": StopRule("definitions"),
+        # The five strings of the Codex paper (arXiv 2107.03374, section 3.2).
+        "human-eval": StopRule("human-eval", ("\nclass", "\ndef", "\n#", "\nif", "\nprint")),
+        # EvalPlus, direct completion.
+        "evalplus": StopRule(
+            "evalplus",
+            (
+                "\ndef ",
+                "\nclass ",
+                "\nimport ",
+                "\nfrom ",
+                "\nassert ",
+                "\nif __name__",
+                "\nprint(",
+            ),
+        ),
+        # bigcode-evaluation-harness, MBPP.
+        "mbpp": StopRule("mbpp", ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")),
+        "none": StopRule("none"),
+    }
+)
+
+_STARTERS = ("def ", "class ", "import ", "from ", "async def ", "@")
+
+# Enough of Python's grammar to know which newlines end a top-level line. An unclosed string reaches to
+# the end of the text (triple quotes) or of its line.
+_TOKEN = re.compile(
+    r"""
+      (?P<skip> \#[^\n]* | \\\r?\n
+        | \"{3} (?: [^"\\] | \\. | "(?!"") )*+ (?: \"{3} | \\?\Z )
+        | '{3}  (?: [^'\\] | \\. | '(?!'') )*+ (?: '{3}  | \\?\Z )
+        | " (?: [^"\\\n] | \\. )*+ (?: " | \\?\Z )?
+        | ' (?: [^'\\\n] | \\. )*+ (?: ' | \\?\Z )?
+      )
+    | (?P<open> [(\[{] ) | (?P<close> [)\]}] ) | (?P<newline> \n )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def cut(text: str, rule: StopRule) -> str:
+    """The completion up to where ``rule`` stops it. ``cut(cut(text)) == cut(text)``.
+
+    ``definitions`` keeps the first line (it continues the prompt), indented lines, and top-level
+    functions, classes, imports and decorators, so helpers after the function survive; it cuts at the
+    first other line at column 0, with the comments before it. A last definition that does not parse,
+    as the token limit leaves it, goes too: it would make a right answer fail.
+    """
+    if rule.name == "definitions":
+        starts, end, _ = _read(text)
+        text = text[:end]
+        for start in reversed(starts):
+            if not text[:start].strip() or _parses(text[start:]):
+                break
+            text = text[:start]
+        return text
+    found = [at for at in map(text.find, rule.strings) if at >= 0]
+    return text[: min(found)] if found else text
+
+
+def stopped(text: str, rule: StopRule) -> bool:
+    """True once no further text can change ``cut(text, rule)``: sampling may end."""
+    if rule.name == "definitions":
+        return _read(text)[2]
+    return any(stop in text for stop in rule.strings)
+
+
+def _read(text: str) -> tuple[list[int], int, bool]:
+    """Offsets of the top-level definitions, the offset to cut at, and whether that is final."""
+    starts: list[int] = []
+    decorated = False
+    end = depth = 0  # end: after the last line of code
+    line = 0
+    for token in _TOKEN.finditer(text + "\n"):
+        if token["open"]:
+            depth += 1
+        elif token["close"]:
+            depth = max(depth - 1, 0)
+        elif token["newline"] and depth == 0:
+            source = text[line : token.end()]
+            if not source.strip() or source.startswith("#"):
+                pass
+            elif source[0].isspace() or line == 0 or source.startswith(_STARTERS):
+                if source.startswith(_STARTERS):
+                    if not decorated:
+                        starts.append(line)
+                    decorated = source.startswith("@")
+                end = token.end()
+            else:
+                # "de" may become "def f():" while the model still writes the line.
+                whole = "\n" in source or not any(word.startswith(source) for word in _STARTERS)
+                return starts, end, whole
+            line = token.end()
+    return starts, len(text), False
+
+
+def _parses(source: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return False
+    return True
+
+
+_FENCE = re.compile(r"^[ \t]*```[ \t]*(?P<info>[^`\n]*)$", re.MULTILINE)
+
+
+def extract_code(text: str, entry_point: str) -> tuple[str, str]:
+    """The code in a chat answer, and the name of the rule that found it.
+
+    ``fence``: the last complete fenced block that defines ``entry_point`` at top level, whatever its
+    label. ``as-is``: there is none, and the text is returned unchanged.
+    """
+    plain = text.replace("\r\n", "\n")
+    defines = re.compile(rf"^(?:(?:async\s+)?def|class)\s+{re.escape(entry_point)}\b", re.MULTILINE)
+    found = None
+    opened: int | None = None
+    for fence in _FENCE.finditer(plain):
+        if opened is None or fence["info"].strip():  # a labelled fence opens, also inside a block
+            opened = fence.end() + 1
+            continue
+        block = plain[opened : fence.start()]
+        if defines.search(block):
+            found = block
+        opened = None
+    return (found, "fence") if found is not None else (text, "as-is")
