@@ -1,0 +1,81 @@
+"""Configs that name a training objective. No torch here: ``codestill --help`` reads them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+
+Divergence = Literal["forward_kl", "reverse_kl", "generalized_jsd", "skew_kl", "skew_reverse_kl"]
+
+# The parameter that a divergence takes besides the temperature, and its default.
+PARAMETERS: dict[Divergence, dict[str, float]] = {
+    "forward_kl": {},
+    "reverse_kl": {},
+    "generalized_jsd": {"beta": 0.5},
+    "skew_kl": {"skew": 0.1},
+    "skew_reverse_kl": {"skew": 0.1},
+}
+
+
+class CrossEntropy(BaseModel):
+    """Negative log-likelihood of the completion: ordinary fine-tuning."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    type: Literal["cross_entropy"] = "cross_entropy"
+    """Kind of objective."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether teacher logits are needed."""
+        return False
+
+
+class Distillation(BaseModel):
+    """loss = alpha * temperature^2 * divergence + (1 - alpha) * cross-entropy (Hinton et al. 2015)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    type: Literal["distillation"] = "distillation"
+    """Kind of objective."""
+    divergence: Divergence = "forward_kl"
+    """Divergence between teacher and student, per token, summed over the vocabulary."""
+    temperature: PositiveFloat = Field(default=2.0, allow_inf_nan=False)
+    """Divides the logits of teacher and student in the divergence; cross-entropy stays at 1."""
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    """Weight of the distillation term: 0 is cross-entropy alone, 1 is the divergence alone."""
+    beta: float | None = Field(default=None, ge=0, le=1)
+    """Weight of the teacher in generalized_jsd's mixture: 0 is forward_kl, 1 is reverse_kl (default 0.5)."""
+    skew: float | None = Field(default=None, ge=0, lt=1)
+    """How far skew_kl or skew_reverse_kl mixes its second argument with its first: 0 is none (default 0.1)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parameters_apply(cls, values: Any) -> Any:
+        """Fill in the chosen divergence's own parameter; refuse one that would change nothing."""
+        if not isinstance(values, dict):
+            return values
+        divergence = values.get("divergence", "forward_kl")
+        applicable = PARAMETERS.get(divergence)
+        if applicable is None:
+            return values  # the field itself refuses an unknown name
+        for name in ("beta", "skew"):
+            if values.get(name) is not None and name not in applicable:
+                users = ", ".join(other for other, taken in PARAMETERS.items() if name in taken)
+                raise ValueError(
+                    f"{name} has no effect on {divergence}: leave it out, or choose a divergence that takes it "
+                    f"({users})"
+                )
+        return values | {name: value for name, value in applicable.items() if values.get(name) is None}
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The chosen divergence's own parameter, by name; empty where it has none."""
+        return {name: getattr(self, name) for name in PARAMETERS[self.divergence]}
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether teacher logits are needed: at ``alpha`` 0 the loss is cross-entropy alone."""
+        return self.alpha > 0
+
+
+Objective = Annotated[CrossEntropy | Distillation, Field(discriminator="type")]

@@ -1,0 +1,25 @@
+"""Shapes and dtypes of every public function of losses/ are enforced while these tests run."""
+
+import sys
+from collections.abc import Iterator
+from types import FunctionType
+
+import pytest
+from beartype import beartype
+from jaxtyping import jaxtyped
+
+import codestill.losses.compute
+import codestill.losses.divergences
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_are_checked() -> Iterator[None]:
+    """Replace each public function by its checked self, whatever imported the modules before."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("codestill.losses.compute", "codestill.losses.divergences"):
+            module = sys.modules[name]
+            for attribute, value in list(vars(module).items()):
+                own = isinstance(value, FunctionType) and value.__module__ == name
+                if own and not attribute.startswith("_"):
+                    patch.setattr(module, attribute, jaxtyped(typechecker=beartype)(value))
+        yield
