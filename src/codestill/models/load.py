@@ -1,0 +1,120 @@
+"""Load a causal language model from a directory or the hub, or say plainly why not."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from codestill.errors import ModelError
+from codestill.models.config import Device, Dtype
+
+DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_WANTED = "a directory that holds config.json, model.safetensors and tokenizer.json"
+
+
+def pick_device(device: Device) -> torch.device:
+    """CUDA where there is one, else the CPU, unless one is asked for. Raises ModelError."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("CUDA is asked for, but torch sees no GPU.", next_step="Use device auto or cpu.")
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def resolve(source: str) -> str:
+    """A directory's path or a hub id; ``pocket`` is the bundled teacher. Raises ModelError."""
+    if source == "pocket":
+        from codestill.pocket import teacher_directory
+
+        return str(teacher_directory())
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"{source} holds no config.json, so it is not a saved model.", next_step=f"Give {_WANTED}."
+            )
+        return str(path)
+    if path.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
+        reason = "is a file" if path.exists() else "does not exist"
+        raise ModelError(
+            f"{source} {reason}, so no model can be loaded from it.", next_step=f"Give {_WANTED}."
+        )
+    return source
+
+
+def load_config(source: str, *, revision: str | None, trust_remote_code: bool) -> PreTrainedConfig:
+    """The config of a causal language model. Raises ModelError for any other kind of model."""
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+    except Exception as error:  # OSError offline, ValueError for a type or code, KeyError in a bad file
+        raise _explain(source, error) from error
+    architectures: list[str] = config.architectures or []
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    known = causal is not None and (not architectures or causal.__name__ in architectures)
+    if getattr(config, "is_encoder_decoder", False) or not (known or remote):
+        kind = ", ".join(architectures) or config.model_type
+        raise ModelError(
+            f"{source} is not a causal language model but {kind}.",
+            next_step="Students and teachers must continue text from left to right: give a model of the "
+            "GPT-2, Llama, Qwen2, StarCoder2, ... kind, saved with its language-model head.",
+        )
+    return config
+
+
+def load_weights(
+    source: str, *, revision: str | None, trust_remote_code: bool, dtype: Dtype, device: Device
+) -> PreTrainedModel:
+    """The model with its saved weights, in eval mode on ``device``. Raises ModelError."""
+    where = pick_device(device)
+    config = load_config(source, revision=revision, trust_remote_code=trust_remote_code)
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            revision=revision or "main",
+            trust_remote_code=trust_remote_code,
+            dtype=DTYPES[dtype],
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise _explain(source, error) from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"The weights of {source} lack {len(missing)} tensors, {missing[0]} for one; "
+            "transformers would have filled them with random numbers.",
+            next_step="Save the model again with its language-model head, or use `from_scratch`.",
+        )
+    return model.to(where).eval()
+
+
+def fresh_weights(
+    config: PreTrainedConfig, *, seed: int, trust_remote_code: bool, dtype: Dtype, device: Device
+) -> PreTrainedModel:
+    """A model with random weights that depend on ``config`` and ``seed`` alone; eval mode, on ``device``."""
+    where = pick_device(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = AutoModelForCausalLM.from_config(
+            config, trust_remote_code=trust_remote_code, dtype=torch.float32
+        )
+    return model.to(where, DTYPES[dtype]).eval()
+
+
+def _explain(source: str, error: Exception) -> ModelError:
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"{source} comes with Python code of its own, which is not run unasked.",
+            next_step="Read that code; if you trust it, set `trust_remote_code: true` for this model.",
+        )
+    if Path(source).is_dir():
+        return ModelError(f"{source} cannot be loaded: {text}", next_step=f"Give {_WANTED}.")
+    return ModelError(
+        f"{source} is not a directory here, and the Hugging Face hub did not give it: {text}",
+        next_step="Check the spelling (`codestill students` lists the presets); with a network, unset "
+        f"HF_HUB_OFFLINE and log in for a gated model; without one, give {_WANTED}.",
+    )

@@ -1,0 +1,151 @@
+"""What a model costs to deploy, measured so that two models can be compared.
+
+Every model is saved, loaded in a fresh process and timed there: batch 1, KV cache, the same number of
+prompt and generated tokens whatever the model would say (its end-of-sequence token is ignored), warm-up
+first, medians over the repeats, the GPU synchronised before every reading of the clock.
+Peak memory on the CPU is that process's VmHWM: Python, torch and loading included, since a deployment
+pays for them too. (In a process that trained before, the high-water mark would belong to the training;
+``getrusage`` would inherit the parent's.) On CUDA it is the allocator's peak.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from codestill.errors import Failure
+from codestill.models.config import Device
+from codestill.models.load import load_weights
+from codestill.models.sample import forward_last, position_limit
+from codestill.types import ModelProfile
+
+if TYPE_CHECKING:
+    from codestill.models.student import LanguageModel
+
+WARM_UP = 3
+
+
+def profile(
+    language_model: "LanguageModel", prompt_tokens: int, new_tokens: int, repeats: int, threads: int | None
+) -> ModelProfile:
+    """Save the model to a temporary directory and measure it in a fresh process.
+
+    A model with fewer positions than ``prompt_tokens + new_tokens`` is measured with as many as it has;
+    the profile records what was used. ``threads`` is torch's number here unless given.
+    Raises Failure when that process dies.
+    """
+    limit = position_limit(language_model.model.config)
+    new_tokens = min(new_tokens, limit // 2)
+    prompt_tokens = min(prompt_tokens, limit - new_tokens)
+    with tempfile.TemporaryDirectory(prefix="codestill-profile-") as temporary:
+        directory = Path(temporary) / "model"
+        language_model.model.save_pretrained(directory)
+        job = {
+            "directory": str(directory),
+            "dtype": language_model.dtype,
+            "device": language_model.model.device.type,
+            "trust_remote_code": language_model.trust_remote_code,
+            "prompt_tokens": prompt_tokens,
+            "new_tokens": new_tokens,
+            "repeats": repeats,
+            "threads": threads or torch.get_num_threads(),
+        }
+        answer = Path(temporary) / "profile.json"
+        process = subprocess.run(
+            [sys.executable, "-m", "codestill.models.profile", json.dumps(job), str(answer)],
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if process.returncode != 0 or not answer.exists():
+            last = (process.stderr.strip() or "no message").splitlines()[-1]
+            raise Failure(
+                f"Profiling {language_model.name} ended with exit code {process.returncode}: {last}",
+                next_step="A negative code is a signal, often for want of memory; try a smaller model "
+                "or another device.",
+            )
+        return ModelProfile.model_validate_json(answer.read_text(encoding="utf-8"))
+
+
+def measure(job: dict[str, Any]) -> ModelProfile:
+    """Load ``job["directory"]`` and time it in this process."""
+    torch.set_num_threads(job["threads"])
+    directory, device = Path(job["directory"]), cast(Device, job["device"])
+    model = load_weights(
+        str(directory),
+        revision=None,
+        trust_remote_code=job["trust_remote_code"],
+        dtype=job["dtype"],
+        device=device,
+    )
+    prompt_seconds, token_seconds = [], []
+    for repeat in range(WARM_UP + job["repeats"]):
+        prompt, token = _time_once(model, job["prompt_tokens"], job["new_tokens"])
+        if repeat >= WARM_UP:
+            prompt_seconds.append(prompt)
+            token_seconds.append(token)
+    per_token = statistics.median(token_seconds)
+    return ModelProfile(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        file_megabytes=sum(file.stat().st_size for file in directory.glob("*.safetensors")) / 1e6,
+        prompt_milliseconds=statistics.median(prompt_seconds) * 1e3,
+        token_milliseconds=per_token * 1e3,
+        tokens_per_second=1 / per_token,
+        peak_memory_megabytes=_peak_bytes(device) / 1e6,
+        prompt_tokens=job["prompt_tokens"],
+        new_tokens=job["new_tokens"],
+        repeats=job["repeats"],
+        device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        dtype=job["dtype"],
+        threads=job["threads"],
+    )
+
+
+@torch.inference_mode()
+def _time_once(model: Any, prompt_tokens: int, new_tokens: int) -> tuple[float, float]:
+    """Seconds for the prompt, and seconds per generated token."""
+    generator = torch.Generator().manual_seed(0)
+    rows = model.get_output_embeddings().weight.shape[0]
+    tokens_BT = torch.randint(rows, (1, prompt_tokens), generator=generator).to(model.device)
+    positions_BT = torch.arange(prompt_tokens + new_tokens, device=model.device)[None]
+    mask_BT = torch.ones_like(positions_BT)
+
+    start = _now()
+    logits_BV, cache = forward_last(
+        model, tokens_BT, mask_BT[:, :prompt_tokens], positions_BT[:, :prompt_tokens]
+    )
+    next_B = logits_BV.argmax(dim=-1)
+    read = _now()
+    for length in range(prompt_tokens, prompt_tokens + new_tokens):
+        logits_BV, cache = forward_last(
+            model, next_B[:, None], mask_BT[:, : length + 1], positions_BT[:, length : length + 1], cache
+        )
+        next_B = logits_BV.argmax(dim=-1)
+    return read - start, (_now() - read) / new_tokens
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak_bytes(device: Device) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    measured = measure(json.loads(sys.argv[1]))
+    Path(sys.argv[2]).write_text(measured.model_dump_json(), encoding="utf-8")

@@ -1,0 +1,232 @@
+"""Batched sampling in which a completion depends on its request and the seed, not on its batch.
+
+One prefill per distinct prompt; its KV cache is repeated for the prompt's samples; rows that end leave
+the cache. Every row draws its uniform numbers in advance from its own random stream and picks tokens by
+inverse CDF, so float rounding is the only thing that a batch can change.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from codestill.models.config import SamplingConfig
+from codestill.models.tokenizers import decode_completion, encode_prompt, id_count
+from codestill.serialize import seed_for
+from codestill.types import Completion, Request
+
+log = logging.getLogger(__name__)
+
+CHECK_EVERY = 8
+"""Tokens between two looks of the stop rule at a completion's text."""
+
+
+@dataclass
+class _Row:
+    request: Request
+    prompt: tuple[int, ...]
+    room: int
+    tokens: list[int] = field(default_factory=list)
+
+
+def position_limit(config: PreTrainedConfig) -> int:
+    """Longest sequence, prompt included, that the model was made for."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31
+
+
+@torch.inference_mode()
+def complete(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Iterable[Request],
+    sampling: SamplingConfig,
+    *,
+    stop_ids: Collection[int],
+    stopped: Callable[[str], bool] | None = None,
+    seed: int = 0,
+) -> Iterator[Completion]:
+    """Yield one Completion per request as each ends, longest prompts first; ``text`` is not yet cut.
+
+    A completion ends on an id of ``stop_ids``, when ``stopped(text)`` holds (asked every
+    ``CHECK_EVERY`` tokens and at the end), after ``max_new_tokens``, or at the model's position limit.
+    A prompt that leaves fewer than min(max_new_tokens, a quarter of the positions) free loses its
+    beginning, with a warning. ``Completion.tokens`` counts every generated token, the stop id included.
+    """
+    rows = _rows(tokenizer, requests, sampling.max_new_tokens, position_limit(model.config))
+    was_training = model.training
+    model.eval()
+    try:
+        for start in range(0, len(rows), sampling.batch_size):
+            batch = rows[start : start + sampling.batch_size]
+            yield from _decode(model, tokenizer, batch, sampling, stop_ids, stopped, seed)
+    finally:
+        model.train(was_training)
+
+
+def _rows(
+    tokenizer: PreTrainedTokenizerBase, requests: Iterable[Request], max_new_tokens: int, limit: int
+) -> list[_Row]:
+    """Longest prompt first, so memory runs out at once if at all; samples of a prompt stay together."""
+    longest = limit - min(max_new_tokens, limit // 4)
+    encoded: dict[str, tuple[int, ...]] = {}
+    cut = 0
+    rows = []
+    for request in requests:
+        if request.prompt not in encoded:
+            ids = encode_prompt(tokenizer, request.prompt)
+            cut += len(ids) > longest
+            encoded[request.prompt] = tuple(ids[-longest:])
+        prompt = encoded[request.prompt]
+        rows.append(_Row(request, prompt, min(max_new_tokens, limit - len(prompt))))
+    if cut:
+        log.warning("%d of %d prompts exceed %d tokens and lose their beginning.", cut, len(encoded), longest)
+    order = {prompt: index for index, prompt in enumerate(dict.fromkeys(encoded.values()))}
+    return sorted(rows, key=lambda row: (-len(row.prompt), order[row.prompt]))
+
+
+def _decode(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[_Row],
+    sampling: SamplingConfig,
+    stop_ids: Collection[int],
+    stopped: Callable[[str], bool] | None,
+    seed: int,
+) -> Iterator[Completion]:
+    device = model.device
+    ids = id_count(tokenizer)
+    pad = int(tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
+    prompts = list(dict.fromkeys(row.prompt for row in rows))
+    tokens_PT, mask_PT = _left_padded(prompts, pad, device)
+    positions_PT = (mask_PT.cumsum(dim=1) - 1).clamp(min=0)
+    logits_PV, cache = forward_last(model, tokens_PT, mask_PT, positions_PT)
+
+    index = {prompt: i for i, prompt in enumerate(prompts)}
+    chosen_B = torch.tensor([index[row.prompt] for row in rows], device=device)
+    cache.batch_select_indices(chosen_B)
+    logits_BV, mask_BT = logits_PV[chosen_B], mask_PT[chosen_B]
+    position_B = positions_PT[chosen_B, -1]
+    uniforms_BN = _uniforms(rows, sampling.max_new_tokens, seed).to(device) if sampling.temperature else None
+
+    for step in range(sampling.max_new_tokens):
+        uniform_B = None if uniforms_BN is None else uniforms_BN[:, step]
+        next_B = pick(logits_BV[:, :ids], sampling, uniform_B)
+        alive = []
+        for i, (row, token) in enumerate(zip(rows, next_B.tolist(), strict=True)):
+            row.tokens.append(token)
+            finish = _finish(tokenizer, row, stop_ids, stopped)
+            if finish is None:
+                alive.append(i)
+            else:
+                yield _completion(tokenizer, row, stop_ids, finish)
+        if not alive:
+            return
+        if len(alive) < len(rows):
+            rows = [rows[i] for i in alive]
+            alive_B = torch.tensor(alive, device=device)
+            cache.batch_select_indices(alive_B)
+            next_B, mask_BT, position_B = next_B[alive_B], mask_BT[alive_B], position_B[alive_B]
+            uniforms_BN = None if uniforms_BN is None else uniforms_BN[alive_B]
+        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
+        position_B = position_B + 1
+        logits_BV, cache = forward_last(model, next_B[:, None], mask_BT, position_B[:, None], cache)
+
+
+def forward_last(
+    model: PreTrainedModel, tokens_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Any = None
+) -> tuple[Tensor, Any]:
+    """Logits [B, V] after the last token, and the KV cache; the head runs on that token only."""
+    options: dict[str, Any] = {}
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:  # code from the hub may lack it
+        options["logits_to_keep"] = 1
+    output = model(
+        input_ids=tokens_BT,
+        attention_mask=mask_BT,
+        position_ids=positions_BT,
+        past_key_values=cache,
+        use_cache=True,
+        **options,
+    )
+    return output.logits[:, -1], output.past_key_values
+
+
+def pick(logits_BV: Tensor, sampling: SamplingConfig, uniform_B: Tensor | None) -> Tensor:
+    """Token ids [B]: the likeliest, or where each row's uniform number falls in its CDF.
+
+    Nucleus sampling (Holtzman et al. 2020) walks the CDF by falling probability and ends it after the
+    token with which ``top_p`` is reached.
+    """
+    if uniform_B is None:
+        return logits_BV.argmax(dim=-1)
+    probabilities_BV = (logits_BV.float() / sampling.temperature).softmax(dim=-1)
+    order_BV = None
+    if sampling.top_p < 1:
+        probabilities_BV, order_BV = probabilities_BV.sort(dim=-1, descending=True, stable=True)
+    cdf_BV = probabilities_BV.cumsum(dim=-1, dtype=torch.float64)
+    cdf_BV = cdf_BV / cdf_BV[:, -1:]  # ends at exactly 1, above every uniform number
+    mass_B1 = torch.ones_like(cdf_BV[:, :1])
+    if order_BV is not None:
+        last_B1 = (cdf_BV < sampling.top_p).sum(dim=-1, keepdim=True).clamp(max=cdf_BV.shape[1] - 1)
+        mass_B1 = cdf_BV.gather(1, last_B1)
+    index_B1 = torch.searchsorted(cdf_BV, uniform_B[:, None] * mass_B1, right=True)
+    index_B1 = index_B1.clamp(max=cdf_BV.shape[1] - 1)
+    return (index_B1 if order_BV is None else order_BV.gather(1, index_B1)).squeeze(1)
+
+
+def _uniforms(rows: list[_Row], count: int, seed: int) -> Tensor:
+    """Uniform numbers [B, count] in [0, 1), each row's from its own stream.
+
+    numpy's PCG64 and not a torch generator: that one keeps 32 bits of a seed, so that among 30,000 rows
+    two would probably share a stream, and its streams differ between CPU and CUDA.
+    """
+    streams = [np.random.default_rng(seed_for(seed, row.request.key)).random(count) for row in rows]
+    return torch.from_numpy(np.stack(streams))
+
+
+def _left_padded(prompts: list[tuple[int, ...]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask, both [P, T]."""
+    longest = max(map(len, prompts))
+    ids = [[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, row: _Row, stop_ids: Collection[int]) -> str:
+    ended = row.tokens[-1] in stop_ids
+    return decode_completion(tokenizer, row.prompt, row.tokens[:-1] if ended else row.tokens)
+
+
+def _finish(
+    tokenizer: PreTrainedTokenizerBase,
+    row: _Row,
+    stop_ids: Collection[int],
+    stopped: Callable[[str], bool] | None,
+) -> Literal["stop", "length"] | None:
+    if row.tokens[-1] in stop_ids:
+        return "stop"
+    full = len(row.tokens) >= row.room
+    look = full or len(row.tokens) % CHECK_EVERY == 0
+    if stopped is not None and look and stopped(_text(tokenizer, row, stop_ids)):
+        return "stop"
+    return "length" if full else None
+
+
+def _completion(
+    tokenizer: PreTrainedTokenizerBase,
+    row: _Row,
+    stop_ids: Collection[int],
+    finish: Literal["stop", "length"],
+) -> Completion:
+    return Completion(
+        task_id=row.request.task_id,
+        sample=row.request.sample,
+        text=_text(tokenizer, row, stop_ids),
+        tokens=len(row.tokens),
+        finish=finish,
+    )

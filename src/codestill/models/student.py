@@ -1,0 +1,179 @@
+"""A model with its tokenizer: complete requests, save, load, profile."""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from codestill.errors import ModelError
+from codestill.models.config import DEFAULT_TOKENIZER, Device, Dtype, SamplingConfig, StudentConfig
+from codestill.models.load import DTYPES, fresh_weights, load_config, load_weights, resolve
+from codestill.models.presets import POCKET_VOCABULARY, PRESETS
+from codestill.models.sample import complete
+from codestill.models.tokenizers import load_tokenizer, require_rows, warn_if_reload_differs
+from codestill.types import Completion, ModelProfile, Request
+
+
+@dataclass
+class LanguageModel:
+    """A causal language model and the tokenizer it was made for."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        require_rows(self.tokenizer, self.vocabulary_size, self.name)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Width of the logits; may exceed the tokenizer's ids by padding."""
+        return self.model.get_output_embeddings().weight.shape[0]  # pyright: ignore
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends a sequence; training appends it."""
+        return int(self.tokenizer.eos_token_id)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end a completion: the tokenizer's and those of the generation config."""
+        more = getattr(self.model.generation_config, "eos_token_id", None)
+        more = [] if more is None else [more] if isinstance(more, int) else more
+        return frozenset([self.eos_id, *more])
+
+    @property
+    def dtype(self) -> Dtype:
+        return next(name for name, dtype in DTYPES.items() if dtype == self.model.dtype)
+
+    def complete(
+        self,
+        requests: Iterable[Request],
+        sampling: SamplingConfig,
+        stopped: Callable[[str], bool] | None = None,
+        seed: int = 0,
+    ) -> Iterator[Completion]:
+        """Yield one Completion per request as each ends; see :func:`codestill.models.sample.complete`."""
+        return complete(
+            self.model,
+            self.tokenizer,
+            requests,
+            sampling,
+            stop_ids=self.stop_ids,
+            stopped=stopped,
+            seed=seed,
+        )
+
+    def save(self, directory: str | Path) -> Path:
+        """Write weights (safetensors), config, generation config and tokenizer; whole or not at all.
+
+        The directory loads with ``AutoModelForCausalLM`` and ``AutoTokenizer``, without codestill.
+        """
+        directory = Path(directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = directory.with_name(f".{directory.name}.tmp")
+        replaced = directory.with_name(f".{directory.name}.old")
+        for left_over in (temporary, replaced):
+            shutil.rmtree(left_over, ignore_errors=True)
+        self.model.save_pretrained(temporary)
+        self.tokenizer.save_pretrained(str(temporary))
+        if directory.exists():
+            directory.rename(replaced)
+        temporary.rename(directory)
+        shutil.rmtree(replaced, ignore_errors=True)
+        warn_if_reload_differs(str(directory), self.tokenizer)
+        return directory
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        tokenizer: str | None = None,
+        revision: str | None = None,
+        dtype: Dtype = "float32",
+        trust_remote_code: bool = False,
+        device: Device = "auto",
+    ) -> Self:
+        """Load from a directory or hub id; ``pocket`` is the bundled teacher. Raises ModelError."""
+        place = resolve(str(source))
+        model = load_weights(
+            place, revision=revision, trust_remote_code=trust_remote_code, dtype=dtype, device=device
+        )
+        ids = (
+            load_tokenizer(resolve(tokenizer), trust_remote_code=trust_remote_code)
+            if tokenizer
+            else load_tokenizer(place, revision=revision, trust_remote_code=trust_remote_code)
+        )
+        return cls(model, ids, name_of(str(source)), trust_remote_code)
+
+    def profile(
+        self, prompt_tokens: int = 64, new_tokens: int = 64, repeats: int = 20, threads: int | None = None
+    ) -> ModelProfile:
+        """Latency, memory and size, measured in a process of its own; see :mod:`codestill.models.profile`."""
+        from codestill.models.profile import profile
+
+        return profile(self, prompt_tokens, new_tokens, repeats, threads)
+
+
+class Student(LanguageModel):
+    """The model that is trained."""
+
+
+def name_of(source: str) -> str:
+    """A hub id stays whole; of a path the last part remains."""
+    return Path(source).resolve().name if Path(source).expanduser().exists() else source
+
+
+def build_student(
+    config: StudentConfig, tokenizer: PreTrainedTokenizerBase | None, device: Device
+) -> Student:
+    """What :meth:`StudentConfig.build` does."""
+    trust = config.trust_remote_code
+    if config.model is not None and not config.from_scratch:
+        return Student.load(
+            config.model,
+            tokenizer=config.tokenizer,
+            revision=config.revision,
+            dtype=config.dtype,
+            trust_remote_code=trust,
+            device=device,
+        )
+    if config.model is not None:
+        place = resolve(config.model)
+        name = name_of(config.model)
+        ids = (
+            load_tokenizer(resolve(config.tokenizer), trust_remote_code=trust)
+            if config.tokenizer
+            else load_tokenizer(place, revision=config.revision, trust_remote_code=trust)
+        )
+        shape = load_config(place, revision=config.revision, trust_remote_code=trust)
+        for key, value in _token_ids(ids).items():
+            setattr(shape, key, value)
+    elif config.preset is not None:
+        preset, name = PRESETS[config.preset], config.preset
+        default = "pocket" if preset.vocabulary == POCKET_VOCABULARY else DEFAULT_TOKENIZER
+        if config.tokenizer or tokenizer is None:
+            ids = load_tokenizer(resolve(config.tokenizer or default), trust_remote_code=trust)
+        else:
+            ids = tokenizer
+        require_rows(ids, preset.vocabulary, name)  # before the weights are made
+        shape = preset.transformers_config(**_token_ids(ids))
+    else:
+        raise ModelError("A student needs a preset or a model.", next_step="Set one of them.")
+    weights = fresh_weights(
+        shape, seed=config.seed, trust_remote_code=trust, dtype=config.dtype, device=device
+    )
+    return Student(weights, ids, name, trust)
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+    return {
+        "bos_token_id": tokenizer.bos_token_id,  # pyright: ignore[reportReturnType]
+        "eos_token_id": tokenizer.eos_token_id,  # pyright: ignore[reportReturnType]
+        "pad_token_id": tokenizer.pad_token_id,  # pyright: ignore[reportReturnType]
+    }
