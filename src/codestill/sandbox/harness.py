@@ -16,10 +16,6 @@ import os
 import resource
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 CAP = 2000  # characters of a message or of a value's repr
 SETUP = "<test_setup>"
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
@@ -117,9 +113,10 @@ class Where:
         lines[0] = lines[0][start:]
         self.source = b"\n".join(lines).decode()
         statement = self.source.startswith("assert") and not f"a{self.source[6:7]}".isidentifier()
-        shown = self.source if statement else f"({self.source})"
-        module: Any = compile(shown, "<segment>", "exec", _ast.PyCF_ONLY_AST)
-        tree = module.body[0]
+        module = compile(
+            self.source if statement else f"({self.source})", "<segment>", "exec", _ast.PyCF_ONLY_AST
+        )
+        tree = module.body[0]  # pyright: ignore[reportAttributeAccessIssue]
         self.asserts = statement or not isinstance(tree.value, _ast.Call)
         self.node = tree.test if statement else tree.value
         self.offset = 0 if statement else 1  # of the added parenthesis

@@ -18,7 +18,6 @@ import contextlib
 import errno
 import marshal
 import os
-import re
 import secrets
 import select
 import shutil
@@ -27,14 +26,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codestill.errors import SandboxError, SandboxUnavailable
 from codestill.sandbox import isolation
 from codestill.sandbox.program import Program
-from codestill.types import ExecutionResult, TestResult, Verdict
+from codestill.sandbox.report import Report, stable
+from codestill.types import ExecutionResult, Verdict
 
 if TYPE_CHECKING:
     from codestill.sandbox.config import SandboxConfig
@@ -45,15 +45,6 @@ _BOOT = (
 )
 _WALL_MARGIN_SECONDS = 2.0
 _STORED_OUTPUT = 4000  # characters
-_RECORD_BYTES = 40_000  # more than any record: four fields of 2000 characters
-_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
-_TEST_VERDICTS: dict[str, Verdict] = {
-    "pass": "pass",
-    "wrong": "wrong",
-    "exception": "exception",
-    "memory": "memory",
-    "early_exit": "early_exit",
-}
 
 
 class Stopped(Exception):
@@ -73,62 +64,8 @@ class MissingLayer(Exception):
 
 
 @dataclass
-class _Report:
-    """Parses the report channel; ``broken`` once a record is not the harness's."""
-
-    secret: bytes
-    buffer: bytearray = field(default_factory=bytearray)
-    started: bool = False
-    done: bool = False
-    broken: bool = False
-    failure: tuple[Verdict, str] | None = None
-    missing: tuple[str, int] | None = None
-    tests: list[TestResult] = field(default_factory=list)
-
-    def feed(self, data: bytes) -> None:
-        self.buffer += data
-        while not (self.done or self.broken) and len(self.buffer) >= 4:
-            size = int.from_bytes(self.buffer[:4], "big")
-            if size > _RECORD_BYTES:
-                self.broken = True
-            elif len(self.buffer) < 4 + size:
-                return
-            else:
-                body = bytes(self.buffer[4 : 4 + size])
-                del self.buffer[: 4 + size]
-                try:
-                    self._record(body)
-                except (ValueError, KeyError, IndexError):
-                    self.broken = True
-
-    def _record(self, body: bytes) -> None:
-        if not secrets.compare_digest(body[: len(self.secret)], self.secret):
-            raise ValueError("not the secret")
-        kind, *fields = _stable(body[len(self.secret) :].decode()).split("\0")
-        if kind == "started":
-            self.started = True
-        elif kind == "unavailable":
-            self.missing, self.done = (fields[0], int(fields[1])), True
-        elif kind == "failed":
-            self.failure, self.done = (_TEST_VERDICTS[fields[0]], fields[1]), True
-        elif kind == "test" and int(fields[0]) == len(self.tests):
-            verdict, error_type, message = fields[1:]
-            self.tests.append(
-                TestResult(verdict=_TEST_VERDICTS[verdict], error_type=error_type, message=message)
-            )
-        elif kind == "detail" and int(fields[0]) == len(self.tests) - 1:
-            call, actual, expected = fields[1:]
-            update = {"call": call, "actual": actual, "expected": expected}
-            self.tests[-1] = self.tests[-1].model_copy(update=update)
-        elif kind == "done":
-            self.done = True
-        else:
-            raise ValueError(kind)
-
-
-@dataclass
 class _Observed:
-    report: _Report
+    report: Report
     output: bytes
     ended_by: str  # "itself", "wall", "output" or "silence"
     status: int
@@ -139,8 +76,8 @@ class _Observed:
 class ProcessExecutor:
     """Executes programs, any number at once from any threads.
 
-    ``description`` names the layers that were found to work. Raises SandboxUnavailable, naming the layer, where
-    one that is required does not, unless ``config.unsafe``.
+    ``description`` names the layers that were found to work. Raises SandboxUnavailable, naming the layer,
+    where one that is required does not, unless ``config.unsafe``.
     """
 
     def __init__(self, config: "SandboxConfig") -> None:
@@ -194,11 +131,11 @@ class ProcessExecutor:
 
     def _observe(self, program: Program, limit: float, scratch: Path, stop: int | None) -> _Observed:
         secret = secrets.token_bytes(32)
-        report = _Report(secret)
+        report = Report(secret)
         with contextlib.ExitStack() as stack:
             receive, send = os.pipe()
-            receiver = stack.enter_context(open(receive, "rb", buffering=0))
-            sender = stack.enter_context(open(send, "wb", buffering=0))
+            receiver = stack.enter_context(os.fdopen(receive, "rb", buffering=0))
+            sender = stack.enter_context(os.fdopen(send, "wb", buffering=0))
             inherited, ruleset = [send], -1
             if self._landlock:
                 ruleset = isolation.landlock_ruleset(self._landlock, self._readable, scratch)
@@ -238,10 +175,8 @@ class ProcessExecutor:
             output, ended_by = bytearray(), "itself"
             try:
                 sender.close()
-                wall = limit * self.config.wall_factor + _WALL_MARGIN_SECONDS
-                ended_by = self._watch(
-                    child, payload, receiver.fileno(), report, output, started + wall, stop
-                )
+                deadline = started + _wall_seconds(limit, self.config)
+                ended_by = self._watch(child, payload, receiver.fileno(), report, output, deadline, stop)
             finally:
                 status, cpu = _reap(child)
                 _drain(child, output, self._output_bytes)
@@ -267,7 +202,7 @@ class ProcessExecutor:
         child: subprocess.Popen[bytes],
         payload: bytes,
         receive: int,
-        report: _Report,
+        report: Report,
         output: bytearray,
         deadline: float,
         stop: int | None,
@@ -327,7 +262,7 @@ class ProcessExecutor:
             verdict=verdict,
             tests=tuple(report.tests),
             error=error,
-            output=_stable(observed.output.decode(errors="replace"))[:_STORED_OUTPUT],
+            output=stable(observed.output.decode(errors="replace"))[:_STORED_OUTPUT],
             sandbox=getattr(self, "description", ""),
             cpu_seconds=observed.cpu_seconds,
             wall_seconds=observed.wall_seconds,
@@ -350,10 +285,7 @@ def _ending(limit: float, observed: _Observed, config: "SandboxConfig") -> tuple
     if observed.cpu_seconds >= limit or status == -signal.SIGXCPU:
         return "cpu_timeout", f"more than {limit:g} s of CPU time"
     if observed.ended_by == "wall":
-        return (
-            "wall_timeout",
-            f"more than {limit * config.wall_factor + _WALL_MARGIN_SECONDS:g} s of wall time",
-        )
+        return "wall_timeout", f"more than {_wall_seconds(limit, config):g} s of wall time"
     if len(observed.output) > config.output_kilobytes * 1000:
         return "output_limit", f"more than {config.output_kilobytes} kB of output"
     if report.failure is not None:
@@ -365,6 +297,10 @@ def _ending(limit: float, observed: _Observed, config: "SandboxConfig") -> tuple
     if status < 0:
         return "killed", f"killed by {signal.Signals(-status).name}"
     return "early_exit", f"the process exited with status {status} before its tests ended"
+
+
+def _wall_seconds(limit: float, config: "SandboxConfig") -> float:
+    return limit * config.wall_factor + _WALL_MARGIN_SECONDS
 
 
 def _exits(child: subprocess.Popen[bytes], within: float) -> bool:
@@ -397,19 +333,11 @@ def _drain(child: subprocess.Popen[bytes], output: bytearray, cap: int) -> None:
     del output[cap + 1 :]
 
 
-def _stable(text: str) -> str:
-    """Without memory addresses, which differ from run to run."""
-    return _ADDRESS.sub("at 0x...", text)
-
-
 def _environment() -> dict[str, str]:
     one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     loader = {key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ}
-    return (
-        {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONUTF8": "1", "PYTHONHASHSEED": "0"}
-        | one_thread
-        | loader
-    )
+    python = {"PYTHONUTF8": "1", "PYTHONHASHSEED": "0"}
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"} | python | one_thread | loader
 
 
 def _remove(scratch: Path) -> None:
@@ -423,11 +351,11 @@ def _remove(scratch: Path) -> None:
 
 def _unavailable(layer: str, cause: str) -> SandboxUnavailable:
     likely = {
-        "seccomp": "the kernel lacks CONFIG_SECCOMP_FILTER, or a container profile forbids prctl(PR_SET_SECCOMP)",
-        "rlimits": "a container profile forbids setrlimit, or the memory limit is below what Python itself needs",
+        "seccomp": "the kernel lacks CONFIG_SECCOMP_FILTER, or a container profile forbids prctl",
+        "rlimits": "a container profile forbids setrlimit",
     }[layer]
     return SandboxUnavailable(
         f"the sandbox layer {layer} does not work on this machine ({cause}); likely {likely}",
-        next_step="Allow it in the container's profile or use another machine; or, inside a throw-away container "
-        "or virtual machine, set unsafe: true to run untrusted programs without it.",
+        next_step="Allow it in the container's profile or use another machine; or, inside a throw-away "
+        "container or virtual machine, set unsafe: true to run untrusted programs without it.",
     )
