@@ -1,0 +1,182 @@
+"""What may be said of the numbers, in sentences: headlines, gates and warnings."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from codestill.report.collect import PASS_AT_1, ArmView, Section
+from codestill.types import Difference, Evaluation, Interval
+
+MANY_ARMS = 8
+"""From here on, "the best arm" is mostly the luckiest one, and colours no longer tell arms apart."""
+
+SETTINGS: dict[str, str] = {
+    "samples_per_task": "samples per task",
+    "temperature": "sampling temperature",
+    "top_p": "top-p",
+    "prompt_mode": "prompt mode",
+    "stop_rule": "stop rule",
+    "sandbox": "sandbox",
+    "data_hash": "task data",
+}
+"""What must be equal for two evaluations to be comparable, and how the page calls it."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The one sentence that a reader takes away."""
+
+    sentence: str
+    tone: Literal["shown", "not-shown", "plain", "withheld"]
+    subject: str = ""
+    """The arm that it speaks of, if there is one."""
+    figure: str = ""
+    """The number in it, set large."""
+    difference: Difference | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition for believing an evaluation."""
+
+    text: str
+    holds: bool
+
+
+def signed(value: float) -> str:
+    """Three decimals, with a true minus sign."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def bounds(interval: Interval, sign: bool = False) -> str:
+    """``[0.381, 0.466]``."""
+    if sign:
+        return f"[{signed(interval.low)}, {signed(interval.high)}]"
+    return f"[{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def headline(section: Section) -> Headline:
+    """The honest headline of a section: withheld where the evaluation cannot carry one."""
+    reason = _why_withheld(section)
+    if reason:
+        return Headline(f"No headline: {reason}.", "withheld")
+    first = next((d for d in section.differences if d.metric == "pass@1"), None)
+    if first is not None:
+        return _difference_headline(first, section.task_count)
+    students = [arm for arm in section.arms if not arm.is_teacher and PASS_AT_1 in arm.pass_at]
+    if not students:
+        return Headline("No student has been evaluated here yet.", "withheld")
+    best = max(students, key=lambda arm: arm.pass_at[PASS_AT_1].mean)
+    score = best.pass_at[PASS_AT_1]
+    sentence = f"{best.name}: pass@1 {score.mean:.3f} {bounds(score)} over {section.task_count} tasks"
+    teacher = section.teacher
+    if teacher is not None and PASS_AT_1 in teacher.pass_at and teacher.pass_at[PASS_AT_1].mean > 0:
+        theirs = teacher.pass_at[PASS_AT_1].mean
+        sentence += f", {score.mean / theirs:.2f}× the teacher's {theirs:.3f}"
+    if len(students) > 1:
+        sentence += (
+            f". It is the highest of {len(students)} arms, chosen on the tasks that it is scored on, "
+            "so it flatters"
+        )
+    return Headline(sentence + ".", "plain", best.name, f"{score.mean:.3f}")
+
+
+def _difference_headline(difference: Difference, task_count: int) -> Headline:
+    interval = difference.interval
+    seeds, rest = divmod(difference.pairs, task_count) if task_count else (0, 1)
+    if rest or seeds == 0:
+        pairing = f"{difference.pairs} pairs"
+    else:
+        pairing = f"{task_count} tasks × {seeds} seed{'s' if seeds > 1 else ''}"
+    if not difference.excludes_zero:
+        verdict = "the interval includes zero: no difference shown"
+    elif interval.mean > 0:
+        verdict = "the interval excludes zero"
+    else:
+        verdict = f"the interval excludes zero, in favour of {difference.b}"
+    sentence = (
+        f"{difference.a} − {difference.b}: {signed(interval.mean)} {bounds(interval, sign=True)} "
+        f"{difference.metric}, paired over {pairing}: {verdict}."
+    )
+    tone = "shown" if difference.excludes_zero else "not-shown"
+    return Headline(sentence, tone, difference.a, signed(interval.mean), difference)
+
+
+def _why_withheld(section: Section) -> str | None:
+    for arm in section.arms:
+        for evaluation in arm.evaluations:
+            failure = evaluation.gates.failure()
+            if failure:
+                return f"the gates fail for {arm.name} ({failure})"
+    if any(evaluation.subset for evaluation in section.evaluations):
+        return f"this is a subset of {section.tasks} ({section.task_count} tasks)"
+    return None
+
+
+def gates(section: Section) -> list[Gate]:
+    """The three gates over all evaluations of a section, the weakest evaluation speaking for each."""
+    found = [evaluation.gates for evaluation in section.evaluations]
+    if not found:
+        return []
+    reference = min(found, key=lambda g: (g.reference > 0, g.reference + len(g.broken) - g.tasks))
+    empty, body = max(found, key=lambda g: g.empty), max(found, key=lambda g: g.pass_body)
+    broken = f", {len(reference.broken)} known broken" if reference.broken else ""
+    whole = reference.reference + len(reference.broken) >= reference.tasks and reference.reference > 0
+    return [
+        Gate(f"reference solutions pass {reference.reference}/{reference.tasks}{broken}", whole),
+        Gate(f"an empty completion passes {empty.empty}/{empty.tasks}", empty.empty == 0),
+        Gate(f"a bare pass body passes {body.pass_body}/{body.tasks}", body.pass_body == 0),
+    ]
+
+
+def warnings(section: Section) -> list[str]:
+    """Everything that should lower the reader's trust in this section's numbers."""
+    found: list[str] = []
+    for arm in section.arms:
+        for evaluation in arm.evaluations:
+            failure = evaluation.gates.failure()
+            if failure:
+                found.append(f"{arm.name}: the gates fail: {failure}. Its scores cannot be believed.")
+        found += _arm_warnings(arm)
+    if any(evaluation.subset for evaluation in section.evaluations):
+        found.append(
+            f"Only {section.task_count} tasks of {section.tasks} were evaluated: "
+            "do not compare these scores with published ones."
+        )
+    if section.is_comparison and not section.evaluations:
+        found.append("The runs behind this comparison are not here, so its gates could not be checked.")
+    found += _unequal_settings(section.arms)
+    return list(dict.fromkeys(found))
+
+
+def _arm_warnings(arm: ArmView) -> list[str]:
+    broken = arm.verdicts.get("infra_error", 0)
+    if broken:
+        return [f"{arm.name}: the sandbox itself broke on {broken} samples, which are not scored."]
+    return []
+
+
+def _unequal_settings(arms: tuple[ArmView, ...]) -> list[str]:
+    evaluations = [evaluation for arm in arms for evaluation in arm.evaluations]
+    unequal = [
+        label
+        for name, label in SETTINGS.items()
+        if len({str(getattr(evaluation, name)) for evaluation in evaluations}) > 1
+    ]
+    found = []
+    if unequal:
+        found.append(f"The arms were not evaluated alike; they differ in {', '.join(unequal)}.")
+    profiles = [arm.profile for arm in arms if arm.profile is not None]
+    if len({(p.device, p.threads, p.prompt_tokens, p.new_tokens) for p in profiles}) > 1:
+        found.append(
+            "Speeds were measured under different conditions (device, threads or lengths): "
+            "their ratios mean little."
+        )
+    return found
+
+
+def settings(evaluation: Evaluation) -> dict[str, str]:
+    """How a score was measured, by the page's words."""
+    values = {label: str(getattr(evaluation, name)) for name, label in SETTINGS.items()}
+    if evaluation.bleu_signature:
+        values["BLEU signature"] = evaluation.bleu_signature
+    return values | {"seed": str(evaluation.seed)}

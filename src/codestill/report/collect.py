@@ -1,0 +1,293 @@
+"""From files to a plain view: what the report shows, before any of it is drawn or worded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codestill.errors import RunError
+from codestill.report.files import RunFiles, is_comparison, read_comparison, read_run
+from codestill.types import Comparison, Difference, Evaluation, Interval, ModelProfile
+
+PASS_AT_1 = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """One evaluation of an arm and the run that it came from."""
+
+    run: RunFiles
+    name: str
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class ArmView:
+    """One line of the results: a model, or the same recipe over several seeds."""
+
+    name: str
+    detail: str
+    is_teacher: bool
+    pass_at: dict[int, Interval]
+    greedy: Interval | None
+    bleu: float | None
+    profile: ModelProfile | None
+    accounting: dict[str, int | float | str]
+    sources: tuple[Source, ...]
+    seeds: int = 1
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        return tuple(source.evaluation for source in self.sources)
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """Samples per verdict, summed over seeds."""
+        total: dict[str, int] = {}
+        for evaluation in self.evaluations:
+            for verdict, count in evaluation.verdicts.items():
+                total[verdict] = total.get(verdict, 0) + count
+        return total
+
+    @property
+    def by_difficulty(self) -> dict[str, Interval]:
+        """pass@1 per level; over several seeds the mean of their estimates and of their bounds."""
+        found: dict[str, list[Interval]] = {}
+        for evaluation in self.evaluations:
+            for level, interval in evaluation.by_difficulty.items():
+                found.setdefault(level, []).append(interval)
+        return {
+            level: Interval(
+                mean=sum(i.mean for i in intervals) / len(intervals),
+                low=sum(i.low for i in intervals) / len(intervals),
+                high=sum(i.high for i in intervals) / len(intervals),
+            )
+            for level, intervals in found.items()
+        }
+
+
+@dataclass(frozen=True)
+class Section:
+    """Arms evaluated on one task set."""
+
+    title: str
+    tasks: str
+    task_count: int
+    arms: tuple[ArmView, ...]
+    differences: tuple[Difference, ...] = ()
+    is_comparison: bool = False
+
+    @property
+    def teacher(self) -> ArmView | None:
+        return next((arm for arm in self.arms if arm.is_teacher), None)
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        return tuple(evaluation for arm in self.arms for evaluation in arm.evaluations)
+
+    @property
+    def large_k(self) -> int:
+        """The other k shown beside pass@1: 10 where every arm has it, else the largest they share."""
+        shared = set.intersection(*(set(arm.pass_at) for arm in self.arms)) if self.arms else set()
+        return 10 if 10 in shared else max(shared, default=PASS_AT_1)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What one run reported at each step of one phase of training."""
+
+    arm: str
+    phase: str
+    """Empty, or the sub-run that the stage belongs to, e.g. ``round-1``."""
+    is_validation: bool
+    metrics: dict[str, dict[int, float]]
+    """Metric -> step -> value."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the pages show."""
+
+    title: str
+    sections: tuple[Section, ...]
+    runs: dict[str, RunFiles]
+    """By the label that tables use."""
+    curves: tuple[Curve, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def arms(self) -> tuple[ArmView, ...]:
+        return tuple(arm for section in self.sections for arm in section.arms)
+
+
+@dataclass
+class _Collector:
+    """Gathers runs once each, whichever arms name them."""
+
+    runs: dict[str, RunFiles] = field(default_factory=dict)
+    curves: list[Curve] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    _labels: dict[Path, str] = field(default_factory=dict)
+
+    def add(self, directory: Path, label: str, arm: str | None) -> RunFiles:
+        """The run of a directory; its training curves belong to ``arm``, when there is one."""
+        path = directory.resolve()
+        if path not in self._labels:
+            self._labels[path] = label
+            self.runs[label] = run = read_run(directory)
+            self.missing += [f"{label}: {what}" for what in run.missing]
+            if arm is None:
+                return run
+            self.curves += training_curves(run, arm)
+        return self.runs[self._labels[path]]
+
+
+def collect(directories: Sequence[Path]) -> Report:
+    """Read run and comparison directories. Raises RunError for a directory that is neither."""
+    if not directories:
+        raise RunError(
+            "a report needs at least one directory", next_step="Give a run or comparison directory."
+        )
+    collector = _Collector()
+    sections: list[Section] = []
+    titles: list[str] = []
+    runs: list[Path] = []
+    for directory in directories:
+        if is_comparison(directory):
+            comparison = read_comparison(directory)
+            titles.append(comparison.title)
+            sections.append(_comparison_section(directory, comparison, collector))
+        else:
+            runs.append(directory)
+    if runs:
+        labels = _labels(runs)
+        titles.append(", ".join(labels) if len(labels) < 4 else f"{len(labels)} runs")
+        sections += _run_sections(dict(zip(labels, runs, strict=True)), collector)
+    return Report(
+        title="; ".join(titles),
+        sections=tuple(sections),
+        runs=collector.runs,
+        curves=tuple(collector.curves),
+        missing=tuple(collector.missing),
+    )
+
+
+def _labels(directories: Sequence[Path]) -> list[str]:
+    names = [directory.resolve().name for directory in directories]
+    return [
+        name if names.count(name) == 1 else str(path) for name, path in zip(names, directories, strict=True)
+    ]
+
+
+def _role(evaluation: str) -> str:
+    """``student`` for ``round-1/student-humaneval``."""
+    return evaluation.rpartition("/")[2].partition("-")[0]
+
+
+def _is_teacher(evaluation: str) -> bool:
+    return _role(evaluation) == "teacher"
+
+
+def _comparison_section(directory: Path, comparison: Comparison, collector: _Collector) -> Section:
+    arms = []
+    for arm in comparison.arms:
+        is_teacher = arm.name == comparison.teacher
+        sources: list[Source] = []
+        for name in arm.runs:
+            path = directory / name
+            if not (path / "config.yaml").exists():
+                collector.missing.append(f"{arm.name}: its run directory {name}")
+                continue
+            run = collector.add(path, name, None if is_teacher else arm.name)
+            found = [
+                Source(run, stem, evaluation)
+                for stem, evaluation in run.evaluations.items()
+                if evaluation.tasks == comparison.tasks and _is_teacher(stem) == is_teacher
+            ]
+            if not found:
+                collector.missing.append(f"{name}: an evaluation on {comparison.tasks}")
+            sources += found[-1:]  # the student after its last round
+        arms.append(
+            ArmView(
+                name=arm.name,
+                detail=_plural(len(arm.runs), "seed") if len(arm.runs) > 1 else "",
+                is_teacher=is_teacher,
+                pass_at=arm.pass_at,
+                greedy=arm.greedy,
+                bleu=arm.bleu,
+                profile=arm.profile,
+                accounting=arm.accounting,
+                sources=tuple(sources),
+                seeds=len(arm.runs),
+            )
+        )
+    return Section(
+        title=comparison.title,
+        tasks=comparison.tasks,
+        task_count=comparison.task_count,
+        arms=tuple(arms),
+        differences=comparison.differences,
+        is_comparison=True,
+    )
+
+
+def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[Section]:
+    """One section per task set, over all runs that were evaluated on it."""
+    alone = len(directories) == 1
+    by_tasks: dict[str, list[ArmView]] = {}
+    for label, directory in directories.items():
+        run = collector.add(directory, label, "student" if alone else label)
+        for stem, evaluation in run.evaluations.items():
+            arms = by_tasks.setdefault(evaluation.tasks, [])
+            if _is_teacher(stem) and any(a.is_teacher and a.detail == evaluation.model for a in arms):
+                continue  # the same teacher, evaluated in each run: one line is enough
+            role, phase = _role(stem), stem.rpartition("/")[0]
+            name = role if alone or role == "teacher" else label if role == "student" else f"{label} {stem}"
+            if phase:
+                name = f"{name}, {phase.replace('-', ' ')}"
+            if name in {arm.name for arm in arms}:
+                name = stem if alone else f"{label} {stem}"
+            arms.append(
+                ArmView(
+                    name=name,
+                    detail=evaluation.model,
+                    is_teacher=_is_teacher(stem),
+                    pass_at=evaluation.pass_at,
+                    greedy=evaluation.greedy,
+                    bleu=evaluation.bleu,
+                    profile=evaluation.profile,
+                    accounting={},
+                    sources=(Source(run, stem, evaluation),),
+                )
+            )
+    return [
+        Section(
+            title=tasks,
+            tasks=tasks,
+            task_count=max(evaluation.task_count for arm in arms for evaluation in arm.evaluations),
+            arms=tuple(sorted(arms, key=lambda arm: arm.is_teacher)),
+        )
+        for tasks, arms in by_tasks.items()
+    ]
+
+
+def training_curves(run: RunFiles, arm: str) -> list[Curve]:
+    """The run's training and validation metrics; a step reported twice (a resume) counts once, as last."""
+    found: dict[tuple[str, bool], dict[str, dict[int, float]]] = {}
+    for event in run.events:
+        phase, _, stage = event.stage.rpartition("/")
+        if event.kind != "metrics" or event.step is None or stage not in ("train", "validation"):
+            continue
+        metrics = found.setdefault((phase, stage == "validation"), {})
+        for name, value in event.metrics.items():
+            if isinstance(value, int | float):
+                metrics.setdefault(name, {})[event.step] = float(value)
+    return [
+        Curve(
+            arm, phase, validation, {name: dict(sorted(points.items())) for name, points in metrics.items()}
+        )
+        for (phase, validation), metrics in found.items()
+    ]
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

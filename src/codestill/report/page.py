@@ -1,0 +1,182 @@
+"""The two pages: one self-contained HTML file, and Markdown with the same tables."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from codestill.report import claims, figures, svg, tables
+from codestill.report.collect import PASS_AT_1, Report, Section, collect
+from codestill.report.samples import choose_samples
+from codestill.report.tables import Table
+from codestill.serialize import write_atomic
+
+PALETTE = 8
+"""Arms that the style sheet has hand-picked colours for; more of them get a ramp of hues."""
+
+
+def write_report(directories: Sequence[Path], output: Path | None = None) -> tuple[Path, Path]:
+    """Write the report of runs and comparisons; return the paths of the HTML and the Markdown page.
+
+    ``output`` is the HTML page, by default ``report.html`` in the first directory; the Markdown page
+    lies beside it. Raises RunError for a directory that is neither a run nor a comparison, and for a
+    file in one that cannot be read. What a run has not written yet is listed as missing.
+    """
+    report = collect(directories)
+    html_path = output if output is not None else directories[0] / "report.html"
+    markdown_path = html_path.with_suffix(".md")
+    html, markdown = render(report)
+    write_atomic(html_path, html)
+    write_atomic(markdown_path, markdown)
+    return html_path, markdown_path
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the few numbers set large."""
+
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class SectionPage:
+    """A section as the templates see it."""
+
+    section: Section
+    headline: claims.Headline
+    gates: list[claims.Gate]
+    warnings: list[str]
+    tiles: list[Tile]
+    numbers: list[tuple[str, Table]]
+    plots: list[figures.Figure]
+    measurement: Table | None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The loss curves of one phase of training."""
+
+    name: str
+    plots: list[figures.Figure]
+
+
+def render(report: Report) -> tuple[str, str]:
+    """The HTML and the Markdown text of a report."""
+    colours = arm_colours(report)
+    sections = [_section(section, colours, f"s{number}") for number, section in enumerate(report.sections)]
+    phases = list(dict.fromkeys(curve.phase for curve in report.curves))
+    script = resources.files("codestill.report").joinpath("templates/report.js").read_text(encoding="utf-8")
+    samples = choose_samples(report)
+    context = {
+        "report": report,
+        "sections": sections,
+        "phases": [_phase(report, name, colours, number) for number, name in enumerate(phases)],
+        "trained": list(dict.fromkeys(curve.arm for curve in report.curves)),
+        "samples": samples,
+        "sampled_arms": list(dict.fromkeys(arm.name for arm in report.arms)),
+        "sampled_verdicts": {sample.verdict for sample in samples.chosen},
+        "verdict_order": tables.VERDICT_ORDER,
+        "stage_metrics": tables.stage_metrics(report),
+        "config_differences": tables.config_differences(report.runs),
+        "environments": tables.environments(report.runs),
+        "colours": {name: svg.css_colour(colour) for name, colour in colours.items()},
+        "ramp": _ramp(colours),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("codestill.report"),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.globals["mark"] = lambda interval, axis, arm, labelled=False: svg.interval_mark(
+        interval, axis, colours.get(arm, svg.INK), labelled
+    )
+    templates.globals["headline_axis"] = lambda interval: tables.axis_of([interval], around=[0.0])
+    templates.filters["md"] = _markdown
+    html = templates.get_template("report.html.j2").render(context)
+    return html, templates.get_template("report.md.j2").render(context)
+
+
+def arm_colours(report: Report) -> dict[str, str]:
+    """Arm name -> stand-in colour: grey for teachers, else one of its own all over the page."""
+    names = [arm.name for arm in report.arms if not arm.is_teacher] + [curve.arm for curve in report.curves]
+    teachers = {arm.name: svg.TEACHER for arm in report.arms if arm.is_teacher}
+    own = [name for name in dict.fromkeys(names) if name not in teachers]
+    return teachers | {name: svg.arm_colour(number) for number, name in enumerate(own)}
+
+
+def _ramp(colours: Mapping[str, str]) -> list[int]:
+    """Hues in degrees for more arms than the palette has colours, in the arms' order; else empty."""
+    count = sum(colour != svg.TEACHER for colour in colours.values())
+    if count <= PALETTE:
+        return []
+    return [round(255 - 245 * number / (count - 1)) for number in range(count)]
+
+
+def _section(section: Section, colours: Mapping[str, str], name: str) -> SectionPage:
+    headline = claims.headline(section)
+    found = (
+        ("Results", tables.results(section)),
+        ("Differences", tables.differences(section)),
+        ("Accounting", tables.accounting(section)),
+        ("Verdicts", tables.verdicts(section)),
+    )
+    plots = [
+        figures.pass_at(section, colours, f"{name}-pass"),
+        *figures.frontier(section, colours, f"{name}-cost"),
+        *figures.difficulty(section, colours, f"{name}-difficulty"),
+    ]
+    return SectionPage(
+        section=section,
+        headline=headline,
+        gates=claims.gates(section),
+        warnings=claims.warnings(section),
+        tiles=_tiles(section, headline.subject),
+        numbers=[(title, table) for title, table in found if table is not None],
+        plots=[plot for plot in plots if plot is not None],
+        measurement=tables.measurement(section),
+    )
+
+
+def _phase(report: Report, name: str, colours: Mapping[str, str], number: int) -> Phase:
+    curves = [curve for curve in report.curves if curve.phase == name]
+    return Phase(name, figures.losses(curves, colours, f"c{number}"))
+
+
+def _tiles(section: Section, subject: str) -> list[Tile]:
+    arm = next((arm for arm in section.arms if arm.name == subject), None)
+    if arm is None:
+        return []
+    tiles = []
+    teacher = section.teacher if section.teacher is not arm else None
+    score = arm.pass_at.get(PASS_AT_1)
+    if score is not None:
+        theirs = teacher.pass_at.get(PASS_AT_1) if teacher else None
+        tiles.append(Tile("pass@1", f"{score.mean:.3f}", _of_teacher(score.mean, theirs and theirs.mean)))
+    for name, value, text in tables.PROFILE[1:3]:
+        ours = value(arm)
+        if ours is not None:
+            tiles.append(Tile(name, text(ours), _of_teacher(ours, value(teacher) if teacher else None)))
+    return tiles
+
+
+def _of_teacher(ours: float, theirs: float | None) -> str:
+    return f"{ours / theirs:.2f}× the teacher’s" if theirs else ""
+
+
+def _markdown(text: object) -> str:
+    """Text that a Markdown table cell shows as it stands."""
+    line = " ".join(str(text).split())
+    for character in "\\`*_[]|":
+        line = line.replace(character, f"\\{character}")
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

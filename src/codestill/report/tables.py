@@ -1,0 +1,289 @@
+"""The report's tables, once, for both pages."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from codestill.report.claims import bounds, settings, signed
+from codestill.report.collect import PASS_AT_1, ArmView, Report, Section
+from codestill.report.files import RunFiles
+from codestill.types import Interval
+
+Value = Callable[[ArmView], float | None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value with what is said beneath it."""
+
+    value: str
+    note: str = ""
+    """What belongs to it: an interval, a share."""
+    ratio: str = ""
+    """To the teacher's."""
+    interval: Interval | None = None
+    """Drawn beside the value on the page."""
+    arm: str = ""
+    """The arm whose colour marks the cell."""
+    verdict: str = ""
+    """The verdict whose colour marks the cell."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption, column heads and rows; the first cell of a row is its head."""
+
+    caption: str
+    head: tuple[Cell, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numeric: bool = True
+    """False for tables of words, which are set flush left."""
+    axis: tuple[float, float] = field(default=(0.0, 1.0))
+    """Range of the intervals drawn in it."""
+
+
+NOTHING = Cell("–")
+
+
+def _compact(value: float) -> str:
+    """Three significant figures, more where a number is large."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def _parameters(value: float) -> str:
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{_compact(value / size)} {letter}"
+    return f"{value:.0f}"
+
+
+def _ratio(ours: float, theirs: float | None) -> str:
+    return f"{ours / theirs:.2f}×" if theirs else ""
+
+
+PROFILE: tuple[tuple[str, Value, Callable[[float], str]], ...] = (
+    ("parameters", lambda a: a.profile and a.profile.parameters, _parameters),
+    ("file, MB", lambda a: a.profile and a.profile.file_megabytes, _compact),
+    ("ms/token", lambda a: a.profile and a.profile.token_milliseconds, _compact),
+    ("prompt, ms", lambda a: a.profile and a.profile.prompt_milliseconds, _compact),
+    ("tokens/s", lambda a: a.profile and a.profile.tokens_per_second, _compact),
+    ("peak memory, MB", lambda a: a.profile and a.profile.peak_memory_megabytes, _compact),
+)
+
+
+def results(section: Section) -> Table:
+    """Quality and cost of every arm; costs also as ratios to the teacher."""
+    k = section.large_k
+    teacher = section.teacher
+    columns: list[tuple[str, Callable[[ArmView], Cell]]] = [
+        ("pass@1", lambda arm: _score(arm, arm.pass_at.get(PASS_AT_1), teacher, PASS_AT_1, draw=True))
+    ]
+    if k != PASS_AT_1:
+        columns.append((f"pass@{k}", lambda arm: _score(arm, arm.pass_at.get(k), teacher, k)))
+    if any(arm.greedy for arm in section.arms):
+        columns.append(("greedy", lambda arm: _score(arm, arm.greedy, teacher, None)))
+    if any(arm.bleu is not None for arm in section.arms):
+        columns.append(("BLEU", lambda arm: _plain(arm, teacher, lambda a: a.bleu, lambda v: f"{v:.1f}")))
+    if any(arm.profile for arm in section.arms):
+        for name, value, text in PROFILE:
+            columns.append((name, lambda arm, v=value, t=text: _plain(arm, teacher, v, t)))
+    scores = [arm.pass_at[PASS_AT_1] for arm in section.arms if PASS_AT_1 in arm.pass_at]
+    beneath = ", and each number's ratio to the teacher's" if teacher else ""
+    return Table(
+        caption=f"Beneath scores, their 95% intervals over tasks{beneath}.",
+        head=(Cell("model"), *(Cell(name) for name, _ in columns)),
+        rows=tuple(
+            (Cell(arm.name, arm.detail, arm=arm.name), *(cell(arm) for _, cell in columns))
+            for arm in section.arms
+        ),
+        axis=axis_of(scores),
+    )
+
+
+def axis_of(intervals: Sequence[Interval], around: Sequence[float] = ()) -> tuple[float, float]:
+    """A range that shows all of the intervals and the values ``around``."""
+    values = [value for i in intervals for value in (i.low, i.high)] + list(around)
+    if not values:
+        return (0.0, 1.0)
+    margin = 0.06 * (max(values) - min(values)) or 0.05
+    return (min(values) - margin, max(values) + margin)
+
+
+def _score(
+    arm: ArmView, interval: Interval | None, teacher: ArmView | None, k: int | None, draw: bool = False
+) -> Cell:
+    if interval is None:
+        return NOTHING
+    theirs = None
+    if teacher is not None and not arm.is_teacher:
+        theirs = teacher.greedy if k is None else teacher.pass_at.get(k)
+    return Cell(
+        f"{interval.mean:.3f}",
+        bounds(interval),
+        _ratio(interval.mean, theirs.mean if theirs else None),
+        interval if draw else None,
+        arm=arm.name if draw else "",
+    )
+
+
+def _plain(arm: ArmView, teacher: ArmView | None, value: Value, text: Callable[[float], str]) -> Cell:
+    ours = value(arm)
+    if ours is None:
+        return NOTHING
+    theirs = value(teacher) if teacher is not None and not arm.is_teacher else None
+    return Cell(text(ours), ratio=_ratio(ours, theirs))
+
+
+def differences(section: Section) -> Table | None:
+    """Paired differences, when the comparison made any."""
+    if not section.differences:
+        return None
+    many = ", not adjusted for their number" if len(section.differences) > 1 else ""
+    return Table(
+        caption=f"Paired over tasks and seeds, with 95% intervals{many}.",
+        head=tuple(Cell(name) for name in ("difference", "metric", "estimate", "pairs", "zero")),
+        rows=tuple(
+            (
+                Cell(f"{d.a} − {d.b}"),
+                Cell(d.metric),
+                Cell(signed(d.interval.mean), bounds(d.interval, sign=True), interval=d.interval, arm=d.a),
+                Cell(f"{d.pairs:,}"),
+                Cell("excluded" if d.excludes_zero else "included: no difference shown"),
+            )
+            for d in section.differences
+        ),
+        axis=axis_of([d.interval for d in section.differences], around=[0.0]),
+    )
+
+
+def accounting(section: Section) -> Table | None:
+    """What each arm was given, in the order in which the arms first name it."""
+    names = list(dict.fromkeys(name for arm in section.arms for name in arm.accounting))
+    if not names:
+        return None
+    return Table(
+        caption="What each arm was given; a fair comparison differs only where it means to.",
+        head=(Cell("arm"), *(Cell(name.replace("_", " ")) for name in names)),
+        rows=tuple(
+            (Cell(arm.name, arm=arm.name), *(_amount(arm.accounting.get(name)) for name in names))
+            for arm in section.arms
+            if arm.accounting
+        ),
+    )
+
+
+def _amount(value: int | float | str | None) -> Cell:
+    if value is None:
+        return NOTHING
+    if isinstance(value, str):
+        return Cell(value)
+    return Cell(f"{value:,}" if isinstance(value, int) else f"{value:,.6g}")
+
+
+def verdicts(section: Section) -> Table | None:
+    """Samples per verdict, in counts and shares."""
+    names = [name for name in VERDICT_ORDER if any(arm.verdicts.get(name) for arm in section.arms)]
+    arms = [arm for arm in section.arms if arm.verdicts]
+    if not arms:
+        return None
+    return Table(
+        caption="Samples by verdict, seeds taken together; beneath each count, its share.",
+        head=(Cell("arm"), *(Cell(name.replace("_", " "), verdict=name) for name in names)),
+        rows=tuple(
+            (
+                Cell(arm.name, arm=arm.name),
+                *(_share(arm.verdicts.get(name, 0), sum(arm.verdicts.values())) for name in names),
+            )
+            for arm in arms
+        ),
+    )
+
+
+VERDICT_ORDER = (
+    "pass",
+    "wrong",
+    "exception",
+    "cpu_timeout",
+    "wall_timeout",
+    "memory",
+    "killed",
+    "output_limit",
+    "early_exit",
+    "infra_error",
+)
+
+
+def _share(count: int, total: int) -> Cell:
+    return Cell(f"{count:,}", f"{100 * count / total:.1f}%" if count else "")
+
+
+def measurement(section: Section) -> Table | None:
+    """How each arm's scores were measured; settings that all arms share stand once."""
+    arms = [arm for arm in section.arms if arm.evaluations]
+    if not arms:
+        return None
+    rows = []
+    for name in settings(arms[0].evaluations[0]) | settings(arms[-1].evaluations[0]):
+        values = {
+            arm.name: ", ".join(dict.fromkeys(settings(e).get(name, "–") for e in arm.evaluations))
+            for arm in arms
+        }
+        if len(set(values.values())) == 1:
+            rows.append((Cell(name), Cell("all"), Cell(next(iter(values.values())))))
+        else:
+            rows += [(Cell(name), Cell(arm, arm=arm), Cell(value)) for arm, value in values.items()]
+    return Table("", (Cell("setting"), Cell("arm"), Cell("value")), tuple(rows), numeric=False)
+
+
+def stage_metrics(report: Report) -> Table | None:
+    """The last value of every number that stages other than training reported."""
+    found: dict[tuple[str, str, str], str] = {}
+    for label, run in report.runs.items():
+        for event in run.events:
+            if event.kind == "metrics" and event.stage.rpartition("/")[2] not in ("train", "validation"):
+                for name, value in event.metrics.items():
+                    text = _amount(value).value
+                    found[label, event.stage, name] = text
+    if not found:
+        return None
+    head = tuple(Cell(name) for name in ("run", "stage", "metric", "value"))
+    rows = tuple((*map(Cell, key), Cell(value)) for key, value in found.items())
+    return Table("", head, rows, numeric=False)
+
+
+def config_differences(runs: dict[str, RunFiles]) -> Table | None:
+    """The config keys whose values differ between runs."""
+    flat = {label: _flatten(run.config) for label, run in runs.items()}
+    keys = list(dict.fromkeys(key for values in flat.values() for key in values))
+    differing = [key for key in keys if len({values.get(key, "–") for values in flat.values()}) > 1]
+    if not differing:
+        return None
+    head = (Cell("run"), *(Cell(key) for key in differing))
+    rows = tuple(
+        (Cell(label), *(Cell(values.get(key, "–")) for key in differing)) for label, values in flat.items()
+    )
+    return Table("What differs between the runs' configurations.", head, rows, numeric=False)
+
+
+def _flatten(value: object, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, dict) and value:
+        return {
+            key: text
+            for name, inner in value.items()
+            for key, text in _flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()
+        }
+    return {prefix: str(value)} if prefix else {}
+
+
+def environments(runs: dict[str, RunFiles]) -> Table | None:
+    """Versions and hardware; a value that all runs share stands once."""
+    known = {label: run.environment for label, run in runs.items() if run.environment}
+    if not known:
+        return None
+    rows = []
+    for name in dict.fromkeys(name for values in known.values() for name in values):
+        by_value: dict[str, list[str]] = {}
+        for label, values in known.items():
+            by_value.setdefault(values.get(name, "–"), []).append(label)
+        for value, labels in by_value.items():
+            rows.append((Cell(name), Cell(value), Cell("all" if len(by_value) == 1 else ", ".join(labels))))
+    return Table("", (Cell("environment"), Cell("value"), Cell("runs")), tuple(rows), numeric=False)
