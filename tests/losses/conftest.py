@@ -1,6 +1,5 @@
 """Shapes and dtypes of every public function of losses/ are enforced while these tests run."""
 
-import sys
 from collections.abc import Iterator
 from types import FunctionType
 
@@ -8,18 +7,16 @@ import pytest
 from beartype import beartype
 from jaxtyping import jaxtyped
 
-import codestill.losses.compute
-import codestill.losses.divergences
+from codestill.losses import compute, divergences
 
 
 @pytest.fixture(scope="module", autouse=True)
 def shapes_are_checked() -> Iterator[None]:
     """Replace each public function by its checked self, whatever imported the modules before."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("codestill.losses.compute", "codestill.losses.divergences"):
-            module = sys.modules[name]
+        for module in (compute, divergences):
             for attribute, value in list(vars(module).items()):
-                own = isinstance(value, FunctionType) and value.__module__ == name
+                own = isinstance(value, FunctionType) and value.__module__ == module.__name__
                 if own and not attribute.startswith("_"):
                     patch.setattr(module, attribute, jaxtyped(typechecker=beartype)(value))
         yield

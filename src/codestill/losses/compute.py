@@ -1,8 +1,9 @@
 """The loss of a batch under an objective, without a second tensor of vocabulary size per intermediate.
 
-Only positions that predict a completion token are touched. They are taken a chunk at a time: the chunk's loss
-and its gradient with respect to the student's logits are both computed in the forward pass, in float32, and
-only the gradient is kept, in the logits' own dtype. Memory beyond the logits and that gradient is one chunk's.
+Only positions that predict a completion token are touched. They are taken a chunk at a time: the chunk's
+loss and its gradient with respect to the student's logits are both computed in the forward pass, in float32,
+and only the gradient is kept, in the logits' own dtype. Memory beyond the logits and that gradient is one
+chunk's.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from codestill.errors import LogitsError, VocabularyError
@@ -21,8 +22,8 @@ from codestill.losses.objective import CrossEntropy, Distillation
 IGNORED = -100
 """The label of a prompt token or a pad."""
 
-CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**26}
-"""Logits per chunk where no ``chunk_tokens`` is given: about a core's cache; enough to fill a GPU."""
+CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**24}
+"""Logits per chunk where no ``chunk_tokens`` is given: about a core's cache; enough to keep a GPU busy."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,16 @@ def compute(
 ) -> Loss:
     """The objective's loss: summed over valid tokens, divided by ``normalizer``.
 
-    ``labels_BT`` are token ids as in the input, not shifted, with -100 on the prompt and on pads; the logits at
-    ``t`` are scored against the label at ``t + 1``, and against the teacher's logits at ``t``.
+    ``labels_BT`` are token ids as in the input, not shifted, with -100 on the prompt and on pads; the logits
+    at ``t`` are scored against the label at ``t + 1``, and against the teacher's logits at ``t``.
 
     normalizer: number of valid tokens of the *whole* batch of an optimiser step, over every micro-batch and
         rank (:func:`count_tokens`); this call's own number when None.
-    vocabulary: how many token ids teacher and student share. Logits beyond it, which pad a model's matrix to a
-        round size, are left out of every softmax. Needed when the two widths differ.
+    vocabulary: how many token ids teacher and student share. Logits beyond it, which pad a model's matrix to
+        a round size, are left out of every softmax. Needed when the two widths differ.
     chunk_tokens: positions per chunk; the result does not depend on it.
-    reuse_student_logits: write the gradient over ``student_logits_BTV``, whose values are then lost: saves one
-        tensor of that size. Autograd raises if another operation still needs the values.
+    reuse_student_logits: write the gradient over ``student_logits_BTV``, whose values are then lost: saves
+        one tensor of that size. Autograd raises if another operation still needs the values.
 
     A batch without valid tokens gives a zero loss with zero gradients. No gradient reaches the teacher.
 
@@ -123,7 +124,7 @@ def _shared(
         if min(widths) != max(widths):
             raise VocabularyError(
                 f"the student has {widths[0]} logits per token and the teacher {widths[1]}",
-                next_step="If they share a tokenizer, give its size as `vocabulary`: what is beyond it is padding.",
+                next_step="If they share a tokenizer, give its size as `vocabulary`: the rest is padding.",
             )
         return student_BTV, teacher_BTV
     if not 0 < vocabulary <= min(widths):
@@ -150,8 +151,8 @@ class _ChunkedSum(torch.autograd.Function):
         grad_enabled: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         differentiate = grad_enabled and ctx.needs_input_grad[0]
-        # The gradient is kept without the normaliser, which backward applies together with a loss scale: float16
-        # would lose it otherwise.
+        # The gradient is kept without the normaliser, which reaches backward together with a loss scale: in
+        # float16 it would be lost otherwise.
         gradient_BTV = None
         if differentiate:
             gradient_BTV = student_BTV if reuse else torch.zeros_like(student_BTV)
@@ -176,9 +177,9 @@ class _ChunkedSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_weighted: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient_BTV,) = ctx.saved_tensors
-        return gradient_BTV * grad_weighted, *[None] * 7
+        return gradient_BTV * grad_outputs[0], *[None] * 7
 
 
 def _terms(
@@ -205,7 +206,7 @@ def _terms(
 
 
 def _clear_elsewhere(gradient_BTV: Tensor, positions: tuple[Tensor, Tensor, Tensor], width: int) -> None:
-    """Zero the gradient where nothing was scored: other positions, and logits beyond the shared vocabulary."""
+    """Zero the gradient at positions that are not scored, and beyond the shared vocabulary."""
     rows, columns, _ = positions
     scored_BT = torch.zeros(gradient_BTV.shape[:2], dtype=torch.bool, device=gradient_BTV.device)
     scored_BT[rows, columns] = True

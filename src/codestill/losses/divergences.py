@@ -51,7 +51,7 @@ def generalized_jsd(
     temperature: float = 1.0,
     beta: float = 0.5,
 ) -> Float[Tensor, "N"]:
-    """Generalised Jensen-Shannon divergence per position (Agarwal et al. 2024, GKD, section 2).
+    """Generalised Jensen-Shannon divergence per position (Agarwal et al. 2024, GKD, eq. 1).
 
     For 0 < beta < 1 it lies between 0 and the entropy of (beta, 1 - beta). By its formula it vanishes at both
     ends, JSD/beta tending to KL(teacher || student) and JSD/(1 - beta) to KL(student || teacher); so, as in
@@ -103,11 +103,14 @@ def widen(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def _log_probabilities(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _log_probabilities(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     """Teacher's (without gradient) and student's log-probabilities, in that order."""
     if not temperature > 0:
         raise ConfigError(
-            f"temperature is {temperature}", next_step="Choose a temperature above 0; 1 leaves the logits as they are."
+            f"temperature is {temperature}",
+            next_step="Choose a temperature above 0; 1 leaves the logits as they are.",
         )
     teacher, student = widen(teacher_logits.detach()), widen(student_logits)
     if temperature != 1:
@@ -132,6 +135,7 @@ def _mixture(log_a: Tensor, log_b: Tensor, weight: float) -> Tensor:
 def _skewed(log_first: Tensor, log_second: Tensor, skew: float) -> Tensor:
     if not 0 <= skew < 1:
         raise ConfigError(
-            f"skew is {skew}", next_step="Choose skew from 0 (no skew) to below 1, where the divergence is always 0."
+            f"skew is {skew}",
+            next_step="Choose skew from 0 (no skew) to below 1, where the divergence is always 0.",
         )
     return log_second if skew == 0 else _mixture(log_first, log_second, skew)

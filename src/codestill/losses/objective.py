@@ -1,5 +1,6 @@
 """Configs that name a training objective. No torch here: ``codestill --help`` reads them."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
@@ -29,6 +30,10 @@ class CrossEntropy(BaseModel):
         """Whether teacher logits are needed."""
         return False
 
+    def total(self, terms: Mapping[str, float]) -> float:
+        """The loss per token, from each term per token."""
+        return terms["cross_entropy"]
+
 
 class Distillation(BaseModel):
     """loss = alpha * temperature^2 * divergence + (1 - alpha) * cross-entropy (Hinton et al. 2015)."""
@@ -46,7 +51,7 @@ class Distillation(BaseModel):
     beta: float | None = Field(default=None, ge=0, le=1)
     """Weight of the teacher in generalized_jsd's mixture: 0 is forward_kl, 1 is reverse_kl (default 0.5)."""
     skew: float | None = Field(default=None, ge=0, lt=1)
-    """How far skew_kl or skew_reverse_kl mixes its second argument with its first: 0 is none (default 0.1)."""
+    """How much of its first argument a skew divergence mixes into its second: 0 is none (default 0.1)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -62,8 +67,8 @@ class Distillation(BaseModel):
             if values.get(name) is not None and name not in applicable:
                 users = ", ".join(other for other, taken in PARAMETERS.items() if name in taken)
                 raise ValueError(
-                    f"{name} has no effect on {divergence}: leave it out, or choose a divergence that takes it "
-                    f"({users})"
+                    f"{name} has no effect on {divergence}: leave it out, or choose a divergence that "
+                    f"takes it ({users})"
                 )
         return values | {name: value for name, value in applicable.items() if values.get(name) is None}
 
@@ -76,6 +81,11 @@ class Distillation(BaseModel):
     def needs_teacher(self) -> bool:
         """Whether teacher logits are needed: at ``alpha`` 0 the loss is cross-entropy alone."""
         return self.alpha > 0
+
+    def total(self, terms: Mapping[str, float]) -> float:
+        """The loss per token, from each term per token."""
+        distillation = self.temperature**2 * terms["divergence"] if self.needs_teacher else 0.0
+        return self.alpha * distillation + (1 - self.alpha) * terms["cross_entropy"]
 
 
 Objective = Annotated[CrossEntropy | Distillation, Field(discriminator="type")]
