@@ -27,9 +27,8 @@ from codestill.types import (
 
 TASKS = "pocket:test"
 SAMPLES = 12
-HOSTILE = (
-    "    return \"</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\"  # | `x`\n"
-)
+HOSTILE = '    return "</script><script>document.title=`owned`</script><img src=x onerror=alert(1)>"
+'
 FAILURES: tuple[Verdict, ...] = ("wrong", "exception", "cpu_timeout")
 
 
@@ -80,14 +79,20 @@ def make_attempt(task: Task, sample: int, skill: float, source: random.Random) -
             text = f"    total = 0\n    for x in xs:\n        if x >= {number}:\n            total += 1\n"
             text += "    return total\n"
             test = TestResult(
-                verdict="wrong", call=f"{task.entry_point}([3])", actual="1", expected="3", message="1 != 3"
+                verdict="wrong",
+                error_type="AssertionError",
+                call=f"{task.entry_point}([3])",
+                actual="1",
+                expected="3",
             )
         elif verdict == "exception":
             text = HOSTILE
             test = TestResult(verdict="exception", error_type="TypeError", message="<b>not</b> callable")
         else:
             text = "    while True:\n        pass\n"
-            test = TestResult(verdict="cpu_timeout")
+            test = TestResult(
+                verdict="cpu_timeout", error_type="TimeoutError", message="the CPU limit of 5 s was reached"
+            )
     completion = Completion(task_id=task.task_id, sample=sample, text=text, tokens=24)
     return Attempt(completion=completion, result=ExecutionResult(verdict=verdict, tests=(test,)))
 
@@ -237,7 +242,7 @@ def make_comparison(directory: Path, *, estimate: float = 0.062, **changes: obje
     return comparison
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
     """The builders: ``make.run(directory, ...)`` and ``make.comparison(directory, ...)``."""
     run: Callable[..., Evaluation] = make_run

@@ -163,7 +163,7 @@ def collect(directories: Sequence[Path]) -> Report:
         titles.append(", ".join(labels) if len(labels) < 4 else f"{len(labels)} runs")
         sections += _run_sections(dict(zip(labels, runs, strict=True)), collector)
     return Report(
-        title="; ".join(titles),
+        title=" · ".join(titles),
         sections=tuple(sections),
         runs=collector.runs,
         curves=tuple(collector.curves),

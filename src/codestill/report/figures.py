@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from codestill.report import svg
 from codestill.report.claims import MANY_ARMS, bounds
 from codestill.report.collect import PASS_AT_1, ArmView, Curve, Section
+from codestill.report.tables import flatten
 
 WIDTH, HEIGHT = 440.0, 270.0
 SMALL = (350.0, 240.0)
@@ -70,7 +71,7 @@ def pass_at(section: Section, colours: Colours, name: str) -> Figure | None:
 def frontier(section: Section, colours: Colours, name: str) -> list[Figure]:
     """pass@1 against the size of the weights and against the time per token."""
     arms = [arm for arm in section.arms if arm.profile is not None and PASS_AT_1 in arm.pass_at]
-    if not arms:
+    if len(arms) < 2:
         return []
     return [
         _frontier(
@@ -109,13 +110,67 @@ def _frontier(
         return Figure(f"{title} and quality", caption, svg.render(figure, name, alt))
 
 
+def settings(section: Section, colours: Colours, name: str) -> list[Figure]:
+    """pass@1 against every number in the configuration that a sweep varies."""
+    flat = {
+        arm.name: flatten(arm.sources[0].run.config)
+        for arm in section.arms
+        if arm.sources and PASS_AT_1 in arm.pass_at and not arm.is_teacher
+    }
+    plots = []
+    for key in dict.fromkeys(key for values in flat.values() for key in values):
+        found = {
+            arm: number for arm, values in flat.items() if (number := _number(values.get(key))) is not None
+        }
+        if key != "seed" and len(set(found.values())) > 2:
+            arms = [arm for arm in section.arms if arm.name in found]
+            plots.append(_setting(arms, colours, f"{name}-{len(plots)}", key, found))
+    return plots
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None and text not in ("True", "False") else None
+    except ValueError:
+        return None
+
+
+def _setting(
+    arms: Sequence[ArmView], colours: Colours, name: str, key: str, x: Mapping[str, float]
+) -> Figure:
+    with svg.style():
+        figure, plot = svg.axes(WIDTH, HEIGHT, key, "pass@1")
+        step = (max(x.values()) - min(x.values())) / 90  # arms that share a value stand side by side
+        groups: dict[float, list[ArmView]] = {}
+        for arm in arms:
+            groups.setdefault(x[arm.name], []).append(arm)
+        for value, group in groups.items():
+            for number, arm in enumerate(group):
+                score, at = arm.pass_at[PASS_AT_1], value + (number - (len(group) - 1) / 2) * step
+                colour = colours[arm.name]
+                plot.plot([at, at], [score.low, score.high], color=colour, alpha=0.45, linewidth=2.5)
+                plot.plot([at], [score.mean], "o", color=colour, markersize=6)
+        if len(groups) < 9:
+            plot.set_xticks(sorted(groups), [f"{value:g}" for value in sorted(groups)])
+        plot.set_ylim(bottom=0.0)
+        alt = f"pass@1 against {key}. " + "; ".join(
+            f"{arm.name}: {arm.pass_at[PASS_AT_1].mean:.3f} at {x[arm.name]:g}" for arm in arms
+        )
+        caption = "One point per arm; whiskers are 95% intervals over tasks."
+        return Figure(f"pass@1 by {key}", caption, svg.render(figure, name, alt))
+
+
 def _log_x(plot: Axes, values: Sequence[float]) -> None:
-    low, high = min(values), max(values)
+    """A log axis from the round number below the values to the one above, with round ticks."""
+    rounds = [step * 10.0**power for power in range(-4, 9) for step in (1, 2, 5)]
+    low = max((value for value in rounds if value < min(values) / 1.15), default=rounds[0])
+    high = min((value for value in rounds if value > max(values) * 1.15), default=rounds[-1])
+    ticks = [value for value in rounds if low <= value <= high]
+    if len(ticks) > 8:
+        ticks = ticks[::3]
     plot.set_xscale("log")
-    plot.set_xlim(low / 1.6, high * 1.6)
-    dense = high / low < 30
-    plot.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if dense else (1.0,)))
-    plot.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    plot.set_xlim(low, high)
+    plot.set_xticks(ticks, [f"{value:g}" for value in ticks])
     plot.xaxis.set_minor_formatter(NullFormatter())
 
 

@@ -134,6 +134,7 @@ def _section(section: Section, colours: Mapping[str, str], name: str) -> Section
     plots = [
         figures.pass_at(section, colours, f"{name}-pass"),
         *figures.frontier(section, colours, f"{name}-cost"),
+        *figures.settings(section, colours, f"{name}-setting"),
         *figures.difficulty(section, colours, f"{name}-difficulty"),
     ]
     return SectionPage(
@@ -160,7 +161,7 @@ def _tiles(section: Section, subject: str) -> list[Tile]:
     tiles = []
     teacher = section.teacher if section.teacher is not arm else None
     score = arm.pass_at.get(PASS_AT_1)
-    if score is not None:
+    if score is not None and section.differences:  # else it is the headline's own figure
         theirs = teacher.pass_at.get(PASS_AT_1) if teacher else None
         tiles.append(Tile("pass@1", f"{score.mean:.3f}", _of_teacher(score.mean, theirs and theirs.mean)))
     for name, value, text in tables.PROFILE[1:3]:

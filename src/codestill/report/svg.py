@@ -155,7 +155,7 @@ def interval_mark(
     ``labelled`` makes it wide and names the zero line.
     """
     low, high = axis
-    width, height = (340, 30) if labelled else (132, 18)
+    width, height, thick = (340, 30, 6) if labelled else (132, 18, 4)
 
     def x(value: float) -> float:
         return round(5 + (width - 10) * (value - low) / (high - low), 1)
@@ -168,6 +168,6 @@ def interval_mark(
         f'<svg class="mark" viewBox="0 0 {width} {height}" aria-hidden="true">'
         f'<line class="rail" x1="0" x2="{width}" y1="9" y2="9"/>{line}'
         f'<line x1="{x(interval.low)}" x2="{x(interval.high)}" y1="9" y2="9" '
-        f'style="stroke: {fill}; stroke-width: 4; stroke-opacity: 0.42; stroke-linecap: round"/>'
-        f'<circle cx="{x(interval.mean)}" cy="9" r="4.2" style="fill: {fill}"/></svg>'
+        f'style="stroke: {fill}; stroke-width: {thick}; stroke-opacity: 0.42; stroke-linecap: round"/>'
+        f'<circle cx="{x(interval.mean)}" cy="9" r="{thick + 0.4}" style="fill: {fill}"/></svg>'
     )

@@ -102,7 +102,7 @@ def results(section: Section) -> Table:
 def axis_of(intervals: Sequence[Interval], around: Sequence[float] = ()) -> tuple[float, float]:
     """A range that shows all of the intervals and the values ``around``."""
     values = [value for i in intervals for value in (i.low, i.high)] + list(around)
-    if not values:
+    if len(intervals) + len(around) < 2:
         return (0.0, 1.0)
     margin = 0.06 * (max(values) - min(values)) or 0.05
     return (min(values) - margin, max(values) + margin)
@@ -252,7 +252,7 @@ def stage_metrics(report: Report) -> Table | None:
 
 def config_differences(runs: dict[str, RunFiles]) -> Table | None:
     """The config keys whose values differ between runs."""
-    flat = {label: _flatten(run.config) for label, run in runs.items()}
+    flat = {label: flatten(run.config) for label, run in runs.items()}
     keys = list(dict.fromkeys(key for values in flat.values() for key in values))
     differing = [key for key in keys if len({values.get(key, "–") for values in flat.values()}) > 1]
     if not differing:
@@ -264,12 +264,13 @@ def config_differences(runs: dict[str, RunFiles]) -> Table | None:
     return Table("What differs between the runs' configurations.", head, rows, numeric=False)
 
 
-def _flatten(value: object, prefix: str = "") -> dict[str, str]:
+def flatten(value: object, prefix: str = "") -> dict[str, str]:
+    """A nested mapping as ``{"objective.alpha": "0.5"}``."""
     if isinstance(value, dict) and value:
         return {
             key: text
             for name, inner in value.items()
-            for key, text in _flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()
+            for key, text in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()
         }
     return {prefix: str(value)} if prefix else {}
 

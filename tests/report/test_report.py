@@ -1,0 +1,231 @@
+"""What a report says: headlines, gates, warnings, tables, and what it refuses."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from codestill.errors import RunError
+from codestill.report import write_report
+from codestill.report.claims import headline, warnings
+from codestill.report.collect import collect
+from codestill.report.samples import choose_samples
+from codestill.serialize import append_jsonl, to_json, write_atomic
+from codestill.types import Event, Gates
+
+
+def texts(directory: Path) -> tuple[str, str]:
+    html, markdown = write_report([directory])
+    return html.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")
+
+
+def test_a_difference_that_excludes_zero_is_the_headline(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.comparison(tmp_path)
+    expected = (
+        "distilled − raw: +0.062 [+0.025, +0.101] pass@1, paired over 30 tasks × 2 seeds: "
+        "the interval excludes zero."
+    )
+    html, markdown = texts(tmp_path)
+    assert expected in html
+    assert expected.replace("[", "\\[").replace("]", "\\]") in markdown
+
+
+def test_a_difference_that_includes_zero_shows_nothing(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.comparison(tmp_path, estimate=0.01)
+    found = headline(collect([tmp_path]).sections[0])
+    assert found.tone == "not-shown"
+    assert found.sentence.endswith("the interval includes zero: no difference shown.")
+
+
+def test_a_difference_against_us_says_so(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.comparison(tmp_path, estimate=-0.1)
+    assert "in favour of raw" in headline(collect([tmp_path]).sections[0]).sentence
+
+
+def test_a_subset_is_never_a_headline(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.comparison(tmp_path, subset=True)
+    section = collect([tmp_path]).sections[0]
+    assert headline(section).tone == "withheld"
+    html, markdown = texts(tmp_path)
+    for page in (html, markdown):
+        assert "No headline: this is a subset" in page
+        assert "do not compare these scores with published ones" in page
+        assert "paired over 30 tasks" not in page
+
+
+def test_a_failing_gate_withholds_the_headline(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.run(tmp_path / "run", gates=Gates(tasks=30, reference=30, empty=30, pass_body=0))
+    html, markdown = texts(tmp_path / "run")
+    for page in (html, markdown):
+        assert "No headline: the gates fail for student (an empty completion passes 30/30)." in page
+        assert "Its scores cannot be believed." in page
+    assert 'class="fails"' in html
+
+
+def test_evaluations_that_differ_in_settings_are_flagged(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.run(tmp_path / "a", temperature=0.2)
+    make.run(tmp_path / "b", temperature=0.8, data_hash="another")
+    (section,) = collect([tmp_path / "a", tmp_path / "b"]).sections
+    assert "The arms were not evaluated alike; they differ in sampling temperature, task data." in warnings(
+        section
+    )
+
+
+def test_a_run_shows_its_ratio_to_its_teacher(make: SimpleNamespace, tmp_path: Path) -> None:
+    student = make.run(tmp_path / "run", skill=0.5, scale=0.25)
+    make.run(tmp_path / "teacher", skill=0.9, teacher=True)
+    for part in ("results", "stages"):
+        shutil.copytree(tmp_path / "teacher" / part, tmp_path / "run" / part, dirs_exist_ok=True)
+    (section,) = collect([tmp_path / "run"]).sections
+    assert [arm.name for arm in section.arms] == ["student", "teacher"]
+    _, markdown = texts(tmp_path / "run")
+    row = next(line for line in markdown.splitlines() if line.startswith("| student"))
+    assert f"{student.pass_at[1].mean:.3f}" in row
+    assert "44.1, 0.25×" in row  # file size: 44.1 MB of 176.4 MB
+    assert "× the teacher's" in headline(section).sentence
+
+
+def test_both_pages_have_the_same_rows(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.comparison(tmp_path)
+    html, markdown = texts(tmp_path)
+    for text in ("0.25×", "8,192", "included: no difference shown", "peak memory, MB", "5f0c2a9d11e3b7a4"):
+        assert text in html
+        assert text in markdown
+
+
+def test_rounds_are_arms_of_their_own_and_phases_of_training(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.run(tmp_path)
+    for part in ("results", "stages"):
+        for path in sorted((tmp_path / part).iterdir()):
+            (tmp_path / part / "round-1").mkdir(exist_ok=True)
+            shutil.copy(path, tmp_path / part / "round-1" / path.name)
+    append_jsonl(
+        tmp_path / "metrics.jsonl",
+        [Event(stage="round-1/train", step=n, metrics={"loss": 2.0}) for n in (1, 2)],
+    )
+    report = collect([tmp_path])
+    assert [arm.name for arm in report.sections[0].arms] == ["student, round 1", "student"]
+    assert {curve.phase for curve in report.curves} == {"", "round-1"}
+    assert choose_samples(report).available == 2 * 390
+
+
+def test_a_torn_last_line_is_left_out(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.run(tmp_path)
+    whole = collect([tmp_path]).curves
+    with (tmp_path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"stage":"train","st')
+    assert collect([tmp_path]).curves == whole
+
+
+def test_a_step_logged_twice_counts_once(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.run(tmp_path)
+    append_jsonl(tmp_path / "metrics.jsonl", [Event(stage="train", step=0, metrics={"loss": 9.0})])
+    train = next(c for c in collect([tmp_path]).curves if not c.is_validation)
+    assert train.metrics["loss"][0] == 9.0
+    assert list(train.metrics["loss"]) == sorted(train.metrics["loss"])
+
+
+def test_a_run_that_has_only_begun_gets_a_page(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("recipe: sft\n")
+    html, markdown = texts(tmp_path)
+    for page in (html, markdown):
+        assert "evaluations (results/" in page.replace("\\", "")
+    assert "recipe: sft" in html
+
+
+def test_a_comparison_without_its_runs_says_that_gates_are_unchecked(
+    make: SimpleNamespace, tmp_path: Path
+) -> None:
+    make.comparison(tmp_path)
+    for path in tmp_path.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+    html, _ = texts(tmp_path)
+    assert "its gates could not be checked" in html
+    assert "distilled: its run directory distilled-s0" in html
+
+
+def test_a_sweep_warns_of_its_winner(make: SimpleNamespace, tmp_path: Path) -> None:
+    for number in range(10):
+        make.run(tmp_path / f"arm-{number}", skill=0.4 + number / 40, tasks=6, steps=20)
+        config = f"objective:\n  alpha: {number / 10}\n"
+        (tmp_path / f"arm-{number}" / "config.yaml").write_text(config)
+    html, _ = write_report([tmp_path / f"arm-{n}" for n in range(10)], tmp_path / "sweep.html")
+    page = html.read_text(encoding="utf-8")
+    assert html == tmp_path / "sweep.html"
+    assert (tmp_path / "sweep.md").exists()
+    assert "the highest of 10 arms" in page
+    assert "pass@1 by objective.alpha" in page
+    assert "--arm-9: hsl(" in page
+
+
+def test_the_same_files_give_the_same_page(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.comparison(tmp_path)
+    assert texts(tmp_path) == texts(tmp_path)
+
+
+def test_samples_cover_every_arm_and_verdict(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.comparison(tmp_path)
+    report = collect([tmp_path])
+    samples = choose_samples(report, limit=60)
+    assert len(samples.chosen) == 60
+    assert samples.available == 6 * 390
+    for arm in ("distilled", "raw", "teacher"):
+        assert {s.verdict for s in samples.chosen if s.arm == arm} == {
+            "pass",
+            "wrong",
+            "exception",
+            "cpu_timeout",
+        }
+    assert all(s.prompt for s in samples.chosen)
+    assert all(bool(s.feedback) == (s.verdict != "pass") for s in samples.chosen)
+
+
+def test_names_cannot_break_out_of_either_page(make: SimpleNamespace, tmp_path: Path) -> None:
+    comparison = make.comparison(tmp_path)
+    evil = "<b>$x$ | `y`"
+    arms = tuple(
+        arm.model_copy(update={"name": evil}) if arm.name == "raw" else arm for arm in comparison.arms
+    )
+    differences = tuple(d.model_copy(update={"b": evil}) for d in comparison.differences)
+    changed = comparison.model_copy(update={"arms": arms, "differences": differences})
+    write_atomic(tmp_path / "comparison.json", to_json(changed))
+    html, markdown = texts(tmp_path)
+    assert "<b>$x$" not in html
+    assert "&lt;b&gt;$x$ | `y`" in html
+    assert "&lt;b&gt;$x$ \\| \\`y\\`" in markdown
+
+
+def test_what_is_not_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"neither config\.yaml nor comparison\.json") as caught:
+        write_report([tmp_path])
+    assert "codestill run" in caught.value.next_step
+    with pytest.raises(RunError, match="is not a directory"):
+        write_report([tmp_path / "absent"])
+    with pytest.raises(RunError, match="at least one"):
+        write_report([])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("results/student-pocket.json", '{"model": "x"'),
+        ("results/student-pocket.json", '{"model": "x"}'),
+        ("environment.json", "[1"),
+        ("config.yaml", "a: [1"),
+        ("config.yaml", "just words"),
+        ("metrics.jsonl", "no event\n"),
+    ],
+)
+def test_a_corrupt_file_is_named(make: SimpleNamespace, tmp_path: Path, name: str, text: str) -> None:
+    make.run(tmp_path, tasks=3, steps=5)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RunError, match=name.replace(".", r"\.")):
+        write_report([tmp_path])
+
+
+def test_a_corrupt_comparison_is_named(tmp_path: Path) -> None:
+    (tmp_path / "comparison.json").write_text("{}")
+    with pytest.raises(RunError, match=r"comparison\.json is not a Comparison"):
+        write_report([tmp_path])
