@@ -1,6 +1,6 @@
 """The run directory: stages that resume, a log, and every file name.
 
-    config.yaml  environment.json  metrics.jsonl
+    config.yaml  environment.json  metrics.jsonl  accounting.json
     stages/[round-1/]attempts.jsonl + attempts.json   records, and whether they are complete
     checkpoints/  student/  tasks/<set>.jsonl  samples/<name>.jsonl  results/<name>.json
     report.html  report.md
@@ -10,6 +10,7 @@ continues, asks for no finished record again, and ends with the same bytes.
 """
 
 import fcntl
+import json
 import os
 import platform
 import re
@@ -58,6 +59,7 @@ class Run:
         self.directory = directory
         self.config = config
         self.prefix = prefix
+        self.seed = int(config.get("seed", 0))
         self.fingerprint = fingerprint(_identity(config))
         self._observers = list(observers)
         self._lock: IO[str] | None = None
@@ -207,6 +209,12 @@ class Run:
     def message(self, stage: str, text: str) -> None:
         """Say something worth reading, once."""
         self._emit(Event(stage=self.prefix + stage, kind="message", message=text), keep=True)
+
+    def account(self, **numbers: float | int | str) -> None:
+        """Record what the run was given or has spent, in ``accounting.json``."""
+        path = self.directory / "accounting.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        write_atomic(path, to_json(known | {self.prefix + name: value for name, value in numbers.items()}))
 
     def progress(self, stage: str, done: int, total: int, **metrics: float | int | str | None) -> None:
         """Tell the observers how far a stage has come; nothing is stored."""

@@ -12,6 +12,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Literal
 
+from codestill.pocket import integers, text  # noqa: F401  (they fill OPERATIONS)
 from codestill.pocket.operations import OPERATIONS, Kind
 
 Composition = tuple[str, ...]

@@ -1,0 +1,213 @@
+"""Comparisons: arms that differ in what is compared, on the same tasks, with the same seeds.
+
+Every arm and seed is a run of its own below the comparison's directory, so a killed comparison
+continues where it was. Differences are paired over tasks and seeds.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from codestill.config import RunConfig
+from codestill.errors import ConfigError
+from codestill.evaluate import EvaluateConfig, EvaluateModel, evaluate_model, read_evaluation
+from codestill.recipes import load_recipe
+from codestill.run import Observer, Run, slug
+from codestill.scoring import interval_over_seeds, paired_difference, pass_at_k
+from codestill.serialize import write_atomic
+from codestill.types import Arm, Comparison, Difference, Evaluation
+
+
+class ArmConfig(BaseModel):
+    """One side of a comparison."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str = Field(min_length=1)
+    """How tables call it."""
+    recipe: str | None = None
+    """A recipe's name or file; without one the arm is the ``model`` as it stands."""
+    model: str | None = None
+    """A model to evaluate untrained, such as the teacher."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """The recipe's config, in part."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "ArmConfig":
+        if (self.recipe is None) == (self.model is None):
+            raise ValueError("an arm has either a recipe or a model")
+        return self
+
+
+class CompareConfig(RunConfig):
+    """A comparison of recipes at equal terms."""
+
+    title: str
+    """The report's headline."""
+    arms: tuple[ArmConfig, ...] = Field(min_length=1)
+    """What is compared."""
+    seeds: tuple[int, ...] = Field(default=(0, 1), min_length=1)
+    """Training seeds; every recipe runs with each."""
+    teacher: str | None = None
+    """The arm that is the teacher: tables give ratios to it."""
+    differences: tuple[tuple[str, str], ...] = ()
+    """Pairs of arms ``[a, b]`` for which ``a - b`` is given."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """One evaluation for all arms."""
+
+    @model_validator(mode="after")
+    def _arms_exist(self) -> "CompareConfig":
+        names = [arm.name for arm in self.arms]
+        if len({slug(name) for name in names}) < len(names):
+            raise ValueError("two arms share a name")
+        for name in [*itertools.chain(*self.differences), *([self.teacher] if self.teacher else [])]:
+            if name not in names:
+                raise ValueError(f"no arm is called {name!r}; there are {', '.join(names)}")
+        return self
+
+
+def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer] = ()) -> Comparison:
+    """Run every arm with every seed, and write ``comparison.json``.
+
+    Raises ConfigError, before anything runs, when an arm's config is not its recipe's.
+    """
+    plans = {arm.name: list(_plan(arm, config)) for arm in config.arms}
+    with Run.open(directory, config, observers):
+        evaluations: dict[str, list[Evaluation]] = {}
+        for arm in config.arms:
+            for name, recipe, run_config in plans[arm.name]:
+                with Run.open(directory / name, run_config, observers) as run:
+                    result = run.result_path("student")
+                    if recipe is None:
+                        evaluate_model(run_config, run)
+                    elif not result.exists():
+                        load_recipe(recipe).distill(run_config, run)
+                    evaluations.setdefault(arm.name, []).append(read_evaluation(result))
+        comparison = _conclude(config, directory, plans, evaluations)
+        write_atomic(directory / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
+    return comparison
+
+
+def _plan(arm: ArmConfig, config: CompareConfig) -> Iterator[tuple[str, str | None, Any]]:
+    """Run directory, recipe and config of each of an arm's runs."""
+    shared: dict[str, Any] = {
+        "evaluate": config.evaluate,
+        "sandbox": config.sandbox,
+        "execution": config.execution,
+    }
+    if arm.recipe is None:
+        yield slug(arm.name), None, EvaluateModel(model=arm.model or "", seed=config.seed, **shared)
+        return
+    model = load_recipe(arm.recipe).Config
+    for seed in config.seeds:
+        try:
+            made = model.model_validate({**arm.config, **shared, "seed": seed})
+        except ValidationError as error:
+            raise ConfigError(
+                f"arm {arm.name!r} is not a config of {arm.recipe}: {problems(error)}",
+                next_step="Mend the arm's config.",
+            ) from error
+        yield f"{slug(arm.name)}/seed-{seed}", arm.recipe, made
+
+
+def problems(error: ValidationError) -> str:
+    """A validation error in a line per problem, without the library's own links."""
+    lines = []
+    for one in error.errors(include_url=False):
+        where = ".".join(str(part) for part in one["loc"])
+        lines.append(f"{where}: {one['msg']}" if where else one["msg"])
+    return "\n  ".join(lines)
+
+
+def _conclude(
+    config: CompareConfig,
+    directory: Path,
+    plans: dict[str, list[tuple[str, str | None, Any]]],
+    evaluations: dict[str, list[Evaluation]],
+) -> Comparison:
+    first = next(iter(evaluations.values()))[0]
+    arms = []
+    for arm in config.arms:
+        found = evaluations[arm.name]
+        runs = tuple(name for name, _, _ in plans[arm.name])
+        greedy = [[float(ok) for ok in e.greedy_per_task.values()] for e in found]
+        bleus = [e.bleu for e in found if e.bleu is not None]
+        arms.append(
+            Arm(
+                name=arm.name,
+                runs=runs,
+                pass_at={k: interval_over_seeds([_rates(e, k) for e in found]) for k in found[0].pass_at},
+                greedy=interval_over_seeds(greedy) if all(greedy) else None,
+                bleu=sum(bleus) / len(bleus) if bleus else None,
+                profile=found[0].profile,
+                accounting=_accounting(directory / runs[0]),
+            )
+        )
+    return Comparison(
+        title=config.title,
+        tasks=first.tasks,
+        task_count=first.task_count,
+        arms=tuple(arms),
+        differences=tuple(
+            difference for a, b in config.differences for difference in _differences(a, b, evaluations)
+        ),
+        teacher=config.teacher,
+    )
+
+
+def _rates(evaluation: Evaluation, k: int) -> list[float]:
+    """pass@k of each task, in the task set's order."""
+    return [pass_at_k(n, passed, k) for n, passed in evaluation.per_task.values()]
+
+
+def _differences(a: str, b: str, evaluations: dict[str, list[Evaluation]]) -> Iterator[Difference]:
+    left, right = evaluations[a], evaluations[b]
+    if len(left) != len(right):  # an untrained model has one run: it meets every seed of the other
+        left, right = (left * len(right), right) if len(left) == 1 else (left, right * len(left))
+    pairs = len(left) * left[0].task_count
+    a_ST, b_ST = [_rates(e, 1) for e in left], [_rates(e, 1) for e in right]
+    yield Difference(a=a, b=b, metric="pass@1", interval=paired_difference(a_ST, b_ST), pairs=pairs)
+
+
+def _accounting(run: Path) -> dict[str, int | float | str]:
+    path = run / "accounting.json"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def sweep(
+    base: dict[str, Any],
+    teacher: str,
+    students: Sequence[str],
+    temperatures: Sequence[float],
+    alphas: Sequence[float],
+    seeds: Sequence[int],
+    shared: dict[str, Any],
+) -> CompareConfig:
+    """The grid of students, temperatures and alphas of logit distillation, as one comparison.
+
+    ``base`` is a part of logit_kd's config, common to all; ``shared`` holds evaluate, sandbox and execution.
+    Raises ConfigError when the grid is not a valid config.
+    """
+    arms: list[dict[str, Any]] = [{"name": "teacher", "model": teacher}]
+    for student, temperature, alpha in itertools.product(students, temperatures, alphas):
+        objective = {**base.get("objective", {}), "temperature": temperature, "alpha": alpha}
+        arms.append(
+            {
+                "name": f"{student} T={temperature:g} alpha={alpha:g}",
+                "recipe": "logit_kd",
+                "config": {**base, "student": student, "teacher": teacher, "objective": objective},
+            }
+        )
+    try:
+        return CompareConfig.model_validate(
+            {"title": "Logit distillation sweep", "arms": arms, "teacher": "teacher", "seeds": tuple(seeds)}
+            | shared
+        )
+    except ValidationError as error:
+        raise ConfigError(
+            f"the sweep is not valid: {problems(error)}", next_step="Mend its values."
+        ) from error

@@ -1,0 +1,76 @@
+"""What the configs of all runs share: limits, execution, seed."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+
+from codestill.models import Device
+from codestill.sandbox import Sandbox, SandboxConfig
+from codestill.trackers import TrackerName
+
+
+class ExecutionConfig(BaseModel):
+    """What may change between resumes: it decides speed, never results (but for float rounding)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    device: Device = "auto"
+    """Where models run: ``auto`` takes a GPU if there is one."""
+    threads: PositiveInt | None = None
+    """CPU threads of each model (default: torch's choice)."""
+    workers: PositiveInt | None = None
+    """Programs executed at once (default: one per core)."""
+    trackers: tuple[TrackerName, ...] = ()
+    """Where metrics go besides metrics.jsonl."""
+
+    def prepare(self) -> None:
+        """Apply the thread count to this process."""
+        if self.threads:
+            import torch
+
+            torch.set_num_threads(self.threads)
+
+    def sandbox(self, config: SandboxConfig) -> Sandbox:
+        """The sandbox of ``config``, with this many workers."""
+        return config.model_copy(update={"workers": self.workers}).build()
+
+
+class RunConfig(BaseModel):
+    """Base of a run's config: groups of settings may be given in part.
+
+    What is left out of a group keeps the default of this config. A student, a teacher and a task set are
+    choices, not groups: one that is given is taken as it is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    sandbox: SandboxConfig = SandboxConfig()
+    """Limits of each program."""
+    execution: ExecutionConfig = ExecutionConfig()
+    """What may change between resumes."""
+    seed: int = 0
+    """Seed of everything that is drawn: samples, the order of batches, dropout."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_groups(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {name: _filled(cls, name, value) for name, value in values.items()}
+
+
+CHOICES = ("student", "teacher", "tasks", "validation")
+
+
+def _filled(model: type[BaseModel], name: str, value: Any) -> Any:
+    field = model.model_fields.get(name)
+    if field is None or name in CHOICES or not isinstance(value, dict):
+        return value
+    default = field.get_default(call_default_factory=True)
+    if not isinstance(default, BaseModel):
+        return value
+    if value.get("type", getattr(default, "type", None)) != getattr(default, "type", None):
+        return value  # another kind of thing: the default's settings are not its own
+    kept = default.model_dump(exclude_unset=True)
+    filled = {key: _filled(type(default), key, inner) for key, inner in value.items()}
+    return kept | ({"type": default.type} if hasattr(default, "type") else {}) | filled  # type: ignore[attr-defined]

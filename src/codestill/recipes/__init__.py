@@ -1,0 +1,39 @@
+"""Recipes: one file, one ``Config``, one ``distill(config, run)`` that reads like its paper.
+
+A stranger's recipe is any Python file with these two names; nothing is registered or subclassed.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from codestill.errors import ConfigError
+
+RECIPES = ("sft", "logit_kd", "pocket_world")
+
+
+def load_recipe(name: str) -> ModuleType:
+    """A bundled recipe by name, or any Python file by path. Raises ConfigError."""
+    if name in RECIPES:
+        return importlib.import_module(f"codestill.recipes.{name}")
+    path = Path(name)
+    if path.suffix != ".py":
+        raise ConfigError(
+            f"no recipe {name!r}.", next_step=f"Use one of {', '.join(RECIPES)}, or the path of a .py file."
+        )
+    if not path.is_file():
+        raise ConfigError(f"no recipe file {path}.", next_step="Check the path.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    missing = [wanted for wanted in ("Config", "distill") if not hasattr(module, wanted)]
+    if missing:
+        raise ConfigError(
+            f"{path} defines no {' and no '.join(missing)}.",
+            next_step="A recipe file has a pydantic model `Config` and a function `distill(config, run)`.",
+        )
+    return module

@@ -1,0 +1,60 @@
+"""Logit distillation: the teacher's probabilities for every token of the completion are the target.
+
+loss = alpha * T^2 * KL(teacher || student) + (1 - alpha) * cross-entropy (Hinton et al., 2015), or another
+divergence by name; on completion and end-of-sequence tokens only, over the whole accumulated batch.
+
+Stages: answers (with ``examples.answers=teacher``), student, evaluation.
+Our deviations from the common notebook form: prompt and pads are masked in both terms, logits and targets are
+shifted together, and the divergence is averaged over tokens, not over sequences.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+from codestill.config import RunConfig
+from codestill.evaluate import EvaluateConfig, evaluate
+from codestill.examples import ExamplesConfig, training_examples, validation_examples
+from codestill.losses import Distillation
+from codestill.models import StudentConfig
+from codestill.run import Run
+from codestill.teachers import LocalTeacherConfig, require_same_vocabulary
+from codestill.train import TrainConfig, fit
+
+if TYPE_CHECKING:
+    from codestill.models.student import Student
+
+
+class Config(RunConfig):
+    """Logit distillation."""
+
+    recipe: Literal["logit_kd"] = "logit_kd"
+    """Name of the recipe."""
+    student: StudentConfig = StudentConfig(preset="gpt2-44m")
+    """The model to train; a preset takes the teacher's tokenizer."""
+    teacher: LocalTeacherConfig = LocalTeacherConfig()
+    """Local weights: an endpoint that answers in words gives no logits."""
+    objective: Distillation = Distillation()
+    """Divergence, temperature and weight."""
+    examples: ExamplesConfig = ExamplesConfig()
+    """What teacher and student read."""
+    train: TrainConfig = TrainConfig()
+    """How the student is optimised."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How it is evaluated."""
+
+
+def distill(config: Config, run: Run) -> "Student":
+    """Gather examples, train against the teacher's logits, evaluate."""
+    device = config.execution.device
+    with config.execution.sandbox(config.sandbox) as sandbox:
+        teacher = config.teacher.build(device)
+        student = config.student.build(teacher.tokenizer, device)
+        require_same_vocabulary(
+            student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
+        )
+        examples = training_examples(config.examples, teacher, sandbox, run)
+        validation = validation_examples(config.examples)
+        student = fit(
+            student, examples, config.objective, config.train, run, teacher=teacher, validation=validation
+        )
+        evaluate(student, "student", config.evaluate, sandbox, run)
+    return student

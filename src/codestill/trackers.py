@@ -1,0 +1,123 @@
+"""Observers of a run's events: progress bars, TensorBoard, Weights & Biases."""
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from codestill.errors import ConfigError
+from codestill.run import Observer
+from codestill.types import Event
+
+TrackerName = Literal["tensorboard", "wandb"]
+
+
+class ProgressBars:
+    """A bar per stage on a terminal, with tokens per second and the time left; a line per stage elsewhere."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.stages: dict[str, TaskID] = {}
+        self.bars.start()
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "message":
+            self.console.print(f"{event.stage}: {event.message}", markup=False, highlight=False)
+        if event.kind != "progress" or not event.total:
+            return
+        if event.stage not in self.stages:
+            self.stages[event.stage] = self.bars.add_task(event.stage, total=event.total, note="")
+        rate = event.metrics.get("tokens_per_second")
+        note = f"{rate:,} tokens/s" if rate else ""
+        self.bars.update(self.stages[event.stage], completed=event.done, total=event.total, note=note)
+        if event.done == event.total:
+            self.bars.remove_task(self.stages.pop(event.stage))
+            self.console.print(f"{event.stage}: {event.total:,} done", markup=False, highlight=False)
+
+    def close(self) -> None:
+        self.bars.stop()
+
+
+class TensorBoard:
+    """Scalars as ``stage/name`` in ``<run>/tensorboard``."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError as error:
+            raise _missing("tensorboard", "track") from error
+        self.writer = SummaryWriter(str(directory / "tensorboard"))
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "metrics":
+            for name, value in _numbers(event).items():
+                self.writer.add_scalar(name, value, event.step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """Metrics as ``stage/name`` in a W&B run; ``WANDB_MODE=offline`` needs no account."""
+
+    def __init__(self, directory: Path, config: dict[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise _missing("wandb", "wandb") from error
+        self.run = wandb.init(
+            project="codestill", name=directory.name, dir=str(directory), config=config, resume="allow"
+        )
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "metrics":
+            step = {} if event.step is None else {f"{event.stage}/step": event.step}
+            self.run.log({**_numbers(event), **step})
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def open_trackers(names: tuple[TrackerName, ...], directory: Path, config: dict[str, Any]) -> list[Observer]:
+    """The observers named in a run's config. Raises ConfigError when a package is not installed."""
+    made: list[Observer] = []
+    for name in names:
+        made.append(TensorBoard(directory) if name == "tensorboard" else WeightsAndBiases(directory, config))
+    return made
+
+
+def close_trackers(observers: list[Observer]) -> None:
+    """Let every observer write what it still holds."""
+    for observer in observers:
+        close = getattr(observer, "close", None)
+        if close:
+            try:
+                close()
+            except Exception as error:  # a tracker must not fail a finished run
+                print(f"{type(observer).__name__} could not be closed: {error}", file=sys.stderr)
+
+
+def _numbers(event: Event) -> dict[str, float]:
+    return {
+        f"{event.stage}/{name}": float(value)
+        for name, value in event.metrics.items()
+        if isinstance(value, int | float)
+    }
+
+
+def _missing(package: str, extra: str) -> ConfigError:
+    return ConfigError(
+        f"the tracker {package} is not installed.",
+        next_step=f"Install it with: pip install 'codestill[{extra}]', or drop it from execution.trackers.",
+    )

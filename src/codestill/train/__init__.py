@@ -1,0 +1,76 @@
+"""``fit``: the only training loop. What differs between recipes is the examples and the objective."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from codestill.types import Example
+
+if TYPE_CHECKING:
+    from codestill.losses import Objective
+    from codestill.models.student import Student
+    from codestill.run import Run
+    from codestill.teachers import LogitTeacher
+
+__all__ = ["TrainConfig", "fit"]
+
+
+class TrainConfig(BaseModel):
+    """How a student is optimised."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    epochs: PositiveFloat = 7
+    """Passes over the examples, unless ``max_steps`` is given."""
+    max_steps: PositiveInt | None = None
+    """Optimiser steps in all: for comparisons at equal steps."""
+    batch_tokens: PositiveInt = 2048
+    """Padded tokens per batch; batches hold examples of similar length."""
+    accumulation: PositiveInt = 4
+    """Batches per optimiser step; the loss is normalised over all of them together."""
+    max_length: PositiveInt = 512
+    """Longer examples, in tokens of prompt and completion, are left out and counted."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``muon``: matrices by Muon (its own rate below), everything else by AdamW."""
+    learning_rate: PositiveFloat = 5e-5
+    """Peak rate of AdamW."""
+    muon_learning_rate: PositiveFloat = 0.02
+    """Peak rate of Muon, where it is used."""
+    schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "linear"
+    """How the rate goes after warm-up; ``warmup_stable_decay`` falls to zero over the last 60%."""
+    warmup_fraction: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the steps in which the rate rises."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled weight decay of matrices."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are clipped to this norm."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 autocast where the hardware has it and the model is large enough to gain."""
+    compile: bool = False
+    """Compile the student with ``torch.compile``."""
+    checkpoint_steps: PositiveInt | None = None
+    """Optimiser steps between checkpoints (default: one per epoch)."""
+    keep: Literal["last", "best"] = "last"
+    """Which checkpoint becomes the student: the last, or the one with the lowest validation loss."""
+
+
+def fit(
+    student: "Student",
+    examples: Sequence[Example],
+    objective: "Objective",
+    config: TrainConfig,
+    run: "Run",
+    *,
+    teacher: "LogitTeacher | None" = None,
+    validation: Sequence[Example] = (),
+) -> "Student":
+    """Train ``student`` on ``examples`` and save it in the run's student directory.
+
+    A killed training continues from its last checkpoint, with the same batches and the same result; a
+    finished one is loaded. Raises TrainingError, with a saved state, when a loss is not finite;
+    ConfigError when no example fits; LogitsError when the objective needs a teacher and there is none.
+    """
+    from codestill.train.loop import fit as fit_
+
+    return fit_(student, examples, objective, config, run, teacher=teacher, validation=validation)

@@ -1,0 +1,88 @@
+"""Checkpoints that a kill cannot tear, and the loop's progress."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from codestill.run import Run
+from codestill.serialize import write_atomic
+from codestill.train.batches import LengthBatches
+
+COMPLETE = "complete"
+FINISHED = "finished"
+
+
+class Checkpoints(TrainerCallback):
+    """The checkpoints of one training: only those marked complete count; the last and the best stay."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training ended and its student is saved."""
+        return (self.directory / FINISHED).exists()
+
+    def finish(self) -> None:
+        """Mark the training as ended; its optimiser states are not needed again."""
+        write_atomic(self.directory / FINISHED, "")
+        for path in self._all():
+            shutil.rmtree(path)
+
+    def latest(self) -> Path | None:
+        """The newest complete checkpoint; torn ones are removed."""
+        complete = []
+        for path in self._all():
+            if (path / COMPLETE).exists():
+                complete.append(path)
+            else:
+                shutil.rmtree(path)
+        return complete[-1] if complete else None
+
+    @staticmethod
+    def step(checkpoint: Path) -> int:
+        """The optimiser step at which a checkpoint was written."""
+        return int(checkpoint.name.rsplit("-", 1)[1])
+
+    def _all(self) -> list[Path]:
+        return sorted(self.directory.glob("checkpoint-*"), key=self.step)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Mark the checkpoint just written, then let older ones go."""
+        if not state.is_world_process_zero:
+            return
+        written = self.directory / f"checkpoint-{state.global_step}"
+        write_atomic(written / COMPLETE, "")
+        best = Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None
+        for path in self._all():
+            if path.name not in (written.name, best):
+                shutil.rmtree(path)
+
+
+class Progress(TrainerCallback):
+    """Tells the run how far training has come, with tokens per second."""
+
+    def __init__(self, run: Run, batches: LengthBatches) -> None:
+        self.run = run
+        self.tokens_per_batch = sum(batches.lengths) / len(batches)
+        self.started, self.first_step = 0.0, 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.started, self.first_step = time.monotonic(), state.global_step
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        steps = state.global_step - self.first_step
+        tokens = steps * args.gradient_accumulation_steps * args.world_size * self.tokens_per_batch
+        rate = tokens / max(time.monotonic() - self.started, 1e-9)
+        self.run.progress("train", state.global_step, state.max_steps, tokens_per_second=round(rate))

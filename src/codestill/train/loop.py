@@ -1,0 +1,285 @@
+"""The training loop: a ``transformers.Trainer`` with our loss, batches, log and checkpoints."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import set_seed
+
+from codestill.errors import ConfigError, LogitsError, TrainingError
+from codestill.losses import Objective
+from codestill.losses.compute import Loss, compute
+from codestill.models.student import Student
+from codestill.run import Run
+from codestill.teachers import LogitTeacher, require_same_vocabulary
+from codestill.train import TrainConfig
+from codestill.train.batches import Collator, Examples, LengthBatches, TokenExample, tokenize
+from codestill.train.checkpoints import Checkpoints, Progress
+from codestill.train.optimizers import build_optimizer
+from codestill.types import Example
+
+BF16_MIN_PARAMETERS = 2_000_000
+"""Below this size, autocast's casts cost a CPU more than its products gain (lab log)."""
+
+
+def fit(
+    student: Student,
+    examples: Sequence[Example],
+    objective: Objective,
+    config: TrainConfig,
+    run: Run,
+    *,
+    teacher: LogitTeacher | None,
+    validation: Sequence[Example],
+) -> Student:
+    """See :func:`codestill.train.fit`."""
+    checkpoints = Checkpoints(run.checkpoints)
+    if checkpoints.finished:
+        return Student.load(
+            run.student_directory,
+            dtype=student.dtype,
+            device="cuda" if student.model.device.type == "cuda" else "cpu",
+        )
+    trainer = DistillationTrainer(
+        student,
+        _fitting("training", examples, student, config, run),
+        _fitting("validation", validation, student, config, run) if validation else [],
+        objective,
+        config,
+        run,
+        checkpoints,
+        teacher if objective.needs_teacher else None,
+    )
+    resume = checkpoints.latest()
+    if resume:
+        run.message("train", f"continues from step {checkpoints.step(resume)}")
+    run.rewind(checkpoints.step(resume) if resume else 0, ("train", "validation"))
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    student.model.eval()
+    student.save(run.student_directory)
+    checkpoints.finish()
+    return student
+
+
+def _fitting(
+    name: str, examples: Sequence[Example], student: Student, config: TrainConfig, run: Run
+) -> list[TokenExample]:
+    positions = getattr(student.model.config, "max_position_embeddings", config.max_length)
+    limit = min(config.max_length, positions)
+    made = tokenize(examples, student.tokenizer, limit)
+    if len(made) < len(examples):
+        run.message("train", f"{len(examples) - len(made)} {name} examples exceed {limit} tokens: left out")
+    if not made:
+        raise ConfigError(
+            f"no {name} example is left to train on: {len(examples)} were given, of at most {limit} tokens.",
+            next_step="Give more examples, or raise train.max_length.",
+        )
+    return made
+
+
+class DistillationTrainer(Trainer):
+    """``Trainer`` whose loss is an objective over completion tokens, normalised over the whole step."""
+
+    def __init__(
+        self,
+        student: Student,
+        examples: list[TokenExample],
+        validation: list[TokenExample],
+        objective: Objective,
+        config: TrainConfig,
+        run: Run,
+        checkpoints: Checkpoints,
+        teacher: LogitTeacher | None,
+    ) -> None:
+        set_seed(run.seed)
+        self.student, self.objective, self.fit_config, self.run = student, objective, config, run
+        self.teacher, self.vocabulary = teacher, None
+        if objective.needs_teacher:
+            if teacher is None:
+                raise LogitsError(
+                    f"the objective {objective.type} needs a teacher with logits.",
+                    next_step="Give a local teacher, or use the objective cross_entropy.",
+                )
+            self.vocabulary = require_same_vocabulary(
+                student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
+            )
+        lengths = [len(example.tokens) for example in examples]
+        self.batches = LengthBatches(lengths, config.batch_tokens, run.seed)
+        self.sums: dict[str, float] = {}
+        self.checkpoints = checkpoints
+        super().__init__(
+            model=student.model,
+            args=_arguments(student, config, run, len(self.batches), bool(validation)),
+            data_collator=Collator(student.tokenizer.pad_token_id),
+            train_dataset=Examples(examples),
+            eval_dataset=Examples(validation) if validation else None,
+            callbacks=[checkpoints, Progress(run, self.batches)],
+        )
+        # Our loss divides by the token count of the whole step itself; Trainer must not divide again.
+        self.model_accepts_loss_kwargs = True
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        return self._loader(Examples(self.train_dataset.examples), self.batches)  # type: ignore[union-attr]
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        data = Examples(self.eval_dataset.examples)  # type: ignore[union-attr]
+        lengths = [len(example.tokens) for example in data.examples]
+        return self._loader(data, LengthBatches(lengths, self.fit_config.batch_tokens, 0, shuffle=False))
+
+    def _loader(self, data: Examples, batches: LengthBatches) -> DataLoader[Any]:
+        return self.accelerator.prepare(
+            DataLoader(data, batch_sampler=batches, collate_fn=self.data_collator)  # type: ignore[arg-type]
+        )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = build_optimizer(model or self.model, self.fit_config)
+        return self.optimizer
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        loss = self._loss(model, inputs, num_items_in_batch)
+        self._add(loss)
+        if not math.isfinite(loss.total.item()):
+            self._stop_on_nan(inputs, f"the loss is {loss.total.item()}")
+        total = loss.total
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            total = total * self.accelerator.num_processes  # DDP averages what should be a sum
+        return (total, None) if return_outputs else total
+
+    def _loss(self, model: torch.nn.Module, inputs: dict[str, Tensor], normalizer: Any) -> Loss:
+        tokens_BT, mask_BT = inputs["input_ids"], inputs["attention_mask"]
+        teacher_logits_BTV = self.teacher.logits(tokens_BT, mask_BT) if self.teacher else None
+        student_logits_BTV = model(input_ids=tokens_BT, attention_mask=mask_BT, use_cache=False).logits
+        return compute(
+            self.objective,
+            student_logits_BTV,
+            inputs["labels"],
+            teacher_logits_BTV,
+            normalizer=normalizer,
+            vocabulary=self.vocabulary,
+        )
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        if not math.isfinite(float(norm)):
+            self._stop_on_nan({}, f"the gradient's norm is {float(norm)}")
+        return norm
+
+    def _stop_on_nan(self, inputs: dict[str, Tensor], what: str) -> None:
+        step = self.state.global_step + 1
+        indices = inputs["example_index"].tolist() if "example_index" in inputs else []
+        names = [self.train_dataset.examples[index].example_id for index in indices]  # type: ignore[union-attr]
+        directory = self.checkpoints.directory / f"not-finite-step-{step}"
+        self.student.save(directory)
+        torch.save({"batch": inputs, "example_ids": names}, directory / "batch.pt")
+        raise TrainingError(
+            f"training stopped at step {step}: {what}."
+            + (f"\n  examples: {', '.join(names)}" if names else ""),
+            next_step=f"Weights and batch are in {directory}: look at them, or lower train.learning_rate.",
+        )
+
+    # log: each term per token, whatever its weight in the loss
+
+    def _add(self, loss: Loss) -> None:
+        for name, value in loss.parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+
+    def _terms(self) -> dict[str, float]:
+        """The sums since the last call, per token and over all ranks, with the loss they make."""
+        names = sorted(self.sums)
+        local = torch.tensor(
+            [self.sums[name] for name in names], dtype=torch.float64, device=self.args.device
+        )
+        sums = dict(zip(names, self.accelerator.reduce(local, "sum").tolist(), strict=True))
+        self.sums = {}
+        tokens = sums.pop("tokens", 0.0)
+        terms = {name: value / max(tokens, 1.0) for name, value in sums.items()}
+        return {"loss": self.objective.total(terms), **terms}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "learning_rate" not in logs or not self.is_world_process_zero():
+            return
+        metrics = self._terms()
+        norm = logs.get("grad_norm")
+        self.run.log(
+            "train",
+            step=self.state.global_step,
+            **metrics,
+            learning_rate=logs["learning_rate"],
+            gradient_norm=None if norm is None else float(norm),
+            epoch=self.state.epoch,
+        )
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Validation terms per token, logged; ``eval_loss`` chooses the best checkpoint."""
+        kept, self.sums = self.sums, {}
+        model = self.model
+        assert isinstance(model, torch.nn.Module)
+        model.eval()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for inputs in self.get_eval_dataloader():
+                self._add(self._loss(model, inputs, None))
+        model.train()
+        metrics = self._terms()
+        self.sums = kept
+        if self.is_world_process_zero():
+            self.run.log("validation", step=self.state.global_step, **metrics, epoch=self.state.epoch)
+        return {"eval_loss": metrics["loss"]}
+
+
+def _arguments(
+    student: Student, config: TrainConfig, run: Run, batches: int, validates: bool
+) -> TrainingArguments:
+    steps_per_epoch = -(-batches // config.accumulation)
+    steps = config.max_steps or math.ceil(config.epochs * steps_per_epoch)
+    warmup = round(config.warmup_fraction * steps)
+    interval = config.checkpoint_steps or steps_per_epoch
+    decays = config.schedule == "warmup_stable_decay"
+    return TrainingArguments(
+        output_dir=str(run.checkpoints),
+        max_steps=steps,
+        gradient_accumulation_steps=config.accumulation,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if config.schedule == "constant" else config.schedule,
+        lr_scheduler_kwargs={"num_decay_steps": round(0.6 * steps)} if decays else {},
+        warmup_steps=warmup,
+        max_grad_norm=config.max_grad_norm,
+        bf16=_bfloat16(student, config),
+        torch_compile=config.compile,
+        use_cpu=student.model.device.type == "cpu",
+        seed=run.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=interval,
+        eval_strategy="steps" if validates else "no",
+        eval_steps=interval if validates else None,
+        load_best_model_at_end=validates and config.keep == "best",
+        metric_for_best_model="eval_loss" if validates else None,
+        greater_is_better=False if validates else None,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to=[],
+        disable_tqdm=True,
+        log_level="error",
+        dataloader_pin_memory=student.model.device.type == "cuda",
+    )
+
+
+def _bfloat16(student: Student, config: TrainConfig) -> bool:
+    if config.precision != "auto":
+        return config.precision == "bfloat16"
+    if student.model.device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return fast and student.model.num_parameters() > BF16_MIN_PARAMETERS
