@@ -42,7 +42,8 @@ class StudentConfig(BaseModel):
     preset: PresetName | None = None
     """A shape that ships with codestill, with fresh weights; `codestill students` lists them."""
     model: str | None = None
-    """A directory or hub id of a causal language model, instead of a preset; `pocket` is the bundled one."""
+    """A directory or hub id of a causal language model, instead of a preset; `pocket-base` is
+    bundled."""
     from_scratch: bool = False
     """With `model`: take its shape only, and start from fresh weights."""
     tokenizer: str | None = None

@@ -24,11 +24,14 @@ def pick_device(device: Device) -> torch.device:
 
 
 def resolve(source: str) -> str:
-    """A directory's path or a hub id; ``pocket`` is the bundled teacher. Raises ModelError."""
-    if source == "pocket":
-        from codestill.pocket import teacher_directory
+    """A directory's path or a hub id, from either, or from the name of a bundled model.
 
-        return str(teacher_directory())
+    ``pocket`` is the bundled teacher, ``pocket-base`` the bundled base student. Raises ModelError.
+    """
+    if source in ("pocket", "pocket-base"):
+        from codestill.pocket import base_directory, teacher_directory
+
+        source = str(teacher_directory() if source == "pocket" else base_directory())
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -51,7 +54,7 @@ def load_config(source: str, *, revision: str | None, trust_remote_code: bool) -
     except Exception as error:  # OSError offline, ValueError for a type or code, KeyError in a bad file
         raise _explain(source, error) from error
     architectures: list[str] = config.architectures or []
-    causal = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     known = causal is not None and (not architectures or causal.__name__ in architectures)
     if getattr(config, "is_encoder_decoder", False) or not (known or remote):
@@ -71,7 +74,7 @@ def load_weights(
     where = pick_device(device)
     config = load_config(source, revision=revision, trust_remote_code=trust_remote_code)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
             revision=revision or "main",
@@ -81,6 +84,7 @@ def load_weights(
         )
     except Exception as error:
         raise _explain(source, error) from error
+    model, info = loaded
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(

@@ -1,7 +1,7 @@
 """Student shapes that ship with codestill, as plain data: no weights and no torch at import."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from codestill.types import Record
 
@@ -36,7 +36,7 @@ class Preset:
     intermediate: int
     """Width of the feed-forward layer; the Llama shape has three such matrices per layer, GPT-2 two."""
 
-    def transformers_config(self, **token_ids: int | None) -> "PreTrainedConfig":
+    def transformers_config(self, **token_ids: Any) -> "PreTrainedConfig":
         """The transformers config of this shape; ``token_ids`` are its bos, eos and pad ids.
 
         Dropout is 0, where GPT-2's own default is 0.1: distillation makes few passes over its data, and
@@ -93,7 +93,7 @@ PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
 
 # GPT-2's own ids (50,256) lie outside these vocabularies.
-NO_IDS: dict[str, int | None] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+NO_IDS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
 class PresetRow(Record):

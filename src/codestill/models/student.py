@@ -99,7 +99,7 @@ class LanguageModel:
         trust_remote_code: bool = False,
         device: Device = "auto",
     ) -> Self:
-        """Load from a directory or hub id; ``pocket`` is the bundled teacher. Raises ModelError."""
+        """Load from a directory, hub id or bundled name (``pocket``, ``pocket-base``). Raises ModelError."""
         place = resolve(str(source))
         model = load_weights(
             place, revision=revision, trust_remote_code=trust_remote_code, dtype=dtype, device=device

@@ -12,7 +12,10 @@ from codestill.errors import ModelError, VocabularyError
 log = logging.getLogger(__name__)
 
 # Digits, indentation, tabs, contractions, accents and CJK: where pre-tokenizers disagree.
-_PROBE = "def add_12345(x, y):\n\t# it's naïve → 漢字\n\n    return  x+y  if x>=1e-10 else 'a  b'\r\n\n\n        pass"
+_PROBE = (
+    "def add_12345(x, y):\n\t# it's naïve → 漢字\n\n    return  x+y"
+    "  if x>=1e-10 else 'a  b'\r\n\n\n        pass"
+)
 
 
 def load_tokenizer(

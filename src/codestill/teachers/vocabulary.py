@@ -29,7 +29,8 @@ def require_same_vocabulary(
             key=lambda token: (min(student.get(token, 1 << 60), teacher.get(token, 1 << 60)), token),
         )
         shown = "; ".join(
-            f"{token!r} is {_said(student.get(token))} for the student, {_said(teacher.get(token))} for the teacher"
+            f"{token!r} is {_said(student.get(token))} for the student, "
+            f"{_said(teacher.get(token))} for the teacher"
             for token in tokens[:_SHOWN]
         )
         raise VocabularyError(

@@ -1,0 +1,188 @@
+from pathlib import Path
+
+import pytest
+import torch
+from tests.tiny import CODE, tiny_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from codestill.models.config import SamplingConfig
+from codestill.models.sample import CHECK_EVERY, pick
+from codestill.models.student import Student
+from codestill.models.tokenizers import decode_completion, encode_prompt
+from codestill.types import Completion, Request
+
+LINES = CODE.strip().splitlines()
+PROMPTS = ["\n".join(LINES[:count]) for count in (1, 4, 2, 9, 3)]
+
+
+def requests(samples: int = 1) -> list[Request]:
+    return [
+        Request(task_id=f"task/{i}", prompt=prompt, sample=sample)
+        for i, prompt in enumerate(PROMPTS)
+        for sample in range(samples)
+    ]
+
+
+def draw(student: Student, wanted: list[Request], seed: int = 0, **sampling: float) -> dict[str, Completion]:
+    config = SamplingConfig.model_validate({"max_new_tokens": 24, **sampling})
+    return {done.key: done for done in student.complete(wanted, config, seed=seed)}
+
+
+def test_greedy_equals_generate_token_by_token(student: Student) -> None:
+    done = draw(student, requests())
+    for request in requests():
+        prompt = student.tokenizer(request.prompt, return_tensors="pt")
+        answer = student.model.generate(**prompt, do_sample=False, max_new_tokens=24, pad_token_id=0)  # pyright: ignore
+        new = answer[0, prompt["input_ids"].shape[1] :]
+        assert done[request.key].tokens == len(new)
+        assert done[request.key].text == student.tokenizer.decode(new, skip_special_tokens=True)
+        assert done[request.key].finish == ("stop" if new[-1] == student.eos_id else "length")
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_completion_does_not_depend_on_its_batch(student: Student, top_p: float) -> None:
+    wanted = requests(samples=3)
+    together = draw(student, wanted, temperature=0.8, top_p=top_p)
+    assert draw(student, wanted, temperature=0.8, top_p=top_p, batch_size=2) == together
+    assert draw(student, wanted[::-1], temperature=0.8, top_p=top_p, batch_size=7) == together
+    alone = wanted[4]
+    assert draw(student, [alone], temperature=0.8, top_p=top_p)[alone.key] == together[alone.key]
+
+
+def test_samples_and_seeds_differ_and_repeat(llama: Student) -> None:
+    first = draw(llama, requests(samples=4), temperature=1.0)
+    texts = [first[f"task/0#{sample}"].text for sample in range(4)]
+    assert len(set(texts)) == 4
+    assert draw(llama, requests(samples=4), temperature=1.0) == first
+    other = draw(llama, requests(samples=4), temperature=1.0, seed=1)
+    assert [other[key].text for key in first] != [done.text for done in first.values()]
+
+
+def test_samples_follow_the_models_distribution(llama: Student) -> None:
+    prompt = LINES[0]
+    count = 4000
+    wanted = [Request(task_id="t", prompt=prompt, sample=sample) for sample in range(count)]
+    one = SamplingConfig(temperature=0.7, max_new_tokens=1, batch_size=count)
+    seen = [done.text for done in llama.complete(wanted, one)]
+    ids = torch.tensor([encode_prompt(llama.tokenizer, prompt)])
+    with torch.no_grad():
+        expected = (llama.model(ids).logits[0, -1] / 0.7).softmax(-1)
+    by_text: dict[str, float] = {}  # some ids decode alike, e.g. half of a character
+    for token, probability in enumerate(expected.tolist()):
+        text = llama.tokenizer.decode([token])
+        by_text[text] = by_text.get(text, 0.0) + probability
+    for text, probability in by_text.items():
+        error = 5 * (probability * (1 - probability) / count) ** 0.5 + 1 / count
+        assert abs(seen.count(text) / count - probability) < error
+
+
+def test_pick_walks_the_cdf() -> None:
+    logits = torch.tensor([[0.2, 0.5, 0.0, 0.3]]).log().repeat(4, 1)
+    uniform = torch.tensor([0.01, 0.19, 0.21, 0.999999], dtype=torch.float64)
+    assert pick(logits, SamplingConfig(temperature=1), uniform).tolist() == [0, 0, 1, 3]
+    # By falling probability: 0.5 (id 1), 0.3 (id 3), 0.2 (id 0); half of the mass is id 1 alone.
+    nucleus = SamplingConfig(temperature=1, top_p=0.75)
+    assert pick(logits, nucleus, uniform).tolist() == [1, 1, 1, 3]
+    assert pick(logits, SamplingConfig(temperature=1, top_p=0.45), uniform).tolist() == [1, 1, 1, 1]
+    assert pick(logits, SamplingConfig(temperature=0.01), uniform).tolist() == [1, 1, 1, 1]
+    assert pick(logits, SamplingConfig(), None).tolist() == [1, 1, 1, 1]
+
+
+def test_stop_rule_ends_a_row_and_no_other(llama: Student) -> None:
+    free = draw(llama, requests(), max_new_tokens=40)
+    victim = max(free.values(), key=lambda done: done.tokens)
+    assert victim.tokens == 40
+    start = victim.text[:3]
+    config = SamplingConfig(max_new_tokens=40)
+    held = {
+        done.key: done
+        for done in llama.complete(requests(), config, stopped=lambda text: text.startswith(start))
+    }
+    stopped = held[victim.key]
+    assert stopped.finish == "stop"
+    assert stopped.tokens == CHECK_EVERY
+    assert victim.text.startswith(stopped.text)
+    others = [key for key in free if not free[key].text.startswith(start)]
+    assert others
+    assert all(held[key] == free[key] for key in others)
+
+
+def test_stop_rule_is_asked_at_the_end(llama: Student) -> None:
+    few = SamplingConfig(max_new_tokens=3)
+    done = list(llama.complete(requests(), few, stopped=lambda text: True))
+    assert {completion.finish for completion in done} == {"stop"}
+
+
+def test_position_limit_ends_a_completion(tmp_path: Path) -> None:
+    for kind in ("gpt2", "llama"):
+        student = Student.load(tiny_model(tmp_path / kind, kind, positions=64, seed=1), device="cpu")
+        prompt = "x" * 50
+        length = len(encode_prompt(student.tokenizer, prompt))
+        wanted = [Request(task_id="t", prompt=prompt, sample=sample) for sample in range(8)]
+        sampling = SamplingConfig(temperature=1.0, max_new_tokens=500)
+        done = list(student.complete(wanted, sampling))
+        assert max(completion.tokens for completion in done) == 64 - min(length, 48)
+
+
+def test_too_long_a_prompt_loses_its_beginning(
+    saved_short: Student, caplog: pytest.LogCaptureFixture
+) -> None:
+    long, tail = "a" * 30 + "x" * 48, "x" * 48
+    config = SamplingConfig(max_new_tokens=16)
+    done = list(
+        saved_short.complete(
+            [Request(task_id="long", prompt=long), Request(task_id="tail", prompt=tail)], config
+        )
+    )
+    texts = {completion.task_id: completion.text for completion in done}
+    assert texts["long"] == texts["tail"]
+    assert "1 of 2 prompts exceed 48 tokens" in caplog.text
+
+
+@pytest.fixture
+def saved_short(tmp_path: Path) -> Student:
+    return Student.load(tiny_model(tmp_path / "short", "gpt2", positions=64, vocabulary=257), device="cpu")
+
+
+def test_rows_beyond_the_tokenizer_are_never_drawn(tmp_path: Path) -> None:
+    student = Student.load(tiny_model(tmp_path / "wide", "llama", vocab_size=2000), device="cpu")
+    sampling = {"temperature": 2.0, "max_new_tokens": 32}
+    assert all(done.text for done in draw(student, requests(samples=2), **sampling).values())
+    logits = torch.zeros(1, 2000)
+    logits[0, 1999] = 9
+    assert pick(logits[:, : len(student.tokenizer)], SamplingConfig(), None).item() < len(student.tokenizer)
+
+
+def test_modes_are_restored(llama: Student) -> None:
+    llama.model.train()
+    completions = llama.complete(requests(), SamplingConfig(max_new_tokens=2))
+    next(completions)
+    assert not torch.is_inference_mode_enabled()
+    completions.close()  # pyright: ignore[reportAttributeAccessIssue]
+    assert llama.model.training
+
+
+def test_sentencepiece_indentation_survives() -> None:
+    vocabulary = {token: i for i, token in enumerate(["</s>", "▁", "x", ":", "return", "▁return"])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    backend.decoder = decoders.Metaspace(prepend_scheme="first")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    new = [1, 1, 1, 5]
+    assert tokenizer.decode(new) == "   return"  # one space short: what a plain decode gives
+    assert decode_completion(tokenizer, [2, 3], new) == "    return"
+
+
+def test_prompts_get_a_bos_and_never_an_eos(llama: Student) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = llama.tokenizer
+    plain = tokenizer.encode("def f", add_special_tokens=False)
+    assert encode_prompt(tokenizer, "def f") == plain
+    assert encode_prompt(tokenizer, "") == [tokenizer.eos_token_id]
+    eos = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(  # pyright: ignore
+        single=f"{eos} $A {eos}", special_tokens=[(eos, 0)]
+    )
+    assert encode_prompt(tokenizer, "def f") == [0, *plain]
