@@ -27,8 +27,7 @@ from codestill.types import (
 
 TASKS = "pocket:test"
 SAMPLES = 12
-HOSTILE = '    return "</script><script>document.title=`owned`</script><img src=x onerror=alert(1)>"
-'
+HOSTILE = '    return "</script><script>document.title=`owned`</script><img src=x onerror=alert(1)>"\n'
 FAILURES: tuple[Verdict, ...] = ("wrong", "exception", "cpu_timeout")
 
 
@@ -71,7 +70,7 @@ def make_attempt(task: Task, sample: int, skill: float, source: random.Random) -
     hardness = task.difficulty["depth"] / 4
     number = task.entry_point.removeprefix("solve_")
     verdict: Verdict = "pass"
-    test = TestResult(verdict="pass")
+    test, error = TestResult(verdict="pass"), ""
     text = task.reference
     if source.random() > skill * (1.3 - hardness):
         verdict = source.choices(FAILURES, [6, 3, 1])[0]
@@ -90,11 +89,10 @@ def make_attempt(task: Task, sample: int, skill: float, source: random.Random) -
             test = TestResult(verdict="exception", error_type="TypeError", message="<b>not</b> callable")
         else:
             text = "    while True:\n        pass\n"
-            test = TestResult(
-                verdict="cpu_timeout", error_type="TimeoutError", message="the CPU limit of 5 s was reached"
-            )
+            test, error = None, "more than 5 s of CPU time"
     completion = Completion(task_id=task.task_id, sample=sample, text=text, tokens=24)
-    return Attempt(completion=completion, result=ExecutionResult(verdict=verdict, tests=(test,)))
+    result = ExecutionResult(verdict=verdict, tests=(test,) if test else (), error=error)
+    return Attempt(completion=completion, result=result)
 
 
 def evaluation(
