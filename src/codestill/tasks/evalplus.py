@@ -14,8 +14,37 @@ from pydantic import BeforeValidator
 from codestill.tasks.rows import FieldError, Row
 from codestill.types import Task, Test
 
-CPU_SECONDS = 30.0
-"""For a whole program. EvalPlus allows 4 seconds, or four times the reference, for every input."""
+_SLOW_REFERENCES = {
+    "HumanEval/15": 4.5,
+    "HumanEval/36": 2.3,
+    "HumanEval/59": 2.3,
+    "HumanEval/83": 1.6,
+    "HumanEval/94": 1.8,
+    "HumanEval/130": 2.1,
+    "HumanEval/139": 5.2,
+    "Mbpp/84": 1.6,
+    "Mbpp/123": 3.8,
+    "Mbpp/255": 2.8,
+    "Mbpp/271": 4.6,
+    "Mbpp/300": 1.6,
+    "Mbpp/389": 1.8,
+    "Mbpp/392": 7.0,
+    "Mbpp/583": 1.1,
+    "Mbpp/589": 1.8,
+    "Mbpp/592": 2.4,
+    "Mbpp/599": 29.4,
+    "Mbpp/603": 3.8,
+}
+"""CPU seconds that a reference takes for all inputs, where it is more than 1 (v0.1.10 and v0.2.0)."""
+
+
+def cpu_seconds(task_id: str) -> float:
+    """10 s, and five times the reference: its own run, and four times as much for the candidate.
+
+    EvalPlus allows 4 s, or four times the reference, for each input; this limit is for all of them.
+    """
+    return 10 + 5 * _SLOW_REFERENCES.get(task_id, 0)
+
 
 Inputs = Annotated[
     tuple[list[Any], ...],
@@ -66,7 +95,7 @@ class EvalPlusRow(Row):
                 Test(code=f'_evalplus_check({self.entry_point}, "{group}")', group=group)
                 for group in ("base", "plus")
             ),
-            cpu_seconds=CPU_SECONDS,
+            cpu_seconds=cpu_seconds(self.task_id),
             source=self.source,
         )
 

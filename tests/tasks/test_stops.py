@@ -1,0 +1,156 @@
+"""Stop rules and code extraction."""
+
+import ast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codestill.tasks import STOP_RULES, cut, extract_code, stopped
+
+DEFINITIONS = STOP_RULES["definitions"]
+
+KEPT = [
+    # a body with a helper after it
+    "    return helper(x)\n\n\ndef helper(x):\n    return x + 1\n",
+    # a completion that starts at column 0, as for MBPP
+    "import math\nfrom typing import List\n\n@wraps\nclass A:\n    pass\n\nasync def f(x):\n    return x\n",
+    # column 0 inside brackets, strings and after a backslash
+    "def f(\na,\nb,\n):\n    return (a +\nb)\n",
+    "def f():\n    \"\"\"\nprint(1)\n\"\"\"\n    return '''\nprint(2)'''\n",
+    "def f(a):\n    return a + \\\n1\n",
+    "def f(a):\n    return '(' + \"[\"  # it's an open (\n\nimport os\n",
+    "    return 'a\\\n b'\n\ndef g():\n    return r'\\\\'\n",
+    # a comment between definitions
+    "def f():\n    return 1\n# and its helper\ndef g():\n    return 2\n",
+]
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_definitions_keeps_the_program(text: str) -> None:
+    assert cut(text, DEFINITIONS) == text
+    assert not stopped(text, DEFINITIONS)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "print(f(3))\n",
+        "assert f(1) == 2\n",
+        'if __name__ == "__main__":\n    f()\n',
+        '"""\nWrite a function\n"""\ndef g():\n    pass\n',
+        "```\n",
+        "[DONE]\n",
+        "x = f(2)\n",
+        "# Examples\n# of use\n\nprint(1)\n",
+        "<|endoftext|>",
+        "definitely",
+    ],
+)
+@pytest.mark.parametrize("text", KEPT)
+def test_definitions_cuts_what_follows(text: str, end: str) -> None:
+    assert cut(text + end, DEFINITIONS) == text
+    assert stopped(text + end + "\n", DEFINITIONS)
+
+
+def test_definitions_waits_for_a_word_that_may_become_a_definition() -> None:
+    body = "    return 1\n"
+    for started in ("d", "de", "def", "class", "fro", "async", "async de", "@", "#", " "):
+        assert not stopped(body + started, DEFINITIONS), started
+    assert stopped(body + "deg", DEFINITIONS)
+    assert stopped(body + "import\n", DEFINITIONS)
+
+
+def test_definitions_leaves_the_first_line_alone() -> None:
+    # The prompt may end within a line.
+    assert cut("x + 1\n\nprint(2)\n", DEFINITIONS) == "x + 1\n"
+
+
+@pytest.mark.parametrize("tail", ["def g(x):\n    if x >", "class A", "from typ", "@dec", "def g(x):\n"])
+def test_definitions_drops_a_last_definition_that_the_length_limit_cut(tail: str) -> None:
+    text = "    return 1\n\n\n"
+    assert cut(text + tail, DEFINITIONS) == text
+    alone = "def f(x):\n    if x >"
+    assert cut(alone, DEFINITIONS) == alone
+
+
+def test_definitions_accepts_windows_newlines() -> None:
+    assert cut("    return 1\r\n\r\nprint(2)\r\n", DEFINITIONS) == "    return 1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "kept"),
+    [
+        ("human-eval", "    return 1\n\ndef g():\n    pass\n", "    return 1\n"),
+        ("human-eval", "    return 1\n# next\n", "    return 1"),
+        ("evalplus", "    return 1\n# next\nassert True", "    return 1\n# next"),
+        ("mbpp", "def f():\n    return 1\nassert f()", "def f():\n    return 1"),
+        ("mbpp", 'def f():\n    return 1\n"""', "def f():\n    return 1"),
+        ("none", "anything\nprint(1)", "anything\nprint(1)"),
+    ],
+)
+def test_published_presets(rule, text: str, kept: str) -> None:
+    assert cut(text, STOP_RULES[rule]) == kept
+    assert stopped(text, STOP_RULES[rule]) == (kept != text)
+
+
+PIECES = ["    return 1\n", "def f(x):\n", "print(1)\n", "x", "\n", "(", ")", '"', "'''", '"""', "# c\n"]
+PIECES += ["import os\n", "@d\n", "\\", "\r\n", "class A:\n    pass\n", "de", "if", " "]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), st.sampled_from(sorted(STOP_RULES)))
+def test_cut_is_a_stable_prefix(text: str, name) -> None:
+    rule = STOP_RULES[name]
+    kept = cut(text, rule)
+    assert text.startswith(kept)
+    assert cut(kept, rule) == kept
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=10).map("".join),
+    st.lists(st.sampled_from(PIECES), max_size=6).map("".join),
+    st.sampled_from(sorted(STOP_RULES)),
+)
+def test_once_stopped_nothing_changes(text: str, more: str, name) -> None:
+    rule = STOP_RULES[name]
+    if stopped(text, rule):
+        assert stopped(text + more, rule)
+        assert cut(text + more, rule) == cut(text, rule)
+
+
+def test_a_long_unclosed_string_is_read_in_linear_time() -> None:
+    assert not stopped('x = """' + "a\\n\"' " * 200_000, DEFINITIONS)
+
+
+ANSWER = "Here it is:\n\n```python\ndef f(x):\n    return x\n```\nTry it:\n```\nf(1)\n```\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ANSWER,
+        ANSWER.replace("\n", "\r\n"),
+        ANSWER.replace("```python", "```"),
+        ANSWER.replace("```python", "```PYTHON"),
+        ANSWER.replace("```python", "``` Python title='a'"),
+        "```python\ndef f(x):\n    return None\n```\nBetter:\n" + ANSWER,
+        "An unclosed ```python\n```python\ndef g(): pass\n" + ANSWER,
+    ],
+)
+def test_the_last_block_that_defines_the_function_is_extracted(text: str) -> None:
+    code, rule = extract_code(text, "f")
+    assert (code, rule) == ("def f(x):\n    return x\n", "fence")
+    ast.parse(code)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(x):\n    return x\n",
+        "```python\ndef g(x):\n    return x\n```\n",
+        "```python\ndef f(x):\n    return x\n",  # not closed
+        "```python\ndef fast(x):\n    return x\n```\n",
+    ],
+)
+def test_text_without_such_a_block_is_left_alone(text: str) -> None:
+    assert extract_code(text, "f") == (text, "as-is")
