@@ -1,0 +1,79 @@
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+import errno
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from pydantic import ValidationError
+
+from codestill import __version__
+from codestill.errors import CodestillError
+
+app = App(
+    name="codestill", version=__version__, help="Distil code models into small students, proved by tests."
+)
+tasks = App(name="tasks", help="List, show and check task sets.")
+app.command(tasks)
+
+# Import paths, so that a command's module is loaded when it is called. Commands whose settings depend on
+# their first argument print their own help.
+COMMANDS = "codestill.cli.commands"
+for name, text in {
+    "run": "Run a recipe: codestill run logit_kd --student gpt2-44m",
+    "evaluate": "Evaluate a model or a samples file: codestill evaluate MODEL --tasks humaneval",
+    "compare": "Run a comparison of recipes from a YAML file.",
+    "sweep": "Sweep logit distillation over students, temperatures and alphas.",
+    "quickstart": "Distil the bundled teacher, and compare with training on raw data.",
+}.items():
+    app.command(f"{COMMANDS}:{name}", name=name, help=text, help_flags=[])
+app.command(f"{COMMANDS}:report", name="report", help="Write one HTML page about runs or comparisons.")
+app.command(f"{COMMANDS}:students", name="students", help="List student presets with exact parameter counts.")
+tasks.command(f"{COMMANDS}:tasks_ls", name="ls", help="List the task families.")
+tasks.command(f"{COMMANDS}:tasks_show", name="show", help="Show a task set, or one task of it.")
+tasks.command(
+    f"{COMMANDS}:tasks_check", name="check", help="Check that known answers get the right verdicts."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; the exit code is 2 for the user's mistake and 1 for ours."""
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        return 0
+    except CycloptsError as error:
+        return _fail(_option_problem(error), "See the command's --help.", 2)
+    except ValidationError as error:
+        return _fail(f"the config is not valid:\n  {_problems(error)}", "Mend these values.", 2)
+    except CodestillError as error:
+        return _fail(error.message, error.next_step, error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("stopped.", "Nothing finished is lost: the same command continues.", 130)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail("the disk is full.", "Free some space; the same command continues.", 2)
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and error.filename:
+            return _fail(f"{error.filename}: {error.strerror}.", "Choose a place that can be written.", 2)
+        raise
+
+
+def _fail(message: str, next_step: str, code: int) -> int:
+    print(f"codestill: {message}\n  {next_step}", file=sys.stderr)
+    return code
+
+
+def _option_problem(error: CycloptsError) -> str:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ValidationError):
+        cause = cause.__cause__
+    return f"the config is not valid:\n  {_problems(cause)}" if cause else str(error)
+
+
+def _problems(error: ValidationError) -> str:
+    from codestill.config import problems
+
+    return problems(error)

@@ -1,0 +1,171 @@
+"""The commands. Each reads its settings, does its work in a run directory, and prints a table."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from codestill.cli import tables
+from codestill.cli.settings import read_settings
+from codestill.config import RunConfig
+from codestill.errors import ConfigError
+from codestill.evaluate import EvaluateConfig
+from codestill.run import Observer, Run, slug
+from codestill.tasks import TasksConfig
+
+Rest = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
+QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+
+
+@contextmanager
+def observers(config: RunConfig, directory: Path) -> Iterator[list[Observer]]:
+    """A progress bar, and the trackers that the config names; closed at the end."""
+    from codestill.trackers import ProgressBars, close_trackers, open_trackers
+
+    config.execution.prepare()
+    made = open_trackers(config.execution.trackers, directory, config.model_dump(mode="json"))
+    made.append(ProgressBars())
+    try:
+        yield made
+    finally:
+        close_trackers(made)
+
+
+def run(recipe: str, /, *options: Rest) -> None:
+    """Run a recipe: ``codestill run logit_kd --student gpt2-44m --objective.temperature 2``.
+
+    RECIPE is sft, logit_kd, pocket_world, or the path of a Python file of your own;
+    ``codestill run RECIPE --help`` lists its settings.
+    """
+    from codestill.recipes import load_recipe
+
+    module = load_recipe(recipe)
+    settings = read_settings(module.Config, f"run {recipe}", options)
+    if settings is None:
+        return
+    directory, config = settings
+    directory = directory or Path("runs") / Path(recipe).stem
+    with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
+        module.distill(config, opened)
+    tables.print_runs([directory])
+
+
+def evaluate(*arguments: Rest) -> None:
+    """Evaluate a model, or a samples file: ``codestill evaluate MODEL --tasks humaneval``.
+
+    MODEL is a directory or hub id, or ``pocket``. ``codestill evaluate --samples FILE --tasks humaneval``
+    scores HumanEval-format completions made elsewhere. ``codestill evaluate MODEL --help`` lists settings.
+    """
+    from codestill.evaluate import EvaluateModel, ScoreSamples, evaluate_model, score_samples
+
+    given = list(arguments)
+    if given and not given[0].startswith("-"):
+        given.insert(0, "--model")
+    elsewhere = any(option == "--samples" or option.startswith("--samples=") for option in given)
+    kind = ScoreSamples if elsewhere else EvaluateModel
+    settings = read_settings(kind, "evaluate", [_evaluate_option(option) for option in given])
+    if settings is None:
+        return
+    directory, config = settings
+    subject = config.samples.stem if elsewhere else Path(config.model).name
+    directory = directory or Path("runs") / slug(f"evaluate-{subject}-{config.evaluate.tasks.source}")
+    with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
+        score_samples(config, opened) if elsewhere else evaluate_model(config, opened)
+    tables.print_runs([directory])
+
+
+def _evaluate_option(option: str) -> str:
+    """``--tasks`` for ``--evaluate.tasks``: here everything is about evaluation."""
+    name = option.removeprefix("--").split("=", 1)[0].split(".", 1)[0].replace("-", "_")
+    return (
+        f"--evaluate.{option[2:]}"
+        if option.startswith("--") and name in EvaluateConfig.model_fields
+        else option
+    )
+
+
+def compare(config_file: Path, /, *options: Rest) -> None:
+    """Run a comparison of recipes: arms, seeds and paired differences, from a YAML file."""
+    from codestill.compare import CompareConfig
+
+    settings = read_settings(CompareConfig, "compare FILE", ["--config", str(config_file), *options])
+    if settings is None:
+        return
+    directory, config = settings
+    _compare(config, directory or Path("runs") / config_file.stem)
+
+
+def quickstart(*options: Rest) -> None:
+    """Distil the bundled teacher into a small student, and compare it with one trained on raw data."""
+    compare(QUICKSTART, *options)
+
+
+def _compare(config: Any, directory: Path) -> None:
+    from codestill.compare import compare as compare_
+    from codestill.report import write_report
+
+    with observers(config, directory) as watching:
+        comparison = compare_(config, directory, watching)
+    page, _ = write_report([directory])
+    tables.print_comparison(comparison)
+    tables.console.print(f"report: {page}", highlight=False, soft_wrap=True)
+
+
+def sweep(*options: Rest) -> None:
+    """Sweep logit distillation over students, temperatures and alphas, as one resumable comparison."""
+    from codestill.compare import SweepConfig
+
+    settings = read_settings(SweepConfig, "sweep", options)
+    if settings is None:
+        return
+    directory, config = settings
+    _compare(config.comparison(), directory or Path("runs/sweep"))
+
+
+def report(*runs: Path) -> None:
+    """Write one HTML page (and Markdown) about runs or comparisons; it lies in the first one."""
+    from codestill.report import write_report
+
+    if not runs:
+        raise ConfigError("no run is named.", next_step="Give one or more run directories.")
+    for path in write_report(list(runs)):
+        tables.console.print(str(path), highlight=False, soft_wrap=True)
+
+
+def students() -> None:
+    """List the student presets with exact parameter counts and sizes."""
+    from codestill.models import preset_table
+
+    tables.print_students(preset_table())
+
+
+def tasks_ls() -> None:
+    """List the task families, their splits, and where their files were found."""
+    tables.print_families()
+
+
+def tasks_show(tasks: str, task_id: str | None = None) -> None:
+    """Show a task set, or one of its tasks: ``codestill tasks show mbpp:train 601``."""
+    task_set = TasksConfig.model_validate(tasks).load()
+    if task_id is None:
+        return tables.print_task_set(task_set)
+    found = [task for task in task_set.tasks if task_id in (task.task_id, task.task_id.rsplit("/", 1)[-1])]
+    if not found:
+        raise ConfigError(
+            f"{task_set.name} has no task {task_id!r}.", next_step="List them without a task id."
+        )
+    tables.print_task(found[0])
+    return None
+
+
+def tasks_check(tasks: str) -> None:
+    """Check a task set: references must pass, an empty completion and a bare ``pass`` must not."""
+    from codestill.evaluate import check_gates
+    from codestill.sandbox import SandboxConfig
+
+    task_set = TasksConfig.model_validate(tasks).load()
+    with SandboxConfig().build() as sandbox:
+        gates = check_gates(task_set, sandbox)
+    tables.print_gates(task_set, gates)

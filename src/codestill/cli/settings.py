@@ -1,0 +1,62 @@
+"""A run's config from a YAML file and options, for any config model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from cyclopts import App, Parameter
+from cyclopts import config as sources
+from pydantic import BaseModel
+
+from codestill.errors import ConfigError
+
+
+def read_settings(
+    model: type[BaseModel], command: str, arguments: Sequence[str]
+) -> tuple[Path | None, Any] | None:
+    """The run directory and config that ``--config FILE``, ``--run-dir`` and options make together.
+
+    None when help was asked for, and printed. Raises ConfigError or cyclopts' own errors, which name
+    the option or the key with its nearest valid name.
+    """
+    found: list[tuple[Path | None, Any]] = []
+
+    def collect(*, settings=None, run_dir=None):  # annotated below: the model is known only now
+        found.append((run_dir, settings))
+
+    collect.__annotations__ = {
+        "settings": Annotated[model, Parameter(name="*")],
+        "run_dir": Annotated[Path | None, Parameter(help="Run directory (default: below runs/).")],
+    }
+    if any(field.is_required() for field in model.model_fields.values()):
+        del collect.__kwdefaults__["settings"]
+    else:
+        collect.__kwdefaults__["settings"] = model()
+    path, rest = _take_option(list(arguments), "--config")
+    files = []
+    if path is not None:
+        if not path.is_file():
+            raise ConfigError(f"no config file {path}.", next_step="Check the path given to --config.")
+        files = [sources.Yaml(path, use_commands_as_keys=False)]
+    parser = App(
+        name=f"codestill {command}",
+        config=files,
+        help=f"{model.__doc__}\n\n--config FILE reads settings from YAML; options override it.",
+        version_flags=[],
+    )
+    parser.default(collect)
+    try:
+        parser(rest, exit_on_error=False, print_error=False, result_action="return_value")
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}", next_step="Mend the file.") from error
+    return found[0] if found else None
+
+
+def _take_option(arguments: list[str], name: str) -> tuple[Path | None, list[str]]:
+    for index, argument in enumerate(arguments):
+        if argument == name and index + 1 < len(arguments):
+            return Path(arguments[index + 1]), arguments[:index] + arguments[index + 2 :]
+        if argument.startswith(f"{name}="):
+            return Path(argument.removeprefix(f"{name}=")), arguments[:index] + arguments[index + 1 :]
+    return None, arguments

@@ -1,0 +1,187 @@
+"""What the commands print."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from codestill.evaluate import read_evaluation
+from codestill.models import PresetRow
+from codestill.tasks import TaskSet
+from codestill.tasks.config import Source
+from codestill.types import Arm, Comparison, Evaluation, Gates, Interval, Task
+
+# Where no terminal says how wide it is, tables keep their columns whole.
+console = Console(width=None if sys.stdout.isatty() else 150)
+
+
+def percent(value: Interval | None) -> str:
+    """``12.3% [9.8, 15.1]``."""
+    if value is None:
+        return "-"
+    return f"{100 * value.mean:.1f}% [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+
+
+def print_runs(directories: Sequence[Path]) -> None:
+    """A row per evaluation that the runs hold."""
+    table = _score_table()
+    notes = []
+    for directory in directories:
+        for path in sorted((directory / "results").rglob("*.json")):
+            evaluation = read_evaluation(path)
+            name = f"{directory.name}/{path.stem}"
+            table.add_row(name, evaluation.tasks, *_scores(evaluation))
+            notes += _notes(evaluation)
+    console.print(table)
+    for note in dict.fromkeys(notes):
+        console.print(note, highlight=False, soft_wrap=True)
+    for directory in directories:
+        console.print(
+            f"run: {directory}    report: codestill report {directory}", highlight=False, soft_wrap=True
+        )
+
+
+def _score_table() -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model")
+    table.add_column("tasks")
+    for name in ("pass@1", "pass@k", "greedy", "BLEU", "ms/token", "parameters", "MB"):
+        table.add_column(name, justify="right")
+    return table
+
+
+def _scores(e: Evaluation | Arm) -> list[str]:
+    top = max(e.pass_at)
+    profile = e.profile
+    return [
+        percent(e.pass_at[1]),
+        f"@{top} {percent(e.pass_at[top])}" if top > 1 else "-",
+        percent(e.greedy),
+        "-" if e.bleu is None else f"{e.bleu:.1f}",
+        f"{profile.token_milliseconds:.2f}" if profile else "-",
+        f"{profile.parameters:,}" if profile else "-",
+        f"{profile.file_megabytes:.1f}" if profile else "-",
+    ]
+
+
+def _notes(evaluation: Evaluation) -> list[str]:
+    gates = evaluation.gates
+    notes = [
+        f"gates: reference {gates.reference}/{gates.tasks}, empty {gates.empty}/{gates.tasks}, "
+        f"pass body {gates.pass_body}/{gates.tasks}; sandbox: {evaluation.sandbox}"
+    ]
+    if evaluation.subset:
+        notes.append(f"SUBSET: {evaluation.task_count} tasks only; not a score on {evaluation.tasks}.")
+    if evaluation.pass_at_base:
+        notes.append(f"base tests alone: pass@1 {percent(evaluation.pass_at_base[1])}")
+    return notes
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """A row per arm, then the paired differences in words."""
+    console.print(
+        f"\n{comparison.title}: {comparison.task_count} tasks of {comparison.tasks}", highlight=False
+    )
+    table = _score_table()
+    for arm in comparison.arms:
+        table.add_row(arm.name, f"{len(arm.runs)} run{'s' * (len(arm.runs) > 1)}", *_scores(arm))
+    console.print(table)
+    for difference in comparison.differences:
+        console.print(
+            difference_sentence(comparison, difference_index=comparison.differences.index(difference))
+        )
+
+
+def difference_sentence(comparison: Comparison, difference_index: int) -> str:
+    """``a - b: +6.2 points [+2.5, +10.1] pass@1: the interval excludes zero``."""
+    one = comparison.differences[difference_index]
+    low, mean, high = (100 * v for v in (one.interval.low, one.interval.mean, one.interval.high))
+    verdict = "excludes zero" if one.excludes_zero else "includes zero: no difference is shown"
+    return (
+        f"{one.a} - {one.b}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}] {one.metric}, "
+        f"paired over {one.pairs} pairs of task and seed: the interval {verdict}."
+    )
+
+
+def print_students(rows: Sequence[PresetRow]) -> None:
+    """The presets with exact parameter counts."""
+    table = Table(box=None, pad_edge=False)
+    names = list(PresetRow.model_fields)
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="left" if name in ("name", "family") else "right")
+    for row in rows:
+        table.add_row(*(_cell(getattr(row, name)) for name in names))
+    console.print(table)
+    console.print("Any Hugging Face causal language model is a student too: --student DIRECTORY or hub id.")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def print_families() -> None:
+    """The task families, and where local files are looked for."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("name", "splits", "about"):
+        table.add_column(name)
+    for source in get_args(Source):
+        table.add_row(source, *FAMILIES[source])
+    console.print(table)
+    place = os.environ.get("CODESTILL_DATA")
+    where = f"CODESTILL_DATA={place}" if place else "CODESTILL_DATA (not set), then the hub"
+    console.print(
+        f"Benchmark files are read from {where}; or give a file: path/to/tasks.jsonl", soft_wrap=True
+    )
+
+
+FAMILIES = {
+    "humaneval": ("test", "164 functions to complete (Chen et al., 2021)"),
+    "humaneval-plus": ("test", "the same with about 80 times the tests (EvalPlus v0.1.10)"),
+    "mbpp": (
+        "train validation test prompt",
+        "974 tasks by description and one assertion (Austin et al., 2021)",
+    ),
+    "mbpp-sanitized": ("train validation test prompt", "427 of them, verified by hand"),
+    "mbpp-plus": ("test", "378 of them with about 35 times the tests (EvalPlus v0.2.0)"),
+    "pocket": ("train validation test", "small compositions without end; bundled, needs no file"),
+    "jsonl": ("as each row says", "a file of your own: task_id, prompt, entry_point, reference, tests"),
+}
+
+
+def print_task_set(task_set: TaskSet) -> None:
+    """A task set's identity and its tasks, a line each."""
+    console.print(f"{task_set.name}: {len(task_set)} tasks, data hash {task_set.data_hash}", highlight=False)
+    console.print(f"stop rule {task_set.stop.name}, prompt mode {task_set.prompt_mode}", highlight=False)
+    splits = Counter(task.split for task in task_set.tasks)
+    console.print(
+        "splits: " + ", ".join(f"{name} {count}" for name, count in splits.items()), highlight=False
+    )
+    for task in task_set.tasks:
+        console.print(f"  {task.task_id}  {task.entry_point}  {len(task.tests)} tests", highlight=False)
+
+
+def print_task(task: Task) -> None:
+    """One task: prompt, reference, tests."""
+    console.print(f"{task.task_id} ({task.split}), entry point {task.entry_point}", highlight=False)
+    tests = "\n".join(test.code for test in task.tests)
+    setup = task.test_setup if len(task.test_setup) < 4000 else f"{task.test_setup[:4000]}\n# ... cut"
+    program = f"{task.prompt}{task.reference.rstrip()}\n\n# tests\n{setup}\n{tests}"
+    console.print(Syntax(program, "python", background_color="default"))
+
+
+def print_gates(task_set: TaskSet, gates: Gates) -> None:
+    """The gates of a task set that holds."""
+    console.print(
+        f"{task_set.name}: holds. References pass {gates.reference}/{gates.tasks}, an empty completion "
+        f"{gates.empty}/{gates.tasks}, a bare pass body {gates.pass_body}/{gates.tasks}.",
+        highlight=False,
+        soft_wrap=True,
+    )
