@@ -92,9 +92,7 @@ def test_offline_without_files_says_what_to_do(tmp_path: Path, monkeypatch: pyte
 @pytest.fixture
 def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Writes a dataset directory; ``datasets`` reads it as it reads one from the hub."""
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
     def make(**splits: dict) -> str:
         for split, row in splits.items():
