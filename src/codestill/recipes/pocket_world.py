@@ -21,15 +21,20 @@ from codestill.losses import CrossEntropy
 from codestill.models import StudentConfig
 from codestill.pocket import sketches
 from codestill.pocket.generate import Sketch
-from codestill.pocket.tokenizer import train_tokenizer
 from codestill.run import Run
 from codestill.train import TrainConfig, fit
 from codestill.types import Example
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from codestill.models.student import Student
 
 DEPTHS = {1: 1.0, 2: 4.0, 3: 5.0}
+END, PAD = "<|endoftext|>", "<|pad|>"
+VOCABULARY = 1024
+# A line break with its indentation is one piece; digits stand alone.
+PIECES = r"\n *|\d| ?[A-Za-z_]+| ?[^\sA-Za-z0-9_]+| +"
 
 
 class Config(RunConfig):
@@ -58,7 +63,11 @@ class Config(RunConfig):
     )
     """How it is optimised."""
     evaluate: EvaluateConfig = EvaluateConfig.model_validate(
-        {"tasks": {"source": "pocket", "split": "validation", "count": 200}, "samples": 1, "profile": False}
+        {
+            "tasks": {"source": "pocket", "split": "validation", "count": 200},
+            "samples_per_task": 1,
+            "profile": False,
+        }
     )
     """Choices are made on this split; the test split is for the final number."""
 
@@ -100,4 +109,31 @@ def _example(index: int, sketch: Sketch, rng: random.Random | None) -> Example:
         prompt=sketch.prompt,
         completion=sketch.solution(rng),
         source="grammar",
+    )
+
+
+def train_tokenizer(programs: int = 20_000, seed: int = 0) -> "PreTrainedTokenizerFast":
+    """The tokenizer, from ``programs`` training sketches and their solutions in every style."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    def texts() -> Iterator[str]:
+        rng = random.Random(f"pocket/tokenizer/{seed}")
+        for sketch in islice(sketches("train", DEPTHS, rng), programs):
+            yield sketch.prompt + sketch.solution(rng)
+
+    bpe = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(PIECES), "isolated")
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[END, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts(), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
     )

@@ -170,8 +170,8 @@ class DistillationTrainer(Trainer):
         )
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
-        norm = super()._clip_grad_norm(model)
-        if not math.isfinite(float(norm)):
+        norm: Any = super()._clip_grad_norm(model)
+        if norm is not None and not math.isfinite(float(norm)):
             self._stop_on_nan({}, f"the gradient's norm is {float(norm)}")
         return norm
 
@@ -200,7 +200,8 @@ class DistillationTrainer(Trainer):
         local = torch.tensor(
             [self.sums[name] for name in names], dtype=torch.float64, device=self.args.device
         )
-        sums = dict(zip(names, self.accelerator.reduce(local, "sum").tolist(), strict=True))
+        reduced: Any = self.accelerator.reduce(local, "sum")
+        sums = dict(zip(names, reduced.tolist(), strict=True))
         self.sums = {}
         tokens = sums.pop("tokens", 0.0)
         terms = {name: value / max(tokens, 1.0) for name, value in sums.items()}

@@ -1,0 +1,51 @@
+# Every target makes its own environment in .venv; nothing else needs to be installed first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Two cores are shared by tests and the programs that they execute: one thread for each model.
+export OMP_NUM_THREADS ?= 1
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help quickstart test test-all lint bench docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make quickstart  distil the bundled teacher and compare (5 minutes of compute on two cores)"
+	@echo "make test        lint, types, floors, and the fast tests"
+	@echo "make test-all    the same with the slow tests"
+	@echo "make lint        ruff, pyright and import-linter alone"
+	@echo "make bench       benchmarks against peers, as ratios"
+	@echo "make docs        the documentation as a site"
+
+# torch comes first and pinned: unpinned, its CUDA packages would follow.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+quickstart: $(STAMP)
+	$(BIN)/codestill quickstart
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest -n 2
+
+test-all: lint
+	$(BIN)/pytest -m "slow or not slow"
+
+bench: $(STAMP)
+	for script in benchmarks/*.py; do echo "== $$script" && $(BIN)/python $$script || exit 1; done
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) site
