@@ -70,7 +70,7 @@ def test_samples_follow_the_models_distribution(llama: Student) -> None:
         expected = (llama.model(ids).logits[0, -1] / 0.7).softmax(-1)
     by_text: dict[str, float] = {}  # some ids decode alike, e.g. half of a character
     for token, probability in enumerate(expected.tolist()):
-        text = llama.tokenizer.decode([token])
+        text = str(llama.tokenizer.decode([token]))
         by_text[text] = by_text.get(text, 0.0) + probability
     for text, probability in by_text.items():
         error = 5 * (probability * (1 - probability) / count) ** 0.5 + 1 / count

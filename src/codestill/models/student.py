@@ -40,6 +40,11 @@ class LanguageModel:
         return int(self.tokenizer.eos_token_id)  # pyright: ignore[reportArgumentType]
 
     @property
+    def pad_id(self) -> int:
+        """The id that fills a batch; never a target."""
+        return int(self.tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
+
+    @property
     def stop_ids(self) -> frozenset[int]:
         """Ids that end a completion: the tokenizer's and those of the generation config."""
         more = getattr(self.model.generation_config, "eos_token_id", None)
