@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from codestill.report import write_report
 from codestill.serialize import append_jsonl, to_json, write_atomic
 from codestill.types import (
     Arm,
@@ -246,3 +247,12 @@ def make() -> SimpleNamespace:
     run: Callable[..., Evaluation] = make_run
     comparison: Callable[..., Comparison] = make_comparison
     return SimpleNamespace(run=run, comparison=comparison, evaluation=evaluation, interval=interval)
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison directory with its report; tests only read it."""
+    directory = tmp_path_factory.mktemp("report") / "comparison"
+    make_comparison(directory)
+    write_report([directory])
+    return directory

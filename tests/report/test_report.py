@@ -15,18 +15,23 @@ from codestill.serialize import append_jsonl, to_json, write_atomic
 from codestill.types import Event, Gates
 
 
+def written(directory: Path) -> tuple[str, str]:
+    """The pages that lie in a directory."""
+    return (directory / "report.html").read_text("utf-8"), (directory / "report.md").read_text("utf-8")
+
+
 def texts(directory: Path) -> tuple[str, str]:
-    html, markdown = write_report([directory])
-    return html.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")
+    """The pages of a directory, made now."""
+    write_report([directory])
+    return written(directory)
 
 
-def test_a_difference_that_excludes_zero_is_the_headline(make: SimpleNamespace, tmp_path: Path) -> None:
-    make.comparison(tmp_path)
+def test_a_difference_that_excludes_zero_is_the_headline(compared: Path) -> None:
     expected = (
         "distilled − raw: +0.062 [+0.025, +0.101] pass@1, paired over 30 tasks × 2 seeds: "
         "the interval excludes zero."
     )
-    html, markdown = texts(tmp_path)
+    html, markdown = written(compared)
     assert expected in html
     assert expected.replace("[", "\\[").replace("]", "\\]") in markdown
 
@@ -86,9 +91,8 @@ def test_a_run_shows_its_ratio_to_its_teacher(make: SimpleNamespace, tmp_path: P
     assert "× the teacher's" in headline(section).sentence
 
 
-def test_both_pages_have_the_same_rows(make: SimpleNamespace, tmp_path: Path) -> None:
-    make.comparison(tmp_path)
-    html, markdown = texts(tmp_path)
+def test_both_pages_have_the_same_rows(compared: Path) -> None:
+    html, markdown = written(compared)
     for text in ("0.25×", "8,192", "included: no difference shown", "peak memory, MB", "5f0c2a9d11e3b7a4"):
         assert text in html
         assert text in markdown
@@ -148,7 +152,7 @@ def test_a_comparison_without_its_runs_says_that_gates_are_unchecked(
 
 def test_a_sweep_warns_of_its_winner(make: SimpleNamespace, tmp_path: Path) -> None:
     for number in range(10):
-        make.run(tmp_path / f"arm-{number}", skill=0.4 + number / 40, tasks=6, steps=20)
+        make.run(tmp_path / f"arm-{number}", skill=0.4 + number / 40, tasks=3, steps=0)
         config = f"objective:\n  alpha: {number / 10}\n"
         (tmp_path / f"arm-{number}" / "config.yaml").write_text(config)
     html, _ = write_report([tmp_path / f"arm-{n}" for n in range(10)], tmp_path / "sweep.html")
@@ -160,14 +164,13 @@ def test_a_sweep_warns_of_its_winner(make: SimpleNamespace, tmp_path: Path) -> N
     assert "--arm-9: hsl(" in page
 
 
-def test_the_same_files_give_the_same_page(make: SimpleNamespace, tmp_path: Path) -> None:
-    make.comparison(tmp_path)
-    assert texts(tmp_path) == texts(tmp_path)
+def test_the_same_files_give_the_same_page(compared: Path, tmp_path: Path) -> None:
+    again, _ = write_report([compared], tmp_path / "again.html")
+    assert again.read_text(encoding="utf-8") == written(compared)[0]
 
 
-def test_samples_cover_every_arm_and_verdict(make: SimpleNamespace, tmp_path: Path) -> None:
-    make.comparison(tmp_path)
-    report = collect([tmp_path])
+def test_samples_cover_every_arm_and_verdict(compared: Path) -> None:
+    report = collect([compared])
     samples = choose_samples(report, limit=60)
     assert len(samples.chosen) == 60
     assert samples.available == 6 * 390

@@ -251,28 +251,28 @@ def _difficulty(
 
 
 LOSSES = (
-    ("loss", "Total loss"),
-    ("divergence", "Distillation term"),
-    ("cross_entropy", "Cross-entropy term"),
+    ("loss", "Total loss", "weighted sum of its terms"),
+    ("divergence", "Distillation term", "nats per token"),
+    ("cross_entropy", "Cross-entropy term", "nats per token"),
 )
 
 
 def losses(curves: Sequence[Curve], colours: Colours, name: str) -> list[Figure]:
     """Small multiples: one plot per part of the loss, over the curves of one phase."""
     figures = []
-    for metric, title in LOSSES:
+    for metric, title, unit in LOSSES:
         shown = [curve for curve in curves if curve.metrics.get(metric)]
         if shown:
-            figures.append(_loss(shown, metric, title, colours, f"{name}-{metric}"))
+            figures.append(_loss(shown, metric, title, unit, colours, f"{name}-{metric}"))
     return figures
 
 
-def _loss(curves: Sequence[Curve], metric: str, title: str, colours: Colours, name: str) -> Figure:
+def _loss(curves: Sequence[Curve], metric: str, title: str, unit: str, colours: Colours, name: str) -> Figure:
     arms = list(dict.fromkeys(curve.arm for curve in curves))
     direct = len(arms) <= MANY_ARMS
     with svg.style():
         room = svg.label_room(arms) if direct else 12.0
-        figure, plot = svg.axes(*SMALL, "step", "nats per token", room)
+        figure, plot = svg.axes(*SMALL, "step", unit, room)
         values = [value for curve in curves for value in curve.metrics[metric].values()]
         if min(values) > 0 and max(values) / min(values) > LOG_FROM:
             plot.set_yscale("log")

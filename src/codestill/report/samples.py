@@ -22,6 +22,8 @@ class Sample:
     """An attempt as the page shows it."""
 
     arm: str
+    run: str
+    """Name of the run, where the arm has several."""
     tasks: str
     task_id: str
     sample: int
@@ -57,13 +59,16 @@ def choose_samples(report: Report, limit: int = MAX_SAMPLES) -> Samples:
                 for attempt, greedy in source.run.attempts(source.name):
                     available += 1
                     key = (arm.name, section.tasks, attempt.result.verdict)
-                    pools.setdefault(key, _Lowest(limit)).add(attempt, greedy)
+                    pools.setdefault(key, _Lowest(limit)).add(
+                        attempt, greedy, source.run.name if arm.seeds > 1 else ""
+                    )
     chosen: list[Sample] = []
     size = 0
-    for (arm, tasks, verdict), attempt, greedy in _in_turn(pools):
+    for (arm, tasks, verdict), attempt, greedy, run in _in_turn(pools):
         prompt = prompts.get((tasks, attempt.task_id), "")
         sample = Sample(
             arm=arm,
+            run=run,
             tasks=tasks,
             task_id=attempt.task_id,
             sample=attempt.completion.sample,
@@ -78,7 +83,7 @@ def choose_samples(report: Report, limit: int = MAX_SAMPLES) -> Samples:
             break
         chosen.append(sample)
     arms = {arm.name: number for number, arm in enumerate(report.arms)}
-    chosen.sort(key=lambda s: (s.tasks, _natural(s.task_id), arms[s.arm], not s.greedy, s.sample))
+    chosen.sort(key=lambda s: (s.tasks, _natural(s.task_id), arms[s.arm], s.run, not s.greedy, s.sample))
     return Samples(tuple(chosen), available)
 
 
@@ -87,25 +92,25 @@ class _Lowest:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.heap: list[tuple[int, int, Attempt, bool]] = []
+        self.heap: list[tuple[int, int, Attempt, bool, str]] = []
         self.count = 0
 
-    def add(self, attempt: Attempt, greedy: bool) -> None:
+    def add(self, attempt: Attempt, greedy: bool, run: str) -> None:
         digest = hashlib.sha256(f"{attempt.key}\0{greedy}".encode()).digest()
         self.count += 1
-        item = (-int.from_bytes(digest[:8], "big"), self.count, attempt, greedy)
+        item = (-int.from_bytes(digest[:8], "big"), self.count, attempt, greedy, run)
         if len(self.heap) < self.limit:
             heapq.heappush(self.heap, item)
         else:
             heapq.heappushpop(self.heap, item)
 
-    def ordered(self) -> list[tuple[Attempt, bool]]:
-        return [(attempt, greedy) for _, _, attempt, greedy in sorted(self.heap, reverse=True)]
+    def ordered(self) -> list[tuple[Attempt, bool, str]]:
+        return [item[2:] for item in sorted(self.heap, reverse=True)]
 
 
 def _in_turn(
     pools: dict[tuple[str, str, str], _Lowest],
-) -> Iterator[tuple[tuple[str, str, str], Attempt, bool]]:
+) -> Iterator[tuple[tuple[str, str, str], Attempt, bool, str]]:
     queues = {key: pool.ordered() for key, pool in sorted(pools.items())}
     for place in range(max(map(len, queues.values()), default=0)):
         for key, queue in queues.items():
