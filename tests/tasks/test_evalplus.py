@@ -6,7 +6,8 @@ import pytest
 
 from codestill.errors import TaskError
 from codestill.sandbox import Program, SandboxConfig
-from codestill.tasks import TasksConfig, TaskSet, check_tasks, pass_body
+from codestill.tasks import TasksConfig, TaskSet, check_tasks, evalplus, pass_body
+from codestill.tasks.evalplus import _judge_source
 from codestill.tasks.plus_judge import ORACLES, SHAPES
 from codestill.types import ExecutionResult, Task
 
@@ -53,6 +54,16 @@ def test_the_message_shows_call_value_and_expectation(sandbox, tmp_path) -> None
     (task,) = load(tmp_path, "humaneval-plus").tasks
     result = sandbox.execute(Program.of(task, "    xs.clear()\n    return xs\n"))
     assert result.tests[0].message == "tail([1, 2]) returned [], expected [2]"
+
+
+def test_a_slow_input_fails_as_in_evalplus(sandbox, tmp_path, monkeypatch) -> None:
+    source = _judge_source().replace("MINIMUM_SECONDS = 4.0", "MINIMUM_SECONDS = 0.1")
+    monkeypatch.setattr(evalplus, "_judge_source", lambda: source)
+    (task,) = load(tmp_path, "humaneval-plus").tasks
+    slow = "    if len(xs) > 2:\n        sum(range(30_000_000))\n    return xs[1:]\n"
+    result = sandbox.execute(Program.of(task, slow))
+    assert [test.verdict for test in result.tests] == ["pass", "exception"]
+    assert "of CPU time" in result.tests[1].message
 
 
 def test_names_of_the_candidate_and_of_the_judge_do_not_meet(sandbox, tmp_path) -> None:

@@ -41,7 +41,7 @@ _SLOW_REFERENCES = {
 def cpu_seconds(task_id: str) -> float:
     """10 s, and five times the reference: its own run, and four times as much for the candidate.
 
-    EvalPlus allows 4 s, or four times the reference, for each input; this limit is for all of them.
+    A back-stop for endless programs; the judge holds each input to EvalPlus's own limit.
     """
     return 10 + 5 * _SLOW_REFERENCES.get(task_id, 0)
 

@@ -10,17 +10,22 @@ import copy
 import itertools
 import json
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 FLOAT_TOLERANCE = 1e-6
 RELATIVE_TOLERANCE = 1e-7
+# For each input, of CPU time; EvalPlus applies them to the wall clock.
+MINIMUM_SECONDS = 4.0
+TIME_FACTOR = 4.0
 
 
 def judge(
     reference: str, entry_point: str, inputs: str, shape: str, oracle: str, tolerance: float
 ) -> Callable[[Callable[..., Any], str], None]:
-    """``check(candidate, group)``, which raises AssertionError at the first input that differs.
+    """``check(candidate, group)``, which raises AssertionError at the first input that differs, and
+    TimeoutError at the first that takes too long.
 
     ``reference`` is the source of the whole reference program, run in a namespace of its own; ``inputs``
     is JSON: group -> list of argument lists; ``shape`` says what JSON could not hold of them.
@@ -36,8 +41,11 @@ def judge(
         limit = tolerance
         for raw in groups[group]:
             arguments = reshape(raw)
-            expected = expected_of(*copy.deepcopy(arguments))
-            actual = candidate(*copy.deepcopy(arguments))
+            expected, seconds = timed(expected_of, arguments)
+            actual, taken = timed(candidate, arguments)
+            if taken > max(MINIMUM_SECONDS, TIME_FACTOR * seconds):
+                call = show_call(entry_point, arguments)
+                raise TimeoutError(f"{call} took {taken:.1f} s of CPU time, the reference {seconds:.1f} s")
             # As in EvalPlus, one float answer puts the tolerance on all later inputs of the group.
             limit = limit or (FLOAT_TOLERANCE if is_floats(expected) else 0)
             try:
@@ -45,17 +53,32 @@ def judge(
             except Exception:
                 right = False
             if not right:
-                call = f"{entry_point}({', '.join(map(show, arguments))})"
-                raise AssertionError(f"{show(call)} returned {show(actual)}, expected {show(expected)}")
+                call = show_call(entry_point, arguments)
+                raise AssertionError(f"{call} returned {show(actual)}, expected {show(expected)}")
 
     return check
 
 
+def timed(function: Callable[..., Any], arguments: list[Any]) -> tuple[Any, float]:
+    """The function's value for a copy of the arguments, and the CPU seconds it took."""
+    own = copy.deepcopy(arguments)
+    start = time.process_time()
+    value = function(*own)
+    return value, time.process_time() - start
+
+
+def show_call(name: str, arguments: list[Any]) -> str:
+    return capped(f"{name}({', '.join(map(show, arguments))})")
+
+
 def show(value: Any) -> str:
     try:
-        text = value if isinstance(value, str) else repr(value)
+        return capped(repr(value))
     except ValueError:  # an int with more digits than repr gives
-        text = f"<{type(value).__name__}>"
+        return f"<{type(value).__name__}>"
+
+
+def capped(text: str) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
