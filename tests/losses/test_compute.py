@@ -252,6 +252,14 @@ def test_reused_logits_that_are_needed_are_refused_by_autograd():
         loss.total.backward()
 
 
+def test_reused_logits_allow_one_backward():
+    student, labels, _ = batch()
+    total = module.compute(CrossEntropy(), student.requires_grad_(), labels, reuse_student_logits=True).total
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()
+
+
 @every_objective
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(objective: AnyObjective, dtype: torch.dtype):

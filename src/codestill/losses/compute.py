@@ -59,7 +59,8 @@ def compute(
         a round size, are left out of every softmax. Needed when the two widths differ.
     chunk_tokens: positions per chunk; the result does not depend on it.
     reuse_student_logits: write the gradient over ``student_logits_BTV``, whose values are then lost: saves
-        one tensor of that size. Autograd raises if another operation still needs the values.
+        one tensor of that size. Autograd raises if another operation still needs the values, and in a
+        second backward pass.
 
     A batch without valid tokens gives a zero loss with zero gradients. No gradient reaches the teacher.
 
@@ -156,6 +157,7 @@ class _ChunkedSum(torch.autograd.Function):
         gradient_BTV = None
         if differentiate:
             gradient_BTV = student_BTV if reuse else torch.zeros_like(student_BTV)
+        ctx.reuse = reuse
         dtype = torch.float64 if student_BTV.dtype == torch.float64 else torch.float32
         sums = torch.zeros(3, dtype=dtype, device=student_BTV.device)
         for rows, columns, targets in zip(*(p.split(chunk_tokens) for p in positions), strict=True):
@@ -179,7 +181,9 @@ class _ChunkedSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient_BTV,) = ctx.saved_tensors
-        return gradient_BTV * grad_outputs[0], *[None] * 7
+        # Scaled in place where memory is to be saved: autograd then refuses a second backward.
+        scaled_BTV = gradient_BTV.mul_(grad_outputs[0]) if ctx.reuse else gradient_BTV * grad_outputs[0]
+        return scaled_BTV, *[None] * 7
 
 
 def _terms(
