@@ -1,8 +1,10 @@
 """What each kind of program is told about itself."""
 
+import os
+
 import pytest
 
-from codestill.sandbox import Program, Sandbox, feedback
+from codestill.sandbox import Program, Sandbox, SandboxConfig, feedback
 from codestill.types import ExecutionResult, Task, Test
 
 
@@ -128,11 +130,22 @@ def test_fractional_cpu_limit_counts(sandbox, program):
 
 
 def test_waiting_program_meets_the_wall_limit(program):
-    from codestill.sandbox import SandboxConfig
-
     with SandboxConfig(cpu_seconds=0.1, wall_factor=1, workers=1).build() as quick:
         result = quick.execute(program("import time\ntime.sleep(60)", "1"))
     assert (result.verdict, result.error) == ("wall_timeout", "more than 2.1 s of wall time")
+
+
+def test_load_does_not_turn_computing_into_waiting(program):
+    """Six programs share a core: each takes longer than the wall limit, and less than the CPU limit."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        with SandboxConfig(cpu_seconds=2, wall_factor=1, workers=6).build() as crowded:
+            spin = "import time\nwhile time.process_time() < 0.9: pass"
+            programs = [program(spin, f"assert {n} >= 0") for n in range(6)]
+            assert [result.verdict for result in crowded.run(programs)] == ["pass"] * 6
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def test_program_is_not_main_and_is_importable_as_main(sandbox, program):

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from codestill.errors import SandboxError, SandboxUnavailable
 from codestill.sandbox.config import SandboxConfig
-from codestill.sandbox.process import NotStarted, ProcessExecutor, Stopped
+from codestill.sandbox.process import MissingLayer, NotStarted, ProcessExecutor, Stopped
 from codestill.sandbox.program import Program
 from codestill.types import ExecutionResult
 
@@ -110,7 +110,7 @@ class Sandbox:
                     "the sandbox was closed while a program ran",
                     next_step="Run the same command again: finished results are kept.",
                 ) from None
-            except (OSError, NotStarted) as error:
+            except (OSError, NotStarted, MissingLayer) as error:
                 problem = error
         raise SandboxError(
             f"a sandboxed process does not start: {problem}",
