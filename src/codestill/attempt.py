@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class Completer(Protocol):
     """Anything that completes prompts: a student, or a teacher."""
 
+    @property
+    def name(self) -> str: ...
+
     def complete(
         self,
         requests: Iterable[Request],

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
-from codestill.config import RunConfig
+from codestill.config import RunConfig, problems
 from codestill.errors import ConfigError
 from codestill.evaluate import EvaluateConfig, EvaluateModel, evaluate_model, read_evaluation
+from codestill.examples import ExamplesConfig
+from codestill.losses import Divergence
 from codestill.recipes import load_recipe
 from codestill.run import Observer, Run, slug
 from codestill.scoring import interval_over_seeds, paired_difference, pass_at_k
 from codestill.serialize import write_atomic
+from codestill.teachers import LocalTeacherConfig
+from codestill.train import TrainConfig
 from codestill.types import Arm, Comparison, Difference, Evaluation
 
 
@@ -81,12 +85,14 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
         for arm in config.arms:
             for name, recipe, run_config in plans[arm.name]:
                 with Run.open(directory / name, run_config, observers) as run:
-                    result = run.result_path("student")
                     if recipe is None:
-                        evaluate_model(run_config, run)
-                    elif not result.exists():
-                        load_recipe(recipe).distill(run_config, run)
-                    evaluations.setdefault(arm.name, []).append(read_evaluation(result))
+                        found = evaluate_model(run_config, run)
+                    else:
+                        result = run.result_path("student")
+                        if not result.exists():
+                            load_recipe(recipe).distill(run_config, run)
+                        found = read_evaluation(result)
+                    evaluations.setdefault(arm.name, []).append(found)
         comparison = _conclude(config, directory, plans, evaluations)
         write_atomic(directory / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
     return comparison
@@ -100,7 +106,12 @@ def _plan(arm: ArmConfig, config: CompareConfig) -> Iterator[tuple[str, str | No
         "execution": config.execution,
     }
     if arm.recipe is None:
-        yield slug(arm.name), None, EvaluateModel(model=arm.model or "", seed=config.seed, **shared)
+        role = "teacher" if arm.name == config.teacher else "student"
+        yield (
+            slug(arm.name),
+            None,
+            EvaluateModel(model=arm.model or "", role=role, seed=config.seed, **shared),
+        )
         return
     model = load_recipe(arm.recipe).Config
     for seed in config.seeds:
@@ -112,15 +123,6 @@ def _plan(arm: ArmConfig, config: CompareConfig) -> Iterator[tuple[str, str | No
                 next_step="Mend the arm's config.",
             ) from error
         yield f"{slug(arm.name)}/seed-{seed}", arm.recipe, made
-
-
-def problems(error: ValidationError) -> str:
-    """A validation error in a line per problem, without the library's own links."""
-    lines = []
-    for one in error.errors(include_url=False):
-        where = ".".join(str(part) for part in one["loc"])
-        lines.append(f"{where}: {one['msg']}" if where else one["msg"])
-    return "\n  ".join(lines)
 
 
 def _conclude(
@@ -178,36 +180,53 @@ def _accounting(run: Path) -> dict[str, int | float | str]:
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def sweep(
-    base: dict[str, Any],
-    teacher: str,
-    students: Sequence[str],
-    temperatures: Sequence[float],
-    alphas: Sequence[float],
-    seeds: Sequence[int],
-    shared: dict[str, Any],
-) -> CompareConfig:
-    """The grid of students, temperatures and alphas of logit distillation, as one comparison.
+class SweepConfig(RunConfig):
+    """The grid of students, temperatures and alphas of logit distillation."""
 
-    ``base`` is a part of logit_kd's config, common to all; ``shared`` holds evaluate, sandbox and execution.
-    Raises ConfigError when the grid is not a valid config.
-    """
-    arms: list[dict[str, Any]] = [{"name": "teacher", "model": teacher}]
-    for student, temperature, alpha in itertools.product(students, temperatures, alphas):
-        objective = {**base.get("objective", {}), "temperature": temperature, "alpha": alpha}
-        arms.append(
-            {
-                "name": f"{student} T={temperature:g} alpha={alpha:g}",
-                "recipe": "logit_kd",
-                "config": {**base, "student": student, "teacher": teacher, "objective": objective},
-            }
+    students: tuple[str, ...] = Field(default=("gpt2-44m", "gpt2-202m"), min_length=1)
+    """Presets, directories or hub ids."""
+    temperatures: tuple[PositiveFloat, ...] = Field(default=(1.0, 2.0, 4.0), min_length=1)
+    """Temperatures of the divergence."""
+    alphas: tuple[float, ...] = Field(default=(0.1, 0.5, 0.9), min_length=1)
+    """Weights of the divergence."""
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    """Training seeds."""
+    teacher: LocalTeacherConfig = LocalTeacherConfig()
+    """The teacher; it is evaluated too, and tables give ratios to it."""
+    divergence: Divergence = "forward_kl"
+    """The divergence of every run."""
+    examples: ExamplesConfig = ExamplesConfig()
+    """What teacher and students read."""
+    train: TrainConfig = TrainConfig()
+    """How students are optimised."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How every model is evaluated."""
+
+    def comparison(self) -> CompareConfig:
+        """The sweep as a comparison: an arm per point of the grid, after the teacher."""
+        common = {
+            "teacher": self.teacher.model_dump(mode="json"),
+            "examples": self.examples.model_dump(mode="json"),
+            "train": self.train.model_dump(mode="json"),
+        }
+        arms = [ArmConfig(name="teacher", model=self.teacher.model)]
+        for student, temperature, alpha in itertools.product(self.students, self.temperatures, self.alphas):
+            objective = {"divergence": self.divergence, "temperature": temperature, "alpha": alpha}
+            name = f"{Path(student).name} T={temperature:g} alpha={alpha:g}"
+            arms.append(
+                ArmConfig(
+                    name=name,
+                    recipe="logit_kd",
+                    config={**common, "student": student, "objective": objective},
+                )
+            )
+        return CompareConfig(
+            title="Logit distillation sweep",
+            arms=tuple(arms),
+            seeds=self.seeds,
+            teacher="teacher",
+            evaluate=self.evaluate,
+            sandbox=self.sandbox,
+            execution=self.execution,
+            seed=self.seed,
         )
-    try:
-        return CompareConfig.model_validate(
-            {"title": "Logit distillation sweep", "arms": arms, "teacher": "teacher", "seeds": tuple(seeds)}
-            | shared
-        )
-    except ValidationError as error:
-        raise ConfigError(
-            f"the sweep is not valid: {problems(error)}", next_step="Mend its values."
-        ) from error

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
 from codestill.models import Device
 from codestill.sandbox import Sandbox, SandboxConfig
@@ -74,3 +74,12 @@ def _filled(model: type[BaseModel], name: str, value: Any) -> Any:
     kept = default.model_dump(exclude_unset=True)
     filled = {key: _filled(type(default), key, inner) for key, inner in value.items()}
     return kept | ({"type": default.type} if hasattr(default, "type") else {}) | filled  # type: ignore[attr-defined]
+
+
+def problems(error: ValidationError) -> str:
+    """A validation error in a line per problem, without the library's own links."""
+    lines = []
+    for one in error.errors(include_url=False):
+        where = ".".join(str(part) for part in one["loc"])
+        lines.append(f"{where}: {one['msg']}" if where else one["msg"])
+    return "\n  ".join(lines)

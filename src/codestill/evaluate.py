@@ -37,8 +37,8 @@ class EvaluateConfig(BaseModel):
 
     tasks: TasksConfig = Field(default_factory=lambda: TasksConfig.model_validate("humaneval"))
     """The task set: a name such as ``humaneval`` or ``mbpp:test``, or a file."""
-    samples: PositiveInt = 10
-    """Samples per task, in one pool: pass@k is given for every k up to this."""
+    samples_per_task: PositiveInt = 10
+    """Samples in one pool: pass@k is given for every k up to this number."""
     temperature: PositiveFloat = 0.2
     """Sampling temperature of the pool."""
     top_p: float = Field(default=0.95, gt=0, le=1)
@@ -118,14 +118,14 @@ def evaluate(model: Completer, name: str, config: EvaluateConfig, sandbox: Sandb
     )
     stage = f"evaluate-{name}"
     make = partial(attempt, model, task_set, sandbox, pool_sampling, run.seed)
-    pool = run.stage(stage, Attempt, requests(task_set, config.samples), make)
+    pool = run.stage(stage, Attempt, requests(task_set, config.samples_per_task), make)
     greedy: list[Attempt] = []
     if config.greedy:
         sampling = SamplingConfig(max_new_tokens=config.max_new_tokens)
         make = partial(attempt, model, task_set, sandbox, sampling, run.seed)
         greedy = run.stage(f"{stage}-greedy", Attempt, requests(task_set), make)
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
-    return _conclude(name, task_set, pool, greedy, gates, profile, config, sandbox, run)
+    return _conclude(name, model.name, task_set, pool, greedy, gates, profile, config, sandbox, run)
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -137,29 +137,6 @@ def read_evaluation(path: Path) -> Evaluation:
             f"{path} is not an evaluation: {error.errors()[0]['msg']}",
             next_step="Delete the file and run the same command again: the samples are kept.",
         ) from error
-
-
-def evaluate_samples(path: Path, name: str, config: EvaluateConfig, sandbox: Sandbox, run: Run) -> Evaluation:
-    """Score completions made elsewhere. Every task must have the same number of samples, at least one.
-
-    Raises TaskError when tasks are missing, unknown, or unevenly sampled.
-    """
-    task_set = config.tasks.load()
-    gates = check_gates(task_set, sandbox, config.known_broken)
-    counts: Counter[str] = Counter()
-    completions = []
-    for task_id, text in read_samples(path):
-        completions.append(Completion(task_id=task_id, sample=counts[task_id], text=text))
-        counts[task_id] += 1
-    _require_even(path, task_set, counts)
-    tasks = {task.task_id: task for task in task_set.tasks}
-
-    def execute(owed: Sequence[Completion]) -> Iterable[Attempt]:
-        results = sandbox.run(Program.of(tasks[c.task_id], c.text) for c in owed)
-        return (Attempt(completion=c, result=result) for c, result in zip(owed, results, strict=True))
-
-    pool = run.stage(f"evaluate-{name}", Attempt, completions, execute)
-    return _conclude(name, task_set, pool, [], gates, None, config, sandbox, run)
 
 
 def _require_even(path: Path, task_set: TaskSet, counts: "Mapping[str, int]") -> None:
@@ -180,6 +157,7 @@ def _require_even(path: Path, task_set: TaskSet, counts: "Mapping[str, int]") ->
 
 def _conclude(
     name: str,
+    model: str,
     task_set: TaskSet,
     pool: list[Attempt],
     greedy: list[Attempt],
@@ -199,7 +177,7 @@ def _conclude(
     )
     sampled = profile is not None or bool(greedy)
     result = Evaluation(
-        model=name,
+        model=model,
         tasks=task_set.name,
         task_count=len(task_set.tasks),
         subset=task_set.subset,
@@ -228,7 +206,7 @@ def _conclude(
     write_atomic(run.samples_path(name), "\n".join(lines) + "\n")
     write_atomic(run.tasks_path(task_set.name), "".join(to_json(task) + "\n" for task in task_set.tasks))
     write_atomic(run.result_path(name), result.model_dump_json(indent=1) + "\n")
-    run.log("evaluate", **{f"{name}/pass@{k}": value.mean for k, value in result.pass_at.items()})
+    run.log("evaluate", metrics={f"{name}/pass@{k}": value.mean for k, value in result.pass_at.items()})
     return result
 
 
@@ -277,6 +255,8 @@ class EvaluateModel(RunConfig):
     """What kind of run this is."""
     model: str
     """A directory or hub id of a causal language model; ``pocket`` is the bundled teacher."""
+    role: Literal["student", "teacher"] = "student"
+    """A report gives every student's ratios to its teacher."""
     dtype: Dtype = "float32"
     """Type of the weights in memory."""
     trust_remote_code: bool = False
@@ -287,8 +267,8 @@ class EvaluateModel(RunConfig):
 
 def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
     """Load the model and evaluate it, unless the run already holds the result."""
-    if run.result_path("student").exists():
-        return read_evaluation(run.result_path("student"))
+    if run.result_path(config.role).exists():
+        return read_evaluation(run.result_path(config.role))
     from codestill.models.student import Student
 
     student = Student.load(
@@ -298,4 +278,44 @@ def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
         device=config.execution.device,
     )
     with config.execution.sandbox(config.sandbox) as sandbox:
-        return evaluate(student, "student", config.evaluate, sandbox, run)
+        return evaluate(student, config.role, config.evaluate, sandbox, run)
+
+
+class ScoreSamples(RunConfig):
+    """The evaluation of completions that were made elsewhere."""
+
+    recipe: Literal["score_samples"] = "score_samples"
+    """What kind of run this is."""
+    samples: Path
+    """HumanEval-format JSONL: ``task_id`` and ``completion`` (or EvalPlus's ``solution``)."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """The task set; settings of sampling do not apply."""
+
+
+def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
+    """Execute and score the completions of a samples file; torch is not needed.
+
+    Raises TaskError when tasks are missing, unknown, or unevenly sampled.
+    """
+    result = run.result_path("student")
+    if result.exists():
+        return read_evaluation(result)
+    task_set = config.evaluate.tasks.load()
+    counts: Counter[str] = Counter()
+    completions = []
+    for task_id, text in read_samples(config.samples):
+        completions.append(Completion(task_id=task_id, sample=counts[task_id], text=text))
+        counts[task_id] += 1
+    _require_even(config.samples, task_set, counts)
+    tasks = {task.task_id: task for task in task_set.tasks}
+    with config.execution.sandbox(config.sandbox) as sandbox:
+        gates = check_gates(task_set, sandbox, config.evaluate.known_broken)
+
+        def execute(owed: Sequence[Completion]) -> Iterable[Attempt]:
+            results = sandbox.run(Program.of(tasks[c.task_id], c.text) for c in owed)
+            return (Attempt(completion=c, result=found) for c, found in zip(owed, results, strict=True))
+
+        pool = run.stage("evaluate-student", Attempt, completions, execute)
+        return _conclude(
+            "student", config.samples.name, task_set, pool, [], gates, None, config.evaluate, sandbox, run
+        )

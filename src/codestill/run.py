@@ -16,7 +16,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
@@ -89,7 +89,7 @@ class Run:
         return run
 
     def close(self) -> None:
-        """Let another process take the directory."""
+        """Let another process take the directory, and let observers write what they still hold."""
         if self._lock:
             self._lock.close()
             self._lock = None
@@ -202,9 +202,11 @@ class Run:
 
     # log
 
-    def log(self, stage: str, *, step: int | None = None, **metrics: float | int | str | None) -> None:
+    def log(
+        self, stage: str, metrics: Mapping[str, float | int | str | None], step: int | None = None
+    ) -> None:
         """Record metrics in ``metrics.jsonl`` and tell the observers."""
-        self._emit(Event(stage=self.prefix + stage, step=step, metrics=metrics), keep=True)
+        self._emit(Event(stage=self.prefix + stage, step=step, metrics=dict(metrics)), keep=True)
 
     def message(self, stage: str, text: str) -> None:
         """Say something worth reading, once."""

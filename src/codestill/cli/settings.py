@@ -22,17 +22,16 @@ def read_settings(
     """
     found: list[tuple[Path | None, Any]] = []
 
-    def collect(*, settings=None, run_dir=None):  # annotated below: the model is known only now
+    def collect(*, settings: Any, run_dir: Path | None = None) -> None:
         found.append((run_dir, settings))
 
+    # The model is known only now, so the signature that cyclopts reads is completed here.
+    required = any(field.is_required() for field in model.model_fields.values())
+    collect.__kwdefaults__ = {"run_dir": None} | ({} if required else {"settings": model()})
     collect.__annotations__ = {
         "settings": Annotated[model, Parameter(name="*")],
         "run_dir": Annotated[Path | None, Parameter(help="Run directory (default: below runs/).")],
     }
-    if any(field.is_required() for field in model.model_fields.values()):
-        del collect.__kwdefaults__["settings"]
-    else:
-        collect.__kwdefaults__["settings"] = model()
     path, rest = _take_option(list(arguments), "--config")
     files = []
     if path is not None:

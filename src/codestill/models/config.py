@@ -53,8 +53,6 @@ class StudentConfig(BaseModel):
     """Branch, tag or commit of `model` on the hub."""
     trust_remote_code: bool = False
     """Run Python code that comes with `model`. Read that code first."""
-    seed: int = 0
-    """Decides fresh weights."""
     dtype: Dtype = "float32"
     """Type of the weights in memory and in the saved student."""
 
@@ -71,12 +69,16 @@ class StudentConfig(BaseModel):
             raise ValueError("give exactly one of `preset` and `model`")
         return self
 
-    def build(self, tokenizer: "PreTrainedTokenizerBase | None" = None, device: Device = "auto") -> "Student":
+    def build(
+        self, tokenizer: "PreTrainedTokenizerBase | None" = None, device: Device = "auto", seed: int = 0
+    ) -> "Student":
         """Make or load the student; ``tokenizer`` (the teacher's) serves presets that name none.
+
+        ``seed`` decides fresh weights.
 
         Raises ModelError when it cannot be loaded, VocabularyError when the tokenizer has more ids than
         the model has rows.
         """
         from codestill.models.student import build_student
 
-        return build_student(self, tokenizer, device)
+        return build_student(self, tokenizer, device, seed)

@@ -135,7 +135,7 @@ def name_of(source: str) -> str:
 
 
 def build_student(
-    config: StudentConfig, tokenizer: PreTrainedTokenizerBase | None, device: Device
+    config: StudentConfig, tokenizer: PreTrainedTokenizerBase | None, device: Device, seed: int
 ) -> Student:
     """What :meth:`StudentConfig.build` does."""
     trust = config.trust_remote_code
@@ -171,7 +171,7 @@ def build_student(
     else:
         raise ModelError("A student needs a preset or a model.", next_step="Set one of them.")
     weights = fresh_weights(
-        shape, seed=config.seed, trust_remote_code=trust, dtype=config.dtype, device=device
+        shape, seed=seed, trust_remote_code=trust, dtype=config.dtype, device=device
     )
     return Student(weights, ids, name, trust)
 

@@ -121,7 +121,9 @@ def generate(
 
 def _distinct(split: HeldOut, depth: int, rng: random.Random) -> Iterator[Sketch]:
     """Every composition of the split once, in random order."""
-    pool = [(c, source) for source in SOURCES for c in compositions(split, depth, source)]
+    pool: list[tuple[Composition, Kind]] = [
+        (c, source) for source in SOURCES for c in compositions(split, depth, source)
+    ]
     rng.shuffle(pool)
     for composition, source in pool:
         yield sketch(composition, source, rng)

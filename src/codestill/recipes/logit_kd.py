@@ -47,7 +47,7 @@ def distill(config: Config, run: Run) -> "Student":
     device = config.execution.device
     with config.execution.sandbox(config.sandbox) as sandbox:
         teacher = config.teacher.build(device)
-        student = config.student.build(teacher.tokenizer, device)
+        student = config.student.build(teacher.tokenizer, device, seed=config.seed)
         require_same_vocabulary(
             student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
         )

@@ -75,7 +75,7 @@ class Config(RunConfig):
 def distill(config: Config, run: Run) -> "Student":
     """Make the tokenizer, train on the grammar's programs, measure on validation."""
     tokenizer = train_tokenizer()
-    student = config.student.build(tokenizer, config.execution.device)
+    student = config.student.build(tokenizer, config.execution.device, seed=config.seed)
     made = teacher_examples(config) if config.role == "teacher" else base_examples(config)
     student = fit(student, list(made), CrossEntropy(), config.train, run)
     with config.execution.sandbox(config.sandbox) as sandbox:

@@ -44,7 +44,7 @@ def distill(config: Config, run: Run) -> "Student":
     device = config.execution.device
     with config.execution.sandbox(config.sandbox) as sandbox:
         teacher = config.teacher.build(device) if config.examples.needs_teacher else None
-        student = config.student.build(teacher.tokenizer if teacher else None, device)
+        student = config.student.build(teacher.tokenizer if teacher else None, device, seed=config.seed)
         examples = training_examples(config.examples, teacher, sandbox, run)
         validation = validation_examples(config.examples)
         student = fit(student, examples, CrossEntropy(), config.train, run, validation=validation)

@@ -114,7 +114,7 @@ class DistillationTrainer(Trainer):
         super().__init__(
             model=student.model,
             args=_arguments(student, config, run, len(self.batches), bool(validation)),
-            data_collator=Collator(student.tokenizer.pad_token_id),
+            data_collator=Collator(student.pad_id),
             train_dataset=Examples(examples),
             eval_dataset=Examples(validation) if validation else None,
             callbacks=[checkpoints, Progress(run, self.batches)],
@@ -137,7 +137,7 @@ class DistillationTrainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            self.optimizer = build_optimizer(model or self.model, self.fit_config)
+            self.optimizer = build_optimizer(model or self.student.model, self.fit_config)
         return self.optimizer
 
     def compute_loss(
@@ -212,14 +212,12 @@ class DistillationTrainer(Trainer):
             return
         metrics = self._terms()
         norm = logs.get("grad_norm")
-        self.run.log(
-            "train",
-            step=self.state.global_step,
-            **metrics,
-            learning_rate=logs["learning_rate"],
-            gradient_norm=None if norm is None else float(norm),
-            epoch=self.state.epoch,
-        )
+        extras = {
+            "learning_rate": logs["learning_rate"],
+            "gradient_norm": None if norm is None else float(norm),
+            "epoch": self.state.epoch,
+        }
+        self.run.log("train", metrics | extras, self.state.global_step)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validation terms per token, logged; ``eval_loss`` chooses the best checkpoint."""
@@ -234,7 +232,7 @@ class DistillationTrainer(Trainer):
         metrics = self._terms()
         self.sums = kept
         if self.is_world_process_zero():
-            self.run.log("validation", step=self.state.global_step, **metrics, epoch=self.state.epoch)
+            self.run.log("validation", metrics | {"epoch": self.state.epoch}, self.state.global_step)
         return {"eval_loss": metrics["loss"]}
 
 
