@@ -16,7 +16,7 @@ class SandboxConfig(BaseModel):
     cpu_seconds: float = Field(default=10, gt=0)
     """CPU time of one program with all its tests; a task may bring its own."""
     wall_factor: float = Field(default=4, ge=1)
-    """The wall-clock limit is this many times the CPU limit, plus 2 s; it counts for waiting programs only."""
+    """The wall-clock limit is this many times the CPU limit plus 2 s; it counts for waiting programs only."""
     memory_megabytes: int = Field(default=4096, ge=128)
     """Address space of a program, in MiB."""
     file_megabytes: int = Field(default=64, ge=0)
