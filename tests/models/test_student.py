@@ -82,7 +82,7 @@ def test_config_takes_a_string_and_one_origin() -> None:
 
 def test_preset_takes_the_teachers_tokenizer_and_its_seed() -> None:
     def build(seed: int) -> Student:
-        return StudentConfig(preset="pocket-0.1m", seed=seed).build(tiny_tokenizer(), device="cpu")
+        return StudentConfig(preset="pocket-0.1m").build(tiny_tokenizer(), device="cpu", seed=seed)
 
     state = torch.get_rng_state()
     a, b, other = build(0), build(0), build(1)
@@ -183,8 +183,8 @@ def test_kill_while_saving_leaves_the_old_student(saved: Callable[[str], Path], 
 
 
 def test_fresh_weights_from_a_models_shape(saved: Callable[[str], Path]) -> None:
-    config = StudentConfig(model=str(saved("qwen2")), from_scratch=True, seed=3)
-    fresh, trained = config.build(device="cpu"), Student.load(saved("qwen2"), device="cpu")
+    config = StudentConfig(model=str(saved("qwen2")), from_scratch=True)
+    fresh, trained = config.build(device="cpu", seed=3), Student.load(saved("qwen2"), device="cpu")
     assert fresh.vocabulary_size == trained.vocabulary_size
     assert not same_weights(fresh, trained)
 
