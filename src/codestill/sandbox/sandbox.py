@@ -6,7 +6,7 @@ import platform
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from codestill.errors import SandboxError, SandboxUnavailable
@@ -56,7 +56,7 @@ class Sandbox:
         with self._stop() as stop:
             return self._execute(program, stop)
 
-    def run(self, programs: Iterable[Program]) -> Iterator[ExecutionResult]:
+    def run(self, programs: Iterable[Program]) -> Generator[ExecutionResult, None, None]:
         """The result of each program, in order, as they become available.
 
         Programs are taken from the iterable a bounded number ahead. Closing the iterator, or an exception
