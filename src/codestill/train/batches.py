@@ -9,6 +9,7 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
 from codestill.losses.compute import IGNORED
+from codestill.models.tokenizers import encode_prompt
 from codestill.types import Example
 
 BUCKET = 8
@@ -33,7 +34,7 @@ def tokenize(
     """
     if not examples:
         return []
-    prompts = tokenizer([e.prompt for e in examples], add_special_tokens=False)["input_ids"]
+    prompts = [encode_prompt(tokenizer, example.prompt) for example in examples]
     completions = tokenizer([e.completion for e in examples], add_special_tokens=False)["input_ids"]
     made = []
     for example, prompt, completion in zip(examples, prompts, completions, strict=True):
