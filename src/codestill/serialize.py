@@ -85,9 +85,9 @@ def read_jsonl(path: Path, record: type[R]) -> Iterator[R]:
 
     Raises RunError naming file and line where a whole line is not such a record.
     """
-    with path.open(encoding="utf-8") as stream:
+    with path.open("rb") as stream:  # a kill may have torn the last line within a character
         for number, line in enumerate(stream, start=1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return
             try:
                 yield record.model_validate_json(line)
