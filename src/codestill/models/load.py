@@ -6,9 +6,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.utils import logging as transformers_logging
 
 from codestill.errors import ModelError
 from codestill.models.config import Device, Dtype
+
+transformers_logging.disable_progress_bar()  # of files and tensors: the run shows its own
 
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _WANTED = "a directory that holds config.json, model.safetensors and tokenizer.json"

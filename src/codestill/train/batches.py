@@ -46,20 +46,25 @@ def tokenize(
 
 @dataclass(frozen=True)
 class Collator:
-    """Pads a batch on the right; labels are -100 on prompt and pads."""
+    """Pads a batch on the right; labels are -100 on prompt and pads.
+
+    So is the label of position 0, which nothing predicts. An empty batch becomes a row without a target.
+    """
 
     pad_id: int
 
     def __call__(self, batch: Sequence[tuple[int, TokenExample]]) -> dict[str, Tensor]:
-        width = _bucket(max(len(example.tokens) for _, example in batch))
-        tokens_BT = torch.full((len(batch), width), self.pad_id)
-        labels_BT = torch.full((len(batch), width), IGNORED)
-        mask_BT = torch.zeros((len(batch), width), dtype=torch.long)
+        shape = max(len(batch), 1), _bucket(max((len(example.tokens) for _, example in batch), default=1))
+        tokens_BT = torch.full(shape, self.pad_id)
+        labels_BT = torch.full(shape, IGNORED)
+        mask_BT = torch.zeros(shape, dtype=torch.long)
+        mask_BT[:, 0] = 1  # a row that attends to nothing would give NaN
         for row, (_, example) in enumerate(batch):
             length = len(example.tokens)
             tokens_BT[row, :length] = torch.tensor(example.tokens)
             mask_BT[row, :length] = 1
-            labels_BT[row, example.prompt_length : length] = tokens_BT[row, example.prompt_length : length]
+            start = max(example.prompt_length, 1)
+            labels_BT[row, start:length] = tokens_BT[row, start:length]
         return {
             "input_ids": tokens_BT,
             "attention_mask": mask_BT,
@@ -85,12 +90,17 @@ class LengthBatches(Sampler[list[int]]):
     """Batches of at most ``batch_tokens`` padded tokens, of examples of like length.
 
     Epochs differ in which examples of a length come together and in the order of batches, by
-    ``seed`` and epoch alone; their number of batches is the same, which resuming relies on.
+    ``seed`` and epoch alone (None: no shuffling); their number of batches is the same, which resuming
+    relies on. Of ``world`` ranks each takes every ``world``-th batch; all take as many, the last maybe an
+    empty one.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_tokens: int, seed: int, *, shuffle: bool = True) -> None:
+    def __init__(
+        self, lengths: Sequence[int], batch_tokens: int, seed: int | None, *, rank: int = 0, world: int = 1
+    ) -> None:
         self.lengths = [_bucket(length) for length in lengths]
-        self.seed, self.shuffle, self.epoch = seed, shuffle, 0
+        self.seed, self.epoch = seed, 0
+        self.rank, self.world = rank, world
         self.bounds = list(_bounds(sorted(self.lengths), batch_tokens))
         # What transformers.Trainer reads of a loader; the batches' own sizes vary.
         self.batch_size, self.drop_last = 1, False
@@ -99,20 +109,19 @@ class LengthBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.bounds)
+        return -(-len(self.bounds) // self.world)
 
     def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator().manual_seed((self.seed << 20) + self.epoch)
         count = len(self.lengths)
-        noise = torch.randperm(count, generator=generator).tolist() if self.shuffle else range(count)
+        noise, turns = list(range(count)), list(range(len(self.bounds)))
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed((self.seed << 20) + self.epoch)
+            noise = torch.randperm(count, generator=generator).tolist()
+            turns = torch.randperm(len(turns), generator=generator).tolist()
         order = sorted(range(count), key=lambda index: (self.lengths[index], noise[index]))
-        batches = [order[start:end] for start, end in self.bounds]
-        turns = (
-            torch.randperm(len(batches), generator=generator).tolist()
-            if self.shuffle
-            else range(len(batches))
-        )
-        return iter([batches[turn] for turn in turns])
+        batches = [order[start:end] for start, end in (self.bounds[turn] for turn in turns)]
+        batches += [[]] * (-len(batches) % self.world)
+        return iter(batches[self.rank :: self.world])
 
 
 def _bucket(length: int) -> int:

@@ -3,9 +3,11 @@
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from codestill.run import Run
 from codestill.serialize import write_atomic
@@ -33,14 +35,19 @@ class Checkpoints(TrainerCallback):
             shutil.rmtree(path)
 
     def latest(self) -> Path | None:
-        """The newest complete checkpoint; torn ones are removed."""
-        complete = []
-        for path in self._all():
-            if (path / COMPLETE).exists():
-                complete.append(path)
-            else:
-                shutil.rmtree(path)
+        """The newest complete checkpoint; a torn one will be written over."""
+        complete = [path for path in self._all() if (path / COMPLETE).exists()]
         return complete[-1] if complete else None
+
+    def kept(self, keep: Literal["last", "best"]) -> Path:
+        """The checkpoint that becomes the student; the best one is the last where nothing was validated."""
+        last = self.latest()
+        assert last is not None, "a training ends with a checkpoint"
+        best = TrainerState.load_from_json(str(last / TRAINER_STATE_NAME)).best_global_step
+        return last if keep == "last" or best is None else self._path(best)
+
+    def _path(self, step: int) -> Path:
+        return self.directory / f"checkpoint-{step}"
 
     @staticmethod
     def step(checkpoint: Path) -> int:
@@ -54,13 +61,15 @@ class Checkpoints(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Mark the checkpoint just written, then let older ones go."""
+        PartialState().wait_for_everyone()  # every rank writes the state of its random numbers
         if not state.is_world_process_zero:
             return
-        written = self.directory / f"checkpoint-{state.global_step}"
+        written = self._path(state.global_step)
         write_atomic(written / COMPLETE, "")
-        best = Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None
+        # By step, not by path: the run directory may have been moved since the best was written.
+        stay = {written} if state.best_global_step is None else {written, self._path(state.best_global_step)}
         for path in self._all():
-            if path.name not in (written.name, best):
+            if path not in stay:
                 shutil.rmtree(path)
 
 

@@ -1,10 +1,13 @@
 """The training loop: a ``transformers.Trainer`` with our loss, batches, log and checkpoints."""
 
 import math
+import os
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, NoReturn
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
@@ -13,6 +16,7 @@ from transformers.trainer_utils import set_seed
 from codestill.errors import ConfigError, LogitsError, TrainingError
 from codestill.losses import Objective
 from codestill.losses.compute import Loss, compute
+from codestill.models.load import load_weights
 from codestill.models.student import Student
 from codestill.run import Run
 from codestill.teachers import LogitTeacher, require_same_vocabulary
@@ -38,31 +42,65 @@ def fit(
 ) -> Student:
     """See :func:`codestill.train.fit`."""
     checkpoints = Checkpoints(run.checkpoints)
-    if checkpoints.finished:
-        return Student.load(
-            run.student_directory,
-            dtype=student.dtype,
-            device="cuda" if student.model.device.type == "cuda" else "cpu",
+    if not checkpoints.finished:
+        trainer = DistillationTrainer(
+            student,
+            _fitting("training", examples, student, config, run),
+            _fitting("validation", validation, student, config, run) if validation else [],
+            objective,
+            config,
+            run,
+            checkpoints,
+            teacher if objective.needs_teacher else None,
         )
-    trainer = DistillationTrainer(
-        student,
-        _fitting("training", examples, student, config, run),
-        _fitting("validation", validation, student, config, run) if validation else [],
-        objective,
-        config,
-        run,
-        checkpoints,
-        teacher if objective.needs_teacher else None,
+        _train(trainer, checkpoints)
+    # Always from the disk: a continued run must go on with what an uninterrupted one goes on with.
+    saved = Student.load(
+        run.student_directory,
+        dtype=student.dtype,
+        trust_remote_code=student.trust_remote_code,
+        device=_device(student),
     )
+    return replace(saved, name=student.name)
+
+
+def _train(trainer: "DistillationTrainer", checkpoints: Checkpoints) -> None:
+    """Train from the newest checkpoint to the last step, and save the kept checkpoint as the student."""
+    student, run, first = trainer.student, trainer.run, trainer.is_world_process_zero()
     resume = checkpoints.latest()
-    if resume:
-        run.message("train", f"continues from step {checkpoints.step(resume)}")
-    run.rewind(checkpoints.step(resume) if resume else 0, ("train", "validation"))
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    student.model.eval()
-    student.save(run.student_directory)
-    checkpoints.finish()
-    return student
+    step = checkpoints.step(resume) if resume else 0
+    if first and resume:
+        run.message("train", f"continues from step {step}")
+    if first:
+        run.rewind(step, ("train", "validation"))
+    if step < trainer.args.max_steps:  # Trainer would add a step to a training that has had its last
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if first:
+        kept = checkpoints.kept(trainer.fit_config.keep)
+        weights = load_weights(
+            str(kept),
+            revision=None,
+            trust_remote_code=student.trust_remote_code,
+            dtype=student.dtype,
+            device=_device(student),
+        )
+        if not all(bool(parameter.isfinite().all()) for parameter in weights.parameters()):
+            raise TrainingError(
+                f"training ended at step {trainer.args.max_steps} with weights that are not finite: {kept}",
+                next_step="Lower train.learning_rate, and use another run directory.",
+            )
+        replace(student, model=weights).save(run.student_directory)
+        checkpoints.finish()
+    trainer.accelerator.wait_for_everyone()
+
+
+def _device(student: Student) -> Literal["cpu", "cuda"]:
+    return "cuda" if student.model.device.type == "cuda" else "cpu"
+
+
+def _place() -> tuple[int, int]:
+    """This process's rank, and how many train together; torchrun says so."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _fitting(
@@ -71,7 +109,7 @@ def _fitting(
     positions = getattr(student.model.config, "max_position_embeddings", config.max_length)
     limit = min(config.max_length, positions)
     made = tokenize(examples, student.tokenizer, limit)
-    if len(made) < len(examples):
+    if len(made) < len(examples) and _place()[0] == 0:
         run.message("train", f"{len(examples) - len(made)} {name} examples exceed {limit} tokens: left out")
     if not made:
         raise ConfigError(
@@ -107,9 +145,9 @@ class DistillationTrainer(Trainer):
             self.vocabulary = require_same_vocabulary(
                 student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
             )
-        lengths = [len(example.tokens) for example in examples]
-        self.batches = LengthBatches(lengths, config.batch_tokens, run.seed)
+        self.batches = self._batches(examples, run.seed)
         self.sums: dict[str, float] = {}
+        self.step_batches: list[dict[str, Tensor]] = []
         self.checkpoints = checkpoints
         super().__init__(
             model=student.model,
@@ -119,20 +157,30 @@ class DistillationTrainer(Trainer):
             eval_dataset=Examples(validation) if validation else None,
             callbacks=[checkpoints, Progress(run, self.batches)],
         )
+        if self.args.world_size != _place()[1]:
+            raise ConfigError(
+                f"WORLD_SIZE is {_place()[1]}, and {self.args.world_size} process trains.",
+                next_step="Start the processes with torchrun, or unset WORLD_SIZE and RANK.",
+            )
         # Our loss divides by the token count of the whole step itself; Trainer must not divide again.
         self.model_accepts_loss_kwargs = True
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        return self._loader(Examples(self.train_dataset.examples), self.batches)  # type: ignore[union-attr]
+        return self._loader(self.train_dataset, self.batches)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        data = Examples(self.eval_dataset.examples)  # type: ignore[union-attr]
-        lengths = [len(example.tokens) for example in data.examples]
-        return self._loader(data, LengthBatches(lengths, self.fit_config.batch_tokens, 0, shuffle=False))
+        return self._loader(self.eval_dataset, self._batches(self.eval_dataset.examples, seed=None))  # type: ignore[union-attr]
 
-    def _loader(self, data: Examples, batches: LengthBatches) -> DataLoader[Any]:
-        return self.accelerator.prepare(
-            DataLoader(data, batch_sampler=batches, collate_fn=self.data_collator)  # type: ignore[arg-type]
+    def _batches(self, examples: Sequence[TokenExample], seed: int | None) -> LengthBatches:
+        lengths = [len(example.tokens) for example in examples]
+        rank, world = _place()
+        return LengthBatches(lengths, self.fit_config.batch_tokens, seed, rank=rank, world=world)
+
+    def _loader(self, data: Any, batches: LengthBatches) -> DataLoader[Any]:
+        loader = DataLoader(data, batch_sampler=batches, collate_fn=self.data_collator)
+        # The batches are this rank's already: accelerate's own sharding wants batches of one size.
+        return prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -149,8 +197,9 @@ class DistillationTrainer(Trainer):
     ) -> Any:
         loss = self._loss(model, inputs, num_items_in_batch)
         self._add(loss)
+        self.step_batches.append(inputs)
         if not math.isfinite(loss.total.item()):
-            self._stop_on_nan(inputs, f"the loss is {loss.total.item()}")
+            self._stop_on_nan(self.state.global_step + 1, [inputs], f"the loss is {loss.total.item()}")
         total = loss.total
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             total = total * self.accelerator.num_processes  # DDP averages what should be a sum
@@ -172,20 +221,21 @@ class DistillationTrainer(Trainer):
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         norm: Any = super()._clip_grad_norm(model)
         if norm is not None and not math.isfinite(float(norm)):
-            self._stop_on_nan({}, f"the gradient's norm is {float(norm)}")
+            what = f"the gradient's norm is {float(norm)}"
+            self._stop_on_nan(self.state.global_step + 1, self.step_batches, what)
+        self.step_batches = []
         return norm
 
-    def _stop_on_nan(self, inputs: dict[str, Tensor], what: str) -> None:
-        step = self.state.global_step + 1
-        indices = inputs["example_index"].tolist() if "example_index" in inputs else []
+    def _stop_on_nan(self, step: int, batches: list[dict[str, Tensor]], what: str) -> NoReturn:
+        indices = [index for batch in batches for index in batch["example_index"].tolist()]
         names = [self.train_dataset.examples[index].example_id for index in indices]  # type: ignore[union-attr]
         directory = self.checkpoints.directory / f"not-finite-step-{step}"
         self.student.save(directory)
-        torch.save({"batch": inputs, "example_ids": names}, directory / "batch.pt")
+        torch.save({"batches": batches, "example_ids": names}, directory / "batches.pt")
         raise TrainingError(
             f"training stopped at step {step}: {what}."
             + (f"\n  examples: {', '.join(names)}" if names else ""),
-            next_step=f"Weights and batch are in {directory}: look at them, or lower train.learning_rate.",
+            next_step=f"Weights and batches are in {directory}: look at them, or lower train.learning_rate.",
         )
 
     # log: each term per token, whatever its weight in the loss
@@ -208,9 +258,11 @@ class DistillationTrainer(Trainer):
         return {"loss": self.objective.total(terms), **terms}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "learning_rate" not in logs or not self.is_world_process_zero():
+        if "learning_rate" not in logs:
             return
-        metrics = self._terms()
+        metrics = self._terms()  # on every rank: it sums over them
+        if not self.is_world_process_zero():
+            return
         norm = logs.get("grad_norm")
         extras = {
             "learning_rate": logs["learning_rate"],
@@ -231,6 +283,8 @@ class DistillationTrainer(Trainer):
         model.train()
         metrics = self._terms()
         self.sums = kept
+        if not math.isfinite(metrics["loss"]):
+            self._stop_on_nan(self.state.global_step, [], f"the validation loss is {metrics['loss']}")
         if self.is_world_process_zero():
             self.run.log("validation", metrics | {"epoch": self.state.epoch}, self.state.global_step)
         return {"eval_loss": metrics["loss"]}
@@ -263,7 +317,6 @@ def _arguments(
         save_steps=interval,
         eval_strategy="steps" if validates else "no",
         eval_steps=interval if validates else None,
-        load_best_model_at_end=validates and config.keep == "best",
         metric_for_best_model="eval_loss" if validates else None,
         greater_is_better=False if validates else None,
         remove_unused_columns=False,
