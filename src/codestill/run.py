@@ -25,7 +25,7 @@ import yaml
 from pydantic import BaseModel
 
 from codestill import __version__
-from codestill.errors import ConfigMismatch, Failure, RunError, StageMismatch
+from codestill.errors import ConfigError, ConfigMismatch, Failure, RunError, StageMismatch
 from codestill.serialize import cut_torn_line, fingerprint, read_jsonl, to_json, write_atomic
 from codestill.types import Event
 
@@ -69,24 +69,42 @@ class Run:
         """Start or continue the run in ``directory``.
 
         Raises ConfigMismatch, naming the fields that differ, when it belongs to another config;
-        RunError when it is not a run directory, or when another process is at work in it.
+        RunError when it is not a run directory or cannot be written, or when another process is at
+        work in it; ConfigError when the config holds a number that is not finite.
         """
-        saved, resolved = directory / "config.yaml", config.model_dump(mode="json")
-        if saved.exists():
-            _require_same(directory, _identity(_read_config(saved)), _identity(resolved))
-        elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        try:
+            run = cls(directory, config.model_dump(mode="json"), observers)
+        except TypeError as error:
+            raise ConfigError(
+                f"a value of the config cannot be stored: {error}.", next_step="Give finite numbers."
+            ) from error
+        try:
+            run._start()
+        except BaseException as error:
+            run.close()
+            if isinstance(error, OSError):
+                raise RunError(
+                    f"{directory} cannot be a run directory: {error.strerror}.",
+                    next_step="Choose a place that can be written.",
+                ) from error
+            raise
+        return run
+
+    def _start(self) -> None:
+        saved = self.directory / "config.yaml"
+        if not saved.exists() and self.directory.exists() and _is_foreign(self.directory):
             raise RunError(
-                f"{directory} is not empty and not a run directory: it has no config.yaml.",
+                f"{self.directory} is not empty and not a run directory: it has no config.yaml.",
                 next_step="Choose another run directory, or empty this one.",
             )
-        run = cls(directory, resolved, observers)
-        directory.mkdir(parents=True, exist_ok=True)
-        run._take_lock()
-        if not saved.exists():
-            write_atomic(directory / "environment.json", to_json(environment()) + "\n")
-            write_atomic(saved, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
-        cut_torn_line(run.metrics_path)
-        return run
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        if saved.exists():
+            _require_same(self.directory, _identity(_read_config(saved)), _identity(self.config))
+        else:
+            write_atomic(self.directory / "environment.json", to_json(environment()) + "\n")
+            write_atomic(saved, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+        cut_torn_line(self.metrics_path)
 
     def close(self) -> None:
         """Let another process take the directory, and let observers write what they still hold."""
@@ -151,8 +169,9 @@ class Run:
         made: dict[str, R] = {}
         if known is not None:
             cut_torn_line(path)
-            made = {_key(found): found for found in read_jsonl(path, record)} if path.exists() else {}
-            if known["done"]:
+            found = read_jsonl(path, record) if path.exists() else ()
+            made = {_key(one): one for one in found if _key(one) in order}
+            if known["done"] and len(made) == len(order):
                 return [made[key] for key in order]
         else:
             write_atomic(marker, to_json({"fingerprint": stamp, "count": len(items), "done": False}))
@@ -171,6 +190,11 @@ class Run:
 
     def _known_stage(self, path: Path, marker: Path, stamp: str) -> dict[str, Any] | None:
         if not marker.exists():
+            if path.exists():
+                raise StageMismatch(
+                    f"{path} has no {marker.name} beside it, which says what it was made from.",
+                    next_step=f"Delete {path.name} to make it again, or use another run directory.",
+                )
             return None
         known = yaml.safe_load(marker.read_text(encoding="utf-8"))
         if known["fingerprint"] != stamp:
@@ -277,6 +301,13 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def _is_foreign(directory: Path) -> bool:
+    """True when it holds what no killed start of a run leaves: more than a lock and environment.json."""
+    return not directory.is_dir() or any(
+        not path.name.startswith(".") and path.name != "environment.json" for path in directory.iterdir()
+    )
 
 
 def _key(record: Any) -> str:

@@ -11,7 +11,10 @@ from codestill import __version__
 from codestill.errors import CodestillError
 
 app = App(
-    name="codestill", version=__version__, help="Distil code models into small students, proved by tests."
+    name="codestill",
+    version=__version__,
+    help="Distil code models into small students, proved by tests.",
+    suppress_keyboard_interrupt=False,
 )
 tasks = App(name="tasks", help="List, show and check task sets.")
 app.command(tasks)
