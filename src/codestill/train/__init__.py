@@ -1,9 +1,9 @@
 """``fit``: the only training loop. What differs between recipes is the examples and the objective."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from codestill.types import Example
 
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 __all__ = ["TrainConfig", "fit"]
 
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class TrainConfig(BaseModel):
     """How a student is optimised."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    epochs: PositiveFloat = 7
+    epochs: Positive = 7
     """Passes over the examples, unless ``max_steps`` is given."""
     max_steps: PositiveInt | None = None
     """Optimiser steps in all: for comparisons at equal steps."""
@@ -33,17 +36,17 @@ class TrainConfig(BaseModel):
     """Longer examples, in tokens of prompt and completion, are left out and counted."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """``muon``: matrices by Muon (its own rate below), everything else by AdamW."""
-    learning_rate: PositiveFloat = 5e-5
+    learning_rate: Positive = 5e-5
     """Peak rate of AdamW."""
-    muon_learning_rate: PositiveFloat = 0.02
+    muon_learning_rate: Positive = 0.02
     """Peak rate of Muon, where it is used."""
     schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "linear"
     """How the rate goes after warm-up; ``warmup_stable_decay`` falls to zero over the last 60%."""
     warmup_fraction: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps in which the rate rises."""
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     """Decoupled weight decay of matrices."""
-    max_grad_norm: PositiveFloat = 1.0
+    max_grad_norm: Positive = 1.0
     """Gradients are clipped to this norm."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 autocast where the hardware has it and the model is large enough to gain."""

@@ -84,11 +84,6 @@ def _train(trainer: "DistillationTrainer", checkpoints: Checkpoints) -> None:
             dtype=student.dtype,
             device=_device(student),
         )
-        if not all(bool(parameter.isfinite().all()) for parameter in weights.parameters()):
-            raise TrainingError(
-                f"training ended at step {trainer.args.max_steps} with weights that are not finite: {kept}",
-                next_step="Lower train.learning_rate, and use another run directory.",
-            )
         replace(student, model=weights).save(run.student_directory)
         checkpoints.finish()
     trainer.accelerator.wait_for_everyone()
@@ -99,8 +94,14 @@ def _device(student: Student) -> Literal["cpu", "cuda"]:
 
 
 def _place() -> tuple[int, int]:
-    """This process's rank, and how many train together; torchrun says so."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    """This process's rank, and how many train together, as torchrun says it. Raises ConfigError."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and not {"RANK", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys():
+        raise ConfigError(
+            f"WORLD_SIZE is {world}, and this process cannot find the others.",
+            next_step="Start the processes with torchrun, or unset WORLD_SIZE.",
+        )
+    return int(os.environ.get("RANK", "0")), world
 
 
 def _fitting(
@@ -157,11 +158,7 @@ class DistillationTrainer(Trainer):
             eval_dataset=Examples(validation) if validation else None,
             callbacks=[checkpoints, Progress(run, self.batches)],
         )
-        if self.args.world_size != _place()[1]:
-            raise ConfigError(
-                f"WORLD_SIZE is {_place()[1]}, and {self.args.world_size} process trains.",
-                next_step="Start the processes with torchrun, or unset WORLD_SIZE and RANK.",
-            )
+        assert self.args.world_size == _place()[1], "every process must know of the others"
         # Our loss divides by the token count of the whole step itself; Trainer must not divide again.
         self.model_accepts_loss_kwargs = True
 
@@ -287,7 +284,10 @@ class DistillationTrainer(Trainer):
             self._stop_on_nan(self.state.global_step, [], f"the validation loss is {metrics['loss']}")
         if self.is_world_process_zero():
             self.run.log("validation", metrics | {"epoch": self.state.epoch}, self.state.global_step)
-        return {"eval_loss": metrics["loss"]}
+        found = {"eval_loss": metrics["loss"]}
+        # Tells the flow that this step has been validated; the end of an epoch would do it again.
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
 
 
 def _arguments(
