@@ -57,36 +57,48 @@ class TensorBoard:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
             raise _missing("tensorboard", "track") from error
-        self.writer = SummaryWriter(str(directory / "tensorboard"))
+        self.writer_type, self.directory = SummaryWriter, directory / "tensorboard"
+        self.writer: SummaryWriter | None = None
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "metrics":
-            for name, value in _numbers(event).items():
-                self.writer.add_scalar(name, value, event.step)
+        if event.kind != "metrics":
+            return
+        if self.writer is None:  # not before: it makes the directory, which the run must find empty
+            self.writer = self.writer_type(str(self.directory))
+        for name, value in _numbers(event).items():
+            self.writer.add_scalar(name, value, event.step)
 
     def close(self) -> None:
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
 
 class WeightsAndBiases:
-    """Metrics as ``stage/name`` in a W&B run; ``WANDB_MODE=offline`` needs no account."""
+    """Metrics as ``stage/name`` in a W&B run; ``WANDB_MODE=offline`` needs no account.
+
+    A command that continues a run makes a W&B run of its own, of the same name.
+    """
 
     def __init__(self, directory: Path, config: dict[str, Any]) -> None:
         try:
             import wandb
         except ImportError as error:
             raise _missing("wandb", "wandb") from error
-        self.run = wandb.init(
-            project="codestill", name=directory.name, dir=str(directory), config=config, resume="allow"
-        )
+        self.wandb, self.directory, self.config = wandb, directory, config
+        self.run: wandb.Run | None = None
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "metrics":
-            step = {} if event.step is None else {f"{event.stage}/step": event.step}
-            self.run.log({**_numbers(event), **step})
+        if event.kind != "metrics":
+            return
+        self.run = self.run or self.wandb.init(
+            project="codestill", name=self.directory.name, dir=str(self.directory), config=self.config
+        )
+        step = {} if event.step is None else {f"{event.stage}/step": event.step}
+        self.run.log({**_numbers(event), **step})
 
     def close(self) -> None:
-        self.run.finish()
+        if self.run is not None:
+            self.run.finish()
 
 
 def open_trackers(names: tuple[TrackerName, ...], directory: Path, config: dict[str, Any]) -> list[Observer]:

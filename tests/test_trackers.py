@@ -1,0 +1,134 @@
+import io
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from codestill.config import ExecutionConfig, RunConfig
+from codestill.errors import ConfigError
+from codestill.run import Run
+from codestill.trackers import ProgressBars, close_trackers, open_trackers
+from codestill.types import Event
+
+LOSSES = {1: 2.5, 2: 1.25, 3: 0.625}
+
+
+def report_losses(directory: Path, trackers: tuple[Any, ...]) -> None:
+    """Open the trackers before the run, as the command line does, and log through it."""
+    config = RunConfig(execution=ExecutionConfig(trackers=trackers))
+    watching = open_trackers(trackers, directory, config.model_dump(mode="json"))
+    with Run.open(directory, config, watching) as run:
+        run.message("train", "starts")
+        for step, loss in LOSSES.items():
+            run.log("train", {"loss": loss, "gradient_norm": None, "note": "text"}, step)
+            run.progress("train", step, len(LOSSES))
+    close_trackers(watching)
+
+
+def test_tensorboard_holds_the_metrics(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    report_losses(tmp_path / "run", ("tensorboard",))
+    found = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    found.Reload()
+    assert found.Tags()["scalars"] == ["train/loss"]
+    assert {event.step: event.value for event in found.Scalars("train/loss")} == LOSSES
+
+
+def test_wandb_offline_run_holds_the_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    report_losses(tmp_path / "run", ("wandb",))
+    (path,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    # Its records are protobuf; a metric is its name, then its value as JSON text.
+    found = re.findall(rb"train/loss[^\d]{1,4}(\d\.\d+)", path.read_bytes())
+    assert sorted({float(value) for value in found}) == sorted(LOSSES.values())
+
+
+def test_trackers_are_off_by_default(tmp_path: Path) -> None:
+    assert ExecutionConfig().trackers == ()
+    report_losses(tmp_path / "run", ())
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        ".lock",
+    }
+
+
+@pytest.mark.parametrize(
+    ("tracker", "module", "extra"),
+    [("tensorboard", "torch.utils.tensorboard.writer", "track"), ("wandb", "wandb", "wandb")],
+)
+def test_missing_package(
+    tracker: Any, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"codestill\[{extra}\]"):
+        open_trackers((tracker,), tmp_path, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_tracker() -> None:
+    with pytest.raises(ValueError, match="tensorboard"):
+        ExecutionConfig.model_validate({"trackers": ["tensorbored"]})
+
+
+def bars(terminal: bool) -> tuple[ProgressBars, io.StringIO]:
+    out = io.StringIO()
+    return ProgressBars(Console(file=out, force_terminal=terminal, width=100)), out
+
+
+def tell(observer: ProgressBars) -> None:
+    observer(Event(stage="train", kind="message", message="3 examples [bold] are left out"))
+    for stage, total in (("answers", 4), ("train", 2)):
+        for done in range(1, total + 1):
+            rate: dict[str, Any] = {"tokens_per_second": 1234} if stage == "train" else {}
+            observer(Event(stage=stage, kind="progress", done=done, total=total, metrics=rate))
+    observer(Event(stage="evaluate", kind="progress", done=3, total=9))
+    observer.close()
+
+
+def test_a_line_per_finished_stage_where_there_is_no_terminal() -> None:
+    observer, out = bars(terminal=False)
+    tell(observer)
+    assert out.getvalue().split("\n") == [
+        "train: 3 examples [bold] are left out",
+        "answers: 4 done",
+        "train: 2 done",
+        "",
+    ]
+
+
+def test_bars_on_a_terminal() -> None:
+    observer, out = bars(terminal=True)
+    observer(Event(stage="train", kind="progress", done=1, total=2, metrics={"tokens_per_second": 1234}))
+    observer.bars.refresh()
+    assert "1/2" in out.getvalue()
+    assert "1,234 tokens/s" in out.getvalue()
+    tell(observer)
+
+
+def test_failing_tracker_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken:
+        calls = 0
+
+        def __call__(self, event: Event) -> None:
+            self.calls += 1
+            raise OSError("disk full")
+
+        def close(self) -> None:
+            raise OSError("still full")
+
+    broken = Broken()
+    with Run.open(tmp_path / "run", RunConfig(), [broken]) as run:
+        run.log("train", {"loss": 1.0}, 1)
+        run.log("train", {"loss": 0.5}, 2)
+    close_trackers([broken])
+    assert broken.calls == 1
+    assert "disk full" in (error := capsys.readouterr().err)
+    assert "still full" in error
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
