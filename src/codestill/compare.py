@@ -6,6 +6,7 @@ continues where it was. Differences are paired over tasks and seeds.
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from codestill.config import RunConfig, problems
-from codestill.errors import ConfigError
+from codestill.errors import ConfigError, RunError
 from codestill.evaluate import EvaluateConfig, EvaluateModel, evaluate_model, read_evaluation
 from codestill.examples import ExamplesConfig
 from codestill.losses import Divergence
@@ -23,7 +24,7 @@ from codestill.scoring import interval_over_seeds, paired_difference, pass_at_k
 from codestill.serialize import write_atomic
 from codestill.teachers import LocalTeacherConfig
 from codestill.train import TrainConfig
-from codestill.types import Arm, Comparison, Difference, Evaluation
+from codestill.types import Arm, Comparison, Difference, Evaluation, Event
 
 
 class ArmConfig(BaseModel):
@@ -68,6 +69,8 @@ class CompareConfig(RunConfig):
         names = [arm.name for arm in self.arms]
         if len({slug(name) for name in names}) < len(names):
             raise ValueError("two arms share a name")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a seed is named twice")
         for name in [*itertools.chain(*self.differences), *([self.teacher] if self.teacher else [])]:
             if name not in names:
                 raise ValueError(f"no arm is called {name!r}; there are {', '.join(names)}")
@@ -84,7 +87,8 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
         evaluations: dict[str, list[Evaluation]] = {}
         for arm in config.arms:
             for name, recipe, run_config in plans[arm.name]:
-                with Run.open(directory / name, run_config, observers) as run:
+                watching = [partial(_tell, observer, name) for observer in observers]
+                with Run.open(directory / name, run_config, watching) as run:
                     if recipe is None:
                         found = evaluate_model(run_config, run)
                     else:
@@ -96,6 +100,11 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
         comparison = _conclude(config, directory, plans, evaluations)
         write_atomic(directory / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
     return comparison
+
+
+def _tell(observer: Observer, run: str, event: Event) -> None:
+    """Pass an event on under its run's name: observers see all runs of the comparison."""
+    observer(event.model_copy(update={"stage": f"{run}/{event.stage}"}))
 
 
 def _plan(arm: ArmConfig, config: CompareConfig) -> Iterator[tuple[str, str | None, Any]]:
@@ -119,7 +128,7 @@ def _plan(arm: ArmConfig, config: CompareConfig) -> Iterator[tuple[str, str | No
             made = model.model_validate({**arm.config, **shared, "seed": seed})
         except ValidationError as error:
             raise ConfigError(
-                f"arm {arm.name!r} is not a config of {arm.recipe}: {problems(error)}",
+                f"arm {arm.name!r} is not a config of {arm.recipe}: {problems(error, model)}",
                 next_step="Mend the arm's config.",
             ) from error
         yield f"{slug(arm.name)}/seed-{seed}", arm.recipe, made
@@ -132,6 +141,12 @@ def _conclude(
     evaluations: dict[str, list[Evaluation]],
 ) -> Comparison:
     first = next(iter(evaluations.values()))[0]
+    for name, found in evaluations.items():
+        if {one.data_hash for one in found} != {first.data_hash}:
+            raise RunError(
+                f"arm {name!r} met other tasks than {config.arms[0].name!r}: their data changed.",
+                next_step="Use another run directory, so that all arms meet the same tasks.",
+            )
     arms = []
     for arm in config.arms:
         found = evaluations[arm.name]

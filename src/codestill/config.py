@@ -1,6 +1,7 @@
 """What the configs of all runs share: limits, execution, seed."""
 
-from typing import Any
+import difflib
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
@@ -76,10 +77,23 @@ def _filled(model: type[BaseModel], name: str, value: Any) -> Any:
     return kept | ({"type": default.type} if hasattr(default, "type") else {}) | filled  # type: ignore[attr-defined]
 
 
-def problems(error: ValidationError) -> str:
-    """A validation error in a line per problem, without the library's own links."""
+def problems(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """A validation error, a line per problem; an unknown key of ``model`` with the nearest valid one."""
     lines = []
     for one in error.errors(include_url=False):
         where = ".".join(str(part) for part in one["loc"])
-        lines.append(f"{where}: {one['msg']}" if where else one["msg"])
+        if one["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(one["loc"][-1]), _names(model, one["loc"][:-1]), n=1)
+            lines.append(f"{where} is not a setting." + (f" Did you mean {near[0]}?" if near else ""))
+        else:
+            lines.append(f"{where}: {one['msg']}" if where else one["msg"])
     return "\n  ".join(lines)
+
+
+def _names(model: type[BaseModel] | None, path: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields that ``path`` leads to from ``model``."""
+    for part in path:
+        field = model.model_fields.get(str(part)) if model else None
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return list(model.model_fields) if model else []

@@ -17,10 +17,10 @@ from pydantic import (
 
 from codestill.attempt import Completer, attempt, requests
 from codestill.config import RunConfig
-from codestill.errors import GateError, RunError, TaskError
+from codestill.errors import GateError, RunError, StageMismatch, TaskError
 from codestill.models import Dtype, SamplingConfig
 from codestill.run import Run, environment
-from codestill.sandbox import Program, Sandbox
+from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.scoring import bleu, interval, pass_at_k
 from codestill.serialize import to_json, write_atomic
 from codestill.tasks import TasksConfig, TaskSet, pass_body, read_samples
@@ -60,7 +60,7 @@ class Profiled(Protocol):
     def profile(self) -> ModelProfile: ...
 
 
-_gates: "dict[tuple[str, str, tuple[str, ...]], Gates]" = {}
+_gates: "dict[tuple[str, str, SandboxConfig, tuple[str, ...]], Gates]" = {}
 
 
 def check_gates(task_set: TaskSet, sandbox: Sandbox, known_broken: Sequence[str] = ()) -> Gates:
@@ -68,7 +68,7 @@ def check_gates(task_set: TaskSet, sandbox: Sandbox, known_broken: Sequence[str]
 
     Raises GateError when they show that a score on these tasks would be a lie.
     """
-    key = (task_set.data_hash, sandbox.description, tuple(known_broken))
+    key = (task_set.data_hash, sandbox.description, sandbox.config, tuple(known_broken))
     if key not in _gates:
         _gates[key] = _measure_gates(task_set.tasks, sandbox, known_broken)
     return _gates[key]
@@ -109,10 +109,12 @@ def evaluate(model: Completer, name: str, config: EvaluateConfig, sandbox: Sandb
     Raises GateError, before anything is sampled, when the task set fails its gates. An evaluation
     that this run already holds is read, not measured again.
     """
+    task_set = config.tasks.load()
+    _require_same_tasks(task_set, run)
     if run.result_path(name).exists():
         return read_evaluation(run.result_path(name))
-    task_set = config.tasks.load()
     gates = check_gates(task_set, sandbox, config.known_broken)
+    write_atomic(run.tasks_path(task_set.name), _lines(task_set))
     pool_sampling = SamplingConfig(
         temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens
     )
@@ -125,7 +127,9 @@ def evaluate(model: Completer, name: str, config: EvaluateConfig, sandbox: Sandb
         make = partial(attempt, model, task_set, sandbox, sampling, run.seed)
         greedy = run.stage(f"{stage}-greedy", Attempt, requests(task_set), make)
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
-    return _conclude(name, model.name, task_set, pool, greedy, gates, profile, config, sandbox, run)
+    return _conclude(
+        name, model.name, task_set, task_set.stop.name, pool, greedy, gates, profile, config, sandbox, run
+    )
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -137,6 +141,20 @@ def read_evaluation(path: Path) -> Evaluation:
             f"{path} is not an evaluation: {error.errors()[0]['msg']}",
             next_step="Delete the file and run the same command again: the samples are kept.",
         ) from error
+
+
+def _require_same_tasks(task_set: TaskSet, run: Run) -> None:
+    """Refuse tasks other than those of this name that the run holds verdicts on."""
+    path = run.tasks_path(task_set.name)
+    if path.exists() and path.read_bytes() != _lines(task_set).encode():
+        raise StageMismatch(
+            f"{task_set.name} is not what it was when this run evaluated it: {path} differs.",
+            next_step="Use another run directory for the changed tasks.",
+        )
+
+
+def _lines(task_set: TaskSet) -> str:
+    return "".join(to_json(task) + "\n" for task in task_set.tasks)
 
 
 def _require_even(path: Path, task_set: TaskSet, counts: "Mapping[str, int]") -> None:
@@ -159,6 +177,7 @@ def _conclude(
     name: str,
     model: str,
     task_set: TaskSet,
+    stop_rule: str,
     pool: list[Attempt],
     greedy: list[Attempt],
     gates: Gates,
@@ -175,7 +194,6 @@ def _conclude(
     score, signature = bleu(
         [compared[task.task_id] for task in task_set.tasks], [task.reference for task in task_set.tasks]
     )
-    sampled = profile is not None or bool(greedy)
     result = Evaluation(
         model=model,
         tasks=task_set.name,
@@ -197,14 +215,13 @@ def _conclude(
         gates=gates,
         data_hash=task_set.data_hash,
         prompt_mode=task_set.prompt_mode,
-        stop_rule=task_set.stop.name if sampled else "none",
+        stop_rule=stop_rule,
         sandbox=sandbox.description,
         versions=environment(),
         seed=run.seed,
     )
     lines = [to_json({"task_id": a.task_id, "completion": a.completion.text}) for a in pool]
     write_atomic(run.samples_path(name), "\n".join(lines) + "\n")
-    write_atomic(run.tasks_path(task_set.name), "".join(to_json(task) + "\n" for task in task_set.tasks))
     write_atomic(run.result_path(name), result.model_dump_json(indent=1) + "\n")
     run.log("evaluate", metrics={f"{name}/pass@{k}": value.mean for k, value in result.pass_at.items()})
     return result
@@ -268,6 +285,7 @@ class EvaluateModel(RunConfig):
 def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
     """Load the model and evaluate it, unless the run already holds the result."""
     if run.result_path(config.role).exists():
+        _require_same_tasks(config.evaluate.tasks.load(), run)
         return read_evaluation(run.result_path(config.role))
     from codestill.models.student import Student
 
@@ -295,11 +313,9 @@ class ScoreSamples(RunConfig):
 def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
     """Execute and score the completions of a samples file; torch is not needed.
 
-    Raises TaskError when tasks are missing, unknown, or unevenly sampled.
+    Raises TaskError when tasks are missing, unknown, or unevenly sampled; StageMismatch when the run
+    holds verdicts on other completions or tasks.
     """
-    result = run.result_path("student")
-    if result.exists():
-        return read_evaluation(result)
     task_set = config.evaluate.tasks.load()
     counts: Counter[str] = Counter()
     completions = []
@@ -307,15 +323,20 @@ def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
         completions.append(Completion(task_id=task_id, sample=counts[task_id], text=text))
         counts[task_id] += 1
     _require_even(config.samples, task_set, counts)
+    _require_same_tasks(task_set, run)
     tasks = {task.task_id: task for task in task_set.tasks}
     with config.execution.sandbox(config.sandbox) as sandbox:
-        gates = check_gates(task_set, sandbox, config.evaluate.known_broken)
 
         def execute(owed: Sequence[Completion]) -> Iterable[Attempt]:
+            check_gates(task_set, sandbox, config.evaluate.known_broken)
+            write_atomic(run.tasks_path(task_set.name), _lines(task_set))
+            run.result_path("student").unlink(missing_ok=True)  # of verdicts that somebody deleted
             results = sandbox.run(Program.of(tasks[c.task_id], c.text) for c in owed)
             return (Attempt(completion=c, result=found) for c, found in zip(owed, results, strict=True))
 
         pool = run.stage("evaluate-student", Attempt, completions, execute)
-        return _conclude(
-            "student", config.samples.name, task_set, pool, [], gates, None, config.evaluate, sandbox, run
-        )
+        if run.result_path("student").exists():
+            return read_evaluation(run.result_path("student"))
+        gates = check_gates(task_set, sandbox, config.evaluate.known_broken)
+        name, settings = config.samples.name, config.evaluate
+        return _conclude("student", name, task_set, "none", pool, [], gates, None, settings, sandbox, run)

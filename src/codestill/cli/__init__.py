@@ -19,6 +19,8 @@ app = App(
 tasks = App(name="tasks", help="List, show and check task sets.")
 app.command(tasks)
 
+DISK_FULL = ("the disk is full.", "Free some space; the same command continues.")
+
 # Import paths, so that a command's module is loaded when it is called. Commands whose settings depend on
 # their first argument print their own help.
 COMMANDS = "codestill.cli.commands"
@@ -57,11 +59,20 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _fail("stopped.", "Nothing finished is lost: the same command continues.", 130)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail("the disk is full.", "Free some space; the same command continues.", 2)
+        if _disk_is_full(error):
+            return _fail(*DISK_FULL, 2)
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and error.filename:
             return _fail(f"{error.filename}: {error.strerror}.", "Choose a place that can be written.", 2)
         raise
+    except Exception as error:
+        if _disk_is_full(error):
+            return _fail(*DISK_FULL, 2)
+        raise
+
+
+def _disk_is_full(error: Exception) -> bool:
+    """True for the OSError, and for what libraries in C++ and Rust say instead of it."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on" in str(error)
 
 
 def _fail(message: str, next_step: str, code: int) -> int:

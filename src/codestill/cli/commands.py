@@ -1,5 +1,6 @@
 """The commands. Each reads its settings, does its work in a run directory, and prints a table."""
 
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,14 +34,22 @@ def observers(config: RunConfig, directory: Path) -> Iterator[list[Observer]]:
         close_trackers(made)
 
 
-def run(recipe: str, /, *options: Rest) -> None:
+def run(recipe: Rest, /, *options: Rest) -> None:
     """Run a recipe: ``codestill run logit_kd --student gpt2-44m --objective.temperature 2``.
 
     RECIPE is sft, logit_kd, pocket_world, or the path of a Python file of your own;
     ``codestill run RECIPE --help`` lists its settings.
     """
-    from codestill.recipes import load_recipe
+    from codestill.recipes import RECIPES, load_recipe
 
+    if recipe in ("--help", "-h"):
+        tables.console.print(
+            f"Usage: codestill run RECIPE [OPTIONS]\n\nRECIPE is {', '.join(RECIPES)}, or the path of "
+            "a Python file of your own;\ncodestill run RECIPE --help lists its settings.",
+            markup=False,
+            highlight=False,
+        )
+        return
     module = load_recipe(recipe)
     settings = read_settings(module.Config, f"run {recipe}", options)
     if settings is None:
@@ -65,7 +74,7 @@ def evaluate(*arguments: Rest) -> None:
         given.insert(0, "--model")
     elsewhere = any(option == "--samples" or option.startswith("--samples=") for option in given)
     kind = ScoreSamples if elsewhere else EvaluateModel
-    settings = read_settings(kind, "evaluate", [_evaluate_option(option) for option in given])
+    settings = read_settings(kind, "evaluate", [_evaluate_option(option, kind) for option in given])
     if settings is None:
         return
     directory, config = settings
@@ -76,30 +85,30 @@ def evaluate(*arguments: Rest) -> None:
     tables.print_runs([directory])
 
 
-def _evaluate_option(option: str) -> str:
-    """``--tasks`` for ``--evaluate.tasks``: here everything is about evaluation."""
-    name = option.removeprefix("--").split("=", 1)[0].split(".", 1)[0].replace("-", "_")
-    return (
-        f"--evaluate.{option[2:]}"
-        if option.startswith("--") and name in EvaluateConfig.model_fields
-        else option
-    )
+def _evaluate_option(option: str, kind: type[RunConfig]) -> str:
+    """``--tasks`` (and its misspellings) for ``--evaluate.tasks``: here everything is about evaluation."""
+    if not option.startswith("--"):
+        return option
+    name = option[2:].split("=", 1)[0].split(".", 1)[0].replace("-", "_")
+    near = difflib.get_close_matches(name, [*kind.model_fields, *EvaluateConfig.model_fields], n=1)
+    return f"--evaluate.{option[2:]}" if near and near[0] in EvaluateConfig.model_fields else option
 
 
-def compare(config_file: Path, /, *options: Rest) -> None:
+def compare(config_file: Rest, /, *options: Rest) -> None:
     """Run a comparison of recipes: arms, seeds and paired differences, from a YAML file."""
     from codestill.compare import CompareConfig
 
-    settings = read_settings(CompareConfig, "compare FILE", ["--config", str(config_file), *options])
+    given = [config_file] if config_file.startswith("-") else ["--config", config_file]  # --help, alone
+    settings = read_settings(CompareConfig, "compare FILE", [*given, *options])
     if settings is None:
         return
     directory, config = settings
-    _compare(config, directory or Path("runs") / config_file.stem)
+    _compare(config, directory or Path("runs") / Path(config_file).stem)
 
 
 def quickstart(*options: Rest) -> None:
     """Distil the bundled teacher into a small student, and compare it with one trained on raw data."""
-    compare(QUICKSTART, *options)
+    compare(str(QUICKSTART), *options)
 
 
 def _compare(config: Any, directory: Path) -> None:

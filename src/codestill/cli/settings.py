@@ -35,8 +35,7 @@ def read_settings(
     path, rest = _take_option(list(arguments), "--config")
     files = []
     if path is not None:
-        if not path.is_file():
-            raise ConfigError(f"no config file {path}.", next_step="Check the path given to --config.")
+        _require_yaml(path)
         files = [sources.Yaml(path, use_commands_as_keys=False)]
     parser = App(
         name=f"codestill {command}",
@@ -45,11 +44,19 @@ def read_settings(
         version_flags=[],
     )
     parser.default(collect)
-    try:
-        parser(rest, exit_on_error=False, print_error=False, result_action="return_value")
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}", next_step="Mend the file.") from error
+    parser(rest, exit_on_error=False, print_error=False, result_action="return_value")
     return found[0] if found else None
+
+
+def _require_yaml(path: Path) -> None:
+    try:
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the config file {path}: {error.strerror}.", next_step="Check the path."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}", next_step="Mend the file.") from error
 
 
 def _take_option(arguments: list[str], name: str) -> tuple[Path | None, list[str]]:

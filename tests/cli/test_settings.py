@@ -1,0 +1,141 @@
+"""What the user can mistype: keys, values, files and names."""
+
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Codestill, assert_refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("run sft --studnt x", ("--studnt", "Did you mean --student?")),
+        ("run sft --train.learning-rat 1", ("--train.learning-rat", "Did you mean --train.learning-rate?")),
+        ("run sft --train.learnin_rate 1", ("Did you mean --train.learning-rate?",)),
+        ("run logit_kd --objective.temprature 2", ("Did you mean --objective.temperature?",)),
+        ("run sft --train.epochs many", ("train.epochs", "valid number")),
+        ("run sft --train.epochs -1", ("train.epochs", "greater than 0")),
+        ("run sft --train.optimizer sgd", ("train.optimizer", "adamw", "muon")),
+        ("run sft --student.preset gpt2-44", ("student.preset", "gpt2-44m")),
+        ("run sft --student.model m --student.preset gpt2-44m", ("exactly one",)),
+        ("run logit_kd --teacher.type api", ("teacher.type", "local")),
+        ("run sft --examples.tasks humanevil", ("did you mean 'humaneval'?",)),
+        ("run sft --examples.tasks humaneval:train", ("test set",)),
+        ("run sft --seed 1.5", ("seed",)),
+        ("run", ("RECIPE",)),
+        ("run sftt", ("sftt", "sft, logit_kd")),
+        ("run mine.py", ("mine.py",)),
+        ("rnu sft", ('Did you mean "run"?',)),
+        ("evaluate", ("--model",)),
+        ("evaluate --tasks humaneval", ("model",)),
+        ("evaluate m --taks humaneval", ("Did you mean",)),
+        ("compare", ("CONFIG_FILE",)),
+        ("sweep --temperatures 0", ("temperatures", "greater than 0")),
+        ("report", ("no run is named",)),
+        ("report nowhere", ("nowhere",)),
+        ("tasks show humanevil", ("did you mean 'humaneval'?",)),
+        ("tasks show tasks.jsonl third", ("'third'",)),
+        ("tasks check nowhere.jsonl", ("nowhere.jsonl", "no such file")),
+    ],
+)
+def test_a_mistyped_command_line(codestill: Codestill, arguments: str, parts: tuple[str, ...]) -> None:
+    assert_refused(codestill(*arguments.split()), *parts)
+    assert not Path("runs").exists()  # nothing was begun
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("studnt: gpt2-44m", ("studnt", "mine.yaml", "Did you mean --student?")),
+        ("train: {learning_rat: 1}", ("learning_rat", "Did you mean --train.learning-rate?")),
+        ("evaluate: {taks: pocket}", ("taks", "Did you mean --evaluate.tasks?")),
+        ("train: {epochs: many}", ("train.epochs", "valid number")),
+        ("train: [1,", ("mine.yaml is not YAML", "line 1")),
+        ("- sft", ("mine.yaml", "mapping")),
+        (b"train: \xff", ("mine.yaml is not YAML",)),
+    ],
+)
+def test_a_mistyped_config_file(codestill: Codestill, text: str | bytes, parts: tuple[str, ...]) -> None:
+    Path("mine.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert_refused(codestill("run", "sft", "--config", "mine.yaml"), *parts)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("command", [("run", "sft", "--config"), ("compare",)])
+@pytest.mark.parametrize("place", ["nowhere.yaml", "."])
+def test_a_config_file_that_cannot_be_read(
+    codestill: Codestill, command: tuple[str, ...], place: str
+) -> None:
+    assert_refused(codestill(*command, place), f"cannot read the config file {place}")
+
+
+COMPARISON = "title: T\narms:\n- {name: a, recipe: sft, config: %s}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (COMPARISON % "{trian: {}}", ("arm 'a'", "trian is not a setting", "Did you mean train?")),
+        (COMPARISON % "{train: {epoch: 1}}", ("train.epoch", "Did you mean epochs?")),
+        (COMPARISON % "{train: {epochs: 0}}", ("arm 'a'", "train.epochs", "greater than 0")),
+        (COMPARISON % "{}" + "seeds: [1, 1]", ("a seed is named twice",)),
+        (COMPARISON % "{}" + '- {name: "A?", model: m}\n- {name: A, model: m}', ("two arms share a name",)),
+        (COMPARISON % "{}" + "teacher: b", ("no arm is called 'b'",)),
+        (COMPARISON % "{}" + "differences: [[a, b]]", ("no arm is called 'b'",)),
+        ("title: T\narms: [{name: a}]", ("either a recipe or a model",)),
+        ("title: T\narms: [{name: a, recipe: sftt}]", ("no recipe 'sftt'",)),
+        ("title: T\narms: []", ("arms",)),
+        ("arms: [{name: a, model: m}]", ("title",)),
+    ],
+)
+def test_a_mistyped_comparison(codestill: Codestill, text: str, parts: tuple[str, ...]) -> None:
+    Path("mine.yaml").write_text(text)
+    assert_refused(codestill("compare", "mine.yaml"), *parts)
+    assert not Path("runs").exists()
+
+
+def test_options_override_the_file(codestill: Codestill) -> None:
+    Path("mine.yaml").write_text(
+        "samples: nowhere.jsonl\nevaluate: {tasks: tasks.jsonl, samples_per_task: 3}\n"
+    )
+    outcome = codestill("evaluate", "--config", "mine.yaml", "--samples", "other.jsonl")
+    assert_refused(outcome, "Cannot read other.jsonl")
+    (saved,) = Path("runs").glob("*/config.yaml")
+    assert "samples: other.jsonl" in saved.read_text() and "samples_per_task: 3" in saved.read_text()
+
+
+RECIPE = "from codestill.config import RunConfig as Config\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [("Config = 1\n", ("no distill",)), ("", ("no Config and no distill",))],
+)
+def test_a_recipe_of_ones_own_that_is_none(codestill: Codestill, text: str, parts: tuple[str, ...]) -> None:
+    Path("mine.py").write_text(text)
+    assert_refused(codestill("run", "mine.py"), "mine.py", *parts, "distill(config, run)")
+
+
+def test_a_recipe_of_ones_own_runs(codestill: Codestill) -> None:
+    Path("mine.py").write_text(
+        RECIPE + "def distill(config, run):\n    run.log('own', {'seed': config.seed})\n"
+    )
+    outcome = codestill("run", "mine.py", "--seed", "5")
+    assert outcome.code == 0, outcome.err
+    assert '"seed":5' in Path("runs/mine/metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("option", ["--train.learning-rate", "--sandbox.wall-factor"])
+def test_a_number_that_is_not_finite(codestill: Codestill, option: str) -> None:
+    assert_refused(codestill("run", "sft", option, "inf"), "finite number")
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["run sft", "run logit_kd", "evaluate m", "evaluate --samples f", "compare", "sweep", "quickstart"],
+)
+def test_every_command_has_help(codestill: Codestill, command: str) -> None:
+    outcome = codestill(*command.split(), "--help")
+    assert outcome.code == 0, outcome.err
+    assert "--seed" in outcome.out and "--run-dir" in outcome.out
