@@ -55,8 +55,14 @@ def interval_over_seeds(values_ST: Sequence[Sequence[float]], seed: int = 0) -> 
 def paired_difference(
     a_ST: Sequence[Sequence[float]], b_ST: Sequence[Sequence[float]], seed: int = 0
 ) -> Interval:
-    """``a - b`` with its 95% bootstrap interval; every draw keeps the pairs of seed and task together."""
-    return _over_seeds(np.asarray(a_ST, dtype=float) - np.asarray(b_ST, dtype=float), seed)
+    """``a - b`` with its 95% bootstrap interval; every draw keeps the pairs of seed and task together.
+
+    Raises ValueError when the two do not have the same seeds and tasks.
+    """
+    a, b = np.asarray(a_ST, dtype=float), np.asarray(b_ST, dtype=float)
+    if a.shape != b.shape:
+        raise ValueError(f"scores of shape {a.shape} and {b.shape} (seeds, tasks) are no pairs")
+    return _over_seeds(a - b, seed)
 
 
 def _over_seeds(data_ST: np.ndarray, seed: int) -> Interval:
@@ -87,6 +93,6 @@ def _bootstrap_means(data: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _wilson(mean: float, count: int) -> Interval:
-    centre = (mean + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
-    half = Z95 / (1 + Z95**2 / count) * math.sqrt(mean * (1 - mean) / count + Z95**2 / (4 * count**2))
-    return Interval(mean=mean, low=max(0.0, centre - half), high=min(1.0, centre + half))
+    """Wilson's interval for a mean of 0 or 1, where one end is the mean itself."""
+    reach = Z95**2 / (count + Z95**2)
+    return Interval(mean=mean, low=max(0.0, mean - reach), high=min(1.0, mean + reach))
