@@ -1,6 +1,6 @@
 """Scores against brute force, and intervals against simulation."""
 
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_pass_at_k_grows_with_k_and_with_passes() -> None:
     for samples in (10, 200, 2000):
         for passed in (0, 1, samples // 3, samples):
             scores = [pass_at_k(samples, passed, k) for k in range(1, samples + 1)]
-            assert all(0 <= low <= high <= 1 for low, high in zip(scores, scores[1:], strict=False))
+            assert all(0 <= low <= high <= 1 for low, high in pairwise(scores))
             assert scores[0] == pytest.approx(passed / samples)
             assert scores[-1] == (passed > 0)
         rising = [pass_at_k(samples, passed, 5) for passed in range(samples + 1)]
