@@ -25,10 +25,11 @@ def load_recipe(name: str) -> ModuleType:
         )
     if not path.is_file():
         raise ConfigError(f"no recipe file {path}.", next_step="Check the path.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"recipe_file_{path.stem}"  # a name of its own: the file may be called like a module in use
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     missing = [wanted for wanted in ("Config", "distill") if not hasattr(module, wanted)]
     if missing:

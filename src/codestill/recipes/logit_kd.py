@@ -44,6 +44,7 @@ class Config(RunConfig):
 
 def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train against the teacher's logits, evaluate."""
+    config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
     device = config.execution.device
     with config.execution.sandbox(config.sandbox) as sandbox:
         teacher = config.teacher.build(device)

@@ -74,6 +74,7 @@ class Config(RunConfig):
 
 def distill(config: Config, run: Run) -> "Student":
     """Make the tokenizer, train on the grammar's programs, measure on validation."""
+    config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
     tokenizer = train_tokenizer()
     student = config.student.build(tokenizer, config.execution.device, seed=config.seed)
     made = teacher_examples(config) if config.role == "teacher" else base_examples(config)

@@ -41,6 +41,7 @@ class Config(RunConfig):
 
 def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train by cross-entropy, evaluate."""
+    config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
     device = config.execution.device
     with config.execution.sandbox(config.sandbox) as sandbox:
         teacher = config.teacher.build(device) if config.examples.needs_teacher else None
