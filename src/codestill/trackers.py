@@ -90,11 +90,12 @@ class WeightsAndBiases:
     def __call__(self, event: Event) -> None:
         if event.kind != "metrics":
             return
-        self.run = self.run or self.wandb.init(
-            project="codestill", name=self.directory.name, dir=str(self.directory), config=self.config
-        )
+        if self.run is None:
+            self.run = self.wandb.init(
+                project="codestill", name=self.directory.name, dir=str(self.directory), config=self.config
+            )
         step = {} if event.step is None else {f"{event.stage}/step": event.step}
-        self.run.log({**_numbers(event), **step})
+        self.wandb.log({**_numbers(event), **step})
 
     def close(self) -> None:
         if self.run is not None:
