@@ -1,5 +1,6 @@
 """A tiny world to train in, and processes in which a test's function can be killed."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -82,3 +83,7 @@ def _alone(target: Callable[..., object], *args: Any) -> None:
 def assert_killed(target: Callable[..., object], *args: Any) -> None:
     """``target`` must not outlive the moment at which it is to be killed."""
     assert in_fresh_process(target, *args) == -signal.SIGKILL
+    # A sandbox process that was being forked holds its parent's lock until it becomes another program.
+    for path in (path for arg in args if isinstance(arg, Path) for path in arg.rglob(".lock")):
+        with path.open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
