@@ -57,6 +57,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+def resize(disk: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
 def test_a_full_disk_loses_nothing(codestill: Codestill, small_disk: Path) -> None:
     run = small_disk / "run"
     rows = [(str(row["task_id"]), str(row["reference"]) + "# " + "x" * 400 + "\n") for row in TASKS]
@@ -65,10 +69,45 @@ def test_a_full_disk_loses_nothing(codestill: Codestill, small_disk: Path) -> No
     assert_refused(codestill(*score), "disk is full", "the same command continues")
     kept = list(read_jsonl(run / STAGE, Attempt))
     assert 10 < len(kept) < 300
-    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
-    (run / STAGE).chmod(0o600)
+    resize(small_disk, "4m")
     assert codestill(*score).code == 0
     assert list(read_jsonl(run / STAGE, Attempt))[: len(kept)] == kept
+
+
+TRAIN = (
+    *("run", "sft", "--student", "pocket-0.1m", "--train.max-steps", "4", "--train.checkpoint-steps", "2"),
+    *("--examples.tasks", "tasks.jsonl:train", "--examples.validation", "tasks.jsonl"),
+    *(
+        "--evaluate.tasks",
+        "tasks.jsonl",
+        "--evaluate.samples-per-task",
+        "1",
+        "--evaluate.max-new-tokens",
+        "4",
+    ),
+    *(
+        "--evaluate.no-greedy",
+        "--evaluate.no-profile",
+        "--execution.device",
+        "cpu",
+        "--execution.threads",
+        "1",
+    ),
+)
+
+
+@pytest.mark.parametrize("kilobytes", [400, 900, 1300])
+def test_a_disk_that_fills_while_training_loses_no_step(
+    codestill: Codestill, small_disk: Path, kilobytes: int
+) -> None:
+    run = small_disk / "run"
+    resize(small_disk, f"{kilobytes}k")
+    assert_refused(codestill(*TRAIN, "--run-dir", run), "disk is full", "the same command continues")
+    resize(small_disk, "20m")
+    assert codestill(*TRAIN, "--run-dir", run).code == 0
+    assert codestill(*TRAIN, "--run-dir", "whole").code == 0
+    weights = Path("student/model.safetensors")
+    assert (run / weights).read_bytes() == (Path("whole") / weights).read_bytes()
 
 
 def test_places_that_cannot_be_written(codestill: Codestill) -> None:

@@ -7,7 +7,8 @@ from tests.cli.conftest import Codestill, assert_refused
 from tests.tiny import tiny_model, tiny_tokenizer
 from transformers import BertConfig, BertForMaskedLM
 
-LOGITS = ("run", "logit_kd", "--examples.tasks", "tasks.jsonl:train", "--examples.validation", "tasks.jsonl")
+TASKS = ("--examples.validation", "tasks.jsonl", "--evaluate.tasks", "tasks.jsonl", "--examples.tasks")
+LOGITS = ("run", "logit_kd", *TASKS, "tasks.jsonl:train")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_directory_that_is_none(codestill: Codestill, models: Path, name: str, part: str) -> None:
     evaluate = codestill("evaluate", models / name, "--tasks", "tasks.jsonl", "--run-dir", "run")
     assert_refused(evaluate, name, part)
-    student = codestill("run", "sft", "--student", models / name, "--examples.tasks", "tasks.jsonl:train")
+    student = codestill("run", "sft", "--student", models / name, *TASKS, "tasks.jsonl:train")
     assert_refused(student, name, part)
     teacher = codestill(*LOGITS, "--student", models / "wide", "--teacher", models / name)
     assert_refused(teacher, name, part)
@@ -62,7 +63,7 @@ def test_a_teacher_behind_an_endpoint_has_no_logits(codestill: Codestill) -> Non
 
 @pytest.mark.parametrize("tasks", ["tasks.jsonl", "pocket:test"])
 def test_training_on_a_test_split_is_refused(codestill: Codestill, models: Path, tasks: str) -> None:
-    outcome = codestill("run", "sft", "--student", models / "wide", "--examples.tasks", tasks)
+    outcome = codestill("run", "sft", "--student", models / "wide", *TASKS, tasks)
     assert_refused(outcome, "test tasks", "allow_test_split")
     assert not Path("runs/sft/student").exists()
 

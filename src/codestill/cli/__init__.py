@@ -71,8 +71,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def _disk_is_full(error: Exception) -> bool:
-    """True for the OSError, and for what libraries in C++ and Rust say instead of it."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on" in str(error)
+    """True for the OSError, and for what safetensors and ``torch.save`` say instead of it."""
+    said = ("No space left on", "unexpected pos")
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(s in str(error) for s in said)
 
 
 def _fail(message: str, next_step: str, code: int) -> int:
