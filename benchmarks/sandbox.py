@@ -78,7 +78,7 @@ def main() -> None:
         )
         for row in problems
     ]
-    with SandboxConfig(workers=1).build() as sandbox:
+    with SandboxConfig().build(workers=1) as sandbox:
 
         def ours() -> int:
             return sum(sandbox.execute(program).passed for program in programs)

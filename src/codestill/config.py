@@ -33,7 +33,7 @@ class ExecutionConfig(BaseModel):
 
     def sandbox(self, config: SandboxConfig) -> Sandbox:
         """The sandbox of ``config``, with this many workers."""
-        return config.model_copy(update={"workers": self.workers}).build()
+        return config.build(self.workers)
 
 
 class RunConfig(BaseModel):

@@ -23,8 +23,8 @@ from codestill.run import Run, environment
 from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.scoring import bleu, interval, pass_at_k
 from codestill.serialize import to_json, write_atomic
-from codestill.tasks import TasksConfig, TaskSet, pass_body, read_samples
-from codestill.types import Attempt, Completion, Evaluation, Gates, Interval, ModelProfile, Task
+from codestill.tasks import TasksConfig, TaskSet, TasksReport, check_tasks, read_samples
+from codestill.types import Attempt, Completion, Evaluation, Gates, Interval, ModelProfile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,37 +70,29 @@ def check_gates(task_set: TaskSet, sandbox: Sandbox, known_broken: Sequence[str]
     """
     key = (task_set.data_hash, sandbox.description, sandbox.config, tuple(known_broken))
     if key not in _gates:
-        _gates[key] = _measure_gates(task_set.tasks, sandbox, known_broken)
+        report = known_answers(task_set, sandbox)
+        broken = tuple(task_id for task_id in report.wrong("reference") if task_id in known_broken)
+        gates = Gates(
+            tasks=report.task_count,
+            reference=report.reference_passes,
+            empty=len(report.wrong("empty")),
+            pass_body=len(report.wrong("pass-body")),
+            broken=broken,
+        )
+        if why := gates.failure():
+            unknown = [str(one) for one in report.findings if one.task_id not in broken][:5]
+            raise GateError(
+                "\n  ".join([f"the evaluation is invalid: {why}.", *unknown]),
+                next_step="`codestill tasks check` lists all of them; name tasks with a broken reference in "
+                "evaluate.known_broken.",
+            )
+        _gates[key] = gates
     return _gates[key]
 
 
-def _measure_gates(tasks: Sequence[Task], sandbox: Sandbox, known_broken: Sequence[str]) -> Gates:
-    answers = {"reference": [task.reference for task in tasks], "empty": [""] * len(tasks)}
-    answers["pass_body"] = [pass_body(task) for task in tasks]
-    passed = {
-        name: [
-            result.passed
-            for result in sandbox.run(Program.of(task, text) for task, text in zip(tasks, texts, strict=True))
-        ]
-        for name, texts in answers.items()
-    }
-    failing = [task.task_id for task, ok in zip(tasks, passed["reference"], strict=True) if not ok]
-    gates = Gates(
-        tasks=len(tasks),
-        reference=sum(passed["reference"]),
-        empty=sum(passed["empty"]),
-        pass_body=sum(passed["pass_body"]),
-        broken=tuple(task_id for task_id in failing if task_id in known_broken),
-    )
-    if why := gates.failure():
-        unknown = [task_id for task_id in failing if task_id not in known_broken]
-        raise GateError(
-            f"the evaluation is invalid: {why}."
-            + (f"\n  failing references: {', '.join(unknown[:10])}" if unknown else ""),
-            next_step="Run `codestill tasks check` on this task set; name tasks with a broken reference in "
-            "evaluate.known_broken.",
-        )
-    return gates
+def known_answers(task_set: TaskSet, sandbox: Sandbox) -> TasksReport:
+    """What the sandbox says of every task's reference, of an empty completion and of a bare pass body."""
+    return check_tasks(task_set, lambda pairs: sandbox.run(Program.of(task, text) for task, text in pairs))
 
 
 def evaluate(model: Completer, name: str, config: EvaluateConfig, sandbox: Sandbox, run: Run) -> Evaluation:

@@ -31,6 +31,7 @@ from codestill.types import Event
 
 Observer = Callable[[Event], None]
 SYNC_SECONDS = 1.0
+LOCK_SECONDS = 2.0
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy", "pydantic", "sacrebleu")
 
 
@@ -270,14 +271,19 @@ class Run:
 
     def _take_lock(self) -> None:
         self._lock = (self.directory / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self.close()
-            raise RunError(
-                f"Another process is at work in {self.directory}.",
-                next_step="Wait for it to end, or use another run directory.",
-            ) from error
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if time.monotonic() < deadline:
+                    time.sleep(0.1)  # a killed run's last child may hold it for a moment
+                    continue
+                self.close()
+                raise RunError(
+                    f"Another process is at work in {self.directory}.",
+                    next_step="Wait for it to end, or use another run directory.",
+                ) from error
 
 
 def environment() -> dict[str, str]:

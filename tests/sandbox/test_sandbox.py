@@ -19,7 +19,7 @@ import sys
 from codestill.sandbox import Program, SandboxConfig
 from codestill.types import Test
 {before}
-sandbox = SandboxConfig(workers=2, unsafe={unsafe}).build()
+sandbox = SandboxConfig(unsafe={unsafe}).build(workers=2)
 print(sandbox.description, flush=True)
 programs = [Program(solution={solution!r}, entry_point="f", tests=(Test(code=str(n)),)) for n in range(3)]
 for result in sandbox.run(programs):
@@ -97,7 +97,7 @@ def test_results_come_before_all_programs_are_taken(sandbox, program):
 
 
 def test_closing_the_iterator_kills_what_runs(program, tmp_path, monkeypatch):
-    sandbox = SandboxConfig(cpu_seconds=1000, workers=2).build()  # no limit ends these programs
+    sandbox = SandboxConfig(cpu_seconds=1000).build(workers=2)  # no limit ends these programs
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     programs = [program("1", "1"), *(program(f"import time\ntime.sleep({1000 + n})", "1") for n in range(3))]
     stream = sandbox.run(programs)
@@ -109,7 +109,7 @@ def test_closing_the_iterator_kills_what_runs(program, tmp_path, monkeypatch):
 
 
 def test_closing_the_sandbox_from_another_thread(program):
-    with SandboxConfig(workers=1).build() as sandbox:
+    with SandboxConfig().build(workers=1) as sandbox:
         threading.Timer(0.5, sandbox.close).start()
         with pytest.raises(SandboxError, match="closed"):
             sandbox.execute(program("import time\ntime.sleep(60)", "1"))

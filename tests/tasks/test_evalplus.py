@@ -1,6 +1,7 @@
 """EvalPlus rows as tasks, executed in the sandbox, and the rules by which values compare."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -159,8 +160,8 @@ def test_shapes(shape, raw, arguments) -> None:
 
 
 def test_check_names_the_tasks_that_do_not_hold(sandbox, tmp_path) -> None:
-    def execute(task: Task, completion: str) -> ExecutionResult:
-        return sandbox.execute(Program.of(task, completion))
+    def execute(pairs: Sequence[tuple[Task, str]]) -> Iterable[ExecutionResult]:
+        return sandbox.run(Program.of(task, completion) for task, completion in pairs)
 
     check = "def check(candidate):\n    assert candidate(2) == 4\n"
     rows = [

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,8 @@ def test_all_references_pass(sandbox, spec: str) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("spec", ["humaneval", "mbpp:all", "mbpp-sanitized:all"])
 def test_known_answers_get_the_right_verdicts(sandbox, spec: str) -> None:
-    def execute(task: Task, completion: str) -> ExecutionResult:
-        return sandbox.execute(Program.of(task, completion))
+    def execute(pairs: Sequence[tuple[Task, str]]) -> Iterable[ExecutionResult]:
+        return sandbox.run(Program.of(task, completion) for task, completion in pairs)
 
     report = check_tasks(TasksConfig.model_validate(spec).load(), execute)
     assert report.findings == ()

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from codestill.cli import tables
 from codestill.cli.settings import read_settings
 from codestill.config import RunConfig
-from codestill.errors import ConfigError
+from codestill.errors import ConfigError, GateError
 from codestill.evaluate import EvaluateConfig
 from codestill.run import Observer, Run, slug
 from codestill.tasks import TasksConfig
@@ -171,10 +171,15 @@ def tasks_show(tasks: str, task_id: str | None = None) -> None:
 
 def tasks_check(tasks: str) -> None:
     """Check a task set: references must pass, an empty completion and a bare ``pass`` must not."""
-    from codestill.evaluate import check_gates
+    from codestill.evaluate import known_answers
     from codestill.sandbox import SandboxConfig
 
     task_set = TasksConfig.model_validate(tasks).load()
     with SandboxConfig().build() as sandbox:
-        gates = check_gates(task_set, sandbox)
-    tables.print_gates(task_set, gates)
+        report = known_answers(task_set, sandbox)
+    tables.print_tasks_report(report)
+    if not report.holds:
+        raise GateError(
+            f"{len(report.findings)} known answers got the wrong verdict: a score here would be a lie.",
+            next_step="Mend these tasks' tests or references, or name them in evaluate.known_broken.",
+        )

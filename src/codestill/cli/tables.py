@@ -13,9 +13,9 @@ from rich.table import Table
 
 from codestill.evaluate import read_evaluation
 from codestill.models import PresetRow
-from codestill.tasks import TaskSet
+from codestill.tasks import TaskSet, TasksReport
 from codestill.tasks.config import Source
-from codestill.types import Arm, Comparison, Evaluation, Gates, Interval, Task
+from codestill.types import Arm, Comparison, Evaluation, Interval, Task
 
 # Where no terminal says how wide it is, tables keep their columns whole.
 console = Console(width=None if sys.stdout.isatty() else 150)
@@ -177,11 +177,15 @@ def print_task(task: Task) -> None:
     console.print(Syntax(program, "python", background_color="default"))
 
 
-def print_gates(task_set: TaskSet, gates: Gates) -> None:
-    """The gates of a task set that holds."""
+def print_tasks_report(report: TasksReport) -> None:
+    """How the known answers fared, and each that got the wrong verdict."""
+    count = report.task_count
     console.print(
-        f"{task_set.name}: holds. References pass {gates.reference}/{gates.tasks}, an empty completion "
-        f"{gates.empty}/{gates.tasks}, a bare pass body {gates.pass_body}/{gates.tasks}.",
+        f"{report.tasks}: {'holds' if report.holds else 'DOES NOT HOLD'}. References pass "
+        f"{report.reference_passes}/{count}, an empty completion {len(report.wrong('empty'))}/{count}, "
+        f"a bare pass body {len(report.wrong('pass-body'))}/{count}.",
         highlight=False,
         soft_wrap=True,
     )
+    for finding in report.findings:
+        console.print(f"  {finding}", highlight=False, soft_wrap=True, markup=False)

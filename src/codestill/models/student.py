@@ -170,9 +170,7 @@ def build_student(
         shape = preset.transformers_config(**_token_ids(ids))
     else:
         raise ModelError("A student needs a preset or a model.", next_step="Set one of them.")
-    weights = fresh_weights(
-        shape, seed=seed, trust_remote_code=trust, dtype=config.dtype, device=device
-    )
+    weights = fresh_weights(shape, seed=seed, trust_remote_code=trust, dtype=config.dtype, device=device)
     return Student(weights, ids, name, trust)
 
 

@@ -27,14 +27,12 @@ class SandboxConfig(BaseModel):
     """Files that a program may hold open."""
     unsafe: bool = False
     """Run even though a required isolation layer is missing on this machine."""
-    workers: int | None = Field(default=None, ge=1)
-    """Programs at once; None takes one per available core."""
 
-    def build(self) -> "Sandbox":
+    def build(self, workers: int | None = None) -> "Sandbox":
         """Probe this machine and return the sandbox.
 
         Raises SandboxUnavailable, naming the layer, where a required one does not work.
         """
         from codestill.sandbox.sandbox import Sandbox
 
-        return Sandbox(self)
+        return Sandbox(self, workers)

@@ -22,15 +22,17 @@ _PAUSES = (0.1, 0.5, 2.0)  # seconds before a spawn that failed is tried again
 class Sandbox:
     """Executes untrusted programs; a context manager that leaves no process behind."""
 
-    def __init__(self, config: SandboxConfig) -> None:
-        """Raises SandboxUnavailable where a required isolation layer does not work on this machine."""
+    def __init__(self, config: SandboxConfig, workers: int | None = None) -> None:
+        """``workers`` programs run at once; None takes one per available core.
+
+        Raises SandboxUnavailable where a required isolation layer does not work on this machine."""
         if platform.system() != "Linux":
             raise SandboxUnavailable(
                 f"the sandbox needs Linux's seccomp, and this is {platform.system()}",
                 next_step="Run codestill in a Linux container or virtual machine.",
             )
         self.config = config
-        self.workers = config.workers or len(os.sched_getaffinity(0))
+        self.workers = workers or len(os.sched_getaffinity(0))
         self._executor = ProcessExecutor(config)
         self._gate = _Gate()
         self._stops: set[_Stop] = set()

@@ -1,6 +1,6 @@
 """Whether a task set can be believed, and whether it may be trained on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 
 from codestill.errors import TaskError
 from codestill.tasks.config import TaskSet
@@ -34,30 +34,47 @@ class TasksReport(Record):
     def holds(self) -> bool:
         return not self.findings
 
+    def wrong(self, answer: str) -> tuple[str, ...]:
+        """Ids of the tasks on which a known answer got the wrong verdict."""
+        return tuple(finding.task_id for finding in self.findings if finding.answer == answer)
+
     @property
     def reference_passes(self) -> int:
         """The ceiling: no honest model scores above it, except by tasks whose reference is broken."""
-        return self.task_count - sum(finding.answer == "reference" for finding in self.findings)
+        return self.task_count - len(self.wrong("reference"))
 
 
-def check_tasks(task_set: TaskSet, execute: Callable[[Task, str], ExecutionResult]) -> TasksReport:
-    """Run three known answers to every task; ``execute(task, completion)`` must be a sandbox's."""
+Execute = Callable[[Sequence[tuple[Task, str]]], Iterable[ExecutionResult]]
+
+
+def check_tasks(task_set: TaskSet, execute: Execute) -> TasksReport:
+    """Run three known answers to every task; ``execute`` gives each (task, completion)'s result, in order."""
+    pairs = [
+        (task, answer, completion)
+        for task in task_set.tasks
+        for answer, completion in (
+            ("reference", task.reference),
+            ("empty", ""),
+            ("pass-body", pass_body(task)),
+        )
+    ]
+    results = execute([(task, completion) for task, _, completion in pairs])
     return TasksReport(
         tasks=task_set.name,
         task_count=len(task_set),
         data_hash=task_set.data_hash,
-        findings=tuple(finding for task in task_set.tasks for finding in _findings(task, execute)),
+        findings=tuple(
+            _finding(task, answer, result)
+            for (task, answer, _), result in zip(pairs, results, strict=True)
+            if result.passed != (answer == "reference")
+        ),
     )
 
 
-def _findings(task: Task, execute: Callable[[Task, str], ExecutionResult]) -> Iterator[Finding]:
-    answers = {"reference": task.reference, "empty": "", "pass-body": pass_body(task)}
-    for answer, completion in answers.items():
-        result = execute(task, completion)
-        if result.passed != (answer == "reference"):
-            failed = next((test for test in result.tests if test.verdict != "pass"), None)
-            detail = result.error or (f"{failed.error_type} {failed.message}".strip() if failed else "")
-            yield Finding(task_id=task.task_id, answer=answer, verdict=result.verdict, detail=detail)
+def _finding(task: Task, answer: str, result: ExecutionResult) -> Finding:
+    failed = next((test for test in result.tests if test.verdict != "pass"), None)
+    detail = result.error or (f"{failed.error_type} {failed.message}".strip() if failed else "")
+    return Finding(task_id=task.task_id, answer=answer, verdict=result.verdict, detail=detail)
 
 
 def pass_body(task: Task) -> str:
