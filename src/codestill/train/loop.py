@@ -333,5 +333,5 @@ def _bfloat16(student: Student, config: TrainConfig) -> bool:
         return config.precision == "bfloat16"
     if student.model.device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    # AVX-512's bfloat16 alone made a step 1.4 times slower on an Intel core (lab log); tiles are another matter.
+    # AVX-512's bfloat16 alone made a step 1.4 times slower on an Intel core (lab log).
     return torch.cpu._is_amx_tile_supported() and student.model.num_parameters() > BF16_MIN_PARAMETERS
