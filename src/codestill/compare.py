@@ -124,6 +124,8 @@ def _plan(arm: ArmConfig, config: CompareConfig) -> Iterator[tuple[str, str | No
         return
     model = load_recipe(arm.recipe).Config
     for seed in config.seeds:
+        if seed != config.seeds[0]:  # seeds share a shape: its cost to run is measured once
+            shared["evaluate"] = config.evaluate.model_copy(update={"profile": False})
         try:
             made = model.model_validate({**arm.config, **shared, "seed": seed})
         except ValidationError as error:
