@@ -53,6 +53,7 @@ def pass_at(section: Section, colours: Colours, name: str) -> Figure | None:
         ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200) if any(k in arm.pass_at for arm in arms)]
         plot.set_xscale("log")
         plot.set_xticks(ticks, [str(k) for k in ticks])
+        plot.xaxis.set_minor_formatter(NullFormatter())
         plot.set_ylim(bottom=0.0)
         if direct:
             ends = [(arm.pass_at[max(arm.pass_at)].mean, arm.name, colours[arm.name]) for arm in arms]

@@ -73,6 +73,7 @@ def _train(trainer: "DistillationTrainer", checkpoints: Checkpoints) -> None:
         run.message("train", f"continues from step {step}")
     if first:
         run.rewind(step, ("train", "validation"))
+        run.account(steps=trainer.args.max_steps, examples=len(trainer.train_dataset))  # type: ignore[arg-type]
     if step < trainer.args.max_steps:  # Trainer would add a step to a training that has had its last
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if first:
