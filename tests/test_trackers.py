@@ -1,6 +1,7 @@
 import io
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,13 @@ def test_wandb_offline_run_holds_the_metrics(tmp_path: Path, monkeypatch: pytest
     report_losses(tmp_path / "run", ("wandb",))
     (path,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
     # Its records are protobuf; a metric is its name, then its value as JSON text.
-    found = re.findall(rb"train/loss[^\d]{1,4}(\d\.\d+)", path.read_bytes())
+    deadline = time.monotonic() + 30
+    found: list[bytes] = []
+    while (
+        len(set(found)) < len(LOSSES) and time.monotonic() < deadline
+    ):  # W&B's service writes a moment later
+        found = re.findall(rb"train/loss[^\d]{1,4}(\d\.\d+)", path.read_bytes())
+        time.sleep(0.05)
     assert sorted({float(value) for value in found}) == sorted(LOSSES.values())
 
 

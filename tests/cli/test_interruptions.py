@@ -16,6 +16,13 @@ from codestill.types import Attempt
 
 SCORE = ("evaluate", "--samples", "samples.jsonl", "--tasks", "tasks.jsonl", "--run-dir", "run")
 STAGE = Path("stages/evaluate-student.jsonl")
+# A parent that ignores SIGINT, as a background job does, would hand that on.
+START = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from codestill.cli import main
+main()
+"""
 
 
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
@@ -23,7 +30,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     write_rows(tmp_path / "tasks.jsonl", TASKS[:1])
     write_samples(tmp_path / "samples.jsonl", ("same", "    return x\n"), *loops)
     process = subprocess.Popen(
-        [sys.executable, "-c", "from codestill.cli import main; main()", *SCORE, "--execution.workers", "1"],
+        [sys.executable, "-c", START, *SCORE, "--execution.workers", "1"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,

@@ -73,7 +73,7 @@ def test_a_task_set_without_a_working_reference_gives_no_number(codestill: Codes
     write_samples(Path("samples.jsonl"), *RIGHT.items())
     outcome = codestill(*SCORE)
     assert outcome.code == 1
-    assert "the reference solutions pass 1/2" in outcome.err and "failing references: next" in outcome.err
+    assert "the reference solutions pass 1/2" in outcome.err and "next: reference: wrong" in outcome.err
     assert not Path("run/results").exists() and "%" not in outcome.out
     write_rows(Path("tasks.jsonl"), TASKS)  # mended: the same command goes on
     assert codestill(*SCORE).code == 0
