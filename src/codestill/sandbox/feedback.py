@@ -1,26 +1,114 @@
 """Execution feedback: what a refining model is told about a failed program."""
 
-from codestill.types import ExecutionResult
+import re
+import signal
+from typing import Literal
+
+from codestill.types import ExecutionResult, TestResult
+
+Form = Literal["persd", "full"]
+"""``persd``: the first failure as the rows of PERsD tell it; ``full``: the same and what surrounds it."""
+
+_MEANING: dict[str, str] = {
+    "wrong": "an assertion of the tests failed",
+    "exception": "the program does not parse, or raised an exception",
+    "cpu_timeout": "stopped, it computed for longer than allowed",
+    "wall_timeout": "stopped, it waited for longer than allowed",
+    "memory": "it asked for more memory than allowed",
+    "killed": "the process ended before its tests did",
+    "output_limit": "stopped, it printed more than allowed",
+    "undecidable": "none, its answer cannot be compared with the one expected",
+    "infra_error": "none, the sandbox failed; the program may be right",
+}
+_CLASSES: dict[str, str] = {"wrong": "AssertionError", "exception": "Exception", "memory": "MemoryError"}
+_LIMITS = ("cpu_timeout", "wall_timeout", "output_limit")
+_ENDED = (*_LIMITS, "killed")  # PERsD's process is gone without an exception: all it has is an exit code
 
 
-def feedback(result: ExecutionResult, max_words: int = 50) -> str:
-    """The first failure in the form of PERsD (arXiv:2310.18628); empty for a program that passed.
+def feedback(result: ExecutionResult, max_words: int = 50, form: Form = "persd") -> str:
+    """What went wrong, for a model that is to repair the program; empty for a program that passed.
 
-    A failed assertion gives its error type and the call, its value and the value expected, each cut to
-    ``max_words`` words. Anything else gives the error's type and message, or the limit that was exceeded.
+    ``persd`` is the first failure as in the released rows of PERsD (arXiv:2310.18628): of a failed assertion
+    the class, the arguments, the value and the value expected; of any other exception the class and the
+    message; of a process that was stopped ``Exit code: None``, here with the limit that stopped it.
+    ``full`` adds the verdict in words, how the tests went, the call by name and what the program printed.
+    Every value, message and output is cut to ``max_words`` words (at least 1), a cut shown by ``...``. The
+    text depends on nothing but the arguments, and there is one for every result.
     """
-    failed = next((test for test in result.tests if test.verdict != "pass"), None)
+    if result.passed:
+        return ""
+    number = next((n for n, test in enumerate(result.tests, 1) if test.verdict != "pass"), 0)
+    failed = result.tests[number - 1] if number else None
+    if form == "full":
+        return _full(result, failed, number, max_words)
+    return _persd(result, failed, max_words)
+
+
+def _persd(result: ExecutionResult, failed: TestResult | None, max_words: int) -> str:
+    verdict: str = failed.verdict if failed else result.verdict
+    if failed and verdict == "wrong" and (failed.call or failed.actual or failed.expected):
+        values = {"INPUT": _arguments(failed.call), "OUTPUT": failed.actual, "EXPECTED": failed.expected}
+        lines = [f"{key}: {_cut(value, max_words)}" for key, value in values.items()]
+        return "\n".join([failed.error_type or _CLASSES[verdict], *lines])
+    error = _error(result, failed, max_words).removeprefix("test set-up: ")
+    if verdict in _ENDED:
+        return _joined(f"Exit code: {_exit_code(error)}", error, " : ")
+    if verdict in ("memory", "undecidable", "infra_error"):
+        name = _CLASSES.get(verdict, verdict)
+        return error if error.startswith(name) else _joined(name, error)
+    return error or _CLASSES.get(verdict, verdict)
+
+
+def _full(result: ExecutionResult, failed: TestResult | None, number: int, max_words: int) -> str:
+    verdict: str = failed.verdict if failed else result.verdict
+    ended, passed = len(result.tests), sum(test.verdict == "pass" for test in result.tests)
+    if failed:
+        known = f"the {ended} that have a result" if result.error else f"{ended}"  # else these are all
+        tests = f"number {number} of {known} is the first not to pass; {passed} pass"
+    else:
+        tests = f"the first {ended} pass, no other has a result" if ended else "none has a result"
+    lines = {"VERDICT": _MEANING.get(verdict, verdict), "TESTS": tests}
+    if failed:
+        values = {"CALL": failed.call, "VALUE": failed.actual, "EXPECTED": failed.expected}
+        lines |= {key: _cut(value, max_words, r"\s+") for key, value in values.items()}
+    error = _error(result, failed, max_words, r"\s+")
+    lines["LIMIT" if verdict in _LIMITS else "ERROR"] = error
+    afterwards = _cut(result.error, max_words, r"\s+") if failed else ""
+    lines["AFTERWARDS"] = afterwards if afterwards != error else ""
+    lines["PRINTED"] = _cut(result.output.strip(), max_words, r"\s+")
+    return "\n".join(f"{key}: {value}" for key, value in lines.items() if value)
+
+
+def _error(result: ExecutionResult, failed: TestResult | None, max_words: int, gap: str = " ") -> str:
+    """``Class: message``, or what is known in its place; empty where nothing is."""
     if failed is None:
-        return _cut(result.error, max_words)
-    if failed.verdict == "wrong" and failed.call:
-        parts = {"INPUT": failed.call, "OUTPUT": failed.actual, "EXPECTED": failed.expected}
-        return "\n".join(
-            [failed.error_type, *(f"{key}: {_cut(value, max_words)}" for key, value in parts.items())]
-        )
-    message = _cut(failed.message, max_words)
-    return f"{failed.error_type}: {message}" if message else failed.error_type
+        return _cut(result.error, max_words, gap)
+    error = _joined(failed.error_type, _cut(failed.message, max_words, gap))
+    if error or failed.verdict in ("wrong", "exception"):
+        return error
+    return _cut(result.error, max_words, gap)  # this test is where the process ended
 
 
-def _cut(text: str, max_words: int) -> str:
-    words = text.split(" ")
-    return text if len(words) <= max_words else " ".join(words[:max_words]) + " ..."
+def _arguments(call: str) -> str:
+    """``(3, 4)`` of ``f(3, 4)``; anything but a call as it is."""
+    found = re.fullmatch(r"[\w.]+(\(.*(?:\)|\.\.\.))", call, re.DOTALL)
+    return found[1] if found else call
+
+
+def _exit_code(error: str) -> int | None:
+    """Of a process that a signal ended or that left by itself; PERsD has none of one that it stopped."""
+    if found := re.search(r"\bSIG[A-Z0-9]+\b", error):
+        number = signal.Signals.__members__.get(found[0])
+        return -number if number else None
+    found = re.search(r"\bstatus (\d+)", error)
+    return int(found[1]) if found else None
+
+
+def _joined(name: str, text: str, separator: str = ": ") -> str:
+    return f"{name}{separator}{text}" if name and text else name or text
+
+
+def _cut(text: str, max_words: int, gap: str = " ") -> str:
+    """At most ``max_words`` words, with ``gap`` between them: PERsD counts single spaces, no new lines."""
+    pieces = re.split(f"({gap})", text)  # words at even places, gaps at odd ones
+    return text if len(pieces) < 2 * max_words else "".join(pieces[: 2 * max_words - 1]) + " ..."
