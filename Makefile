@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .venv-peers
 # Two cores are shared by tests and the programs that they execute: one thread for each model.
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help quickstart test test-all lint bench docs clean
+.PHONY: help quickstart test test-all lint bench bench-peers docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,7 +17,8 @@ help:
 	@echo "make test        lint, types, floors, and the fast tests"
 	@echo "make test-all    the same with the slow tests"
 	@echo "make lint        ruff, pyright and import-linter alone"
-	@echo "make bench       benchmarks against peers, as ratios"
+	@echo "make bench       benchmarks of losses and sampling, as ratios"
+	@echo "make bench-peers the sandbox beside human-eval and code_eval"
 	@echo "make docs        the documentation as a site"
 
 # torch comes first and pinned: unpinned, its CUDA packages would follow.
@@ -41,18 +43,25 @@ test: lint
 test-all: lint
 	$(BIN)/pytest -m "slow or not slow"
 
-# The sandbox is measured beside human-eval, which is not a dependency: clone it and give HUMAN_EVAL=its/path.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/sampler.py
-ifdef HUMAN_EVAL
-	$(BIN)/python benchmarks/sandbox.py --peer $(HUMAN_EVAL)
-else
-	@echo "benchmarks/sandbox.py left out: clone github.com/openai/human-eval and give HUMAN_EVAL=its/path"
-endif
+
+# The peers have an environment of their own, and two of them are no packages:
+# give HUMAN_EVAL= and CODE_EVAL= the clones that benchmarks/sandbox.py names. FLAGS= are further options.
+bench-peers: $(PEERS)/.installed
+	$(PEERS)/bin/python benchmarks/sandbox.py $(if $(HUMAN_EVAL),--human-eval $(HUMAN_EVAL)) \
+	    $(if $(CODE_EVAL),--code-eval $(CODE_EVAL)) $(FLAGS)
+
+$(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	    -r benchmarks/peers.txt -e .
+	touch $@
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) site
+	rm -rf $(VENV) $(PEERS) site
