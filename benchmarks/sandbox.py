@@ -19,7 +19,7 @@ too. Where a control group can be made (by root, or in a delegated group), the k
 which misses nothing, is kept as a check. The peers' imports and preparations are not counted.
 
 A figure counts only if all programs pass, a wrong program, tried afterwards, does not, no process is left
-behind, and the control group, where there is one, used at most 2% more than was counted.
+behind, and the control group, where there is one, used at most 2% (and 10 ms) more than was counted.
 
 ``--scaling`` adds the wall time with one and with two workers; the machine should have nothing else to do.
 ``--soak 10000`` does only that: so many programs in one process, then a search for what was left behind.
@@ -43,7 +43,7 @@ from sandbox_cells import Cell, Measurement
 
 CALLERS = ("small", "fat")
 OURS = "codestill"
-_MISSED = 0.02  # of the control group's CPU time
+_MISSED, _MISSED_SECONDS = 0.02, 0.01  # of the control group's CPU time: the last of an exit is never counted
 
 
 class Line(NamedTuple):
@@ -126,7 +126,11 @@ class Bench:
             ),
             (measurement.wrong_passed, "a wrong program passes"),
             (measurement.alive, f"{measurement.alive} processes left behind"),
-            (measurement.missed > _MISSED, f"{measurement.missed:.1%} of the CPU time escapes our count"),
+            (
+                measurement.missed > _MISSED
+                and measurement.missed * (measurement.group_seconds or 0) > _MISSED_SECONDS,
+                f"{measurement.missed:.1%} of the CPU time escapes our count",
+            ),
         ):
             if wrong:
                 self.problems.append(f"{line}: {problem}")
