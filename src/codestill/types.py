@@ -13,7 +13,7 @@ Verdict = Literal[
     "memory",
     "killed",  # by a signal that no limit explains
     "output_limit",
-    "early_exit",  # the process ended before its tests did
+    "undecidable",  # the tests need something of the program that is not data
     "infra_error",  # the sandbox broke: retried, never scored
 ]
 Split = Literal["train", "validation", "test", "prompt"]
@@ -120,6 +120,8 @@ class TestResult(Record):
     error_type: str = ""
     message: str = ""
     """The exception's text, capped."""
+    line: int | None = None
+    """Line of the program (prompt and completion) that raised it, where the program did."""
     call: str = ""
     """For ``assert f(x) == y``: the call, e.g. ``f(3)``."""
     actual: str = ""
@@ -143,6 +145,8 @@ class ExecutionResult(Record):
     """The isolation under which the verdict was reached."""
     cpu_seconds: float = Field(default=0.0, exclude=True)  # not stored: reruns must give equal bytes
     wall_seconds: float = Field(default=0.0, exclude=True)
+    peak_megabytes: float = Field(default=0.0, exclude=True)
+    """Peak resident memory of the program's process, in MiB."""
 
     @property
     def passed(self) -> bool:

@@ -1,17 +1,22 @@
 """Many programs at once, and what becomes of them when the caller or the machine fails."""
 
+import asyncio
+import contextlib
+import gc
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
 from codestill.errors import SandboxError
-from codestill.sandbox import Program, SandboxConfig
+from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.types import Test
 
 DRIVER = """
@@ -19,48 +24,43 @@ import sys
 from codestill.sandbox import Program, SandboxConfig
 from codestill.types import Test
 {before}
-sandbox = SandboxConfig(unsafe={unsafe}).build(workers=2)
-print(sandbox.description, flush=True)
+sandbox = SandboxConfig().build(workers=2)
+print(" ".join(str(worker.process.pid) for worker in sandbox._pool._workers), flush=True)
 programs = [Program(solution={solution!r}, entry_point="f", tests=(Test(code=str(n)),)) for n in range(3)]
 for result in sandbox.run(programs):
     print(result.verdict, flush=True)
 """
-FORBID = """
-import ctypes, struct
-from codestill.sandbox import isolation
-def forbid(number, code, argument=None):
-    "Answer a system call (for one value of its first argument) with an error, here and in children."
-    rows = [(0x20, 0, 0, 0), (0x15, 0, 3 if argument is not None else 1, number)]
-    if argument is not None:
-        rows += [(0x20, 0, 0, 16), (0x15, 0, 1, argument)]
-    rows += [(0x06, 0, 0, 0x50000 | code), (0x06, 0, 0, 0x7FFF0000)]
-    body = b"".join(struct.pack("=HBBI", *row) for row in rows)
-    buffer = ctypes.create_string_buffer(body, len(body))
-    class Filter(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("program", ctypes.c_void_p)]
-    libc = ctypes.CDLL(None)
-    assert libc.prctl(38, 1, 0, 0, 0) == 0
-    assert libc.prctl(22, 2, ctypes.byref(Filter(len(rows), ctypes.addressof(buffer))), 0, 0) == 0
-x86 = isolation.platform.machine() == "x86_64"
-"""
 
 
-def driver(solution: str, before: str = "", unsafe: bool = False, **options) -> subprocess.Popen[str]:
-    code = DRIVER.format(solution=solution, before=before, unsafe=unsafe)
+def driver(solution: str, before: str = "", **options) -> subprocess.Popen[str]:
+    code = DRIVER.format(solution=solution, before=before)
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
 
 
-def processes_below(directory: Path) -> list[str]:
-    """Processes whose working directory is below ``directory``."""
-    found = []
-    for link in Path("/proc").glob("[0-9]*/cwd"):
+def below(*ancestors: int) -> list[int]:
+    """Processes that descend from these."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            if link.readlink().is_relative_to(directory):
-                found.append(link.parent.name)
+            fields = path.read_text().rsplit(")", 1)[1].split()
         except OSError:
             continue
+        if fields[0] != "Z":
+            parents[int(path.parent.name)] = int(fields[1])
+    found = set(ancestors)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - set(ancestors))
+
+
+def alive(pids: list[int]) -> list[int]:
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                found.append(pid)
     return found
 
 
@@ -96,16 +96,25 @@ def test_results_come_before_all_programs_are_taken(sandbox, program):
     assert len(taken) < 20
 
 
-def test_closing_the_iterator_kills_what_runs(program, tmp_path, monkeypatch):
-    sandbox = SandboxConfig(cpu_seconds=1000).build(workers=2)  # no limit ends these programs
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    programs = [program("1", "1"), *(program(f"import time\ntime.sleep({1000 + n})", "1") for n in range(3))]
-    stream = sandbox.run(programs)
-    assert next(stream).passed
-    assert wait_until(lambda: len(processes_below(tmp_path)) > 0)
-    stream.close()
-    assert processes_below(tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+def test_completion_order(sandbox, program):
+    naps = [program(f"import time\ntime.sleep({seconds})", "1") for seconds in (1, 0, 0)]
+    naps.append(naps[1])
+    order = [number for number, result in sandbox.stream(naps) if result.passed]
+    assert sorted(order) == [0, 1, 2, 3]
+    assert order[-1] == 0
+
+
+def test_closing_the_iterator_kills_what_runs(program):
+    with SandboxConfig(cpu_seconds=1000).build(workers=2) as sandbox:  # no limit ends these programs
+        naps = (program(f"import time\ntime.sleep({1000 + n})", "1") for n in range(3))
+        stream = sandbox.run([program("import time\ntime.sleep(0.5)", "1"), *naps])
+        assert next(stream).passed
+        zygotes = [worker.process.pid for worker in sandbox._pool._workers]
+        assert wait_until(lambda: len(below(*zygotes)) >= 2 + 2 * 2)  # solver and judge of each
+        running = below(*zygotes)
+        stream.close()
+        assert alive(running) == []
+        assert sandbox.execute(program("2", "1")).passed  # by a new worker
 
 
 def test_closing_the_sandbox_from_another_thread(program):
@@ -130,49 +139,91 @@ def test_many_caller_threads(sandbox, program):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_or_killed_caller_leaves_no_process(how, tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+def test_interrupted_or_killed_caller_leaves_no_process(how):
     # The program tries to survive by giving back the request to die with its parent.
     solution = "import ctypes, time\nctypes.CDLL(None).prctl(1, 0)\ntime.sleep(60)"
     # A shell may have started this test with the interrupt ignored, which children inherit.
     listen = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
-    caller = driver(solution, listen, env=environment)
-    assert wait_until(lambda: len(processes_below(tmp_path)) == 2)
+    caller = driver(solution, listen)
+    assert caller.stdout is not None
+    assert caller.stdout.readline()
+    assert wait_until(lambda: len(below(caller.pid)) == 2 * (2 + 2))
+    running = below(caller.pid)
     caller.send_signal(how)
     caller.communicate(timeout=20)
     assert caller.returncode != 0
-    assert wait_until(lambda: processes_below(tmp_path) == [])
-    if how == signal.SIGINT:
-        assert list(tmp_path.iterdir()) == []
+    assert wait_until(lambda: alive(running) == [])
 
 
-def test_missing_seccomp_is_refused_and_named():
-    before = FORBID + "forbid(157 if x86 else 167, 1, argument=22)"
-    out, error = driver("1", before).communicate(timeout=60)
-    assert "SandboxUnavailable" in error and "seccomp" in error and "EPERM" in error and "unsafe" in error
-    assert out == ""
+def test_lost_worker_is_replaced_and_the_program_run_again(sandbox, program):
+    zygotes = [worker.process.pid for worker in sandbox._pool._workers]
+    killers = [threading.Timer(0.3 + n / 10, os.kill, (pid, signal.SIGKILL)) for n, pid in enumerate(zygotes)]
+    for killer in killers:
+        killer.start()
+    naps = [program(f"import time\ntime.sleep(1)\n{n}", "1") for n in range(3)]
+    assert [result.verdict for result in sandbox.run(naps)] == ["pass"] * 3
 
 
-def test_unsafe_runs_without_seccomp_and_says_so():
-    before = FORBID + "forbid(157 if x86 else 167, 1, argument=22)"
-    out, error = driver("1", before, unsafe=True).communicate(timeout=60)
-    description, *verdicts = out.splitlines()
-    assert "seccomp" not in description.split(",")[0] and "no seccomp (EPERM)" in description, error
-    assert verdicts == ["pass"] * 3
-
-
-def test_missing_landlock_is_stated():
-    out, error = driver("1", FORBID + "forbid(444, 38)").communicate(timeout=60)
-    description, *verdicts = out.splitlines()
-    assert description == "process: seccomp+rlimits+session, no landlock (ENOSYS)", error
-    assert verdicts == ["pass"] * 3
-
-
-def test_a_process_that_cannot_start_is_an_error_and_no_verdict(sandbox, program, monkeypatch):
+def test_a_process_that_cannot_start_is_no_verdict_of_the_program(program, monkeypatch):
     monkeypatch.setattr("codestill.sandbox.sandbox._PAUSES", (0.0,))
-    monkeypatch.setattr("sys.executable", "/nonexistent/python")
-    with pytest.raises(SandboxError, match="does not start"):
-        sandbox.execute(program("1", "1"))
+    with SandboxConfig().build(workers=1) as sandbox:
+        monkeypatch.setattr("sys.executable", "/nonexistent/python")
+        for worker in sandbox._pool._workers:
+            worker.kill()
+        result = sandbox.execute(program("1", "1"))
+        assert (result.verdict, result.tests) == ("infra_error", ())
+        assert "does not start" in result.error
+        with pytest.raises(SandboxError, match="does not start"):
+            SandboxConfig().build()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_of_the_caller_have_workers_of_their_own(sandbox, method):
+    assert sandbox.execute(Program(solution="1", entry_point="f", tests=(Test(code="1"),))).passed
+    context = multiprocessing.get_context(method)
+    queue = context.SimpleQueue()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which is the point
+        children = [
+            context.Process(target=_execute, args=(sandbox if method == "fork" else None, queue, n))
+            for n in range(2)
+        ]
+        for child in children:
+            child.start()
+    outputs = {queue.get() for _ in children}
+    for child in children:
+        child.join(30)
+        assert child.exitcode == 0
+    assert outputs == {"0\n", "1\n"}
+    assert sandbox.execute(Program(solution="print(9)", entry_point="f", tests=(Test(code="1"),))).passed
+
+
+def _execute(sandbox: Sandbox | None, queue, number: int) -> None:
+    sandbox = sandbox or SandboxConfig().build(workers=1)
+    program = Program(solution=f"print({number})", entry_point="f", tests=(Test(code="1"),))
+    queue.put(sandbox.execute(program).output)
+
+
+def test_from_an_asyncio_loop_beside_torch(program):
+    torch = pytest.importorskip("torch")
+    assert float((torch.ones(200, 200) @ torch.ones(200, 200)).sum()) == 200**3
+
+    async def main() -> list[str]:
+        with SandboxConfig().build(workers=2) as sandbox:
+            direct = sandbox.execute(program("print('a')", "1")).output
+            others = [asyncio.to_thread(sandbox.execute, program(f"print({n})", "1")) for n in range(3)]
+            return [direct, *(result.output for result in await asyncio.gather(*others))]
+
+    assert asyncio.run(main()) == ["a\n", "0\n", "1\n", "2\n"]
+
+
+def test_a_forgotten_sandbox_leaves_nothing(program):
+    sandbox = SandboxConfig().build(workers=1)
+    assert sandbox.execute(program("1", "1")).passed
+    zygotes = [worker.process.pid for worker in sandbox._pool._workers]
+    del sandbox
+    gc.collect()
+    assert wait_until(lambda: alive(zygotes) == [])
 
 
 def test_nothing_heavy_is_imported():

@@ -207,7 +207,7 @@ VERDICT_ORDER = (
     "memory",
     "killed",
     "output_limit",
-    "early_exit",
+    "undecidable",
     "infra_error",
 )
 

@@ -1,6 +1,7 @@
 """What can be set about the sandbox."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,24 +10,33 @@ if TYPE_CHECKING:
 
 
 class SandboxConfig(BaseModel):
-    """Limits under which untrusted programs run."""
+    """Limits under which untrusted programs run, and how their verdict is reached."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    verdict: Literal["split", "in-process"] = "split"
+    """``split``: the tests run in another process than the program, which sees none of them. ``in-process``:
+    they share one, where a program made to cheat can fake a pass; results say so."""
+    tier: Literal["best", "A", "B", "C", "unsafe"] = "best"
+    """Isolation. A: namespaces, Landlock, seccomp, limits; B: without namespaces; C: seccomp and limits.
+    ``best`` is the highest that works here, down to C; a letter is exactly that or an error; ``unsafe`` runs
+    with whatever works."""
     cpu_seconds: float = Field(default=10, gt=0)
-    """CPU time of one program with all its tests; a task may bring its own."""
+    """CPU time of one program, and of its tests; a task may bring its own."""
     wall_factor: float = Field(default=4, ge=1)
     """The wall-clock limit is this many times the CPU limit plus 2 s; it counts for waiting programs only."""
     memory_megabytes: int = Field(default=4096, ge=128)
     """Address space of a program, in MiB."""
     file_megabytes: int = Field(default=64, ge=0)
-    """Size of each file that a program writes, in MiB."""
+    """Size of each file that a program writes, and of its scratch directory, in MiB."""
     output_kilobytes: int = Field(default=1000, ge=1)
-    """Standard output and error together; a program that prints more is stopped."""
+    """Standard output and error together; a program that prints more has failed."""
     open_files: int = Field(default=64, ge=16)
     """Files that a program may hold open."""
-    unsafe: bool = False
-    """Run even though a required isolation layer is missing on this machine."""
+    preload: tuple[str, ...] = ()
+    """Modules loaded once for all programs, e.g. numpy, besides the usual ones of the standard library."""
+    cache: Path | None = None
+    """Where expected values are kept that tests compute with a reference; None: in the user's cache."""
 
     def build(self, workers: int | None = None) -> "Sandbox":
         """Probe this machine and return the sandbox.

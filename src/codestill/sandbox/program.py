@@ -1,26 +1,70 @@
 """The unit of execution: a solution together with its tests."""
 
+import ast
+from functools import lru_cache
+
 from codestill.types import Record, Task, Test
 
 
 class Program(Record):
-    """Python source under test: the solution, then ``test_setup``, then each test, in one namespace."""
+    """Python source under test, and the tests that judge it: ``test_setup``, then each test.
+
+    The tests run in a namespace of their own, in which ``entry_point`` is the solution's function. A name
+    that neither they nor ``support`` define is looked up in the solution.
+    """
 
     solution: str
     entry_point: str
-    """Name of the function under test; used to show the failing call, not to decide."""
     test_setup: str = ""
     tests: tuple[Test, ...]
     cpu_seconds: float | None = None
     """CPU limit of its own; None takes the sandbox's."""
+    support: str = ""
+    """Trusted source for names that the tests use: the task's own imports and helper functions."""
+    support_names: tuple[str, ...] = ()
+    """The names that ``support`` defines."""
 
     @classmethod
     def of(cls, task: Task, completion: str) -> "Program":
         """The task's prompt and the completion as one program, with the task's tests."""
+        support, names = _support(task.prompt, task.reference, task.entry_point)
         return cls(
             solution=task.prompt + completion,
             entry_point=task.entry_point,
             test_setup=task.test_setup,
             tests=task.tests,
             cpu_seconds=task.cpu_seconds,
+            support=support,
+            support_names=names,
         )
+
+
+@lru_cache(maxsize=4096)
+def _support(prompt: str, reference: str, entry_point: str) -> tuple[str, tuple[str, ...]]:
+    """What tests may use beside the candidate, from trusted source, so that no completion can replace it.
+
+    The imports of prompt and reference, and the functions that the prompt gives complete: HumanEval/32's
+    tests call the prompt's ``poly``. Classes stay the candidate's, whose functions must know their instances.
+    """
+    try:
+        module = ast.parse(prompt + reference)
+    except (SyntaxError, ValueError, RecursionError):
+        return "", ()
+    length = len(prompt.splitlines())
+    kept, names = [], []
+    for node in module.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found = [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+            if "*" in found or getattr(node, "module", "") == "__future__":
+                continue
+        elif (
+            isinstance(node, ast.FunctionDef)
+            and (node.end_lineno or 0) <= length
+            and node.name != entry_point
+        ):
+            found = [node.name]
+        else:
+            continue
+        kept.append(ast.unparse(node))
+        names += found
+    return "\n".join(kept), tuple(dict.fromkeys(names))

@@ -1,26 +1,34 @@
-"""Many programs: in order, several at once, each distinct one executed once."""
+"""Many programs: several at once, each distinct one executed once, in order or as they end."""
 
 import contextlib
 import os
 import platform
 import threading
 import time
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from codestill.errors import SandboxError, SandboxUnavailable
 from codestill.sandbox.config import SandboxConfig
-from codestill.sandbox.process import MissingLayer, NotStarted, ProcessExecutor, Stopped
+from codestill.sandbox.isolation import isolate
+from codestill.sandbox.payload import Tests, solution
+from codestill.sandbox.pool import Pool, Stop, Stopped
 from codestill.sandbox.program import Program
+from codestill.sandbox.verdict import Outcome, Records, conclude, wall_limit
+from codestill.sandbox.worker import Lost, Worker
 from codestill.types import ExecutionResult
 
 _LOOK_AHEAD = 4  # programs submitted per worker
-_PAUSES = (0.1, 0.5, 2.0)  # seconds before a spawn that failed is tried again
+_PAUSES = (0.1, 0.5, 2.0)  # seconds before a program whose worker was lost is tried again
+_READ_OUTPUT = 1 << 16  # bytes
 
 
 class Sandbox:
-    """Executes untrusted programs; a context manager that leaves no process behind."""
+    """Executes untrusted programs; a context manager that leaves no process behind.
+
+    Its methods may be called from several threads, from an asyncio loop's (they block), and from processes
+    that were forked or spawned after it was built.
+    """
 
     def __init__(self, config: SandboxConfig, workers: int | None = None) -> None:
         """``workers`` programs run at once; None takes one per available core.
@@ -28,19 +36,21 @@ class Sandbox:
         Raises SandboxUnavailable where a required isolation layer does not work on this machine."""
         if platform.system() != "Linux":
             raise SandboxUnavailable(
-                f"the sandbox needs Linux's seccomp, and this is {platform.system()}",
-                next_step="Run codestill in a Linux container or virtual machine.",
+                f"programs are executed by means of Linux's seccomp, and this is {platform.system()}",
+                next_step="Run codestill in a Linux container or virtual machine (docs/sandbox.md); whatever "
+                "executes no program works here.",
             )
         self.config = config
         self.workers = workers or len(os.sched_getaffinity(0))
-        self._executor = ProcessExecutor(config)
+        self.isolation, first = isolate(config)
+        self._pool = Pool(config, self.isolation, self.workers, first)
+        self._tests = Tests(config.cache)
         self._gate = _Gate()
-        self._stops: set[_Stop] = set()
 
     @property
     def description(self) -> str:
-        """The isolation layers in force, as written into result files."""
-        return self._executor.description
+        """How verdicts are reached and the isolation in force, as written into result files."""
+        return f"{self.config.verdict} verdict, {self.isolation}"
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -50,48 +60,56 @@ class Sandbox:
 
     def close(self) -> None:
         """Kill every program that is still running; calls in other threads raise SandboxError."""
-        for stop in list(self._stops):
-            stop.set()
+        self._pool.close()
 
     def execute(self, program: Program) -> ExecutionResult:
-        """Run one program. Raises SandboxError when the sandbox itself breaks, repeatedly."""
-        with self._stop() as stop:
-            return self._execute(program, stop)
+        """Run one program."""
+        return self._execute(program, Stop())
 
     def run(self, programs: Iterable[Program]) -> Generator[ExecutionResult, None, None]:
         """The result of each program, in order, as they become available.
 
-        Programs are taken from the iterable a bounded number ahead. Closing the iterator, or an exception
-        in the caller while it runs, kills what is still running.
+        Programs are taken from the iterable a bounded number ahead, and each distinct one is executed once.
+        Closing the iterator, or an exception in the caller while it runs, kills what is still running.
         """
-        pending: deque[Future[ExecutionResult]] = deque()
-        known: dict[Program, Future[ExecutionResult]] = {}
-        with self._stop() as stop:
-            pool = ThreadPoolExecutor(self.workers, thread_name_prefix="sandbox")
-            try:
-                for program in programs:
-                    if program not in known:
-                        known[program] = pool.submit(self._execute, program, stop)
-                    pending.append(known[program])
-                    while pending and (pending[0].done() or len(pending) > _LOOK_AHEAD * self.workers):
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            finally:
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-
-    @contextlib.contextmanager
-    def _stop(self) -> Iterator["_Stop"]:
-        stop = _Stop()
-        self._stops.add(stop)
+        waiting: dict[int, ExecutionResult] = {}
+        due = 0
+        stream = self.stream(programs)
         try:
-            yield stop
+            for number, result in stream:
+                waiting[number] = result
+                while due in waiting:
+                    yield waiting.pop(due)
+                    due += 1
         finally:
-            self._stops.discard(stop)
-            stop.close()
+            stream.close()
 
-    def _execute(self, program: Program, stop: "_Stop") -> ExecutionResult:
+    def stream(self, programs: Iterable[Program]) -> Generator[tuple[int, ExecutionResult], None, None]:
+        """Like ``run``, in order of completion: (place in ``programs``, result)."""
+        known: dict[Program, Future[ExecutionResult]] = {}
+        owed: dict[Future[ExecutionResult], list[int]] = {}
+        stop = Stop()
+        threads = ThreadPoolExecutor(self.workers, thread_name_prefix="sandbox")
+
+        def finished(block: bool) -> Iterator[tuple[int, ExecutionResult]]:
+            done, _ = wait(owed, timeout=None if block else 0, return_when=FIRST_COMPLETED)
+            for future in sorted(done, key=lambda future: owed[future][0]):
+                for number in owed.pop(future):
+                    yield number, future.result()
+
+        try:
+            for number, program in enumerate(programs):
+                if program not in known:
+                    known[program] = threads.submit(self._execute, program, stop)
+                owed.setdefault(known[program], []).append(number)
+                yield from finished(block=len(owed) > _LOOK_AHEAD * self.workers)
+            while owed:
+                yield from finished(block=True)
+        finally:
+            stop.set()
+            threads.shutdown(wait=True, cancel_futures=True)
+
+    def _execute(self, program: Program, stop: Stop) -> ExecutionResult:
         with self._gate.beside_others():
             result = self._attempt(program, stop)
         # The load of the machine may have decided these: ask again, with nothing beside it. (A program cannot
@@ -101,42 +119,57 @@ class Sandbox:
                 result = self._attempt(program, stop)
         return result
 
-    def _attempt(self, program: Program, stop: "_Stop") -> ExecutionResult:
+    def _attempt(self, program: Program, stop: Stop) -> ExecutionResult:
+        """The result, or infra_error where worker after worker is lost with this program."""
         problem: Exception | None = None
         for pause in (0.0, *_PAUSES):
             time.sleep(pause)
             try:
-                return self._executor.execute(program, stop.descriptor)
+                with self._pool.worker(stop) as worker:
+                    return self._exchange(program, worker)
             except Stopped:
                 raise SandboxError(
                     "the sandbox was closed while a program ran",
                     next_step="Run the same command again: finished results are kept.",
                 ) from None
-            except (OSError, NotStarted, MissingLayer) as error:
+            except Lost as error:
                 problem = error
-        raise SandboxError(
-            f"a sandboxed process does not start: {problem}",
-            next_step="Free processes, memory or file descriptors (ulimit -a), or use fewer workers.",
-        ) from problem
+        return ExecutionResult(verdict="infra_error", error=str(problem), sandbox=self.description)
 
+    def _exchange(self, program: Program, worker: Worker) -> ExecutionResult:
+        limit = program.cpu_seconds or self.config.cpu_seconds
+        request = {
+            "cpu": limit,
+            "wall": wall_limit(self.config, limit),
+            "split": self.config.verdict == "split",
+        }
+        started = time.monotonic()
+        with contextlib.ExitStack() as stack:
 
-class _Stop:
-    """A flag that a poll can wait for: the read end of a pipe hangs up when it is set."""
+            def file(name: str, content: bytes = b"") -> int:
+                descriptor = os.memfd_create(name)
+                stack.callback(os.close, descriptor)
+                while content:
+                    content = content[os.write(descriptor, content) :]
+                return descriptor
 
-    def __init__(self) -> None:
-        self.descriptor, self._write = os.pipe()
-        self._lock = threading.Lock()
-        self._set = False
-
-    def set(self) -> None:
-        with self._lock:
-            if not self._set:
-                self._set = True
-                os.close(self._write)
-
-    def close(self) -> None:
-        self.set()
-        os.close(self.descriptor)
+            solution_, tests = (
+                file("solution", solution(program)),
+                file("tests", self._tests.payload(program)),
+            )
+            output, report = file("output"), file("report")
+            answer = worker.execute(request, [solution_, tests, output, report])
+            outcome = Outcome(
+                answer=answer,
+                records=Records(os.pread(report, os.fstat(report).st_size, 0)),
+                output=os.pread(output, _READ_OUTPUT, 0),
+                output_bytes=os.fstat(output).st_size,
+                wall_seconds=time.monotonic() - started,
+            )
+        result = conclude(self.config, self.description, program, outcome)
+        if outcome.records.memos:
+            self._tests.learn(program, outcome.records.memos)
+        return result
 
 
 class _Gate:

@@ -82,8 +82,10 @@ class EvalPlusRow(Row):
         )
         # In a namespace of its own: neither the judge nor the reference may meet the candidate's names.
         setup = (
-            f'_evalplus = {{"__name__": "evalplus"}}\nexec({_judge_source()!r}, _evalplus)\n'
-            f'_evalplus_check = _evalplus["judge"](\n    {arguments},\n)\n'
+            "import builtins as _builtins\n"
+            '_evalplus = {"__name__": "evalplus", "__builtins__": _builtins}\n'
+            f"exec({_judge_source()!r}, _evalplus)\n"
+            f'_evalplus_check = _evalplus["judge"](\n    {arguments},\n    memo=__memo__,\n)\n'
         )
         return Task(
             task_id=self.task_id,

@@ -6,10 +6,13 @@ tolerance where the task sets one or the reference returns floats; and oracles o
 that have more than one right answer.
 """
 
+import base64
 import copy
 import itertools
 import json
+import marshal
 import math
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,28 +23,62 @@ RELATIVE_TOLERANCE = 1e-7
 MINIMUM_SECONDS = 4.0
 TIME_FACTOR = 4.0
 
+KEPT_BYTES = 8 << 20
+"""Of the reference's values for one task; more are computed anew for every candidate, one at a time."""
+
+Expectations = dict[str, list[tuple[Any, float]]]
+"""For each input of each group: the reference's value, and the CPU seconds it took."""
+
 
 def judge(
-    reference: str, entry_point: str, inputs: str, shape: str, oracle: str, tolerance: float
+    reference: str,
+    entry_point: str,
+    inputs: str,
+    shape: str,
+    oracle: str,
+    tolerance: float,
+    memo: Callable[[Callable[[], str]], str],
 ) -> Callable[[Callable[..., Any], str], None]:
     """``check(candidate, group)``, which raises AssertionError at the first input that differs, and
     TimeoutError at the first that takes too long.
 
     ``reference`` is the source of the whole reference program, run in a namespace of its own; ``inputs``
-    is JSON: group -> list of argument lists; ``shape`` says what JSON could not hold of them.
+    is JSON: group -> list of argument lists; ``shape`` says what JSON could not hold of them; ``memo`` is
+    the sandbox's, which keeps what the reference returns.
     """
+    groups: dict[str, list[Any]] = json.loads(inputs)
+    reshape = SHAPES[shape]
+    agrees = ORACLES[oracle]
     namespace: dict[str, Any] = {"__name__": "reference"}
     exec(reference, namespace)
     expected_of = namespace[entry_point]
-    groups = json.loads(inputs)
-    reshape = SHAPES[shape]
-    agrees = ORACLES[oracle]
+
+    def compute() -> str:
+        known: Expectations = {group: [] for group in groups}
+        size = 0
+        for group, rows in groups.items():
+            for raw in rows:
+                value, seconds = timed(expected_of, reshape(raw))
+                value = (
+                    True if isinstance(value, re.Match) else value
+                )  # all that is asked of it is to be there
+                try:
+                    size += len(marshal.dumps(value))
+                except ValueError:
+                    return ""
+                if size > KEPT_BYTES:
+                    return ""
+                known[group].append((value, seconds))
+        return base64.b85encode(marshal.dumps(known)).decode()
+
+    text = memo(compute)
+    known: Expectations | None = marshal.loads(base64.b85decode(text)) if text else None
 
     def check(candidate: Callable[..., Any], group: str) -> None:
         limit = tolerance
-        for raw in groups[group]:
+        for place, raw in enumerate(groups[group]):
             arguments = reshape(raw)
-            expected, seconds = timed(expected_of, arguments)
+            expected, seconds = known[group][place] if known else timed(expected_of, arguments)
             actual, taken = timed(candidate, arguments)
             if taken > max(MINIMUM_SECONDS, TIME_FACTOR * seconds):
                 call = show_call(entry_point, arguments)
@@ -53,8 +90,10 @@ def judge(
             except Exception:
                 right = False
             if not right:
-                call = show_call(entry_point, arguments)
-                raise AssertionError(f"{call} returned {show(actual)}, expected {show(expected)}")
+                call, told, wanted = show_call(entry_point, arguments), show(actual), show(expected)
+                error = AssertionError(f"{call} returned {told}, expected {wanted}")
+                error.explained = (call, told, wanted)  # pyright: ignore[reportAttributeAccessIssue]
+                raise error
 
     return check
 
@@ -62,9 +101,10 @@ def judge(
 def timed(function: Callable[..., Any], arguments: list[Any]) -> tuple[Any, float]:
     """The function's value for a copy of the arguments, and the CPU seconds it took."""
     own = copy.deepcopy(arguments)
-    start = time.process_time()
+    clock = getattr(function, "cpu_clock", time.process_time)  # a candidate in a process of its own has one
+    start = clock()
     value = function(*own)
-    return value, time.process_time() - start
+    return value, clock() - start
 
 
 def show_call(name: str, arguments: list[Any]) -> str:

@@ -1,0 +1,155 @@
+"""What confines a forked child: descriptors, limits, identity, Landlock and seccomp, in that order."""
+
+import contextlib
+import os
+import resource
+import signal
+import struct
+
+from . import kernel, seccomp
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_MAKE_CHAR, _MAKE_BLOCK, _TRUNCATE = 1 << 6, 1 << 11, 1 << 14
+_SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS, _NET_BIND_AND_CONNECT = 0b11, 0b11
+# CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: without a mount namespace, root needs them for a user's interpreter.
+_FILE_CAPABILITIES = 0b110
+SOLVER_UID, JUDGE_UID = 61000, 61001
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+
+
+class Confinement:
+    """The layers of one zygote; ``enter`` is called in each child."""
+
+    def __init__(self, config: dict, scratch: str | None) -> None:
+        self.config, self.scratch = config, scratch
+        layers = config["layers"]
+        self.limits = "rlimits" in layers
+        self.identity = config["identity"]
+        self.rulesets: dict[str, int] = {}
+        self.landlock = 0
+        if "landlock" in layers:
+            self.landlock = landlock_version()
+            self.make_rulesets()
+        self.filter, self.filter_address = None, 0
+        if "seccomp" in layers:
+            self.filter, self.filter_address = kernel.sock_filter(seccomp.seccomp_filter())
+
+    def make_rulesets(self) -> None:
+        """Also called again when the scratch directory has become another one."""
+        for ruleset in self.rulesets.values():
+            os.close(ruleset)
+        readable = [*self.config["readable"], *DEVICES]
+        self.rulesets = {
+            "judge": landlock_ruleset(self.landlock, readable, None),
+            "solver": landlock_ruleset(self.landlock, readable, self.scratch),
+        }
+
+    def enter(self, role: str, keep: list[int], cpu_seconds: float) -> None:
+        """Confine this process as ``solver`` or ``judge``; only ``keep`` and 0, 1, 2 stay open.
+
+        Raises OSError where a layer fails: nothing untrusted may run then.
+        """
+        parent = os.getppid()
+        kernel.prctl("pdeathsig", _PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        os.setsid()
+        ruleset = self.rulesets.get(role)
+        lowest = 3
+        for descriptor in sorted([*keep, ruleset] if ruleset is not None else keep):
+            os.closerange(lowest, descriptor)
+            lowest = descriptor + 1
+        os.closerange(lowest, 1 << 20)
+        os.chdir(self.scratch if self.scratch and role == "solver" else "/")
+        if self.limits:
+            for kind, soft, hard in self._limits(role, cpu_seconds):
+                _, ceiling = resource.getrlimit(kind)
+                if ceiling != resource.RLIM_INFINITY:
+                    soft, hard = min(soft, ceiling), min(hard, ceiling)
+                with named("rlimits"):
+                    resource.setrlimit(kind, (soft, hard))
+        if self.identity == "uid":
+            uid = SOLVER_UID if role == "solver" else JUDGE_UID
+            with named("identity"):
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+            kernel.prctl("pdeathsig", _PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of identity clears it
+        elif self.identity == "capabilities":
+            kernel.drop_capabilities(_FILE_CAPABILITIES if "namespaces" not in self.config["layers"] else 0)
+        kernel.prctl("dumpable", _PR_SET_DUMPABLE, 0)
+        kernel.prctl("no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)
+        if ruleset is not None:
+            kernel.syscall("landlock", _RESTRICT_SELF, ruleset, 0)
+            os.close(ruleset)
+        if self.filter_address:
+            kernel.prctl("seccomp", _PR_SET_SECCOMP, 2, self.filter_address)
+
+    def _limits(self, role: str, cpu_seconds: float) -> list[tuple[int, int, int]]:
+        """``(resource, soft, hard)``.
+
+        The number of processes is not among them: that limit counts every process of the user, so a busy
+        machine would change verdicts. The seccomp filter refuses new processes instead.
+        """
+        whole = int(-(-cpu_seconds // 1))
+        config = self.config
+        # The files that the zygote hands out are files too: the judge's records, and the program's output.
+        size = config["file_bytes"] if role == "solver" else 1 << 30
+        return [
+            (resource.RLIMIT_AS, config["memory_bytes"], config["memory_bytes"]),
+            (resource.RLIMIT_CPU, whole, whole + 1),
+            (resource.RLIMIT_FSIZE, size, size),
+            (resource.RLIMIT_NOFILE, config["open_files"], config["open_files"]),
+            (resource.RLIMIT_CORE, 0, 0),
+            (resource.RLIMIT_MSGQUEUE, 0, 0),
+            (resource.RLIMIT_MEMLOCK, 0, 0),
+        ]
+
+
+@contextlib.contextmanager
+def named(layer: str):
+    """Says which layer an error is of."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise OSError(getattr(error, "errno", None) or 22, str(error), layer) from error
+
+
+def landlock_version() -> int:
+    """The kernel's Landlock version, 1 or more. Raises OSError: ENOSYS not built in, EOPNOTSUPP off."""
+    only_version = 1
+    return kernel.syscall("landlock_create_ruleset", _CREATE_RULESET, None, 0, only_version)
+
+
+def landlock_ruleset(version: int, readable: list[str], scratch: str | None) -> int:
+    """Descriptor of a ruleset: read below ``readable``, read and write below ``scratch``, nothing else."""
+    handled = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
+    attributes = struct.pack("=Q", handled)
+    if version >= 4:
+        attributes += struct.pack("=Q", _NET_BIND_AND_CONNECT)
+    if version >= 6:
+        attributes += struct.pack("=Q", _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS)
+    ruleset = kernel.syscall("landlock_create_ruleset", _CREATE_RULESET, attributes, len(attributes), 0)
+    for path in readable:
+        _allow(ruleset, path, (_READ_FILE | _READ_DIR) & handled)
+    _allow(ruleset, "/dev/null", (_READ_FILE | _WRITE_FILE | _TRUNCATE) & handled)
+    if scratch is not None:
+        _allow(ruleset, scratch, handled & ~(_MAKE_CHAR | _MAKE_BLOCK | _EXECUTE))
+    return ruleset
+
+
+def _allow(ruleset: int, path: str, access: int) -> None:
+    try:
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:  # a directory that this system does not have
+        return
+    try:
+        if not os.path.isdir(path):
+            access &= ~_READ_DIR
+        rule = struct.pack("=Qi", access, handle)
+        path_beneath = 1
+        kernel.syscall("landlock_add_rule", _ADD_RULE, ruleset, path_beneath, rule, 0)
+    finally:
+        os.close(handle)

@@ -1,0 +1,60 @@
+"""Raw calls into the kernel that Python's standard library does not offer."""
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def checked(result: int, what: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), what)
+    return result
+
+
+def syscall(what: str, number: int, *arguments) -> int:
+    """Plain ints are passed as C longs."""
+    converted = [ctypes.c_long(item) if isinstance(item, int) else item for item in arguments]
+    return checked(_libc.syscall(ctypes.c_long(number), *converted), what)
+
+
+def prctl(what: str, option: int, *arguments: int) -> int:
+    padded = [*arguments, 0, 0, 0, 0][:4]
+    return checked(_libc.prctl(option, *map(ctypes.c_ulong, padded)), what)
+
+
+def unshare(flags: int) -> None:
+    checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    texts = [None if text is None else text.encode() for text in (source, target, kind, data)]
+    result = _libc.mount(texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3])
+    checked(result, f"mount {target}")
+
+
+def unmount(target: str) -> None:
+    detach = 2
+    checked(_libc.umount2(target.encode(), ctypes.c_int(detach)), f"umount {target}")
+
+
+def drop_capabilities(kept: int = 0) -> None:
+    """Keep only those of the bits in ``kept`` that are held."""
+    version_3 = 0x20080522
+    header, sets = (ctypes.c_uint * 2)(version_3, 0), (ctypes.c_uint * 6)()
+    checked(_libc.capget(header, sets), "capget")
+    kept &= sets[1]
+    checked(_libc.capset(header, (ctypes.c_uint * 6)(kept, kept, 0, 0, 0, 0)), "capset")
+
+
+def sock_filter(program: bytes):
+    """The ``struct sock_fprog`` for a BPF program, and its address."""
+
+    class Filter(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_void_p))
+
+    held = ctypes.create_string_buffer(program, len(program))
+    described = Filter(len(program) // 8, ctypes.addressof(held))
+    return (held, described), ctypes.addressof(described)

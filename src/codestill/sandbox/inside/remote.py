@@ -1,0 +1,282 @@
+"""The candidate, as the tests see it: proxies whose operations run in the solver.
+
+Comparison never does: a proxy equals itself alone, and where its class has an ``__eq__`` of its own the
+answer is unknown, not the solver's to give. Arithmetic and ordering are not offered for the same reason.
+"""
+
+import time
+
+from . import wire
+
+
+class Gone(BaseException):
+    """The solver ended."""
+
+
+class Undecidable(BaseException):
+    """The split verdict cannot be reached: something that is not data would have to cross."""
+
+
+class FromCandidate:
+    """Marks an exception that the candidate raised."""
+
+    names: tuple[str, ...] = ()
+    line: int | None = None
+
+
+class Remote:
+    """A function, class or object of the candidate."""
+
+    def __init__(
+        self,
+        peer: "Solver",
+        target,
+        kind: str,
+        identity: bool,
+        iterates: bool = False,
+        seal: str | None = None,
+    ) -> None:
+        self.__dict__.update(
+            _peer=peer, _target=target, _kind=kind, _identity=identity, _iterates=iterates, _seal=seal
+        )
+        self.__dict__["__name__"] = str(target)
+
+    def __call__(self, *args, **kwargs):
+        return self._peer.ask("call", self._target, args, kwargs)
+
+    def __getattr__(self, name):
+        if name.startswith("__") and name not in ("__doc__", "__wrapped__"):
+            raise AttributeError(name)  # protocols such as copying and pickling stop here
+        return self._peer.ask("get", self._target, (name,))
+
+    def __setattr__(self, name, value):
+        self._peer.ask("set", self._target, (name, value))
+
+    def __getitem__(self, key):
+        return self._peer.ask("item", self._target, (key,))
+
+    def __setitem__(self, key, value):
+        self._peer.ask("put", self._target, (key, value))
+
+    def __len__(self):
+        return self._checked("len", int)
+
+    def __bool__(self):
+        return self._checked("bool", bool)
+
+    def __str__(self):
+        return self._checked("str", str)
+
+    def __repr__(self):
+        return self._checked("repr", str)
+
+    def __iter__(self):
+        return self if self._iterates else self._peer.ask("iter", self._target)
+
+    def __next__(self):
+        if not self._iterates:
+            raise TypeError(f"{self._kind!r} object is not an iterator")
+        return self._peer.ask("next", self._target)
+
+    def _checked(self, operation, kind):
+        value = self._peer.ask(operation, self._target)
+        if type(value) is not kind:
+            raise TypeError(f"{operation} returned a {type(value).__name__}")
+        return value
+
+    def __eq__(self, other):
+        if self is other:
+            return True
+        if self._seal is not None:  # too long to be sent: a hash stands for it
+            return wire.digest(other) == self._seal
+        if not self._identity:
+            self._peer.give_up(f"the tests compare a {self._kind}, whose class defines equality itself")
+        return NotImplemented if isinstance(other, Remote) else False
+
+    def __ne__(self, other):
+        return not self == other
+
+    def __hash__(self):
+        return id(self)
+
+    def cpu_clock(self) -> float:
+        """CPU seconds of the solver so far, by the kernel's account."""
+        return self._peer.cpu_clock()
+
+
+class Solver(wire.Codec):
+    """The solver's process, as the judge sees it."""
+
+    def __init__(self, pid: int, requests: int, answers: int) -> None:
+        self.requests, self.answers = requests, answers
+        self.clock = (~pid << 3) | 2  # the kernel's number for that process's CPU clock
+        self.sealing = 0.0
+        """CPU seconds that went into hashes of long answers: no work of the candidate's. One that lies about
+        it gains on a test's own clock and nothing on the sandbox's."""
+        self.remotes: dict = {}
+        self.functions: list = []
+        self.seen: dict[bytes, bytes] = {}
+        """Requests of the present test and their replies, so that a failure can be explained as it was."""
+        self.explaining = False
+        self.lost: BaseException | None = None
+        """Why the verdict cannot come from the tests: set for good, whatever the tests catch."""
+
+    def cpu_clock(self) -> float:
+        return time.clock_gettime(self.clock) - self.sealing
+
+    def give_up(self, reason: str):
+        lost = self.lost or Undecidable(reason)
+        if not self.explaining:
+            self.lost = lost
+        raise lost
+
+    def hello(self, entry_point: str) -> Remote | None:
+        """The entry point, once the program has been executed; raises what the program raised."""
+        reply = self._reply()
+        if reply[0] == "raise":
+            raise self._exception(reply)
+        if reply[0] != "ready":
+            self.give_up("the answer is not in the form of one")
+        return self._remote(entry_point, entry_point, True) if reply[-1] is True else None
+
+    def ask(self, operation: str, target, args=(), kwargs=None):
+        """The outcome of an operation in the solver, whose exceptions are raised here."""
+        request = (operation, target, tuple(args), kwargs or {})
+        body = wire.to_marshal(request)
+        kind = b"M" if body is not None else b"J"
+        if body is None:
+            body = self.dumps(request)
+        known = self.seen.get(body) if self.explaining else None
+        if known is not None:
+            return self._outcome(self._parse(known), list(args))
+        if self.lost is not None:
+            raise self.lost
+        try:
+            wire.send(self.requests, kind, body)
+        except BrokenPipeError:
+            self._gone()
+        except wire.TooLarge as error:
+            self.give_up(f"an argument is too large: {error}")
+        return self._outcome(self._reply(body), list(args))
+
+    def _reply(self, request: bytes = b""):
+        began: float | None = None
+        while True:
+            try:
+                text = wire.receive(self.answers)[1]
+            except EOFError:
+                self._gone()
+            except wire.TooLarge as error:
+                self.give_up(f"the answer is too large: {error}")
+            reply = self._parse(text)
+            if reply[0] == "sealing":
+                began = time.clock_gettime(self.clock)
+            elif reply[0] == "callback":
+                self._call_back(reply)
+            else:
+                if began is not None:
+                    self.sealing += time.clock_gettime(self.clock) - began
+                if len(self.seen) < 1000 and len(request) + len(text) < 1 << 16:
+                    self.seen[request] = text
+                return reply
+
+    def _parse(self, text: bytes) -> list:
+        try:
+            reply = self.loads(text)
+            if reply[0] in ("ok", "same", "raise", "callback", "ready", "sealing"):
+                return reply
+        except Exception:
+            pass
+        return self.give_up("the answer is not in the form of one")
+
+    def _call_back(self, reply) -> None:
+        try:
+            _, number, args, kwargs = reply
+            answer = ["ok", self.functions[number](*args, **kwargs)]
+        except Exception as error:
+            answer = ["raise", [type(error).__name__, str(error)]]
+        try:
+            wire.send(self.requests, b"J", self.dumps(answer))
+        except BrokenPipeError:
+            self._gone()
+
+    def _outcome(self, reply, args: list):
+        try:
+            if reply[0] == "raise":
+                raise self._exception(reply)
+            changed = reply[2] if len(reply) > 2 else None
+            for argument, after in zip(args, changed or (), strict=False):
+                _update(argument, after)
+            return args[reply[1]] if reply[0] == "same" else reply[1]
+        except (IndexError, ValueError):
+            if reply[0] == "raise":
+                raise
+            return self.give_up("the answer is not in the form of one")
+
+    def _exception(self, reply) -> BaseException:
+        """An exception of the nearest built-in class, marked as the candidate's."""
+        try:
+            _, names, message, line = reply
+            names, message = [str(name) for name in names], str(message)
+            line = line if isinstance(line, int) else None
+        except (TypeError, ValueError):
+            self.give_up("the answer is not in the form of one")
+        builtin = [getattr(_BUILTINS, name, None) for name in names]
+        base = next(
+            (kind for kind in builtin if isinstance(kind, type) and issubclass(kind, BaseException)),
+            Exception,
+        )
+        if issubclass(base, BaseExceptionGroup) or base in (UnicodeDecodeError, UnicodeEncodeError):
+            base = Exception  # their constructors want more than a message
+        try:
+            kind = type(names[0], (FromCandidate, base), {"__module__": "builtins"})
+            error = kind(message)  # pyright: ignore[reportCallIssue]
+        except (TypeError, ValueError, IndexError):
+            kind = type("Exception", (FromCandidate, Exception), {})
+            error = kind(message)
+        kind.names, kind.line = tuple(names), line  # pyright: ignore[reportAttributeAccessIssue]
+        return error
+
+    def _gone(self):
+        self.lost = self.lost or Gone()
+        raise self.lost
+
+    def _remote(self, target, *properties) -> Remote:
+        if target not in self.remotes:
+            self.remotes[target] = Remote(self, target, *properties)
+        return self.remotes[target]
+
+    def foreign(self, value):
+        if isinstance(value, Remote):
+            return {"p": value._target}
+        name = self.named(value)
+        if name is not None:
+            return {"T": name}
+        if callable(value) and hasattr(value, "__code__"):
+            self.functions.append(value)
+            return {"f": len(self.functions) - 1}
+        return self.give_up(f"the tests pass a {type(value).__name__}, which is not data")
+
+    def resolve(self, tag: str, body):
+        if tag == "h":
+            number, kind, identity, iterates, seal = body
+            seal = seal if isinstance(seal, str) else None
+            return self._remote(int(number), str(kind), identity is True, iterates is True, seal)
+        if tag == "T":
+            return self.builtin_type(body[1])
+        return super().resolve(tag, body)
+
+
+def _update(argument, after) -> None:
+    """Make a container that was passed look as it does after the call."""
+    kind = type(argument)
+    if kind is not type(after):
+        return
+    if kind in (list, bytearray):
+        argument[:] = after
+    elif kind in (dict, set):
+        argument.clear()
+        argument.update(after)
+
+
+_BUILTINS = __import__("builtins")

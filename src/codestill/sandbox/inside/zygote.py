@@ -1,0 +1,303 @@
+"""The zygote: a small Python process that forks a solver and a judge for every program.
+
+Started by exec, so the caller's memory and threads never matter to it, single-threaded, with common modules
+loaded and the garbage collector frozen. It is told of a program by four descriptors that it does not read:
+the solution (for the solver), the tests (for the judge), and files for the program's output and the judge's
+records. So what it forks next has nothing of earlier programs, nor of this one's tests, in its memory.
+
+Every request and answer is one JSON packet. A request: ``cpu``, ``wall`` and ``split``. An answer: ``ended``
+(``itself``, ``cpu`` or ``wall``), ``solver`` and ``judge``, each [status, CPU seconds, peak KiB,
+whether it was still running].
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import marshal
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+
+from . import judge, kernel, namespaces, solver
+from .confine import Confinement
+
+_BUSY_SHARE = 0.05  # of a core: less than this over the wall limit is waiting
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+
+
+class Zygote:
+    def __init__(self, config: dict, control: socket.socket) -> None:
+        self.config, self.control = config, control
+        self.layers = config["layers"]
+        self.scratch = namespaces.SCRATCH if "namespaces" in self.layers else None
+        self.contained = self.scratch is not None
+        prepare_interpreter(config, self.scratch)
+        if self.contained:
+            namespaces.build_root(config["readable"], config["scratch_bytes"])
+        self.confinement = Confinement(config, self.scratch)
+        self.identity = self.find_identity()
+        kernel.prctl("dumpable", _PR_SET_DUMPABLE, 0)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+
+    def find_identity(self) -> str:
+        """Try the layers in a child; returns how it gives up its identity. Raises OSError naming a layer."""
+        wanted = ["uid"] if self.config["identity"] == "uid" else []
+        for identity in (*wanted, "capabilities"):
+            self.confinement.identity = identity
+            problem = self.probe()
+            if problem is None:
+                return identity
+            if identity == "capabilities" or problem[2] not in ("identity", "interpreter"):
+                raise OSError(*problem)
+        raise AssertionError("not reached")
+
+    def probe(self) -> list | None:
+        """None, or [errno, message, what failed] of confining a child."""
+        receive, send = os.pipe()
+        child = os.fork()
+        if child == 0:
+            problem = None
+            try:
+                self.confinement.enter("solver", [send], 10)
+                for path in sys.path:
+                    if os.path.isdir(path):
+                        os.listdir(path)
+            except OSError as error:
+                # The first failure to read the interpreter's own files means that the identity is too low.
+                problem = [error.errno, str(error.strerror), error.filename2 or error.filename]
+                if problem[2] in sys.path:
+                    problem[2] = "interpreter"
+            os.write(send, json.dumps(problem).encode())
+            os._exit(0)
+        os.close(send)
+        text = os.read(receive, 65536)
+        os.close(receive)
+        os.waitpid(child, 0)
+        return json.loads(text) if text else [1, "the probe was killed", "seccomp"]
+
+    def serve(self) -> None:
+        while True:
+            packet, descriptors, _, _ = socket.recv_fds(self.control, 4096, 4)
+            if not packet:
+                os._exit(0)
+            try:
+                answer = self.execute(json.loads(packet), descriptors)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            self.control.send(json.dumps(answer).encode())
+
+    def execute(self, request: dict, descriptors: list[int]) -> dict:
+        children = self.start(request, descriptors)
+        try:
+            ended = self.watch(request, children)
+            if children["judge"].status == judge.GONE:
+                self.wait_for_end(children["solver"])
+        finally:
+            self.clean(children)
+        return {"ended": ended, **{role: child.usage for role, child in children.items()}}
+
+    def start(self, request: dict, descriptors: list[int]) -> dict[str, "Child"]:
+        solution, tests, output, report = descriptors
+        cpu, path = request["cpu"], self.config["site_packages"]
+        if not request["split"]:
+
+            def alone() -> None:
+                source, _ = marshal.loads(read(solution))
+                payload = marshal.loads(read(tests))
+                redirect(output)
+                self.confinement.enter("solver", [report], cpu)
+                judge.judge_in_process(source, payload, report, path)
+
+            return {"judge": Child(alone)}
+        requests_out, requests_in = os.pipe()
+        answers_out, answers_in = os.pipe()
+
+        def solve() -> None:
+            source, entry_point = marshal.loads(read(solution))
+            redirect(output)
+            self.confinement.enter("solver", [requests_out, answers_in], cpu)
+            solver.solve(source, entry_point, path, requests_out, answers_in)
+
+        def decide() -> None:
+            payload = marshal.loads(read(tests))
+            self.confinement.enter("judge", [report, requests_in, answers_out], cpu)
+            judge.judge(payload, report, solving.pid, requests_in, answers_out)
+
+        solving = Child(solve)
+        judging = Child(decide)
+        for descriptor in (requests_out, requests_in, answers_out, answers_in):
+            os.close(descriptor)
+        return {"solver": solving, "judge": judging}
+
+    def watch(self, request: dict, children: dict[str, "Child"]) -> str:
+        """Wait for the judge's end, or for a limit: CPU time first, the wall clock for those that wait."""
+        judging = children["judge"]
+        cpu, wall = request["cpu"], request["wall"]
+        now = time.monotonic()
+        deadline, look, before = now + wall, now + cpu, 0.0
+        while True:
+            signal.sigtimedwait([signal.SIGCHLD], max(0.0, min(deadline, look) - now))
+            if judging.ended():
+                return "itself"
+            now = time.monotonic()
+            if now < min(deadline, look):
+                continue  # the solver ended: the judge will notice
+            used = [child.cpu_seconds() for child in children.values()]
+            if max(used) >= cpu:
+                return "cpu"
+            look = now + max(0.02, cpu - max(used))
+            if now >= deadline:
+                # A program that computes is held up by the machine's load: its CPU limit will decide.
+                if sum(used) - before < _BUSY_SHARE * wall:
+                    return "wall"
+                deadline, before = now + wall, sum(used)
+
+    def wait_for_end(self, child: "Child") -> None:
+        """A moment for a process that closed its pipe, as it does on its way out, to be gone."""
+        deadline = time.monotonic() + 1
+        while not child.ended() and (left := deadline - time.monotonic()) > 0:
+            signal.sigtimedwait([signal.SIGCHLD], left)
+
+    def clean(self, children: dict[str, "Child"]) -> None:
+        for child in children.values():
+            child.kill()
+        if self.contained:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)  # whatever else there is: everything but this process
+        while True:
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                break
+        if self.scratch and os.listdir(self.scratch):
+            namespaces.renew_scratch(self.config["scratch_bytes"])
+            if self.confinement.landlock:
+                self.confinement.make_rulesets()
+
+
+class Child:
+    """A forked process that never returns from ``work``."""
+
+    def __init__(self, work) -> None:
+        self.usage: list | None = None
+        self.cut_off = False
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+                gc.enable()
+                work()
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(70)
+
+    @property
+    def status(self) -> int | None:
+        return self.usage[0] if self.usage else None
+
+    def ended(self) -> bool:
+        if self.usage is None:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                self.note(status, usage)
+        return self.usage is not None
+
+    def note(self, status: int, usage) -> None:
+        cpu = usage.ru_utime + usage.ru_stime
+        self.usage = [os.waitstatus_to_exitcode(status), cpu, usage.ru_maxrss, self.cut_off]
+
+    def cpu_seconds(self) -> float:
+        if self.ended():
+            return self.usage[1]  # pyright: ignore[reportOptionalSubscript]
+        return time.clock_gettime((~self.pid << 3) | 2)  # how the kernel numbers a process's CPU clock
+
+    def kill(self) -> None:
+        if self.usage is None and not self.ended():
+            self.cut_off = True
+            os.kill(self.pid, signal.SIGKILL)
+            _, status, usage = os.wait4(self.pid, 0)
+            self.note(status, usage)
+
+
+def read(descriptor: int) -> bytes:
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, size, 0)
+
+
+def redirect(output: int) -> None:
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+
+
+def prepare_interpreter(config: dict, scratch: str | None) -> None:
+    for name in config["preload"]:
+        __import__(name)
+    ctypes.pythonapi  # noqa: B018  loaded before the root changes
+    os.environ.clear()
+    os.environ.update(config["environment"])
+    if scratch:
+        os.environ.update(HOME=scratch, TMPDIR=scratch)
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise OSError(11, "a preloaded module has started threads", "preload")
+
+
+def guard(child: int, caller: int) -> None:
+    """Outside the namespaces: end the zygote with its caller, and end with the zygote."""
+
+    def end(*_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, end)
+    handle = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    poll.register(caller, select.POLLIN)
+    if any(descriptor == caller for descriptor, _ in poll.poll()):
+        end()
+    with contextlib.suppress(ChildProcessError):
+        while True:  # the zygote, and what it left: whoever waits for this process knows that all are gone
+            os.waitpid(-1, 0)
+    os._exit(0)
+
+
+def main(descriptor: int) -> None:
+    """Serve on the inherited socket, whose first packet is the configuration and the caller's pidfd.
+
+    The first answer is ``ready``, or ``missing`` with what failed of a layer."""
+    control = socket.socket(fileno=descriptor)
+    packet, (caller,), _, _ = socket.recv_fds(control, 1 << 16, 1)
+    config = json.loads(packet)
+    sys.argv[1:] = []
+    try:
+        kernel.prctl("subreaper", _PR_SET_CHILD_SUBREAPER, 1)
+        two_ids = namespaces.enter() if "namespaces" in config["layers"] else os.geteuid() == 0
+        config["identity"] = "uid" if two_ids else "capabilities"
+        child = os.fork()
+        if child:
+            control.close()
+            guard(child, caller)
+        kernel.prctl("pdeathsig", _PR_SET_PDEATHSIG, signal.SIGKILL)
+        kernel.prctl("subreaper", _PR_SET_CHILD_SUBREAPER, 1)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
+        os.close(caller)
+        zygote = Zygote(config, control)
+    except OSError as error:
+        what = str(error.filename2 or error.filename or "zygote")
+        control.send(json.dumps({"missing": what, "errno": error.errno, "message": error.strerror}).encode())
+        os._exit(0)
+    ready = {"ready": True, "identity": zygote.identity, "landlock": zygote.confinement.landlock}
+    control.send(json.dumps(ready).encode())
+    os.dup2(1, 2)  # the null device: what fails from here on is told in answers
+    zygote.serve()

@@ -1,0 +1,106 @@
+"""What solver and judge are handed: bytes that each reads for itself, and the zygote never does."""
+
+import hashlib
+import json
+import marshal
+import os
+import sys
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from codestill.sandbox.program import Program
+from codestill.serialize import write_atomic
+
+_KEPT_BYTES = 64 << 20  # of compiled tests
+_MEMO = "__memo__"
+
+
+def solution(program: Program) -> bytes:
+    return marshal.dumps((program.solution, program.entry_point))
+
+
+class Tests:
+    """Payloads for the judge, compiled once for each task, with the values that its tests have computed.
+
+    A test calls ``__memo__(compute)`` for text that takes long and is the same for every program, such as
+    a reference's outputs. It is kept on disk under a hash of Python's version and the tests, so it is
+    computed once. Safe in several threads and processes."""
+
+    def __init__(self, cache: Path | None) -> None:
+        self.cache = cache or _default_cache()
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+        self._bytes = 0
+
+    def payload(self, program: Program) -> bytes:
+        """What the judge needs to know of a program's task."""
+        key = _key(program)
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+                return self._known[key]
+        made = self._make(program)
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = made
+                self._bytes += len(made)
+            while self._bytes > _KEPT_BYTES and len(self._known) > 1:
+                self._bytes -= len(self._known.popitem(last=False)[1])
+        return made
+
+    def learn(self, program: Program, memos: list[str]) -> None:
+        """Keep what the judge has computed for a task."""
+        path = self._path(program)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, json.dumps(memos))
+        except OSError:
+            return  # a cache that cannot be written is one that is not there
+        with self._lock:
+            self._bytes -= len(self._known.pop(_key(program), b""))
+
+    def _make(self, program: Program) -> bytes:
+        tests = [test.code for test in program.tests]
+        names = ["<test_setup>", *(f"<test {index}>" for index in range(len(tests)))]
+        return marshal.dumps(
+            {
+                "entry_point": program.entry_point,
+                "test_setup": program.test_setup,
+                "tests": tests,
+                "codes": [_compiled(*pair) for pair in zip([program.test_setup, *tests], names, strict=True)],
+                "support": program.support,
+                "support_names": list(program.support_names),
+                "memos": self._memos(program),
+            }
+        )
+
+    def _memos(self, program: Program) -> list[str]:
+        if _MEMO not in program.test_setup:
+            return []
+        try:
+            found = json.loads(self._path(program).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        return found if isinstance(found, list) and all(isinstance(text, str) for text in found) else []
+
+    def _path(self, program: Program) -> Path:
+        text = json.dumps([sys.version, program.test_setup, [test.code for test in program.tests]])
+        return self.cache / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+
+
+def _key(program: Program) -> tuple[object, ...]:
+    return program.entry_point, program.test_setup, program.tests, program.support
+
+
+def _compiled(source: str, name: str) -> bytes | None:
+    """The code's bytes; None leaves the error to the judge, who tells it as the test's."""
+    try:
+        return marshal.dumps(compile(source, name, "exec", dont_inherit=True))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _default_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "codestill" / "expected"

@@ -1,0 +1,194 @@
+"""The caller's end of one zygote: start it, send it programs one at a time, end it."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from codestill.sandbox.config import SandboxConfig
+
+LAYERS = ("namespaces", "landlock", "seccomp", "rlimits")
+_BOOT = (
+    "import sys;sys.path.insert(0,sys.argv[2]);from inside.zygote import main;"
+    "del sys.path[0],sys.argv[2];main(int(sys.argv[1]))"
+)
+_START_SECONDS, _END_SECONDS = 60, 10
+# What solutions and tests import most; forking is cheaper than importing, and dearer the more is loaded.
+_PRELOAD = (
+    *("abc", "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions"),
+    *(
+        "functools",
+        "heapq",
+        "itertools",
+        "json",
+        "math",
+        "operator",
+        "random",
+        "re",
+        "string",
+        "time",
+        "typing",
+    ),
+    *("encodings.ascii", "encodings.latin_1"),
+)
+
+
+class MissingLayer(Exception):
+    """The kernel refused an isolation layer."""
+
+    def __init__(self, layer: str, what: str, code: int, message: str) -> None:
+        super().__init__(layer, what, code, message)
+        self.layer, self.what, self.code, self.message = layer, what, code, message
+
+
+class Lost(Exception):
+    """The zygote ended while it had a program: nothing is known of that program."""
+
+
+class Worker:
+    """One zygote. Raises MissingLayer, or Lost where it does not start."""
+
+    def __init__(self, config: SandboxConfig, layers: Iterable[str]) -> None:
+        self.control, inherited = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        self._errors = os.memfd_create("errors")
+        # -I without its -E: the environment is ours entirely, and the hash seed has to get through.
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-s",
+                "-S",
+                "-P",
+                "-B",
+                "-c",
+                _BOOT,
+                str(inherited.fileno()),
+                str(Path(__file__).parent),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            cwd="/",
+            env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", **_loader_paths()},
+            pass_fds=[inherited.fileno()],
+            start_new_session=True,
+        )
+        inherited.close()
+        try:
+            self.report = self._introduce(config, list(layers))
+        except BaseException:
+            self.kill()
+            raise
+
+    def _introduce(self, config: SandboxConfig, layers: list[str]) -> dict[str, Any]:
+        output = config.output_kilobytes * 1000
+        settings = {
+            "layers": layers,
+            "readable": readable_paths(),
+            "site_packages": site_packages(),
+            "preload": [*_PRELOAD, *config.preload],
+            "environment": _environment(),
+            "memory_bytes": config.memory_megabytes << 20,
+            "file_bytes": max(config.file_megabytes << 20, output + 1),
+            "scratch_bytes": max(config.file_megabytes << 20, 1 << 16),
+            "open_files": config.open_files,
+        }
+        self.control.settimeout(_START_SECONDS)
+        caller = os.pidfd_open(os.getpid())
+        try:
+            socket.send_fds(self.control, [json.dumps(settings).encode()], [caller])
+        except OSError as error:
+            raise Lost(f"it ended at once: {self._said()}") from error
+        finally:
+            os.close(caller)
+        answer = self._receive()
+        self.control.settimeout(None)
+        if "missing" in answer:
+            what = answer["missing"]
+            layer = next((name for name in LAYERS if what.startswith(name)), "")
+            if what == "preload":
+                raise Lost(answer["message"])
+            if not layer and "namespaces" in layers:
+                layer = "namespaces"
+            raise MissingLayer(layer or "identity", what, answer["errno"], answer["message"])
+        return answer
+
+    def execute(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        """The zygote's answer for one program. Raises Lost where there is none."""
+        try:
+            socket.send_fds(self.control, [json.dumps(request).encode()], descriptors)
+        except OSError as error:
+            raise Lost(str(error)) from error
+        return self._receive()
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            packet = self.control.recv(4096)
+        except OSError as error:
+            raise Lost(str(error)) from error
+        if not packet:
+            raise Lost(f"it ended: {self._said()}")
+        return json.loads(packet)
+
+    def _said(self) -> str:
+        text = os.pread(self._errors, 1 << 16, 0).decode(errors="replace").strip()
+        return text[-800:] or "without a word"
+
+    def kill(self) -> None:
+        """End the zygote and everything that it started; may be called twice, and from any thread."""
+        with self._lock:
+            if self.process.returncode is None:
+                self.process.terminate()  # its guard ends when the last of its processes has
+                try:
+                    self.process.wait(_END_SECONDS)
+                except subprocess.TimeoutExpired:
+                    self.process.kill()
+                    self.process.wait()
+                with contextlib.suppress(OSError):
+                    self.control.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Kill, and let go of the descriptors; not while another thread uses them."""
+        self.kill()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the descriptors of a zygote that belongs to the process that this one was forked from."""
+        if self.control.fileno() >= 0:
+            self.control.close()
+            os.close(self._errors)
+
+
+def site_packages() -> list[str]:
+    """The directories of installed packages that this interpreter searches: programs may import numpy."""
+    return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+
+
+def readable_paths() -> list[str]:
+    """What a program may read: the interpreter, installed packages, system libraries, time zones."""
+    system = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
+    others = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
+    interpreter = (sys.base_prefix, sys.base_exec_prefix, sys.prefix, *site_packages())
+    loader = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
+    given = [Path(path) for path in (*system, *others, *interpreter, *loader) if Path(path).exists()]
+    # A path and what it resolves to: modules are found by the one, libraries may be known by the other.
+    links = {path for path in given if path.is_relative_to("/lib") or path.is_relative_to("/lib64")}
+    found = {path.resolve() for path in given} | {path.absolute() for path in given if path not in links}
+    found.discard(Path("/usr"))
+    return sorted(str(path) for path in found if not found & set(path.parents))
+
+
+def _loader_paths() -> dict[str, str]:
+    return {key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ}
+
+
+def _environment() -> dict[str, str]:
+    """The environment of programs: nothing of the caller's."""
+    one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent", **one_thread}
