@@ -11,17 +11,19 @@ Form = Literal["persd", "full"]
 
 _MEANING: dict[str, str] = {
     "wrong": "an assertion of the tests failed",
-    "exception": "the program does not parse, or raised an exception",
+    "exception": "an exception was raised",
     "cpu_timeout": "stopped, it computed for longer than allowed",
     "wall_timeout": "stopped, it waited for longer than allowed",
     "memory": "it asked for more memory than allowed",
-    "killed": "the process ended before its tests did",
+    "killed": "the process was killed",
     "output_limit": "stopped, it printed more than allowed",
     "undecidable": "none, its answer cannot be compared with the one expected",
     "infra_error": "none, the sandbox failed; the program may be right",
 }
 _CLASSES: dict[str, str] = {"wrong": "AssertionError", "exception": "Exception", "memory": "MemoryError"}
 _LIMITS = ("cpu_timeout", "wall_timeout", "output_limit")
+_SPACE = r"\s+"
+_WORD_CHARACTERS = 20
 _ENDED = (*_LIMITS, "killed")  # PERsD's process is gone without an exception: all it has is an exit code
 
 
@@ -31,9 +33,10 @@ def feedback(result: ExecutionResult, max_words: int = 50, form: Form = "persd")
     ``persd`` is the first failure as in the released rows of PERsD (arXiv:2310.18628): of a failed assertion
     the class, the arguments, the value and the value expected; of any other exception the class and the
     message; of a process that was stopped ``Exit code: None``, here with the limit that stopped it.
-    ``full`` adds the verdict in words, how the tests went, the call by name and what the program printed.
-    Every value, message and output is cut to ``max_words`` words (at least 1), a cut shown by ``...``. The
-    text depends on nothing but the arguments, and there is one for every result.
+    ``full`` adds the verdict in words, how the tests went, the call by name, the line of the program (prompt
+    and completion) that raised, and what the program printed. Every value, message and output is cut to
+    ``max_words`` words (at least 1), a cut shown by ``...``. The text depends on nothing but the arguments,
+    and there is one for every result.
     """
     if result.passed:
         return ""
@@ -61,21 +64,25 @@ def _persd(result: ExecutionResult, failed: TestResult | None, max_words: int) -
 
 def _full(result: ExecutionResult, failed: TestResult | None, number: int, max_words: int) -> str:
     verdict: str = failed.verdict if failed else result.verdict
-    ended, passed = len(result.tests), sum(test.verdict == "pass" for test in result.tests)
+    count, passed = len(result.tests), sum(test.verdict == "pass" for test in result.tests)
     if failed:
-        known = f"the {ended} that have a result" if result.error else f"{ended}"  # else these are all
+        known = f"the {count} that have a result" if result.error else f"{count}"  # else these are all
         tests = f"number {number} of {known} is the first not to pass; {passed} pass"
     else:
-        tests = f"the first {ended} pass, no other has a result" if ended else "none has a result"
-    lines = {"VERDICT": _MEANING.get(verdict, verdict), "TESTS": tests}
-    if failed:
-        values = {"CALL": failed.call, "VALUE": failed.actual, "EXPECTED": failed.expected}
-        lines |= {key: _cut(value, max_words, r"\s+") for key, value in values.items()}
-    error = _error(result, failed, max_words, r"\s+")
-    lines["LIMIT" if verdict in _LIMITS else "ERROR"] = error
-    afterwards = _cut(result.error, max_words, r"\s+") if failed else ""
-    lines["AFTERWARDS"] = afterwards if afterwards != error else ""
-    lines["PRINTED"] = _cut(result.output.strip(), max_words, r"\s+")
+        tests = f"{passed} pass, no other has a result" if count else "none has a result"
+    error = _error(result, failed, max_words, _SPACE)
+    afterwards = _cut(result.error, max_words, _SPACE) if failed else ""
+    lines = {
+        "VERDICT": _MEANING.get(verdict, verdict),
+        "TESTS": tests,
+        "CALL": _cut(failed.call, max_words, _SPACE) if failed else "",
+        "VALUE": _cut(failed.actual, max_words, _SPACE) if failed else "",
+        "EXPECTED": _cut(failed.expected, max_words, _SPACE) if failed else "",
+        "LIMIT" if verdict in _LIMITS else "ERROR": error,
+        "LINE": str(failed.line or "") if failed else "",
+        "AFTERWARDS": afterwards if afterwards != error else "",
+        "PRINTED": _cut(result.output.strip(), max_words, _SPACE),
+    }
     return "\n".join(f"{key}: {value}" for key, value in lines.items() if value)
 
 
@@ -96,12 +103,10 @@ def _arguments(call: str) -> str:
 
 
 def _exit_code(error: str) -> int | None:
-    """Of a process that a signal ended or that left by itself; PERsD has none of one that it stopped."""
-    if found := re.search(r"\bSIG[A-Z0-9]+\b", error):
-        number = signal.Signals.__members__.get(found[0])
-        return -number if number else None
-    found = re.search(r"\bstatus (\d+)", error)
-    return int(found[1]) if found else None
+    """Of a process that a signal ended; PERsD has none of one that it stopped itself."""
+    found = re.search(r"\bSIG[A-Z0-9]+\b", error)
+    number = signal.Signals.__members__.get(found[0]) if found else None
+    return -number if number else None
 
 
 def _joined(name: str, text: str, separator: str = ": ") -> str:
@@ -109,6 +114,13 @@ def _joined(name: str, text: str, separator: str = ": ") -> str:
 
 
 def _cut(text: str, max_words: int, gap: str = " ") -> str:
-    """At most ``max_words`` words, with ``gap`` between them: PERsD counts single spaces, no new lines."""
+    """At most ``max_words`` words, with ``gap`` between them.
+
+    PERsD counts what single spaces part, however long. By any other gap, words are also to be of
+    ``_WORD_CHARACTERS`` on average, so that neither a column nor a block of characters is kept whole.
+    """
     pieces = re.split(f"({gap})", text)  # words at even places, gaps at odd ones
-    return text if len(pieces) < 2 * max_words else "".join(pieces[: 2 * max_words - 1]) + " ..."
+    kept = text if len(pieces) < 2 * max_words else "".join(pieces[: 2 * max_words - 1])
+    if gap != " ":
+        kept = kept[: max_words * _WORD_CHARACTERS]
+    return kept if kept == text else kept + " ..."
