@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codestill.errors import SandboxError, SandboxUnavailable
@@ -53,6 +54,8 @@ class Missing:
             if refused:
                 return "a container's profile refuses Landlock; allow its three system calls there"
             return "the kernel is older than 5.13 or was built without Landlock; use a newer one"
+        if self.layer == "pidfd":
+            return "the kernel (or gVisor) is too old, or a container's profile refuses it; use a newer one"
         if self.layer == "seccomp":
             if self.code == errno.ENOSYS:
                 return "there is no filter for this processor; use an x86_64 or aarch64 machine"
@@ -87,23 +90,12 @@ def isolate(config: SandboxConfig) -> tuple[Isolation, Worker]:
     Raises SandboxUnavailable, naming the layer, where it cannot be had; SandboxError where nothing starts."""
     wanted = [name for name in LAYERS if name in TIERS.get(config.tier, LAYERS)]
     missing: list[Missing] = []
-    while True:
-        try:
-            worker = Worker(config, wanted)
-            break
-        except MissingLayer as found:
-            lack = Missing(found.layer, found.what, found.code, found.message)
-            required = {"best": TIERS["C"], "unsafe": frozenset()}.get(config.tier, frozenset(wanted))
-            if found.layer in required or found.layer not in wanted:
-                raise _unavailable(lack, config.tier) from found
-            wanted.remove(found.layer)
-            missing.append(lack)
-        except (Lost, OSError) as error:
-            raise SandboxError(
-                f"a sandboxed Python process does not start: {error}",
-                next_step="Free processes, memory or file descriptors (ulimit -a), and check the modules "
-                "that sandbox.preload names.",
-            ) from error
+    while isinstance(worker := start(config, wanted), Missing):
+        required = {"best": TIERS["C"], "unsafe": frozenset()}.get(config.tier, frozenset(wanted))
+        if worker.layer in required or worker.layer not in wanted:
+            raise _unavailable(worker, config.tier)
+        wanted.remove(worker.layer)
+        missing.append(worker)
     report = worker.report
     isolation = Isolation(tuple(wanted), tuple(missing), report["identity"], report["landlock"])
     for lack in missing:
@@ -112,6 +104,25 @@ def isolate(config: SandboxConfig) -> tuple[Isolation, Worker]:
             f"Likely {lack.likely}. `codestill doctor --sandbox` says more."
         )
     return isolation, worker
+
+
+def start(config: SandboxConfig, layers: Sequence[str]) -> Worker | Missing:
+    """A worker with exactly these layers, or the first of them that does not work here.
+
+    Raises SandboxError where nothing starts."""
+    try:
+        return Worker(config, layers)
+    except MissingLayer as found:
+        return Missing(found.layer, found.what, found.code, found.message)
+    except (Lost, OSError) as error:
+        # What the caller itself asks the kernel for, before any layer: errors of starting Python name a file.
+        if isinstance(error, OSError) and not error.filename and error.errno in (errno.ENOSYS, errno.EPERM):
+            return Missing("pidfd", "pidfd_open", error.errno, error.strerror or "")
+        raise SandboxError(
+            f"a sandboxed Python process does not start: {error}",
+            next_step="Free processes, memory or file descriptors (ulimit -a), and check the modules that "
+            "sandbox.preload names.",
+        ) from error
 
 
 def _tell(text: str) -> None:
@@ -123,9 +134,10 @@ def _tell(text: str) -> None:
 
 def _unavailable(lack: Missing, tier: str) -> SandboxUnavailable:
     asked = "" if tier in ("best", "unsafe") else f" for tier {tier}"
+    unsafe = "Inside a throw-away virtual machine, tier: unsafe runs untrusted programs without it."
     return SandboxUnavailable(
         f"the sandbox layer {lack.layer}, needed{asked}, does not work on this machine ({lack.cause}); "
         f"likely {lack.likely}",
-        next_step="Allow it, or use another machine or container (docs/sandbox.md). Inside a throw-away "
-        "virtual machine, tier: unsafe runs untrusted programs without it.",
+        next_step="Allow it, or use another machine or container (docs/sandbox.md)."
+        + (f" {unsafe}" if lack.layer in LAYERS else ""),
     )
