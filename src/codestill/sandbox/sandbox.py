@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
 
 from codestill.errors import SandboxError, SandboxUnavailable
 from codestill.sandbox.config import SandboxConfig
@@ -138,7 +139,7 @@ class Sandbox:
 
     def _exchange(self, program: Program, worker: Worker) -> ExecutionResult:
         limit = program.cpu_seconds or self.config.cpu_seconds
-        request = {
+        request: dict[str, Any] = {
             "cpu": limit,
             "wall": wall_limit(self.config, limit),
             "split": self.config.verdict == "split",
@@ -153,12 +154,11 @@ class Sandbox:
                     content = content[os.write(descriptor, content) :]
                 return descriptor
 
-            solution_, tests = (
-                file("solution", solution(program)),
-                file("tests", self._tests.payload(program)),
-            )
+            texts = (solution(program), self._tests.payload(program))
+            request["sizes"] = list(map(len, texts))
+            given = [file("solution", texts[0]), file("tests", texts[1])]
             output, report = file("output"), file("report")
-            answer = worker.execute(request, [solution_, tests, output, report])
+            answer = worker.execute(request, [*given, output, report])
             outcome = Outcome(
                 answer=answer,
                 records=Records(os.pread(report, os.fstat(report).st_size, 0)),

@@ -1,6 +1,5 @@
 """What confines a forked child: descriptors, limits, identity, Landlock and seccomp, in that order."""
 
-import contextlib
 import os
 import resource
 import signal
@@ -16,6 +15,7 @@ _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS, _NET_BIND_AND_CONNECT = 0b11, 0b11
 # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: without a mount namespace, root needs them for a user's interpreter.
 _FILE_CAPABILITIES = 0b110
 SOLVER_UID, JUDGE_UID = 61000, 61001
+MEMORY_RESERVE = 16 << 20  # bytes, with which a program that ran out of memory can say so
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
@@ -24,14 +24,18 @@ class Confinement:
 
     def __init__(self, config: dict, scratch: str | None) -> None:
         self.config, self.scratch = config, scratch
-        layers = config["layers"]
-        self.limits = "rlimits" in layers
+        self.layers = layers = config["layers"]
+        self.zygote = os.getpid()
+        self.limits = (
+            {role: self._limits(role) for role in ("solver", "judge")} if "rlimits" in layers else {}
+        )
         self.identity = config["identity"]
         self.rulesets: dict[str, int] = {}
         self.landlock = 0
         if "landlock" in layers:
             self.landlock = landlock_version()
             self.make_rulesets()
+        kernel.prctl("no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)  # inherited
         self.filter, self.filter_address = None, 0
         if "seccomp" in layers:
             self.filter, self.filter_address = kernel.sock_filter(seccomp.seccomp_filter())
@@ -51,10 +55,6 @@ class Confinement:
 
         Raises OSError where a layer fails: nothing untrusted may run then.
         """
-        parent = os.getppid()
-        kernel.prctl("pdeathsig", _PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
         os.setsid()
         ruleset = self.rulesets.get(role)
         lowest = 3
@@ -64,57 +64,68 @@ class Confinement:
         os.closerange(lowest, 1 << 20)
         os.chdir(self.scratch if self.scratch and role == "solver" else "/")
         if self.limits:
-            for kind, soft, hard in self._limits(role, cpu_seconds):
-                _, ceiling = resource.getrlimit(kind)
-                if ceiling != resource.RLIM_INFINITY:
-                    soft, hard = min(soft, ceiling), min(hard, ceiling)
-                with named("rlimits"):
-                    resource.setrlimit(kind, (soft, hard))
+            with Named("rlimits"):
+                whole = int(-(-cpu_seconds // 1))
+                resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
+                for kind, pair in self.limits[role]:
+                    resource.setrlimit(kind, pair)
         if self.identity == "uid":
             uid = SOLVER_UID if role == "solver" else JUDGE_UID
-            with named("identity"):
-                os.setgroups([])
+            with Named("identity"):
                 os.setresgid(uid, uid, uid)
                 os.setresuid(uid, uid, uid)
-            kernel.prctl("pdeathsig", _PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of identity clears it
         elif self.identity == "capabilities":
-            kernel.drop_capabilities(_FILE_CAPABILITIES if "namespaces" not in self.config["layers"] else 0)
+            kernel.drop_capabilities(_FILE_CAPABILITIES if "namespaces" not in self.layers else 0)
         kernel.prctl("dumpable", _PR_SET_DUMPABLE, 0)
-        kernel.prctl("no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)
+        if "namespaces" not in self.layers:  # where the zygote's death is the death of all
+            kernel.prctl("pdeathsig", _PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != self.zygote:
+                os._exit(1)
         if ruleset is not None:
             kernel.syscall("landlock", _RESTRICT_SELF, ruleset, 0)
             os.close(ruleset)
         if self.filter_address:
             kernel.prctl("seccomp", _PR_SET_SECCOMP, 2, self.filter_address)
 
-    def _limits(self, role: str, cpu_seconds: float) -> list[tuple[int, int, int]]:
-        """``(resource, soft, hard)``.
+    def _limits(self, role: str) -> list[tuple[int, tuple[int, int]]]:
+        """``(resource, (soft, hard))``, within what this process may have.
 
         The number of processes is not among them: that limit counts every process of the user, so a busy
         machine would change verdicts. The seccomp filter refuses new processes instead.
         """
-        whole = int(-(-cpu_seconds // 1))
         config = self.config
         # The files that the zygote hands out are files too: the judge's records, and the program's output.
         size = config["file_bytes"] if role == "solver" else 1 << 30
-        return [
-            (resource.RLIMIT_AS, config["memory_bytes"], config["memory_bytes"]),
-            (resource.RLIMIT_CPU, whole, whole + 1),
+        memory = config["memory_bytes"]
+        wanted = [
+            (resource.RLIMIT_AS, memory, memory + MEMORY_RESERVE),
             (resource.RLIMIT_FSIZE, size, size),
             (resource.RLIMIT_NOFILE, config["open_files"], config["open_files"]),
             (resource.RLIMIT_CORE, 0, 0),
             (resource.RLIMIT_MSGQUEUE, 0, 0),
             (resource.RLIMIT_MEMLOCK, 0, 0),
         ]
+        limits = []
+        for kind, soft, hard in wanted:
+            _, ceiling = resource.getrlimit(kind)
+            if ceiling != resource.RLIM_INFINITY:
+                soft, hard = min(soft, ceiling), min(hard, ceiling)
+            limits.append((kind, (soft, hard)))
+        return limits
 
 
-@contextlib.contextmanager
-def named(layer: str):
+class Named:
     """Says which layer an error is of."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise OSError(getattr(error, "errno", None) or 22, str(error), layer) from error
+
+    def __init__(self, layer: str) -> None:
+        self.layer = layer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, _) -> None:
+        if isinstance(error, OSError | ValueError):
+            raise OSError(getattr(error, "errno", None) or 22, str(error), self.layer) from error
 
 
 def landlock_version() -> int:

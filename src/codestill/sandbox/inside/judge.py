@@ -122,11 +122,11 @@ class Names(dict):
     """The tests' builtins. A name that nothing trusted defines is looked up in the candidate."""
 
     def __init__(self, tests: Tests, solver: Solver) -> None:
-        super().__init__(vars(builtins))
+        # The interpreter itself looks these up, without asking __missing__. The others are copied when they
+        # are used: each that is touched is a page of memory copied.
+        super().__init__(__import__=__import__, __build_class__=__build_class__)
         self.tests, self.solver = tests, solver
         self.support: dict | None = None
-        for name in tests.payload["support_names"]:
-            self.pop(name, None)
 
     def __missing__(self, name: str):
         payload = self.tests.payload
@@ -135,6 +135,8 @@ class Names(dict):
                 self.support = {"__name__": "__support__", "__builtins__": self}
                 exec(compile(payload["support"], "<support>", "exec", dont_inherit=True), self.support)
             value = self.support[name]
+        elif name in builtins.__dict__:
+            value = builtins.__dict__[name]
         else:
             try:
                 value = self.solver.ask("name", name)
@@ -146,8 +148,14 @@ class Names(dict):
 
 def judge(payload: dict, report: int, solver_pid: int, requests: int, answers: int) -> None:
     """Judge the program in the solver's process by the payload's tests."""
+    lost = run(payload, report, Solver(solver_pid, requests, answers))
+    os._exit(GONE if lost == "gone" else 0)
+
+
+def run(payload: dict, report: int, solver: Solver) -> str:
+    """Record what the tests say of the solver's program; returns why they say nothing, or an empty text."""
     tests = Tests(payload, report)
-    solver = tests.solver = Solver(solver_pid, requests, answers)
+    tests.solver = solver
     names = Names(tests, solver)
     names["__memo__"] = Memo(tests)
     tests.namespace["__builtins__"] = names
@@ -157,7 +165,7 @@ def judge(payload: dict, report: int, solver_pid: int, requests: int, answers: i
         tests.fail(error)
     else:
         tests.run(candidate)
-    os._exit(GONE if tests.lost == "gone" else 0)
+    return tests.lost
 
 
 class Memo:

@@ -5,6 +5,9 @@ import os
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+# Made once: forked processes pay for every page that they touch.
+_capability_header, _capabilities = (ctypes.c_uint * 2)(0x20080522, 0), (ctypes.c_uint * 6)()  # version 3
+_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 
 def checked(result: int, what: str) -> int:
@@ -20,9 +23,8 @@ def syscall(what: str, number: int, *arguments) -> int:
     return checked(_libc.syscall(ctypes.c_long(number), *converted), what)
 
 
-def prctl(what: str, option: int, *arguments: int) -> int:
-    padded = [*arguments, 0, 0, 0, 0][:4]
-    return checked(_libc.prctl(option, *map(ctypes.c_ulong, padded)), what)
+def prctl(what: str, option: int, first: int = 0, second: int = 0) -> int:
+    return checked(_libc.prctl(option, first, second, 0, 0), what)
 
 
 def unshare(flags: int) -> None:
@@ -42,11 +44,10 @@ def unmount(target: str) -> None:
 
 def drop_capabilities(kept: int = 0) -> None:
     """Keep only those of the bits in ``kept`` that are held."""
-    version_3 = 0x20080522
-    header, sets = (ctypes.c_uint * 2)(version_3, 0), (ctypes.c_uint * 6)()
-    checked(_libc.capget(header, sets), "capget")
-    kept &= sets[1]
-    checked(_libc.capset(header, (ctypes.c_uint * 6)(kept, kept, 0, 0, 0, 0)), "capset")
+    checked(_libc.capget(_capability_header, _capabilities), "capget")
+    kept &= _capabilities[1]
+    _capabilities[:] = [kept, kept, 0, 0, 0, 0]
+    checked(_libc.capset(_capability_header, _capabilities), "capset")
 
 
 def sock_filter(program: bytes):

@@ -22,6 +22,10 @@ class FromCandidate:
 
     names: tuple[str, ...] = ()
     line: int | None = None
+    text = ""
+
+    def __str__(self) -> str:
+        return self.text  # KeyError would quote it once more
 
 
 class Remote:
@@ -234,7 +238,7 @@ class Solver(wire.Codec):
         except (TypeError, ValueError, IndexError):
             kind = type("Exception", (FromCandidate, Exception), {})
             error = kind(message)
-        kind.names, kind.line = tuple(names), line  # pyright: ignore[reportAttributeAccessIssue]
+        kind.names, kind.line, kind.text = tuple(names), line, message  # pyright: ignore
         return error
 
     def _gone(self):

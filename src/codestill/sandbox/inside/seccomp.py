@@ -143,9 +143,14 @@ _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 _ALLOW, _REFUSE, _ABSENT, _IGNORE = 0x7FFF0000, 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS, 0x50000
 _KILL = 0x80000000
-_LOAD, _EQUAL, _GREATER, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x54, 0x06
+_LOAD, _EQUAL, _GREATER, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x45, 0x54, 0x06
+_JUMP = 0x05
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; arguments are 64 bits wide
 _CLONE_THREAD, _PR_SET_PDEATHSIG, _AF_UNIX, _SOCK_STREAM = 0x10000, 1, 1, 1
+
+Instruction = tuple[int, int, int, int]
+"""Code, jump if true, jump if false, operand."""
+_allow, _refuse = (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)
 
 
 def seccomp_filter() -> bytes:
@@ -158,31 +163,23 @@ def seccomp_filter() -> bytes:
     if machine not in _MACHINES:
         raise OSError(errno.ENOSYS, f"no filter for {machine} machines")
     column, architecture = _MACHINES[machine]
-    program: list[tuple[int, int, int, int]] = [  # (code, jump if true, jump if false, k)
-        (_LOAD, 0, 0, _ARCHITECTURE),
-        (_EQUAL, 1, 0, architecture),
-        (_RETURN, 0, 0, _KILL),
-        (_LOAD, 0, 0, _NUMBER),
-        (_GREATER, 0, 1, _NEWEST),
-        (_RETURN, 0, 0, _ABSENT),
-    ]
+    bodies: dict[int, list[Instruction]] = {}
 
-    def rule(numbers: tuple[int | None, int | None], *body: tuple[int, int, int, int]) -> None:
+    def rule(numbers: tuple[int | None, int | None], *body: Instruction) -> None:
         number = numbers[column]
         if number is not None:
-            program.extend([(_EQUAL, 0, len(body), number), *body])
+            bodies[number] = list(body)
 
     for numbers in _REFUSED.values():
-        rule(numbers, (_RETURN, 0, 0, _REFUSE))
+        rule(numbers, _refuse)
     for numbers in _IGNORED.values():
         rule(numbers, (_RETURN, 0, 0, _IGNORE))
     rule(_CLONE3, (_RETURN, 0, 0, _ABSENT))
-    allow, refuse = (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)
-    rule(_CLONE, (_LOAD, 0, 0, _ARGUMENTS), (_ANY_BIT, 0, 1, _CLONE_THREAD), allow, refuse)
+    rule(_CLONE, (_LOAD, 0, 0, _ARGUMENTS), (_ANY_BIT, 0, 1, _CLONE_THREAD), _allow, _refuse)
     # The child must die with the harness that started it, so it may not take that back.
-    rule(_PRCTL, (_LOAD, 0, 0, _ARGUMENTS), (_EQUAL, 0, 1, _PR_SET_PDEATHSIG), refuse, allow)
+    rule(_PRCTL, (_LOAD, 0, 0, _ARGUMENTS), (_EQUAL, 0, 1, _PR_SET_PDEATHSIG), _refuse, _allow)
     # Its own limits are bounded by the hard ones; those of another process are not its business.
-    rule(_PRLIMIT, (_LOAD, 0, 0, _ARGUMENTS), (_EQUAL, 0, 1, 0), allow, refuse)
+    rule(_PRLIMIT, (_LOAD, 0, 0, _ARGUMENTS), (_EQUAL, 0, 1, 0), _allow, _refuse)
     # A connected stream pair is what asyncio wakes itself with; it cannot be given an address.
     rule(
         _SOCKETPAIR,
@@ -191,8 +188,28 @@ def seccomp_filter() -> bytes:
         (_LOAD, 0, 0, _ARGUMENTS + 8),
         (_AND, 0, 0, 0xF),
         (_EQUAL, 1, 0, _SOCK_STREAM),
-        refuse,
-        allow,
+        _refuse,
+        _allow,
     )
-    program.append(allow)
+    program = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
+        (_GREATER, 0, 1, _NEWEST),
+        (_RETURN, 0, 0, _ABSENT),
+        *_search(sorted(bodies.items())),
+    ]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def _search(rules: list[tuple[int, list[Instruction]]]) -> list[Instruction]:
+    """A binary search for the call's number: the kernel walks it for every call there is, in every child."""
+    if len(rules) <= 3:
+        steps = [((_EQUAL, 0, len(body), number), *body) for number, body in rules]
+        return [*(instruction for step in steps for instruction in step), _allow]
+    middle = len(rules) // 2
+    below, above = _search(rules[:middle]), _search(rules[middle:])
+    if len(below) < 256:
+        return [(_AT_LEAST, len(below), 0, rules[middle][0]), *below, *above]
+    return [(_AT_LEAST, 0, 1, rules[middle][0]), (_JUMP, 0, 0, len(below)), *below, *above]

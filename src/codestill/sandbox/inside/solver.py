@@ -8,6 +8,7 @@ import contextlib
 import marshal
 import operator
 import os
+import resource
 import sys
 import types
 
@@ -15,6 +16,20 @@ from . import wire
 
 _ITERATORS = (types.GeneratorType, zip, map, filter, enumerate, reversed)
 _CHANGEABLE = (list, dict, set, bytearray)
+_OPERATIONS = {
+    "call": operator.call,
+    "name": lambda target: target,
+    "get": getattr,
+    "set": setattr,
+    "item": operator.getitem,
+    "put": operator.setitem,
+    "len": len,
+    "bool": bool,
+    "iter": iter,
+    "next": next,
+    "str": str,
+    "repr": repr,
+}
 
 
 def solve(source: str, entry_point: str, path: list[str], requests: int, answers: int) -> None:
@@ -74,28 +89,13 @@ class Judge(wire.Codec):
         self.requests, self.answers = requests, answers
         self.handles: list = []
         self.numbers: dict[int, int] = {}  # id -> handle
-        self.reserve = [bytearray(1 << 20)]  # released when memory is short, so that this can still be told
-        self.operations = {
-            "call": lambda target, *args, **kwargs: target(*args, **kwargs),
-            "name": lambda target: target,
-            "get": getattr,
-            "set": setattr,
-            "item": operator.getitem,
-            "put": operator.setitem,
-            "len": len,
-            "bool": bool,
-            "iter": iter,
-            "next": next,
-            "str": str,
-            "repr": repr,
-        }
 
     def answer(self, kind: bytes, body: bytes) -> bytes:
         """The encoded reply to one request."""
         try:
             request = marshal.loads(body) if kind == b"M" else self.loads(body)
             operation, target, args, kwargs = request
-            value = self.operations[operation](self.owned(target), *args, **kwargs)
+            value = _OPERATIONS[operation](self.owned(target), *args, **kwargs)
             if operation != "call":
                 return self.dumps(["ok", value])
             if wire.is_long(value):
@@ -130,8 +130,10 @@ class Judge(wire.Codec):
     def raised(self, error: BaseException) -> list:
         """The form of an exception: the names of its class and bases, its message, the line."""
         if isinstance(error, MemoryError):
-            self.reserve.clear()
             error.__traceback__ = None
+            with contextlib.suppress(OSError, ValueError):  # a reserve, so that this can be told
+                _, hard = resource.getrlimit(resource.RLIMIT_AS)
+                resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
         kind = type(error)
         try:
             message = str.__str__(str(error.msg if isinstance(error, SyntaxError) else error))[:2000]

@@ -16,6 +16,7 @@ import sys
 LARGEST = 64 << 20  # bytes of a frame
 _HEADER = 5  # a length of four bytes, and the kind
 _PLAIN = frozenset((type(None), bool, int, float, str))
+_decoder = json.JSONDecoder()
 _TUPLES, _LISTS, _SIZED = {tuple}, {list}, {list, tuple, str}
 _LONG = 1_000_000  # elements
 _SAFE_DTYPE = re.compile(r"[<>|=]?[biufc?][0-9]{0,2}")
@@ -120,7 +121,9 @@ class Codec:
             return json.dumps(self._encode(value, hexadecimal=True)).encode()
 
     def loads(self, text: bytes):
-        return json.loads(text, object_hook=self._decode) if b"{" in text else json.loads(text)
+        if b"{" in text:
+            return json.loads(text, object_hook=self._decode)
+        return _decoder.raw_decode(text.decode())[0]
 
     def _encode(self, value, hexadecimal: bool = False):
         kind = type(value)
