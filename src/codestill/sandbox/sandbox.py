@@ -124,7 +124,8 @@ class Sandbox:
         """The result, or infra_error where worker after worker is lost with this program."""
         problem: Exception | None = None
         for pause in (0.0, *_PAUSES):
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             try:
                 with self._pool.worker(stop) as worker:
                     return self._exchange(program, worker)

@@ -44,7 +44,8 @@ class Confinement:
         """Also called again when the scratch directory has become another one."""
         for ruleset in self.rulesets.values():
             os.close(ruleset)
-        readable = [*self.config["readable"], *DEVICES]
+        # Where the root holds nothing else, one rule does for all of it.
+        readable = ["/"] if "namespaces" in self.layers else [*self.config["readable"], *DEVICES]
         self.rulesets = {
             "judge": landlock_ruleset(self.landlock, readable, None),
             "solver": landlock_ruleset(self.landlock, readable, self.scratch),
