@@ -9,7 +9,6 @@ A run directory belongs to one config. Any process may be killed at any moment: 
 continues, asks for no finished record again, and ends with the same bytes.
 """
 
-import fcntl
 import json
 import os
 import platform
@@ -274,7 +273,7 @@ class Run:
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
-                return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return _lock(self._lock)
             except OSError as error:
                 if time.monotonic() < deadline:
                     time.sleep(0.1)  # a killed run's last child may hold it for a moment
@@ -284,6 +283,18 @@ class Run:
                     f"Another process is at work in {self.directory}.",
                     next_step="Wait for it to end, or use another run directory.",
                 ) from error
+
+
+def _lock(stream: IO[str]) -> None:
+    """Lock an open file until it is closed, or raise OSError."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def environment() -> dict[str, str]:

@@ -34,6 +34,9 @@ for name, text in {
     app.command(f"{COMMANDS}:{name}", name=name, help=text, help_flags=[])
 app.command(f"{COMMANDS}:report", name="report", help="Write one HTML page about runs or comparisons.")
 app.command(f"{COMMANDS}:students", name="students", help="List student presets with exact parameter counts.")
+app.command(
+    f"{COMMANDS}:doctor", name="doctor", help="Say what this machine offers, and try the sandbox's layers."
+)
 tasks.command(f"{COMMANDS}:tasks_ls", name="ls", help="List the task families.")
 tasks.command(f"{COMMANDS}:tasks_show", name="show", help="Show a task set, or one task of it.")
 tasks.command(

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from codestill.cli import tables
 from codestill.cli.settings import read_settings
 from codestill.config import RunConfig
-from codestill.errors import ConfigError, GateError
+from codestill.errors import ConfigError, GateError, SandboxError
 from codestill.evaluate import EvaluateConfig
 from codestill.run import Observer, Run, slug
 from codestill.tasks import TasksConfig
@@ -148,6 +148,38 @@ def students() -> None:
     from codestill.models import preset_table
 
     tables.print_students(preset_table())
+
+
+def doctor(*, sandbox: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Say what this machine offers, and try the sandbox's layers.
+
+    Parameters
+    ----------
+    sandbox
+        Try every isolation layer and tier, and run harmless programs that try to get out. Exits with 0 when
+        all are contained, 1 when one is not, 2 when this machine has no sandbox.
+    """
+    from codestill import doctor as examine
+
+    if not sandbox:
+        return tables.print_pairs([*examine.machine(), ("sandbox", examine.sandbox_in_short())])
+    tables.print_findings("layer", examine.layers())
+    tables.print_findings("tier", examine.tiers())
+    with examine.planted() as bait, examine.CONFIG.build(workers=1) as built:
+        probes = list(examine.probe(built, bait))
+    tables.print_probes(probes)
+    out = [one.name for one in probes if not one.right]
+    if out:
+        raise SandboxError(
+            f"{len(out)} of {len(probes)} programs did not end as they must ({', '.join(out)}), in "
+            f"{built.isolation}.",
+            next_step="Mend the layers above, or execute programs inside a container or virtual machine that "
+            "holds nothing of value (docs/sandbox.md).",
+        )
+    tables.console.print(
+        f"{built.isolation}: all {len(probes) - 1} hostile programs are contained.", highlight=False
+    )
+    return None
 
 
 def tasks_ls() -> None:

@@ -5,9 +5,10 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
+from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
@@ -16,6 +17,9 @@ from codestill.models import PresetRow
 from codestill.tasks import TaskSet, TasksReport
 from codestill.tasks.config import Source
 from codestill.types import Arm, Comparison, Evaluation, Interval, Task
+
+if TYPE_CHECKING:
+    from codestill.doctor import Finding, Probed
 
 # Where no terminal says how wide it is, tables keep their columns whole.
 console = Console(width=None if sys.stdout.isatty() else 150)
@@ -189,3 +193,32 @@ def print_tasks_report(report: TasksReport) -> None:
     )
     for finding in report.findings:
         console.print(f"  {finding}", highlight=False, soft_wrap=True, markup=False)
+
+
+def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Names, and what there is to say of each."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        console.print(f"{name:{width}}  {value}", highlight=False, soft_wrap=True, markup=False)
+
+
+def print_findings(title: str, findings: "Sequence[Finding]") -> None:
+    """Layers or tiers: what works, and why the others do not."""
+    _print_told(
+        [(f"{title} {one.name}", "works" if one.works else "DOES NOT", one.detail) for one in findings]
+    )
+
+
+def print_probes(probes: "Sequence[Probed]") -> None:
+    """What became of each program that tried to get out."""
+    _print_told([(one.name, one.outcome, one.detail) for one in probes])
+
+
+def _print_told(rows: Sequence[tuple[str, str, str]]) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    console.print()

@@ -1,0 +1,135 @@
+"""Which isolation layers and tiers work here."""
+
+import errno
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from codestill.errors import CodestillError
+from codestill.sandbox import SandboxConfig
+from codestill.sandbox.isolation import TIERS, Isolation, Missing, start
+from codestill.sandbox.worker import LAYERS
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Whether a layer or a tier works, and what is to be known of it."""
+
+    name: str
+    works: bool
+    detail: str
+
+
+_UNSHARED = {
+    "user": 1 << 28,
+    "pid": 1 << 29,
+    "mount": 1 << 17,
+    "net": 1 << 30,
+    "ipc": 1 << 27,
+    "uts": 1 << 26,
+}
+_UNSHARE = """
+import ctypes, json, os, sys
+libc, found = ctypes.CDLL(None, use_errno=True), {}
+for name, flags in json.loads(sys.argv[1]).items():
+    child = os.fork()
+    if child == 0:
+        os._exit(ctypes.get_errno() if libc.unshare(flags) else 0)
+    found[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(json.dumps(found))
+"""
+_GIVEN = {
+    "seccomp": "no processes, sockets, tracing, signals, mounts; nothing newer than the filter",
+    "rlimits": "address space, CPU time, file size, open files, locked memory; no core dumps",
+    "uid": "solver and judge have user ids of their own",
+    "capabilities": "solver and judge keep the caller's user id, without its capabilities",
+}
+
+
+def layers() -> list[Finding]:
+    """Each isolation layer, tried alone.
+
+    Raises SandboxUnavailable where the system is not Linux, SandboxError where no process starts at all."""
+    if platform.system() != "Linux":
+        SandboxConfig().build()  # raises, and says what to do
+    bare = _try()
+    if isinstance(bare, Missing):  # nothing works without this
+        return [Finding(bare.layer, False, _why(bare))]
+    contained = _try("namespaces")
+    found = _namespaces(contained if isinstance(contained, Missing) else None)
+    for name in ("landlock", "seccomp", "rlimits"):
+        report = _try(name)
+        if isinstance(report, Missing):
+            found.append(Finding(name, False, _why(report)))
+        else:
+            found.append(Finding(name, True, _GIVEN.get(name) or f"version {report['landlock']}"))
+    identity = (bare if isinstance(contained, Missing) else contained)["identity"]
+    return [*found, Finding("identity", True, f"{identity}: {_GIVEN[identity]}")]
+
+
+def _try(*layers: str) -> Missing | dict[str, Any]:
+    """What a process with these layers reports, or the layer that it could not have."""
+    worker = start(SandboxConfig(), layers)
+    if isinstance(worker, Missing):
+        return worker
+    worker.close()
+    return worker.report
+
+
+def _namespaces(lack: Missing | None) -> list[Finding]:
+    """The namespaces, and the root directory that is built in them."""
+    names = " ".join(_UNSHARED)
+    if lack is None:
+        root = "read-only: interpreter, libraries, four devices; a directory to write in, emptied after use"
+        return [Finding("namespaces", True, names), Finding("minimal root", True, root)]
+    if lack.what in ("unshare", "uid_map") or lack.what.startswith("/proc/"):
+        refused = ", ".join(_refused_namespaces())
+        detail = (f"refused: {refused}; " if refused else "") + _why(lack)
+        root = "not tried: it is built inside the namespaces"
+        return [Finding("namespaces", False, detail), Finding("minimal root", False, root)]
+    return [Finding("namespaces", True, names), Finding("minimal root", False, _why(lack))]
+
+
+def _refused_namespaces() -> list[str]:
+    """The kinds of namespace that a process may not have, each tried alone."""
+    user = 0 if os.geteuid() == 0 else _UNSHARED["user"]  # others than root need one for any other kind
+    flags = {name: flag | user for name, flag in _UNSHARED.items()}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", _UNSHARE, json.dumps(flags)], capture_output=True, check=True
+    )
+    return [
+        f"{name} ({errno.errorcode.get(code, code)})"
+        for name, code in json.loads(done.stdout).items()
+        if code
+    ]
+
+
+def _why(lack: Missing) -> str:
+    return f"{lack.cause}; likely {lack.likely}"
+
+
+def tiers() -> list[Finding]:
+    """Each tier, with all its layers at once."""
+    found = []
+    for tier, names in TIERS.items():
+        ordered = tuple(name for name in LAYERS if name in names)
+        report = _try(*ordered)
+        if isinstance(report, Missing):
+            found.append(Finding(tier, False, f"lacks {report.layer} ({report.cause})"))
+        else:
+            isolation = Isolation(ordered, (), report["identity"], report["landlock"])
+            found.append(Finding(tier, True, str(isolation).partition(": ")[2]))
+    return found
+
+
+def sandbox_in_short() -> str:
+    """Whether programs can be executed here, and in which tier."""
+    try:
+        with SandboxConfig().build(workers=1) as sandbox:
+            return f"works, {sandbox.isolation}"
+    except CodestillError as error:
+        return f"does not work: {error.message}. {error.next_step}"
