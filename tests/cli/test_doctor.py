@@ -1,6 +1,7 @@
 """``codestill doctor``: what it says of a machine, and that its probes can tell a breach."""
 
 import os
+import platform
 
 import pytest
 from tests.cli.conftest import Codestill
@@ -13,7 +14,6 @@ from tests.sandbox.forbid import (
 )
 
 from codestill import doctor
-from codestill.sandbox import SandboxConfig
 
 DOCTOR = "from codestill.cli import main\nmain(['doctor', '--sandbox'])"
 LAYERS = ("namespaces", "minimal root", "landlock", "seccomp", "rlimits", "identity")
@@ -29,7 +29,7 @@ def test_the_machine_in_a_page(codestill: Codestill) -> None:
     outcome = codestill("doctor")
     assert (outcome.code, outcome.err) == (0, "")
     said = rows(outcome.out)
-    assert said["python"].startswith(os.sys.version.split()[0])
+    assert said["python"].startswith(platform.python_version())
     assert {"torch", "libraries", "cores", "memory", "expected values", "models"} <= said.keys()
     assert said["sandbox"].startswith("works, tier ")
 
@@ -98,7 +98,7 @@ with doctor.planted() as bait:
 def test_the_probes_get_out_where_nothing_holds_them() -> None:
     """Otherwise ``contained`` would say nothing."""
     done = run_without([NAMESPACES_REFUSED, LANDLOCK_ABSENT, SECCOMP_REFUSED], PROBE)
-    outcomes = dict(reversed(line.split("  ")) for line in done.stdout.splitlines())
+    outcomes = {name: outcome for outcome, name in (line.split("  ") for line in done.stdout.splitlines())}
     assert outcomes.pop("an ordinary program") == "passes", done.stderr
     breaches = {name for name, outcome in outcomes.items() if outcome == "BREACH"}
     assert breaches == {
@@ -113,7 +113,8 @@ def test_the_probes_get_out_where_nothing_holds_them() -> None:
 
 
 def test_the_cheats_pass_where_tests_share_the_programs_process() -> None:
-    with doctor.planted() as bait, SandboxConfig(verdict="in-process").build(workers=1) as sandbox:
+    config = doctor.CONFIG.model_copy(update={"verdict": "in-process"})
+    with doctor.planted() as bait, config.build(workers=1) as sandbox:
         outcomes = {one.name: one.outcome for one in doctor.probe(sandbox, bait)}
     assert outcomes["answer what equals everything"] == "BREACH"
     assert outcomes["search memory for the answer"] == "BREACH"
