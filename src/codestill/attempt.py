@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from codestill.errors import SandboxError
 from codestill.sandbox import Program, Sandbox
 from codestill.tasks import TaskSet
 from codestill.tasks.stops import cut, stopped
@@ -47,18 +48,35 @@ def attempt(
     owed: Sequence[Request],
 ) -> Iterator[Attempt]:
     """Complete each request, cut it by the task set's stop rule, and execute it; in any order."""
+    answers = model.complete(owed, sampling, stopped=lambda text: stopped(text, task_set.stop), seed=seed)
+    return execute(sandbox, task_set, (cut_completion(answer, task_set) for answer in answers))
+
+
+def execute(sandbox: Sandbox, task_set: TaskSet, completions: Iterable[Completion]) -> Iterator[Attempt]:
+    """Execute each completion, in order.
+
+    One that the sandbox itself failed on has no verdict and stays owed: after all others, SandboxError is
+    raised."""
     tasks = {task.task_id: task for task in task_set.tasks}
     waiting: deque[Completion] = deque()
+    lost: list[str] = []
 
     def programs() -> Iterator[Program]:
-        answers = model.complete(owed, sampling, stopped=lambda text: stopped(text, task_set.stop), seed=seed)
-        for answer in answers:
-            completion = cut_completion(answer, task_set)
+        for completion in completions:
             waiting.append(completion)
             yield Program.of(tasks[completion.task_id], completion.text)
 
     for result in sandbox.run(programs()):
-        yield Attempt(completion=waiting.popleft(), result=result)
+        completion = waiting.popleft()
+        if result.verdict == "infra_error":
+            lost.append(f"{completion.key} ({result.error})")
+        else:
+            yield Attempt(completion=completion, result=result)
+    if lost:
+        raise SandboxError(
+            f"{len(lost)} programs could not be executed, however often they were tried; first {lost[0]}",
+            next_step="Run the same command again, with fewer workers or more memory: the rest is kept.",
+        )
 
 
 def cut_completion(answer: Completion, task_set: TaskSet) -> Completion:

@@ -4,7 +4,9 @@ Comparison never does: a proxy equals itself alone, and where its class has an `
 answer is unknown, not the solver's to give. Arithmetic and ordering are not offered for the same reason.
 """
 
+import marshal
 import time
+import weakref
 
 from . import wire
 
@@ -103,6 +105,10 @@ class Remote:
     def __hash__(self):
         return id(self)
 
+    def __del__(self):
+        if isinstance(self._target, int):
+            self._peer.released.append(self._target)
+
     def cpu_clock(self) -> float:
         """CPU seconds of the solver so far, by the kernel's account."""
         return self._peer.cpu_clock()
@@ -117,7 +123,9 @@ class Solver(wire.Codec):
         self.sealing = 0.0
         """CPU seconds that went into hashes of long answers: no work of the candidate's. One that lies about
         it gains on a test's own clock and nothing on the sandbox's."""
-        self.remotes: dict = {}
+        self.remotes: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+        self.released: list[int] = []
+        """Handles that the tests have dropped, for the solver to let go of."""
         self.functions: list = []
         self.seen: dict[bytes, bytes] = {}
         """Requests of the present test and their replies, so that a failure can be explained as it was."""
@@ -156,6 +164,8 @@ class Solver(wire.Codec):
         if self.lost is not None:
             raise self.lost
         try:
+            if self.released:
+                self._release()
             wire.send(self.requests, kind, body)
         except BrokenPipeError:
             self._gone()
@@ -200,7 +210,7 @@ class Solver(wire.Codec):
         except Exception as error:
             answer = ["raise", [type(error).__name__, str(error)]]
         try:
-            wire.send(self.requests, b"J", self.dumps(answer))
+            wire.send(self.requests, b"R", self.dumps(answer))
         except BrokenPipeError:
             self._gone()
 
@@ -245,10 +255,16 @@ class Solver(wire.Codec):
         self.lost = self.lost or Gone()
         raise self.lost
 
+    def _release(self) -> None:
+        dropped, self.released = self.released, []
+        # One that an answer has brought once more meanwhile is still held.
+        wire.send(self.requests, b"F", marshal.dumps([n for n in set(dropped) if n not in self.remotes]))
+
     def _remote(self, target, *properties) -> Remote:
-        if target not in self.remotes:
-            self.remotes[target] = Remote(self, target, *properties)
-        return self.remotes[target]
+        known = self.remotes.get(target)
+        if known is None:
+            known = self.remotes[target] = Remote(self, target, *properties)
+        return known
 
     def foreign(self, value):
         if isinstance(value, Remote):

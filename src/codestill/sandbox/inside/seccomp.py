@@ -52,9 +52,17 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
     "shmat": (30, 196),
+    "shmctl": (31, 195),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
     "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
     # keys, tracing, and calls with a history of kernel faults
     "add_key": (248, 217),
     "request_key": (249, 218),
@@ -65,6 +73,8 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
+    "io_setup": (206, 0),
+    "modify_ldt": (154, None),
     # the file system as a whole
     "mount": (165, 40),
     "umount2": (166, 39),
@@ -84,6 +94,8 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "fanotify_init": (300, 262),
+    "inotify_init": (253, None),  # Landlock lets a program watch what it may not read
+    "inotify_init1": (294, 26),
     "truncate": (76, 45),  # by path: Landlock governs it only from version 3 on
     "setxattr": (188, 5),
     "lsetxattr": (189, 6),
@@ -136,17 +148,36 @@ _IGNORED: dict[str, tuple[int | None, int | None]] = {
     "lchown": (94, None),
     "fchown": (93, 55),
     "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+}
+# Answered as by a file system that has none: they tell of files that Landlock keeps from being opened.
+_UNSUPPORTED: dict[str, tuple[int | None, int | None]] = {
+    "getxattr": (191, 8),
+    "lgetxattr": (192, 9),
+    "fgetxattr": (193, 10),
+    "listxattr": (194, 11),
+    "llistxattr": (195, 12),
+    "flistxattr": (196, 13),
 }
 _CLONE, _CLONE3, _PRCTL, _PRLIMIT, _SOCKETPAIR = (56, 220), (435, 435), (157, 167), (302, 261), (53, 199)
+_OPEN, _OPENAT, _OPENAT2, _FCNTL, _IOCTL = (2, None), (257, 56), (437, 437), (72, 25), (16, 29)
 _NEWEST = 462  # mseal: calls that are newer than this table do not exist for the program
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
-_ALLOW, _REFUSE, _ABSENT, _IGNORE = 0x7FFF0000, 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS, 0x50000
-_KILL = 0x80000000
+_ALLOW, _KILL, _IGNORE = 0x7FFF0000, 0x80000000, 0x50000
+_REFUSE, _ABSENT, _UNSUPPORT = (0x50000 | code for code in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP))
 _LOAD, _EQUAL, _GREATER, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x45, 0x54, 0x06
 _JUMP = 0x05
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; arguments are 64 bits wide
 _CLONE_THREAD, _PR_SET_PDEATHSIG, _AF_UNIX, _SOCK_STREAM = 0x10000, 1, 1, 1
+_TRUNCATE, _NO_ACCESS = 0o1000, 3
+# F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY
+_FCNTL_SIGNALS = (8, 10, 15, 1024, 1026)
+# TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
+_IOCTL_HARMLESS = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 
 Instruction = tuple[int, int, int, int]
 """Code, jump if true, jump if false, operand."""
@@ -174,6 +205,21 @@ def seccomp_filter() -> bytes:
         rule(numbers, _refuse)
     for numbers in _IGNORED.values():
         rule(numbers, (_RETURN, 0, 0, _IGNORE))
+    for numbers in _UNSUPPORTED.values():
+        rule(numbers, (_RETURN, 0, 0, _UNSUPPORT))
+    # Opening can truncate without a right to write, which Landlock governs only from version 3 on.
+    for numbers, argument in ((_OPEN, 1), (_OPENAT, 2)):
+        rule(
+            numbers,
+            (_LOAD, 0, 0, _ARGUMENTS + 8 * argument),
+            (_AND, 0, 0, _TRUNCATE | _NO_ACCESS),
+            *_among((_TRUNCATE, _TRUNCATE | _NO_ACCESS), _refuse, _allow),
+        )
+    rule(_OPENAT2, (_RETURN, 0, 0, _ABSENT))  # its flags cannot be seen
+    # Signals to whoever is named the owner of a descriptor.
+    rule(_FCNTL, (_LOAD, 0, 0, _ARGUMENTS + 8), *_among(_FCNTL_SIGNALS, _refuse, _allow))
+    # Some change a file through a descriptor that may only read it.
+    rule(_IOCTL, (_LOAD, 0, 0, _ARGUMENTS + 8), *_among(_IOCTL_HARMLESS, _allow, _refuse))
     rule(_CLONE3, (_RETURN, 0, 0, _ABSENT))
     rule(_CLONE, (_LOAD, 0, 0, _ARGUMENTS), (_ANY_BIT, 0, 1, _CLONE_THREAD), _allow, _refuse)
     # The child must die with the harness that started it, so it may not take that back.
@@ -201,6 +247,12 @@ def seccomp_filter() -> bytes:
         *_search(sorted(bodies.items())),
     ]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def _among(values: tuple[int, ...], then: Instruction, otherwise: Instruction) -> list[Instruction]:
+    """``then`` where the loaded word is one of these."""
+    count = len(values)
+    return [*((_EQUAL, count - place, 0, value) for place, value in enumerate(values)), otherwise, then]
 
 
 def _search(rules: list[tuple[int, list[Instruction]]]) -> list[Instruction]:

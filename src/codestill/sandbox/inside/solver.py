@@ -47,8 +47,7 @@ def solve(source: str, entry_point: str, path: list[str], requests: int, answers
     try:
         wire.send(answers, b"J", peer.dumps(answer))
         while answer[0] == "ready":
-            kind, body = wire.receive(requests)
-            reply = peer.answer(kind, body)
+            reply = peer.answer(*peer.request())
             quietly(flush)
             wire.send(answers, b"J", reply)
     except (EOFError, BrokenPipeError):
@@ -87,8 +86,18 @@ class Judge(wire.Codec):
     def __init__(self, namespace: dict, requests: int, answers: int) -> None:
         self.namespace = namespace
         self.requests, self.answers = requests, answers
-        self.handles: list = []
+        self.handles: dict[int, object] = {}
         self.numbers: dict[int, int] = {}  # id -> handle
+        self.count = 0
+
+    def request(self) -> tuple[bytes, bytes]:
+        """The next request, once what it no longer needs has been let go."""
+        while True:
+            kind, body = wire.receive(self.requests)
+            if kind != b"F":
+                return kind, body
+            for number in marshal.loads(body):
+                del self.numbers[id(self.handles.pop(number))]
 
     def answer(self, kind: bytes, body: bytes) -> bytes:
         """The encoded reply to one request."""
@@ -153,8 +162,9 @@ class Judge(wire.Codec):
             return {"T": name}
         number = self.numbers.get(id(value))
         if number is None:
-            number = self.numbers[id(value)] = len(self.handles)
-            self.handles.append(value)
+            number = self.numbers[id(value)] = self.count
+            self.handles[number] = value
+            self.count += 1
         kind = type(value)
         iterates = isinstance(value, _ITERATORS) or (hasattr(kind, "__next__") and hasattr(kind, "__iter__"))
         return {"h": [number, kind.__name__, kind.__eq__ is object.__eq__, iterates, seal]}
@@ -175,7 +185,12 @@ class Judge(wire.Codec):
 
         def callback(*args, **kwargs):
             wire.send(self.answers, b"J", self.dumps(["callback", number, list(args), kwargs]))
-            outcome, value = self.loads(wire.receive(self.requests)[1])
+            while True:
+                kind, body = self.request()
+                if kind == b"R":
+                    break
+                wire.send(self.answers, b"J", self.answer(kind, body))  # that function calls the program
+            outcome, value = self.loads(body)
             if outcome == "ok":
                 return value
             name, message = value

@@ -197,8 +197,8 @@ class Child:
             try:
                 gc.enable()
                 work()
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
+            except BaseException as error:
+                sys.excepthook(type(error), error, error.__traceback__)
             finally:
                 os._exit(70)
 
