@@ -15,7 +15,7 @@ from pydantic import (
     ValidationError,
 )
 
-from codestill.attempt import Completer, attempt, requests
+from codestill.attempt import Completer, attempt, execute, requests
 from codestill.config import RunConfig
 from codestill.errors import GateError, RunError, StageMismatch, TaskError
 from codestill.models import Dtype, SamplingConfig
@@ -316,17 +316,15 @@ def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
         counts[task_id] += 1
     _require_even(config.samples, task_set, counts)
     _require_same_tasks(task_set, run)
-    tasks = {task.task_id: task for task in task_set.tasks}
     with config.execution.sandbox(config.sandbox) as sandbox:
 
-        def execute(owed: Sequence[Completion]) -> Iterable[Attempt]:
+        def executed(owed: Sequence[Completion]) -> Iterable[Attempt]:
             check_gates(task_set, sandbox, config.evaluate.known_broken)
             write_atomic(run.tasks_path(task_set.name), _lines(task_set))
             run.result_path("student").unlink(missing_ok=True)  # of verdicts that somebody deleted
-            results = sandbox.run(Program.of(tasks[c.task_id], c.text) for c in owed)
-            return (Attempt(completion=c, result=found) for c, found in zip(owed, results, strict=True))
+            return execute(sandbox, task_set, owed)
 
-        pool = run.stage("evaluate-student", Attempt, completions, execute)
+        pool = run.stage("evaluate-student", Attempt, completions, executed)
         if run.result_path("student").exists():
             return read_evaluation(run.result_path("student"))
         gates = check_gates(task_set, sandbox, config.evaluate.known_broken)
