@@ -238,6 +238,16 @@ def f(kind):
         "try:\n    f('unicode')\nexcept Exception as error:\n    assert 'why' in str(error)",
         "try:\n    f('exit')\nexcept SystemExit:\n    pass",
     )
+    library = "import statistics\ndef f(): return statistics.mean([])"
+    passes(
+        sandbox,
+        program,
+        library,
+        "try:\n    f()\nexcept statistics.StatisticsError:\n    pass",
+        setup="import statistics",
+    )
+    (test,) = sandbox.execute(program(library, "f()")).tests
+    assert test.error_type == "statistics.StatisticsError"
     result = sandbox.execute(program(solution, "f('own')", "f('nothing')"))
     assert [(test.error_type, test.message, test.line) for test in result.tests] == [
         ("Own", "'o'", 7),

@@ -20,13 +20,19 @@ def text(make, cap=CAP):
     return exact.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is no text
 
 
+def titled(module, name):
+    """A class's name as tracebacks have it."""
+    return name if module in ("builtins", "__main__", "__solution__", "__tests__") else f"{module}.{name}"
+
+
 def describe(error):
     """``(type name, message)`` of an exception."""
     kind = type(error)
+    title = text(lambda: titled(kind.__module__, kind.__qualname__))
     if issubclass(kind, SyntaxError):
         line = getattr(kind, "line", error.lineno)  # of the candidate's, on its class
-        return text(lambda: kind.__name__), text(lambda: f"{error.msg} (line {line})")
-    return text(lambda: kind.__name__), text(lambda: str(error))
+        return title, text(lambda: f"{error.msg} (line {line})")
+    return title, text(lambda: str(error))
 
 
 def children(node):

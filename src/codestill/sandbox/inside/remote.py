@@ -5,10 +5,11 @@ answer is unknown, not the solver's to give. Arithmetic and ordering are not off
 """
 
 import marshal
+import sys
 import time
 import weakref
 
-from . import wire
+from . import explain, wire
 
 
 class Gone(BaseException):
@@ -22,7 +23,6 @@ class Undecidable(BaseException):
 class FromCandidate:
     """Marks an exception that the candidate raised."""
 
-    names: tuple[str, ...] = ()
     line: int | None = None
     text = ""
 
@@ -228,28 +228,22 @@ class Solver(wire.Codec):
             return self.give_up("the answer is not in the form of one")
 
     def _exception(self, reply) -> BaseException:
-        """An exception of the nearest built-in class, marked as the candidate's."""
+        """An exception of the nearest class that the tests know too, marked as the candidate's."""
         try:
-            _, names, message, line = reply
-            names, message = [str(name) for name in names], str(message)
-            line = line if isinstance(line, int) else None
-        except (TypeError, ValueError):
-            self.give_up("the answer is not in the form of one")
-        builtin = [getattr(_BUILTINS, name, None) for name in names]
-        base = next(
-            (kind for kind in builtin if isinstance(kind, type) and issubclass(kind, BaseException)),
-            Exception,
-        )
-        if issubclass(base, BaseExceptionGroup) or base in (UnicodeDecodeError, UnicodeEncodeError):
-            base = Exception  # their constructors want more than a message
-        try:
-            kind = type(names[0], (FromCandidate, base), {"__module__": "builtins"})
-            error = kind(message)  # pyright: ignore[reportCallIssue]
+            _, kinds, message, line = reply
+            kinds = [(str(module), str(name)) for module, name in kinds]
+            message, line = str(message), line if isinstance(line, int) else None
+            title = explain.titled(*kinds[0])
         except (TypeError, ValueError, IndexError):
-            kind = type("Exception", (FromCandidate, Exception), {})
-            error = kind(message)
-        kind.names, kind.line, kind.text = tuple(names), line, message  # pyright: ignore
-        return error
+            self.give_up("the answer is not in the form of one")
+        for base in (*map(_known, kinds), Exception):
+            if base is not None:
+                try:
+                    properties = {"__module__": "builtins", "line": line, "text": message}
+                    return type(title, (FromCandidate, base), properties)(message)
+                except (TypeError, ValueError):
+                    continue  # its constructor wants more than a message
+        raise AssertionError("not reached")
 
     def _gone(self):
         self.lost = self.lost or Gone()
@@ -299,4 +293,10 @@ def _update(argument, after) -> None:
         argument.update(after)
 
 
-_BUILTINS = __import__("builtins")
+def _known(kind: tuple[str, str]) -> type[BaseException] | None:
+    """An exception class of the standard library, where its module is loaded."""
+    module, name = kind
+    if module != "builtins" and module.partition(".")[0] not in sys.stdlib_module_names:
+        return None
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) and issubclass(found, BaseException) else None

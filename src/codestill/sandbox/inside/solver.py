@@ -149,7 +149,7 @@ class Judge(wire.Codec):
         except BaseException as second:
             message = f"<{type(second).__name__} in str>"
         line = error.lineno if isinstance(error, SyntaxError) else _line(error)
-        return ["raise", [base.__name__ for base in kind.__mro__], message, line]
+        return ["raise", [(base.__module__, base.__qualname__) for base in kind.__mro__], message, line]
 
     def foreign(self, value):
         """A value that is not data stays here, and the judge gets a handle."""
