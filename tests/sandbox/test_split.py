@@ -186,6 +186,7 @@ def find(word): return __import__("re").search("a.c", word)
         "assert find('xabcx') and not find('x')",
         "assert find('xabcx').group(0) == 'abc' and find('x') is None",
         "assert make(3).x == 3",
+        "assert isinstance(make(3), Point) and not isinstance(3, Point)",
         "p = make(1)\nassert p == p and p in [p]",
     )
     result = sandbox.execute(program(solution, "assert make(3) == make(3)"))

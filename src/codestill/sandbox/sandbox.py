@@ -15,7 +15,7 @@ from codestill.sandbox.isolation import isolate
 from codestill.sandbox.payload import Tests, solution
 from codestill.sandbox.pool import Pool, Stop, Stopped
 from codestill.sandbox.program import Program
-from codestill.sandbox.verdict import Outcome, Records, conclude, wall_limit
+from codestill.sandbox.verdict import JUDGE_ENDED, Outcome, Records, conclude, wall_limit
 from codestill.sandbox.worker import Lost, Worker
 from codestill.types import ExecutionResult
 
@@ -115,7 +115,8 @@ class Sandbox:
             result = self._attempt(program, stop)
         # The load of the machine may have decided these: ask again, with nothing beside it. (A program cannot
         # send itself SIGKILL, so the kernel did, for want of memory.)
-        if result.verdict == "wall_timeout" or result.error == "killed by SIGKILL":
+        starved = result.error == "killed by SIGKILL" or result.error.startswith(JUDGE_ENDED)
+        if result.verdict == "wall_timeout" or starved:
             with self._gate.alone():
                 result = self._attempt(program, stop)
         return result

@@ -12,6 +12,7 @@ from codestill.sandbox.worker import Lost
 from codestill.types import ExecutionResult, TestResult, Verdict
 
 WALL_MARGIN_SECONDS = 2.0
+JUDGE_ENDED = "the judge ended"
 _STORED_OUTPUT = 4000  # characters
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 
@@ -115,7 +116,8 @@ def _ending(
     if records.done and not records.lost:
         return "pass", ""
     if not records.lost and "solver" in answer:
-        raise Lost(f"the judge ended with status {judge[0]}")
+        # Nothing that a program sends should bring it down; if something does, it is no pass and no wrong.
+        return "undecidable", f"{JUDGE_ENDED} with status {judge[0]}"
     status, cut_off = solver[0], solver[3]
     if cut_off:
         return "exception", "the program closed the channel for its answers"

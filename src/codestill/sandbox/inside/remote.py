@@ -84,8 +84,11 @@ class Remote:
             raise TypeError(f"{self._kind!r} object is not an iterator")
         return self._peer.ask("next", self._target)
 
-    def _checked(self, operation, kind):
-        value = self._peer.ask(operation, self._target)
+    def __instancecheck__(self, instance):
+        return self._checked("isinstance", bool, instance)
+
+    def _checked(self, operation, kind, *args):
+        value = self._peer.ask(operation, self._target, args)
         if type(value) is not kind:
             raise TypeError(f"{operation} returned a {type(value).__name__}")
         return value

@@ -25,6 +25,7 @@ _OPERATIONS = {
     "put": operator.setitem,
     "len": len,
     "bool": bool,
+    "isinstance": lambda kind, value: isinstance(value, kind),
     "iter": iter,
     "next": next,
     "str": str,
