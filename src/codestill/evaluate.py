@@ -23,7 +23,7 @@ from codestill.run import Run, environment
 from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.scoring import bleu, interval, pass_at_k
 from codestill.serialize import to_json, write_atomic
-from codestill.tasks import TasksConfig, TaskSet, TasksReport, check_tasks, read_samples
+from codestill.tasks import Progress, TasksConfig, TaskSet, TasksReport, check_tasks, read_samples
 from codestill.types import Attempt, Completion, Evaluation, Gates, Interval, ModelProfile
 
 if TYPE_CHECKING:
@@ -63,14 +63,19 @@ class Profiled(Protocol):
 _gates: "dict[tuple[str, str, SandboxConfig, tuple[str, ...]], Gates]" = {}
 
 
-def check_gates(task_set: TaskSet, sandbox: Sandbox, known_broken: Sequence[str] = ()) -> Gates:
+def check_gates(
+    task_set: TaskSet,
+    sandbox: Sandbox,
+    known_broken: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Gates:
     """Pass counts of three known answers; measured once per task set and sandbox.
 
     Raises GateError when they show that a score on these tasks would be a lie.
     """
     key = (task_set.data_hash, sandbox.description, sandbox.config, tuple(known_broken))
     if key not in _gates:
-        report = known_answers(task_set, sandbox)
+        report = known_answers(task_set, sandbox, progress)
         broken = tuple(task_id for task_id in report.wrong("reference") if task_id in known_broken)
         gates = Gates(
             tasks=report.task_count,
@@ -90,9 +95,11 @@ def check_gates(task_set: TaskSet, sandbox: Sandbox, known_broken: Sequence[str]
     return _gates[key]
 
 
-def known_answers(task_set: TaskSet, sandbox: Sandbox) -> TasksReport:
+def known_answers(task_set: TaskSet, sandbox: Sandbox, progress: Progress | None = None) -> TasksReport:
     """What the sandbox says of every task's reference, of an empty completion and of a bare pass body."""
-    return check_tasks(task_set, lambda pairs: sandbox.run(Program.of(task, text) for task, text in pairs))
+    return check_tasks(
+        task_set, lambda pairs: sandbox.run(Program.of(task, text) for task, text in pairs), progress
+    )
 
 
 def evaluate(model: Completer, name: str, config: EvaluateConfig, sandbox: Sandbox, run: Run) -> Evaluation:
@@ -105,7 +112,7 @@ def evaluate(model: Completer, name: str, config: EvaluateConfig, sandbox: Sandb
     _require_same_tasks(task_set, run)
     if run.result_path(name).exists():
         return read_evaluation(run.result_path(name))
-    gates = check_gates(task_set, sandbox, config.known_broken)
+    gates = check_gates(task_set, sandbox, config.known_broken, partial(run.progress, "gates"))
     write_atomic(run.tasks_path(task_set.name), _lines(task_set))
     pool_sampling = SamplingConfig(
         temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens
@@ -317,9 +324,11 @@ def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
     _require_even(config.samples, task_set, counts)
     _require_same_tasks(task_set, run)
     with config.execution.sandbox(config.sandbox) as sandbox:
+        progress = partial(run.progress, "gates")
+        gated = partial(check_gates, task_set, sandbox, config.evaluate.known_broken, progress)
 
         def executed(owed: Sequence[Completion]) -> Iterable[Attempt]:
-            check_gates(task_set, sandbox, config.evaluate.known_broken)
+            gated()
             write_atomic(run.tasks_path(task_set.name), _lines(task_set))
             run.result_path("student").unlink(missing_ok=True)  # of verdicts that somebody deleted
             return execute(sandbox, task_set, owed)
@@ -327,6 +336,6 @@ def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
         pool = run.stage("evaluate-student", Attempt, completions, executed)
         if run.result_path("student").exists():
             return read_evaluation(run.result_path("student"))
-        gates = check_gates(task_set, sandbox, config.evaluate.known_broken)
+        gates = gated()
         name, settings = config.samples.name, config.evaluate
         return _conclude("student", name, task_set, "none", pool, [], gates, None, settings, sandbox, run)

@@ -12,6 +12,7 @@ from codestill.run import Observer
 from codestill.types import Event
 
 TrackerName = Literal["tensorboard", "wandb"]
+_PASSING = ("gates",)  # stages that keep nothing: they have a bar, and no line tells of them afterwards
 
 
 class ProgressBars:
@@ -43,7 +44,8 @@ class ProgressBars:
         self.bars.update(self.stages[event.stage], completed=event.done, total=event.total, note=note)
         if event.done == event.total:
             self.bars.remove_task(self.stages.pop(event.stage))
-            self.console.print(f"{event.stage}: {event.total:,} done", markup=False, highlight=False)
+            if event.stage.rpartition("/")[2] not in _PASSING:
+                self.console.print(f"{event.stage}: {event.total:,} done", markup=False, highlight=False)
 
     def close(self) -> None:
         self.bars.stop()

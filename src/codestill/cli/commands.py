@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -205,10 +205,16 @@ def tasks_check(tasks: str) -> None:
     """Check a task set: references must pass, an empty completion and a bare ``pass`` must not."""
     from codestill.evaluate import known_answers
     from codestill.sandbox import SandboxConfig
+    from codestill.trackers import ProgressBars
+    from codestill.types import Event
 
     task_set = TasksConfig.model_validate(tasks).load()
-    with SandboxConfig().build() as sandbox:
-        report = known_answers(task_set, sandbox)
+    with SandboxConfig().build() as sandbox, closing(ProgressBars()) as bars:
+
+        def progress(done: int, total: int) -> None:
+            bars(Event(stage="gates", kind="progress", done=done, total=total))
+
+        report = known_answers(task_set, sandbox, progress)
     tables.print_tasks_report(report)
     if not report.holds:
         raise GateError(

@@ -1,6 +1,6 @@
 """Programming tasks with unit tests: HumanEval, MBPP, their EvalPlus versions, JSONL, pocket."""
 
-from codestill.tasks.check import Finding, TasksReport, check_tasks, pass_body, require_trainable
+from codestill.tasks.check import Finding, Progress, TasksReport, check_tasks, pass_body, require_trainable
 from codestill.tasks.config import TasksConfig, TaskSet
 from codestill.tasks.schema import read_samples, read_tasks, write_tasks
 from codestill.tasks.stops import STOP_RULES, StopName, StopRule, cut, extract_code, stopped
@@ -8,6 +8,7 @@ from codestill.tasks.stops import STOP_RULES, StopName, StopRule, cut, extract_c
 __all__ = [
     "STOP_RULES",
     "Finding",
+    "Progress",
     "StopName",
     "StopRule",
     "TaskSet",

@@ -45,9 +45,11 @@ class TasksReport(Record):
 
 
 Execute = Callable[[Sequence[tuple[Task, str]]], Iterable[ExecutionResult]]
+Progress = Callable[[int, int], None]
+"""Is told how many programs have been executed, and of how many."""
 
 
-def check_tasks(task_set: TaskSet, execute: Execute) -> TasksReport:
+def check_tasks(task_set: TaskSet, execute: Execute, progress: Progress | None = None) -> TasksReport:
     """Run three known answers to every task; ``execute`` gives each (task, completion)'s result, in order."""
     pairs = [
         (task, answer, completion)
@@ -59,15 +61,17 @@ def check_tasks(task_set: TaskSet, execute: Execute) -> TasksReport:
         )
     ]
     results = execute([(task, completion) for task, _, completion in pairs])
+    findings = []
+    for done, ((task, answer, _), result) in enumerate(zip(pairs, results, strict=True), 1):
+        if result.passed != (answer == "reference"):
+            findings.append(_finding(task, answer, result))
+        if progress:
+            progress(done, len(pairs))
     return TasksReport(
         tasks=task_set.name,
         task_count=len(task_set),
         data_hash=task_set.data_hash,
-        findings=tuple(
-            _finding(task, answer, result)
-            for (task, answer, _), result in zip(pairs, results, strict=True)
-            if result.passed != (answer == "reference")
-        ),
+        findings=tuple(findings),
     )
 
 
