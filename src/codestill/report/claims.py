@@ -149,10 +149,16 @@ def warnings(section: Section) -> list[str]:
 
 
 def _arm_warnings(arm: ArmView) -> list[str]:
+    found = []
     broken = arm.verdicts.get("infra_error", 0)
     if broken:
-        return [f"{arm.name}: the sandbox itself broke on {broken} samples, which are not scored."]
-    return []
+        found.append(f"{arm.name}: the sandbox itself broke on {broken} samples, which are not scored.")
+    if any(evaluation.sandbox.startswith("in-process") for evaluation in arm.evaluations):
+        found.append(
+            f"{arm.name}: the tests ran in the process of the program that they judge (in-process verdict), "
+            "where a program made to cheat can fake a pass."
+        )
+    return found
 
 
 def _unequal_settings(arms: tuple[ArmView, ...]) -> list[str]:

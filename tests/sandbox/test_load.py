@@ -1,0 +1,58 @@
+"""Verdicts do not change with the machine's load."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from codestill.sandbox import Program, SandboxConfig
+from codestill.types import Test
+
+BUSY = 4
+COMPUTES = """
+import time
+
+def f():  # {number}: distinct programs, because equal ones are executed once
+    start = time.process_time()
+    while time.process_time() - start < {seconds}:
+        pass
+    return {number}
+"""
+
+
+@contextlib.contextmanager
+def one_busy_core() -> Iterator[None]:
+    """This thread and what it starts run on one core, which other processes keep busy."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(BUSY)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+        os.sched_setaffinity(0, before)
+
+
+def computes(number: int, seconds: float) -> Program:
+    test = Test(code=f"assert f() == {number}")
+    source = COMPUTES.format(number=number, seconds=seconds)
+    return Program(solution=source, entry_point="f", tests=(test,))
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.slow)])
+def test_programs_within_their_cpu_limit_pass_on_a_busy_core(count: int) -> None:
+    with one_busy_core(), SandboxConfig(cpu_seconds=2).build() as sandbox:
+        assert sandbox.workers == 1
+        results = list(sandbox.run(computes(number, 1) for number in range(count)))
+    assert [result.verdict for result in results] == ["pass"] * count
+
+
+def test_programs_over_their_cpu_limit_fail_on_a_busy_core() -> None:
+    with one_busy_core(), SandboxConfig(cpu_seconds=1).build() as sandbox:
+        assert sandbox.execute(computes(0, 3)).verdict == "cpu_timeout"
