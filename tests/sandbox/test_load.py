@@ -28,7 +28,9 @@ def one_busy_core() -> Iterator[None]:
     """This thread and what it starts run on one core, which other processes keep busy."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(BUSY)]
+    # In sessions of their own, so that each gets a share as large as the program's.
+    command = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(command, start_new_session=True) for _ in range(BUSY)]
     try:
         yield
     finally:
