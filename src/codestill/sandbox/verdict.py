@@ -54,8 +54,8 @@ class Records:
             self.tests[-1] = self.tests[-1].model_copy(update=update)
         elif kind == "lost":
             self.lost = record["why"]
-        elif kind == "memo":
-            self.memos.append(record["text"])
+        elif kind == "memos":
+            self.memos = record["texts"]
         elif kind == "done":
             self.done = True
 

@@ -2,7 +2,7 @@
 
 It holds no untrusted object: what the candidate answers has been rebuilt from data (``wire.py``), so an
 assertion means what it says. Its records, one JSON object a line, go to a file that only it writes:
-``failed`` (the program could not be executed), ``test`` (one for each), ``memo``, ``done``.
+``failed`` (the program could not be executed), ``test`` (one for each), ``memos``, ``done``.
 """
 
 import builtins
@@ -171,8 +171,9 @@ def run(payload: dict, report: int, solver: Solver) -> str:
 class Memo:
     """``__memo__(compute)`` in tests: the value computed once for the task, by tests alone, and kept.
 
-    ``compute`` takes no argument and returns text; its source stands for its meaning through the task's
-    own set-up, of which the kept value's name is made.
+    Where the candidate was asked for anything meanwhile it is not kept, nor what is computed after it: kept
+    are the values of the first calls, without a gap. ``compute`` takes no argument and returns text; its
+    source stands for its meaning through the task's own set-up, of which the kept value's name is made.
     """
 
     def __init__(self, tests: Tests) -> None:
@@ -184,8 +185,12 @@ class Memo:
         known = self.tests.payload["memos"]
         if number < len(known):
             return known[number]
+        solver = self.tests.solver
+        asked = solver.asked if solver else 0
         text = compute()
-        self.tests.record(k="memo", i=number, text=text)
+        if solver and solver.asked == asked and number == len(known):
+            known.append(text)
+            self.tests.record(k="memos", texts=known)
         return text
 
 

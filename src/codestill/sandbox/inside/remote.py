@@ -135,6 +135,7 @@ class Solver(wire.Codec):
         self.functions: list = []
         self.seen: dict[bytes, bytes] = {}
         """Requests of the present test and their replies, so that a failure can be explained as it was."""
+        self.asked = 0
         self.explaining = False
         self.lost: BaseException | None = None
         """Why the verdict cannot come from the tests: set for good, whatever the tests catch."""
@@ -159,6 +160,7 @@ class Solver(wire.Codec):
 
     def ask(self, operation: str, target, args=(), kwargs=None):
         """The outcome of an operation in the solver, whose exceptions are raised here."""
+        self.asked += 1
         request = (operation, target, tuple(args), kwargs or {})
         body = wire.to_marshal(request)
         kind = b"M" if body is not None else b"J"
