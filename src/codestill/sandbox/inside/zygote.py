@@ -132,6 +132,7 @@ class Zygote:
         def decide() -> None:
             payload = marshal.loads(os.pread(tests, sizes[1], 0))
             self.confinement.enter("judge", [report, requests_in, answers_out], cpu)
+            sys.path += path  # an answer may be an array, and tests import what they like
             judge.judge(payload, report, solving.pid, requests_in, answers_out)
 
         solving = Child(solve)
