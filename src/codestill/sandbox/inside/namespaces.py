@@ -86,7 +86,8 @@ def build_root(readable: list[str], scratch_bytes: int) -> None:
         if os.path.islink(link) and not os.path.lexists(root + link):
             os.symlink(os.readlink(link), root + link)
     os.makedirs(root + SCRATCH)
-    os.symlink(SCRATCH[1:], root + "/tmp")
+    if not os.path.lexists(root + "/tmp"):  # an interpreter may lie below it
+        os.symlink(SCRATCH[1:], root + "/tmp")
     os.makedirs(root + "/old")
     os.chdir(root)
     kernel.syscall("pivot_root", _PIVOT_ROOT[os.uname().machine], b".", b"old")
