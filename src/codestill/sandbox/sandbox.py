@@ -27,8 +27,8 @@ _READ_OUTPUT = 1 << 16  # bytes
 class Sandbox:
     """Executes untrusted programs; a context manager that leaves no process behind.
 
-    Its methods may be called from several threads, from an asyncio loop's (they block), and from processes
-    that were forked or spawned after it was built.
+    Its methods may be called from several threads, from an asyncio loop's (they block), and from a process
+    that was forked after it was built. A spawned one builds its own from the config.
     """
 
     def __init__(self, config: SandboxConfig, workers: int | None = None) -> None:

@@ -1,5 +1,6 @@
 """What confines a forked child: descriptors, limits, identity, Landlock and seccomp, in that order."""
 
+import errno
 import os
 import resource
 import signal
@@ -103,12 +104,12 @@ class Confinement:
             (resource.RLIMIT_FSIZE, size, size),
             (resource.RLIMIT_NOFILE, config["open_files"], config["open_files"]),
             (resource.RLIMIT_CORE, 0, 0),
-            (resource.RLIMIT_MSGQUEUE, 0, 0),
             (resource.RLIMIT_MEMLOCK, 0, 0),
         ]
         limits = []
         for kind, soft, hard in wanted:
-            _, ceiling = resource.getrlimit(kind)
+            with Named("rlimits"):
+                _, ceiling = resource.getrlimit(kind)
             if ceiling != resource.RLIM_INFINITY:
                 soft, hard = min(soft, ceiling), min(hard, ceiling)
             limits.append((kind, (soft, hard)))
@@ -125,8 +126,8 @@ class Named:
         pass
 
     def __exit__(self, kind, error, _) -> None:
-        if isinstance(error, OSError | ValueError):
-            raise OSError(getattr(error, "errno", None) or 22, str(error), self.layer) from error
+        if isinstance(error, OSError | ValueError):  # setrlimit says ValueError where it may not
+            raise OSError(getattr(error, "errno", None) or errno.EPERM, str(error), self.layer) from error
 
 
 def landlock_version() -> int:

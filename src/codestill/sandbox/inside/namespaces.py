@@ -1,5 +1,6 @@
 """Namespaces of the zygote's own, and a root directory that holds what Python needs to run and no more."""
 
+import contextlib
 import os
 import socket
 
@@ -96,7 +97,8 @@ def build_root(readable: list[str], scratch_bytes: int) -> None:
     os.rmdir("/old")
     kernel.mount(None, "/", None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
     mount_scratch(scratch_bytes)
-    socket.sethostname("sandbox")
+    with contextlib.suppress(PermissionError):  # podman's profile refuses this alone
+        socket.sethostname("sandbox")
 
 
 def mount_scratch(size: int) -> None:

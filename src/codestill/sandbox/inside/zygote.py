@@ -305,9 +305,12 @@ def main(descriptor: int) -> None:
     try:
         kernel.prctl("subreaper", _PR_SET_CHILD_SUBREAPER, 1)
         two_ids = namespaces.enter() if "namespaces" in config["layers"] else os.geteuid() == 0
-        config["identity"] = "uid" if two_ids else "capabilities"
         if two_ids:
-            os.setgroups([])  # here, because Python's setgroups touches a quarter of a megabyte of stack
+            try:
+                os.setgroups([])  # here, because Python's setgroups touches a quarter of a megabyte of stack
+            except PermissionError:  # root without its capabilities
+                two_ids = False
+        config["identity"] = "uid" if two_ids else "capabilities"
         child = os.fork()
         if child:
             control.close()
