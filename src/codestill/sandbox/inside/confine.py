@@ -9,12 +9,14 @@ import struct
 from . import kernel, seccomp
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_PR_SET_KEEPCAPS = 8
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_CHAR, _MAKE_BLOCK, _TRUNCATE = 1 << 6, 1 << 11, 1 << 14
 _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS, _NET_BIND_AND_CONNECT = 0b11, 0b11
 # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: without a mount namespace, root needs them for a user's interpreter.
-_FILE_CAPABILITIES = 0b110
+_FILE_CAPABILITIES, _READ_CAPABILITY = 0b110, 0b100
+_THREADS, _THREADS_OF_USER = 1024, 8192
 SOLVER_UID, JUDGE_UID = 61000, 61001
 MEMORY_RESERVE = 16 << 20  # bytes, with which a program that ran out of memory can say so
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
@@ -31,6 +33,8 @@ class Confinement:
             {role: self._limits(role) for role in ("solver", "judge")} if "rlimits" in layers else {}
         )
         self.identity = config["identity"]
+        self.reads_all = False
+        """Whether a user id of its own keeps root's right to read: the interpreter may be root's alone."""
         self.rulesets: dict[str, int] = {}
         self.landlock = 0
         if "landlock" in layers:
@@ -73,9 +77,13 @@ class Confinement:
                     resource.setrlimit(kind, pair)
         if self.identity == "uid":
             uid = SOLVER_UID if role == "solver" else JUDGE_UID
+            if self.reads_all:
+                kernel.prctl("identity", _PR_SET_KEEPCAPS, 1)
             with Named("identity"):
                 os.setresgid(uid, uid, uid)
                 os.setresuid(uid, uid, uid)
+            if self.reads_all:
+                kernel.drop_capabilities(_READ_CAPABILITY)
         elif self.identity == "capabilities":
             kernel.drop_capabilities(_FILE_CAPABILITIES if "namespaces" not in self.layers else 0)
         kernel.prctl("dumpable", _PR_SET_DUMPABLE, 0)
@@ -92,10 +100,13 @@ class Confinement:
     def _limits(self, role: str) -> list[tuple[int, tuple[int, int]]]:
         """``(resource, (soft, hard))``, within what this process may have.
 
-        The number of processes is not among them: that limit counts every process of the user, so a busy
-        machine would change verdicts. The seccomp filter refuses new processes instead.
+        New processes are refused by the seccomp filter. Threads are counted for the whole user, which is the
+        sandbox's own in a user namespace or under user ids of its own; where it is not, the limit is one that
+        only keeps the machine's process ids from running out.
         """
         config = self.config
+        own_user = "namespaces" in self.layers or config["identity"] == "uid"
+        threads = _THREADS if own_user else _THREADS_OF_USER
         # The files that the zygote hands out are files too: the judge's records, and the program's output.
         size = config["file_bytes"] if role == "solver" else 1 << 30
         memory = config["memory_bytes"]
@@ -103,6 +114,7 @@ class Confinement:
             (resource.RLIMIT_AS, memory, memory + MEMORY_RESERVE),
             (resource.RLIMIT_FSIZE, size, size),
             (resource.RLIMIT_NOFILE, config["open_files"], config["open_files"]),
+            (resource.RLIMIT_NPROC, threads, threads),
             (resource.RLIMIT_CORE, 0, 0),
             (resource.RLIMIT_MEMLOCK, 0, 0),
         ]

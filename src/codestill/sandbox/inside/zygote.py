@@ -51,9 +51,9 @@ class Zygote:
 
     def find_identity(self) -> str:
         """Try the layers in a child; returns how it gives up its identity. Raises OSError naming a layer."""
-        wanted = ["uid"] if self.config["identity"] == "uid" else []
-        for identity in (*wanted, "capabilities"):
-            self.confinement.identity = identity
+        wanted = [("uid", False), ("uid", True)] if self.config["identity"] == "uid" else []
+        for identity, reads_all in (*wanted, ("capabilities", False)):
+            self.confinement.identity, self.confinement.reads_all = identity, reads_all
             problem = self.probe()
             if problem is None:
                 return identity
