@@ -1,0 +1,170 @@
+"""Wrong solutions of a known kind: what a repairing or judging model learns from.
+
+A fault of composition is a right program for another task (an operation exchanged, left out, put elsewhere,
+with another constant). A slip is a right program spoilt by hand (a name that is not there, a return that is
+missing, a bracket that is not closed).
+"""
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from codestill.pocket.compositions import Composition, compositions
+from codestill.pocket.generate import Sketch
+from codestill.pocket.operations import OPERATIONS, Operation
+from codestill.pocket.render import Constants
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A wrong body for a sketch."""
+
+    kind: str
+    """Of composition: ``exchanged``, ``left out``, ``moved``, ``constant``, ``another``. Slips: ``name``,
+    ``return``, ``syntax``."""
+    body: str
+    composition: Composition
+    """What the body does; for a slip, what it meant to do."""
+
+
+def fault(sketch: Sketch, rng: random.Random) -> Fault:
+    """A body that is not the sketch's solution, in a random person's style. It may still pass its tests."""
+    makers = list(_MAKERS)
+    weights = [_MAKERS[maker] for maker in makers]
+    while True:
+        made = rng.choices(makers, weights)[0](sketch, rng)
+        if made is not None:
+            return made
+
+
+def _other(
+    sketch: Sketch, kind: str, composition: Composition, constants: Constants, rng: random.Random
+) -> Fault:
+    other = replace(sketch, composition=composition, constants=constants)
+    return Fault(kind, other.solution(rng), composition)
+
+
+def _constant(operation: Operation, rng: random.Random) -> int | str | None:
+    return rng.choice(operation.constants) if operation.constants else None
+
+
+def _exchanged(sketch: Sketch, rng: random.Random) -> Fault | None:
+    place = rng.randrange(len(sketch.composition))
+    present = OPERATIONS[sketch.composition[place]]
+    others = [
+        operation
+        for operation in OPERATIONS.values()
+        if (operation.takes, operation.gives) == (present.takes, present.gives)
+        and operation.name != present.name
+        and (place == 0 or not operation.opens)
+    ]
+    if not others:
+        return None
+    chosen = rng.choice(others)
+    composition, constants = list(sketch.composition), list(sketch.constants)
+    composition[place], constants[place] = chosen.name, _constant(chosen, rng)
+    return _other(sketch, "exchanged", tuple(composition), tuple(constants), rng)
+
+
+def _left_out(sketch: Sketch, rng: random.Random) -> Fault | None:
+    places = [
+        place
+        for place, name in enumerate(sketch.composition)
+        if OPERATIONS[name].takes == OPERATIONS[name].gives
+    ]
+    if not places or len(sketch.composition) == 1:
+        return None
+    place = rng.choice(places)
+    composition = sketch.composition[:place] + sketch.composition[place + 1 :]
+    constants = sketch.constants[:place] + sketch.constants[place + 1 :]
+    return _other(sketch, "left out", composition, constants, rng)
+
+
+def _moved(sketch: Sketch, rng: random.Random) -> Fault | None:
+    """Two neighbours exchanged, where the types allow."""
+    places = [
+        place
+        for place in range(len(sketch.composition) - 1)
+        if len({*_kinds(sketch.composition[place]), *_kinds(sketch.composition[place + 1])}) == 1
+        and not OPERATIONS[sketch.composition[place + 1]].opens
+        and not OPERATIONS[sketch.composition[place]].opens
+    ]
+    if not places:
+        return None
+    place = rng.choice(places)
+    composition, constants = list(sketch.composition), list(sketch.constants)
+    composition[place : place + 2] = reversed(composition[place : place + 2])
+    constants[place : place + 2] = reversed(constants[place : place + 2])
+    return _other(sketch, "moved", tuple(composition), tuple(constants), rng)
+
+
+def _kinds(name: str) -> tuple[str, str]:
+    return OPERATIONS[name].takes, OPERATIONS[name].gives
+
+
+def _wrong_constant(sketch: Sketch, rng: random.Random) -> Fault | None:
+    places = [place for place, name in enumerate(sketch.composition) if len(OPERATIONS[name].constants) > 1]
+    if not places:
+        return None
+    place = rng.choice(places)
+    constants = list(sketch.constants)
+    values = [value for value in OPERATIONS[sketch.composition[place]].constants if value != constants[place]]
+    constants[place] = rng.choice(values)
+    return _other(sketch, "constant", sketch.composition, tuple(constants), rng)
+
+
+def _another(sketch: Sketch, rng: random.Random) -> Fault | None:
+    """Another training composition from and to the same kinds."""
+    gives = OPERATIONS[sketch.composition[-1]].gives
+    depth = max(1, len(sketch.composition) - rng.randrange(2))
+    pool = [c for c in compositions("train", depth, sketch.source) if OPERATIONS[c[-1]].gives == gives]
+    if not pool:
+        return None
+    composition = rng.choice(pool)
+    if composition == sketch.composition:
+        return None
+    constants = tuple(_constant(OPERATIONS[name], rng) for name in composition)
+    return _other(sketch, "another", composition, constants, rng)
+
+
+def _slip(kind: str, spoil: Callable[[str, random.Random], str | None]) -> Callable[..., Fault | None]:
+    def maker(sketch: Sketch, rng: random.Random) -> Fault | None:
+        body = spoil(sketch.solution(rng), rng)
+        return None if body is None else Fault(kind, body, sketch.composition)
+
+    return maker
+
+
+def _spoil_name(body: str, rng: random.Random) -> str | None:
+    """A variable read under a name that was never given."""
+    reads = list(re.finditer(r"(?<=[ (\[])(a|b|c|first|second|third)(?=[\[\]).:, ]|$)", body))
+    return _replaced(body, rng.choice(reads), rng.choice(("result", "value", "d"))) if reads else None
+
+
+def _spoil_return(body: str, _: random.Random) -> str | None:
+    """The last value is computed and not returned."""
+    head, separator, tail = body.rpartition("    return ")
+    return f"{head}    result = {tail}" if separator else None
+
+
+def _spoil_syntax(body: str, rng: random.Random) -> str | None:
+    """A closing bracket or a colon is missing."""
+    marks = list(re.finditer(r"[)\]]|:(?=\n)", body))
+    return _replaced(body, rng.choice(marks), "") if marks else None
+
+
+def _replaced(text: str, found: re.Match[str], by: str) -> str:
+    return text[: found.start()] + by + text[found.end() :]
+
+
+_MAKERS: dict[Callable[[Sketch, random.Random], Fault | None], float] = {
+    _exchanged: 5,
+    _left_out: 3,
+    _moved: 2,
+    _wrong_constant: 2,
+    _another: 5,
+    _slip("name", _spoil_name): 1,
+    _slip("return", _spoil_return): 1,
+    _slip("syntax", _spoil_syntax): 1,
+}
