@@ -8,10 +8,11 @@ import pytest
 from codestill.pocket import generate, sketches
 from codestill.pocket.compositions import HeldOut
 from codestill.pocket.faults import fault
-from codestill.pocket.generate import Sketch
+from codestill.pocket.generate import Sketch, cases
+from codestill.pocket.trial import trial
 from codestill.pocket.understand import understand
 from codestill.sandbox import Program, SandboxConfig
-from codestill.types import Task
+from codestill.types import Task, Test
 
 SPLITS: tuple[HeldOut, ...] = ("train", "validation", "test")
 
@@ -69,3 +70,25 @@ def test_faults_fail_and_come_in_every_kind():
     for wrong, verdict in zip(faults, verdicts, strict=True):
         if wrong.kind in ("syntax", "name"):
             assert verdict == "exception", wrong
+
+
+def test_a_trial_says_what_the_sandbox_says():
+    rng = random.Random(1)
+    programs, expected = [], []
+    for sketch in islice(sketches("train", {1: 1.0, 2: 1.0, 3: 1.0}, rng), 80):
+        drawn = cases(sketch, rng)
+        if drawn is None:
+            continue
+        for text in (sketch.solution(), fault(sketch, rng).body):
+            tests = [
+                Test(code=f"assert {sketch.function}({value!r}) == {output!r}")
+                for value, output in zip(drawn.inputs, drawn.outputs, strict=True)
+            ]
+            program = Program(solution=sketch.prompt + text, entry_point=sketch.function, tests=tuple(tests))
+            programs.append(program)
+            expected.append(trial(sketch, text, drawn))
+    with SandboxConfig(cpu_seconds=2).build() as sandbox:
+        for result, tried in zip(sandbox.run(programs), expected, strict=True):
+            assert tried == result.model_copy(update=dict.fromkeys(("sandbox",), "")).model_copy(
+                update={"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_megabytes": 0.0}
+            )

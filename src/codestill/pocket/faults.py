@@ -8,12 +8,12 @@ missing, a bracket that is not closed).
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from codestill.pocket.compositions import Composition, compositions
 from codestill.pocket.generate import Sketch
 from codestill.pocket.operations import OPERATIONS, Operation
-from codestill.pocket.render import Constants
+from codestill.pocket.render import Constants, Rendering, body, random_rendering
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,10 @@ class Fault:
     ``return``, ``syntax``."""
     body: str
     composition: Composition
+    constants: Constants
     """What the body does; for a slip, what it meant to do."""
+    rendering: Rendering
+    """Whose hand it is in: style, names, loop variable."""
 
 
 def fault(sketch: Sketch, rng: random.Random) -> Fault:
@@ -41,8 +44,9 @@ def fault(sketch: Sketch, rng: random.Random) -> Fault:
 def _other(
     sketch: Sketch, kind: str, composition: Composition, constants: Constants, rng: random.Random
 ) -> Fault:
-    other = replace(sketch, composition=composition, constants=constants)
-    return Fault(kind, other.solution(rng), composition)
+    rendering = random_rendering(rng)
+    text = body(composition, constants, sketch.parameter, *rendering)
+    return Fault(kind, text, composition, constants, rendering)
 
 
 def _constant(operation: Operation, rng: random.Random) -> int | str | None:
@@ -130,28 +134,31 @@ def _another(sketch: Sketch, rng: random.Random) -> Fault | None:
 
 def _slip(kind: str, spoil: Callable[[str, random.Random], str | None]) -> Callable[..., Fault | None]:
     def maker(sketch: Sketch, rng: random.Random) -> Fault | None:
-        body = spoil(sketch.solution(rng), rng)
-        return None if body is None else Fault(kind, body, sketch.composition)
+        rendering = random_rendering(rng)
+        spoilt = spoil(body(sketch.composition, sketch.constants, sketch.parameter, *rendering), rng)
+        if spoilt is None:
+            return None
+        return Fault(kind, spoilt, sketch.composition, sketch.constants, rendering)
 
     return maker
 
 
-def _spoil_name(body: str, rng: random.Random) -> str | None:
+def _spoil_name(text: str, rng: random.Random) -> str | None:
     """A variable read under a name that was never given."""
-    reads = list(re.finditer(r"(?<=[ (\[])(a|b|c|first|second|third)(?=[\[\]).:, ]|$)", body))
-    return _replaced(body, rng.choice(reads), rng.choice(("result", "value", "d"))) if reads else None
+    reads = list(re.finditer(r"(?<=[ (\[])(a|b|c|first|second|third)(?=[\[\]).:, ]|$)", text))
+    return _replaced(text, rng.choice(reads), rng.choice(("result", "value", "d"))) if reads else None
 
 
-def _spoil_return(body: str, _: random.Random) -> str | None:
+def _spoil_return(text: str, _: random.Random) -> str | None:
     """The last value is computed and not returned."""
-    head, separator, tail = body.rpartition("    return ")
+    head, separator, tail = text.rpartition("    return ")
     return f"{head}    result = {tail}" if separator else None
 
 
-def _spoil_syntax(body: str, rng: random.Random) -> str | None:
+def _spoil_syntax(text: str, rng: random.Random) -> str | None:
     """A closing bracket or a colon is missing."""
-    marks = list(re.finditer(r"[)\]]|:(?=\n)", body))
-    return _replaced(body, rng.choice(marks), "") if marks else None
+    marks = list(re.finditer(r"[)\]]|:(?=\n)", text))
+    return _replaced(text, rng.choice(marks), "") if marks else None
 
 
 def _replaced(text: str, found: re.Match[str], by: str) -> str:

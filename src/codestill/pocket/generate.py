@@ -129,7 +129,16 @@ def _distinct(split: HeldOut, depth: int, rng: random.Random) -> Iterator[Sketch
         yield sketch(composition, source, rng)
 
 
-def _with_tests(item: Sketch, split: HeldOut, seed: int, index: int, rng: random.Random) -> Task | None:
+@dataclass(frozen=True)
+class Cases:
+    """Inputs of a sketch's function, and what it returns for them."""
+
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def cases(item: Sketch, rng: random.Random) -> Cases | None:
+    """Inputs that can tell the sketch's program from its deletion mutants; None where those drawn cannot."""
     inputs = [_edge_input(item.source, edge, rng) for edge in range(3)]
     inputs += [_random_input(item.source, rng) for _ in range(TESTS_PER_TASK - len(inputs))]
     reference = _compiled(item.composition, item.constants, item.parameter)
@@ -137,7 +146,12 @@ def _with_tests(item: Sketch, split: HeldOut, seed: int, index: int, rng: random
     answers = {repr(output) for output in outputs}
     if len(answers) < (2 if OPERATIONS[item.composition[-1]].gives == "bool" else 3):
         return None
-    if _survives_deletion(item, inputs, outputs):
+    return None if _survives_deletion(item, inputs, outputs) else Cases(inputs, outputs)
+
+
+def _with_tests(item: Sketch, split: HeldOut, seed: int, index: int, rng: random.Random) -> Task | None:
+    drawn = cases(item, rng)
+    if drawn is None:
         return None
     return Task(
         task_id=f"pocket/{split}-{seed}/{index}",
@@ -146,7 +160,7 @@ def _with_tests(item: Sketch, split: HeldOut, seed: int, index: int, rng: random
         reference=item.solution(rng),
         tests=tuple(
             Test(code=f"assert {item.function}({value!r}) == {output!r}")
-            for value, output in zip(inputs, outputs, strict=True)
+            for value, output in zip(drawn.inputs, drawn.outputs, strict=True)
         ),
         split=split,
         source="pocket",

@@ -15,6 +15,8 @@ from codestill.pocket.operations import OPERATIONS
 
 Style = Literal["steps", "functional", "loop", "nested"]
 Constants = tuple[int | str | None, ...]
+Rendering = tuple[Style, Sequence[str], str]
+"""Style, names of intermediate values, loop variable."""
 
 STYLES: tuple[Style, ...] = ("steps", "functional", "loop", "nested")
 NAMINGS: tuple[tuple[str, ...], ...] = (("a", "b", "c", "d"), ("first", "second", "third", "fourth"))
@@ -85,7 +87,7 @@ def _is_atom(expression: str) -> bool:
     return isinstance(node, ast.Call | ast.Subscript | ast.ListComp | ast.Name)
 
 
-def random_rendering(rng: random.Random) -> tuple[Style, Sequence[str], str]:
+def random_rendering(rng: random.Random) -> Rendering:
     """Style, names and loop variable as one of many people would choose them."""
     style = rng.choices(STYLES, weights=(4, 2, 3, 2))[0]
     return style, rng.choice(NAMINGS), rng.choice(LOOP_VARIABLES)

@@ -1,0 +1,54 @@
+"""A pocket program tried on its cases, here and now: for programs that the grammar made, and no others.
+
+What it says is what the sandbox would say of the same program and tests; it costs a thousandth.
+"""
+
+from typing import Any
+
+from codestill.pocket.generate import Cases, Sketch
+from codestill.types import ExecutionResult, TestResult, Verdict
+
+
+def trial(sketch: Sketch, body: str, cases: Cases) -> ExecutionResult:
+    """The result of the body as a completion of the sketch's prompt."""
+    namespace: dict[str, Any] = {"__name__": "__solution__"}
+    try:
+        exec(compile(sketch.prompt + body, "<solution>", "exec"), namespace)
+    except SyntaxError as error:
+        name = type(error).__name__
+        return ExecutionResult(verdict="exception", error=f"{name}: {error.msg} (line {error.lineno})")
+    function = namespace[sketch.function]
+    tests = tuple(
+        _test(sketch.function, function, value, expected)
+        for value, expected in zip(cases.inputs, cases.outputs, strict=True)
+    )
+    verdict: Verdict = next((test.verdict for test in tests if test.verdict != "pass"), "pass")
+    return ExecutionResult(verdict=verdict, tests=tests)
+
+
+def _test(name: str, function: Any, value: Any, expected: Any) -> TestResult:
+    call = f"{name}({value!r})"
+    try:
+        actual = function(list(value) if isinstance(value, list) else value)
+    except Exception as error:
+        return TestResult(
+            verdict="exception",
+            error_type=type(error).__name__,
+            message=str(error),
+            line=_line(error),
+            call=call,
+        )
+    if actual == expected:
+        return TestResult(verdict="pass")
+    return TestResult(
+        verdict="wrong", error_type="AssertionError", call=call, actual=repr(actual), expected=repr(expected)
+    )
+
+
+def _line(error: Exception) -> int | None:
+    line, entry = None, error.__traceback__
+    while entry is not None:
+        if entry.tb_frame.f_code.co_filename == "<solution>":
+            line = entry.tb_lineno
+        entry = entry.tb_next
+    return line
