@@ -93,7 +93,6 @@ def test_all_plus_references_pass(split: Sandbox, source: str, file: str, count:
 HUMANEVAL_PROGRAMS = "humanevalplus/HumanEvalPlus-OriginFmt.jsonl.gz"
 MBPP_PROGRAMS = "mbppplus/MbppPlus-OriginFmt.jsonl.gz"
 """EvalPlus's tests as one test program per task, which imports numpy."""
-needs_packages = pytest.mark.xfail(strict=True, reason="the judge does not find installed packages yet")
 
 
 def test_the_published_program_of_humaneval_32_fails_every_answer(split: Sandbox) -> None:
@@ -106,7 +105,6 @@ def test_the_published_program_of_humaneval_32_fails_every_answer(split: Sandbox
         )  # it unpacks the answer: candidate(*inp) and poly(*...)
 
 
-@needs_packages
 def test_tasks_check_names_the_broken_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,7 +130,6 @@ def test_tasks_check_names_the_broken_program(
     assert "1 known answers got the wrong verdict" in err
 
 
-@needs_packages
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
