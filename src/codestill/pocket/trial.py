@@ -22,8 +22,8 @@ def trial(sketch: Sketch, body: str, cases: Cases) -> ExecutionResult:
         _test(sketch.function, function, value, expected)
         for value, expected in zip(cases.inputs, cases.outputs, strict=True)
     )
-    verdict: Verdict = next((test.verdict for test in tests if test.verdict != "pass"), "pass")
-    return ExecutionResult(verdict=verdict, tests=tests)
+    failed: list[Verdict] = [test.verdict for test in tests if test.verdict != "pass"]
+    return ExecutionResult(verdict=failed[0] if failed else "pass", tests=tests)
 
 
 def _test(name: str, function: Any, value: Any, expected: Any) -> TestResult:

@@ -1,0 +1,99 @@
+"""The forms in which the pocket teacher is asked, and how answers are read."""
+
+import random
+from itertools import islice
+
+import pytest
+
+from codestill.pocket import sketches
+from codestill.pocket.compositions import split_of
+from codestill.pocket.generate import cases
+from codestill.pocket.operations import OPERATIONS
+from codestill.pocket.skills import (
+    LEVELS,
+    asked,
+    compose_prompt,
+    composed,
+    decompose_prompt,
+    fits,
+    parts,
+    read_inputs,
+    read_parts,
+    read_score,
+    refine_prompt,
+    verdict,
+    written_inputs,
+)
+from codestill.pocket.trial import trial
+from codestill.pocket.understand import understand
+
+
+def drawn(count: int, *depths: int):
+    return islice(sketches("train", {depth: 1.0 for depth in depths}, random.Random(7)), count)
+
+
+def test_parts_make_the_whole():
+    rng = random.Random(0)
+    for sketch in drawn(100, 2, 3, 4):
+        helpers = parts(sketch, rng)
+        answer = "".join(part.prompt for part in helpers)
+        assert read_parts(answer) == [part.prompt for part in helpers]
+        gives = OPERATIONS[sketch.composition[-1]].gives
+        assert fits(sketch.source, gives, read_parts(answer)) == sketch.composition
+        given = cases(sketch, rng)
+        if given is not None:
+            program = compose_prompt(sketch.prompt, [part.code for part in helpers]) + composed(sketch)
+            namespace: dict = {}
+            exec(program, namespace)
+            assert [namespace[sketch.function](value) for value in given.inputs] == given.outputs
+
+
+def test_malformed_parts_are_no_parts():
+    assert read_parts("") == read_parts("pass") == read_parts("def f(x):\n    pass\n") == []
+    (sketch,) = drawn(1, 2)
+    one = [part.prompt for part in parts(sketch, random.Random(0))][:1]
+    assert fits(sketch.source, OPERATIONS[sketch.composition[-1]].gives, one) is None or (
+        OPERATIONS[sketch.composition[0]].gives == OPERATIONS[sketch.composition[-1]].gives
+    )
+    assert decompose_prompt(sketch.prompt).endswith("# parts\n")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_asked_tasks_are_training_tasks_of_the_level(level):
+    rng = random.Random(1)
+    for sketch in drawn(60, 2, 3):
+        found = asked(sketch, level, rng)
+        assert found is not None
+        assert understand(found.prompt) == (found.source, {(found.composition, found.constants)})
+        assert split_of(found.composition) == "train"
+        difference = len(found.composition) - len(sketch.composition)
+        assert difference == {"easier": -1, "same": 0, "harder": 1}[level]
+
+
+def test_inputs_are_read_as_calls():
+    (sketch,) = drawn(1, 2)
+    given = None
+    while given is None:
+        given = cases(sketch, random.Random(2))
+    text = written_inputs(sketch.function, given, 4)
+    assert read_inputs(sketch.function, text) == text.splitlines()
+    assert read_inputs("f", "f(1)\ng(2)\nf(x)\nf(\nf([1, 'a'])") == ["f(1)", "f([1, 'a'])"]
+
+
+def test_scores_are_read_and_checked():
+    assert read_score(verdict(("even", "square"), (None, None), 8)) == (
+        8,
+        "keep only the even numbers, then square each number",
+    )
+    for answer in ("", "# score 9", "# x\n# score 9\n", "# x\n# score -1\n", "# x\n# score\n"):
+        assert read_score(answer) is None
+
+
+def test_a_refine_prompt_holds_the_header_twice():
+    (sketch,) = drawn(1, 2)
+    given = None
+    while given is None:
+        given = cases(sketch, random.Random(2))
+    result = trial(sketch, "    pass", given)
+    prompt = refine_prompt(sketch.prompt, "    pass", f"{result.verdict}\nmore")
+    assert prompt == f"{sketch.prompt}    pass\n# wrong\n# more\n{sketch.prompt}"
