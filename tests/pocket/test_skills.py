@@ -29,7 +29,7 @@ from codestill.pocket.understand import understand
 
 
 def drawn(count: int, *depths: int):
-    return islice(sketches("train", {depth: 1.0 for depth in depths}, random.Random(7)), count)
+    return islice(sketches("train", dict.fromkeys(depths, 1.0), random.Random(7)), count)
 
 
 def test_parts_make_the_whole():

@@ -83,16 +83,21 @@ def parts(item: Sketch, rng: random.Random) -> list[Part]:
     for name, constant in zip(item.composition, item.constants, strict=True):
         parameter = rng.choice(PARAMETERS[kind])
         description = describe((name,), (constant,), parameter, rng)
-        made.append(Part(Sketch(kind, (name,), (constant,), name, parameter, description)))
+        made.append(Part(Sketch(kind, (name,), (constant,), part_name(name), parameter, description)))
         kind = OPERATIONS[name].gives
     return made
+
+
+def part_name(operation: str) -> str:
+    """Not the operation's own: ``sum`` would hide what it calls."""
+    return f"{operation}_of"
 
 
 def composed(item: Sketch) -> str:
     """The body that calls the functions of ``parts``, one after the other."""
     lines, value = [], item.parameter
     for place, name in enumerate(item.composition):
-        call = f"{name}({value})"
+        call = f"{part_name(name)}({value})"
         if place == len(item.composition) - 1:
             lines.append(f"return {call}")
         else:
@@ -141,7 +146,7 @@ def read_inputs(function: str, answer: str) -> list[str]:
 
 
 def asked(item: Sketch, level: Level, rng: random.Random) -> Sketch | None:
-    """A training task that differs in one operation: left out, exchanged or put in; None where there is none."""
+    """A training task one operation away: left out, exchanged or put in; None where there is none."""
     for _ in range(_ATTEMPTS):
         composition = list(item.composition)
         place = rng.randrange(len(composition) + (level == "harder"))
