@@ -1,0 +1,149 @@
+"""Training examples of every skill, made from the grammar.
+
+Each begins with a training task. What a lesson shows is right by construction: repairs and solutions are the
+reference, wrong code is tried on the task's cases, parts are the task's own operations, and a task that is
+asked for is one of the grammar's.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+
+from codestill.pocket.faults import Fault, fault
+from codestill.pocket.generate import Cases, Sketch, cases, sketches
+from codestill.pocket.render import body, random_rendering
+from codestill.pocket.skills import (
+    LEVELS,
+    MAX_SCORE,
+    SKILLS,
+    Skill,
+    ask_prompt,
+    asked,
+    broken,
+    compose_prompt,
+    composed,
+    decompose_prompt,
+    inputs_prompt,
+    judge_prompt,
+    parts,
+    refine_prompt,
+    verdict,
+    written_inputs,
+)
+from codestill.pocket.trial import trial
+from codestill.types import Example, ExecutionResult
+
+Lesson = tuple[str, str]
+"""Prompt and completion."""
+
+DEPTHS: Mapping[Skill, dict[int, float]] = {
+    "solve": {1: 1.0, 2: 4.0, 3: 5.0},
+    "refine": {1: 0.5, 2: 4.0, 3: 5.0},
+    "decompose": {2: 3.0, 3: 4.0, 4: 3.0},
+    "compose": {2: 2.0, 3: 4.0, 4: 4.0},
+    "inputs": {1: 1.0, 2: 2.0, 3: 2.0},
+    "ask": {1: 1.0, 2: 3.0, 3: 3.0},
+    "judge": {1: 0.5, 2: 4.0, 3: 5.0},
+}
+INPUTS = 4
+"""Calls in an answer to a request for test inputs."""
+
+
+def lessons(
+    shares: Mapping[Skill, float],
+    plain_share: float,
+    tell: Callable[[ExecutionResult], str],
+    rng: random.Random,
+) -> Iterator[Example]:
+    """Endless examples, each skill by its share; ``tell`` turns a failed result into feedback.
+
+    ``plain_share`` of the solutions are in the plain style, the rest in a random person's."""
+    streams = {skill: sketches("train", DEPTHS[skill], rng) for skill in SKILLS}
+    skills, weights = list(shares), list(shares.values())
+    index = 0
+    while True:
+        skill = rng.choices(skills, weights)[0]
+        made = None
+        while made is None:
+            made = _MAKERS[skill](next(streams[skill]), plain_share, tell, rng)
+        yield Example(
+            example_id=f"pocket/{skill}/{index}",
+            prompt=made[0],
+            completion=made[1],
+            source=f"grammar: {skill}",
+        )
+        index += 1
+
+
+def _solution(item: Sketch, plain_share: float, rng: random.Random) -> str:
+    return item.solution(None if rng.random() < plain_share else rng)
+
+
+def _solve(item: Sketch, plain: float, _: object, rng: random.Random) -> Lesson:
+    return item.prompt, _solution(item, plain, rng)
+
+
+def _refine(item: Sketch, _: float, tell: Callable, rng: random.Random) -> Lesson | None:
+    """The repair keeps the hand of the attempt: names, style and what was right."""
+    drawn = cases(item, rng)
+    wrong = fault(item, rng)
+    result = trial(item, wrong.body, drawn) if drawn else None
+    if result is None or result.passed:
+        return None
+    repaired = body(item.composition, item.constants, item.parameter, *wrong.rendering)
+    return refine_prompt(item.prompt, wrong.body, tell(result)), repaired
+
+
+def _decompose(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson:
+    return decompose_prompt(item.prompt), "".join(part.prompt for part in parts(item, rng))
+
+
+def _compose(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson:
+    return compose_prompt(item.prompt, [part.code for part in parts(item, rng)]), composed(item)
+
+
+def _inputs(item: Sketch, plain: float, _: object, rng: random.Random) -> Lesson | None:
+    drawn = cases(item, rng)
+    if drawn is None:
+        return None
+    prompt = inputs_prompt(item.prompt, _solution(item, plain, rng))
+    return prompt, written_inputs(item.function, drawn, INPUTS)
+
+
+def _ask(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson | None:
+    level = rng.choice(LEVELS)
+    found = asked(item, level, rng)
+    return None if found is None else (ask_prompt(item.prompt, level), found.prompt)
+
+
+def _judge(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson | None:
+    drawn = cases(item, rng)
+    if drawn is None:
+        return None
+    if rng.random() < 0.4:
+        right = body(item.composition, item.constants, item.parameter, *random_rendering(rng))
+        return judge_prompt(item.prompt, right), verdict(item.composition, item.constants, MAX_SCORE)
+    wrong = fault(item, rng)
+    return judge_prompt(item.prompt, wrong.body), _judged(item, wrong, drawn)
+
+
+def _judged(item: Sketch, wrong: Fault, drawn: Cases) -> str:
+    result = trial(item, wrong.body, drawn)
+    score = sum(test.verdict == "pass" for test in result.tests)
+    if wrong.kind == "syntax":
+        return broken("does not parse")
+    if wrong.kind == "name":
+        return broken("uses a name that is not there")
+    if wrong.kind == "return":
+        return broken("returns nothing")
+    return verdict(wrong.composition, wrong.constants, score)
+
+
+_MAKERS: dict[Skill, Callable[[Sketch, float, Callable, random.Random], Lesson | None]] = {
+    "solve": _solve,
+    "refine": _refine,
+    "decompose": _decompose,
+    "compose": _compose,
+    "inputs": _inputs,
+    "ask": _ask,
+    "judge": _judge,
+}
