@@ -179,7 +179,12 @@ class Solver(wire.Codec):
             self._gone()
         except wire.TooLarge as error:
             self.give_up(f"an argument is too large: {error}")
-        return self._outcome(self._reply(body), operation, list(args))
+        try:
+            reply = self._reply(body)
+        except (RecursionError, MemoryError):  # which answer is whose cannot be known from here on
+            self.lost = self.lost or Undecidable("the tests have no room for an answer")
+            raise self.lost from None
+        return self._outcome(reply, operation, list(args))
 
     def _reply(self, request: bytes = b""):
         began: float | None = None
@@ -245,9 +250,10 @@ class Solver(wire.Codec):
             _, kinds, message, line = reply
             kinds = [(str(module), str(name)) for module, name in kinds]
             message, line = str(message), line if type(line) is int and 0 < line < 1 << 31 else None
-            title = explain.text(lambda: explain.titled(*kinds[0])).replace("\0", "?")
+            first = kinds[0]
         except (TypeError, ValueError, IndexError):
             self.give_up("the answer is not in the form of one")
+        title = explain.text(lambda: explain.titled(*first)).replace("\0", "?")
         ends = (StopIteration, StopAsyncIteration) if operation != "next" else ()
         for base in (*map(_known, kinds), Exception):
             if base is not None and not issubclass(base, ends):
