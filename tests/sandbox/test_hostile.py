@@ -42,7 +42,7 @@ def box(request: pytest.FixtureRequest, world: World) -> Iterator[Sandbox]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LD_LIBRARY_PATH", str(world.readable))  # programs may read what is there
         try:
-            built = config(request.param).build(workers=1)
+            built = config(request.param, cache=world.kept).build(workers=1)
         except SandboxUnavailable as error:
             pytest.skip(str(error))
         with built:

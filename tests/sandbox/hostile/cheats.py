@@ -168,6 +168,21 @@ def f():
                 return text[at : at + 41].decode()
 """,
 }
+COMPILER = [
+    Hostile(name, source, ends, tests=ANSWER)
+    for name, source, ends in [
+        ("parentheses without end", "x = " + "(" * 50_000, "exception SyntaxError"),
+        ("a source with a null", "def f(): pass\n\0", "exception SyntaxError"),
+        ("a source that is no text", "def f(): return '\ud800'", "exception UnicodeEncodeError"),
+        (
+            "an error that is no error",
+            "class Odd(SyntaxError):\n    msg = lineno = property(lambda self: 1 / 0)\n"
+            "    def __init__(self, *_): pass\nraise Odd",
+            "exception SystemExit: the process left",
+        ),
+    ]
+]
+
 SEARCHES = [
     Hostile(
         f"the expected value {where}",
@@ -223,4 +238,4 @@ def f(g):
     ]
 ]
 
-PROGRAMS = ENDINGS + PATCHES + SEARCHES + CALLBACKS
+PROGRAMS = ENDINGS + PATCHES + COMPILER + SEARCHES + CALLBACKS

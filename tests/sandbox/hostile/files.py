@@ -100,6 +100,7 @@ def f():
         "wrong",
         works="root",
     ),
+    _read("the expected values that are kept", "return open(KEPT).read() == '[\"secret\"]'"),
     _read("the package's sources", "return bool(open(f'{SOURCES}/types.py').read())"),
     _read(
         "the package itself",

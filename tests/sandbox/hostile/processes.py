@@ -333,6 +333,20 @@ def f():
             "anyone",
         ),
         (
+            "the limits of whoever is there",
+            """
+import resource
+def f():
+    for pid in neighbours():
+        try:
+            return bool(resource.prlimit(pid, resource.RLIMIT_CPU))
+        except OSError:
+            pass
+""",
+            "wrong",
+            "anyone",
+        ),
+        (
             "the parent's limits",
             "import resource\ndef f():\n    resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0))\n"
             "    return True",

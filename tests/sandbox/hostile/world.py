@@ -30,6 +30,8 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.outside, self.readable = directory / "outside", directory / "readable"
+        self.kept = self.outside / "expected"
+        """Where the sandbox keeps what tests have computed."""
         self.queue_name = f"/{MARK}-{os.getpid()}-{id(self)}".encode()
         self.address = f"\0{MARK}-{os.getpid()}-{id(self)}"
         self.signals: list[int] = []
@@ -53,7 +55,7 @@ class World:
             yield self
 
     def _plant_files(self) -> None:
-        for directory in (self.directory, self.outside, self.readable, self.outside / "empty"):
+        for directory in (self.directory, self.outside, self.readable, self.outside / "empty", self.kept):
             directory.mkdir(exist_ok=True)
             directory.chmod(0o755)
         for path in (self.outside / "secret.txt", self.readable / "library.txt"):
@@ -61,6 +63,7 @@ class World:
             path.chmod(0o644)
             with contextlib.suppress(OSError):  # not every file system has them
                 os.setxattr(path, "user.note", b"secret")
+        (self.kept / "values.json").write_text('["secret"]')
         (self.outside / "planted_module.py").write_text("VALUE = 'secret'\n")
         script = self.outside / "script.sh"
         script.write_text(f"#!/bin/sh\necho > {self.outside}/ran\n")
@@ -107,6 +110,7 @@ class World:
             "SECRET": str(self.outside / "secret.txt"),
             "OUTSIDE": str(self.outside),
             "READABLE": str(self.readable / "library.txt"),
+            "KEPT": str(self.kept / "values.json"),
             "SOURCES": str(Path(__file__).parents[3] / "src" / "codestill"),
             "TESTS": str(Path(__file__).parents[1]),
             "CALLER": os.getpid(),

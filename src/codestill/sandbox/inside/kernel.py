@@ -1,5 +1,7 @@
 """Raw calls into the kernel that Python's standard library does not offer."""
 
+# Without the module on top of it, whose enumerations would be copied with every process that is forked.
+import _socket
 import ctypes
 import os
 
@@ -40,6 +42,16 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, data: s
 def unmount(target: str) -> None:
     detach = 2
     checked(_libc.umount2(target.encode(), ctypes.c_int(detach)), f"umount {target}")
+
+
+def set_host_name(name: str) -> None:
+    checked(_libc.sethostname(name.encode(), len(name)), "sethostname")
+
+
+def receive(control: _socket.socket, size: int) -> tuple[bytes, list[int]]:
+    """A packet and the descriptors that came with it."""
+    packet, ancillary, _, _ = control.recvmsg(size, _socket.CMSG_SPACE(4 * 4))
+    return packet, [number for _, _, data in ancillary for number in memoryview(data).cast("i")]
 
 
 def drop_capabilities(kept: int = 0) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 
 from . import kernel
 from .confine import DEVICES, JUDGE_UID, SOLVER_UID
@@ -98,7 +97,7 @@ def build_root(readable: list[str], scratch_bytes: int) -> None:
     kernel.mount(None, "/", None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
     mount_scratch(scratch_bytes)
     with contextlib.suppress(PermissionError):  # podman's profile refuses this alone
-        socket.sethostname("sandbox")
+        kernel.set_host_name("sandbox")
 
 
 def mount_scratch(size: int) -> None:

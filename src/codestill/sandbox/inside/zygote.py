@@ -11,6 +11,7 @@ solution and tests. An answer: ``ended``
 whether it was still running].
 """
 
+import _socket
 import contextlib
 import ctypes
 import gc
@@ -19,7 +20,6 @@ import marshal
 import os
 import select
 import signal
-import socket
 import sys
 import time
 
@@ -32,7 +32,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 
 
 class Zygote:
-    def __init__(self, config: dict, control: socket.socket) -> None:
+    def __init__(self, config: dict, control: _socket.socket) -> None:
         self.config, self.control = config, control
         self.layers = config["layers"]
         self.scratch = namespaces.SCRATCH if "namespaces" in self.layers else None
@@ -87,7 +87,7 @@ class Zygote:
 
     def serve(self) -> None:
         while True:
-            packet, descriptors, _, _ = socket.recv_fds(self.control, 4096, 4)
+            packet, descriptors = kernel.receive(self.control, 4096)
             if not packet:
                 os._exit(0)
             try:
@@ -298,8 +298,8 @@ def main(descriptor: int) -> None:
     """Serve on the inherited socket, whose first packet is the configuration and the caller's pidfd.
 
     The first answer is ``ready``, or ``missing`` with what failed of a layer."""
-    control = socket.socket(fileno=descriptor)
-    packet, (caller,), _, _ = socket.recv_fds(control, 1 << 16, 1)
+    control = _socket.socket(fileno=descriptor)
+    packet, (caller,) = kernel.receive(control, 1 << 16)
     config = json.loads(packet)
     sys.argv[1:] = []
     try:
