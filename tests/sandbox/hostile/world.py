@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
