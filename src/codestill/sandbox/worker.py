@@ -80,7 +80,7 @@ class Worker:
         output = config.output_kilobytes * 1000
         settings = {
             "layers": layers,
-            "readable": readable_paths(),
+            **_visible(readable_paths(), "namespaces" in layers),
             "site_packages": site_packages(),
             "preload": [*_PRELOAD, *config.preload],
             "environment": _environment(),
@@ -172,6 +172,31 @@ def readable_paths() -> list[str]:
     found = {path.resolve() for path in given} | {path.absolute() for path in given if path not in links}
     found.discard(Path("/usr"))
     return sorted(str(path) for path in found if not found & set(path.parents))
+
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+"""codestill itself: its task grammars know answers, so no program may read it where it is installed."""
+
+
+def _visible(paths: list[str], mounted: bool) -> dict[str, list[str]]:
+    """``readable`` without codestill: hidden by a mount, or else by naming all that lies around it.
+
+    ``listable`` are the directories on the way to it, whose names alone may be read."""
+    if not any(_PACKAGE.is_relative_to(path) for path in paths):
+        return {"readable": paths, "listable": [], "hidden": []}
+    if mounted:
+        return {"readable": paths, "listable": [], "hidden": [str(_PACKAGE)]}
+    readable: list[str] = []
+    listable: list[str] = []
+    rest = [Path(path) for path in paths]
+    while rest:
+        path = rest.pop().resolve()  # a venv's lib64 is a link to its lib
+        if not _PACKAGE.is_relative_to(path):
+            readable.append(str(path))
+        elif path != _PACKAGE and str(path) not in listable:
+            listable.append(str(path))
+            rest += path.iterdir()
+    return {"readable": sorted(set(readable)), "listable": listable, "hidden": []}
 
 
 def _loader_paths() -> dict[str, str]:

@@ -51,9 +51,10 @@ class Confinement:
             os.close(ruleset)
         # Where the root holds nothing else, one rule does for all of it.
         readable = ["/"] if "namespaces" in self.layers else [*self.config["readable"], *DEVICES]
+        paths = (readable, self.config["listable"])
         self.rulesets = {
-            "judge": landlock_ruleset(self.landlock, readable, None),
-            "solver": landlock_ruleset(self.landlock, readable, self.scratch),
+            "judge": landlock_ruleset(self.landlock, *paths, None),
+            "solver": landlock_ruleset(self.landlock, *paths, self.scratch),
         }
 
     def enter(self, role: str, keep: list[int], cpu_seconds: float) -> None:
@@ -148,8 +149,9 @@ def landlock_version() -> int:
     return kernel.syscall("landlock_create_ruleset", _CREATE_RULESET, None, 0, only_version)
 
 
-def landlock_ruleset(version: int, readable: list[str], scratch: str | None) -> int:
-    """Descriptor of a ruleset: read below ``readable``, read and write below ``scratch``, nothing else."""
+def landlock_ruleset(version: int, readable: list[str], listable: list[str], scratch: str | None) -> int:
+    """Descriptor of a ruleset: read below ``readable``, read and write below ``scratch``, read the names that
+    are below ``listable``, nothing else."""
     handled = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
     attributes = struct.pack("=Q", handled)
     if version >= 4:
@@ -159,6 +161,8 @@ def landlock_ruleset(version: int, readable: list[str], scratch: str | None) -> 
     ruleset = kernel.syscall("landlock_create_ruleset", _CREATE_RULESET, attributes, len(attributes), 0)
     for path in readable:
         _allow(ruleset, path, (_READ_FILE | _READ_DIR) & handled)
+    for path in listable:
+        _allow(ruleset, path, _READ_DIR & handled)
     _allow(ruleset, "/dev/null", (_READ_FILE | _WRITE_FILE | _TRUNCATE) & handled)
     if scratch is not None:
         _allow(ruleset, scratch, handled & ~(_MAKE_CHAR | _MAKE_BLOCK | _EXECUTE))

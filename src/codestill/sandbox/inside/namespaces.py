@@ -75,13 +75,15 @@ def _write(path: str, text: str) -> None:
         os.close(descriptor)
 
 
-def build_root(readable: list[str], scratch_bytes: int) -> None:
+def build_root(readable: list[str], hidden: list[str], scratch_bytes: int) -> None:
     """Make a minimal read-only root of the readable paths, the devices and an empty scratch; move there."""
     kernel.mount(None, "/", None, _REC | _PRIVATE)
     root = _mount_point(readable)
     kernel.mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV, "size=4m,mode=755")
     for path in (*readable, *DEVICES):
         _bind(path, root + path)
+    for path in hidden:
+        kernel.mount("tmpfs", root + path, "tmpfs", _RDONLY | _NOSUID | _NODEV | _NOEXEC, "size=4k")
     for link in ("/lib", "/lib32", "/lib64"):  # libraries know each other by these names
         if os.path.islink(link) and not os.path.lexists(root + link):
             os.symlink(os.readlink(link), root + link)

@@ -39,7 +39,7 @@ class Zygote:
         self.contained = self.scratch is not None
         prepare_interpreter(config, self.scratch)
         if self.contained:
-            namespaces.build_root(config["readable"], config["scratch_bytes"])
+            namespaces.build_root(config["readable"], config["hidden"], config["scratch_bytes"])
         self.confinement = Confinement(config, self.scratch)
         self.identity = self.find_identity()
         rehearse()
