@@ -68,7 +68,6 @@ def test_programs_over_their_cpu_limit_fail_on_a_busy_core() -> None:
         assert sandbox.execute(computes(0, 3)).verdict == "cpu_timeout"
 
 
-@pytest.mark.xfail(reason="the kernel's own limit, of whole ticks, ends programs early")
 def test_cpu_time_is_what_a_program_used_and_not_the_ticks_that_met_it() -> None:
     with one_busy_core(STINTS), SandboxConfig(cpu_seconds=4).build() as sandbox:
         assert sandbox.execute(computes(0, 3.4)).verdict == "pass"

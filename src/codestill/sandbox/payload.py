@@ -54,7 +54,7 @@ class Tests:
         path = self._path(program)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, json.dumps(memos))
+            write_atomic(path, json.dumps({"sha256": _sha256(memos), "memos": memos}))
         except OSError:
             return  # a cache that cannot be written is one that is not there
         with self._lock:
@@ -80,17 +80,21 @@ class Tests:
             return []
         try:
             found = json.loads(self._path(program).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return found["memos"] if found["sha256"] == _sha256(found["memos"]) else []
+        except (OSError, ValueError, TypeError, KeyError):  # a damaged file: its values are computed anew
             return []
-        return found if isinstance(found, list) and all(isinstance(text, str) for text in found) else []
 
     def _path(self, program: Program) -> Path:
-        text = json.dumps([sys.version, program.test_setup, [test.code for test in program.tests]])
-        return self.cache / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+        tests = [test.code for test in program.tests]
+        return self.cache / f"{_sha256([sys.version, program.test_setup, tests, program.support])}.json"
 
 
 def _key(program: Program) -> tuple[object, ...]:
     return program.entry_point, program.test_setup, program.tests, program.support
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def _compiled(source: str, name: str) -> bytes | None:
@@ -102,5 +106,8 @@ def _compiled(source: str, name: str) -> bytes | None:
 
 
 def _default_cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a home keeps nothing: no file can be made below a device
+        base = os.devnull
     return Path(base) / "codestill" / "expected"

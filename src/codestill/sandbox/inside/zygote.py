@@ -237,13 +237,16 @@ def redirect(output: int) -> None:
 
 
 def prepare_interpreter(config: dict, scratch: str | None) -> None:
-    for name in config["preload"]:
-        __import__(name)
-    ctypes.pythonapi  # noqa: B018  loaded before the root changes
     os.environ.clear()
-    os.environ.update(config["environment"])
+    os.environ.update(config["environment"])  # first: numpy's libraries start threads unless told not to
     if scratch:
         os.environ.update(HOME=scratch, TMPDIR=scratch)
+    searched = sys.path[:]
+    sys.path += config["site_packages"]
+    for name in config["preload"]:
+        __import__(name)
+    sys.path[:] = searched
+    ctypes.pythonapi  # noqa: B018  loaded before the root changes
     if len(os.listdir("/proc/self/task")) > 1:
         raise OSError(11, "a preloaded module has started threads", "preload")
 
