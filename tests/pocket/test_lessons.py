@@ -1,0 +1,54 @@
+"""What each lesson shows: programs, failures with their repairs, and answers in the form that is read."""
+
+import random
+from itertools import islice
+
+import pytest
+
+from codestill.pocket.lessons import INPUTS, lessons
+from codestill.pocket.skills import SKILLS, Skill, read_inputs, read_parts, read_score
+from codestill.pocket.understand import understand
+from codestill.sandbox.feedback import feedback
+from codestill.types import Example
+
+
+def drawn(skill: Skill, count: int = 60) -> list[Example]:
+    return list(islice(lessons({skill: 1.0}, 0.75, feedback, random.Random(3)), count))
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_lessons_repeat_by_seed_and_name_their_skill(skill):
+    assert drawn(skill, 5) == drawn(skill, 5)
+    assert {made.source for made in drawn(skill, 5)} == {f"grammar: {skill}"}
+
+
+@pytest.mark.parametrize("skill", ["solve", "refine", "compose"])
+def test_completions_are_programs(skill):
+    for made in drawn(skill):
+        program = made.prompt + made.completion
+        if skill == "refine":  # what follows the last line of feedback
+            program = program.rpartition("# ")[2].partition("\n")[2]
+        namespace: dict = {}
+        exec(compile(program, "<lesson>", "exec"), namespace)
+        assert any(callable(value) for name, value in namespace.items() if name != "__builtins__")
+
+
+def test_a_refine_prompt_shows_a_failure():
+    for made in drawn("refine"):
+        assert any(word in made.prompt for word in ("Error", "EXPECTED"))
+        header = made.prompt.partition("\n")[0]
+        assert made.prompt.count(header) == 2
+
+
+def test_answers_of_the_other_skills_are_read():
+    for made in drawn("decompose"):
+        assert len(read_parts(made.completion)) >= 2
+    for made in drawn("inputs"):
+        function = made.prompt.partition("(")[0].removeprefix("def ")
+        assert len(read_inputs(function, made.completion)) == INPUTS
+    for made in drawn("ask"):
+        assert understand(made.completion) is not None
+    scores = [read_score(made.completion) for made in drawn("judge", 200)]
+    assert all(scores)
+    right = sum(score is not None and score[0] == 8 for score in scores)
+    assert 60 < right < 120  # two in five are right, and a few faults make no difference
