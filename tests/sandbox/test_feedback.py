@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -13,25 +13,14 @@ from hypothesis import strategies as st
 
 from codestill.sandbox import Program, SandboxConfig, feedback
 from codestill.sandbox.feedback import Form
-from codestill.types import ExecutionResult, Test, TestResult
+from codestill.types import ExecutionResult, Test, TestResult, Verdict
 
 released = [
     pytest.mark.data,
     pytest.mark.skipif("CODESTILL_DATA" not in os.environ, reason="CODESTILL_DATA is not set"),
 ]
 FORMS: tuple[Form, ...] = ("persd", "full")
-VERDICTS = [
-    "pass",
-    "wrong",
-    "exception",
-    "cpu_timeout",
-    "wall_timeout",
-    "memory",
-    "killed",
-    "output_limit",
-    "undecidable",
-    "infra_error",
-]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 # Every class in the released rows: how many rows have it, and a program of that class. numpy has
 # moved its class since.

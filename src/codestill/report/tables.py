@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from codestill.report.claims import bounds, settings, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Report, Section
 from codestill.report.files import RunFiles
-from codestill.types import Interval
+from codestill.types import Interval, Verdict
 
 Value = Callable[[ArmView], float | None]
 
@@ -198,18 +199,7 @@ def verdicts(section: Section) -> Table | None:
     )
 
 
-VERDICT_ORDER = (
-    "pass",
-    "wrong",
-    "exception",
-    "cpu_timeout",
-    "wall_timeout",
-    "memory",
-    "killed",
-    "output_limit",
-    "undecidable",
-    "infra_error",
-)
+VERDICT_ORDER: tuple[Verdict, ...] = get_args(Verdict)
 
 
 def _share(count: int, total: int) -> Cell:

@@ -44,14 +44,11 @@ class Sandbox:
         self.config = config
         self.workers = workers or len(os.sched_getaffinity(0))
         self.isolation, first = isolate(config)
+        self.description = f"{config.verdict} verdict, {self.isolation}"
+        """How verdicts are reached and the isolation in force, as written into result files."""
         self._pool = Pool(config, self.isolation, self.workers, first)
         self._tests = Tests(config.cache)
         self._gate = _Gate()
-
-    @property
-    def description(self) -> str:
-        """How verdicts are reached and the isolation in force, as written into result files."""
-        return f"{self.config.verdict} verdict, {self.isolation}"
 
     def __enter__(self) -> "Sandbox":
         return self

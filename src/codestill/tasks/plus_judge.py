@@ -59,9 +59,8 @@ def judge(
         for group, rows in groups.items():
             for raw in rows:
                 value, seconds = timed(expected_of, reshape(raw))
-                value = (
-                    True if isinstance(value, re.Match) else value
-                )  # all that is asked of it is to be there
+                if isinstance(value, re.Match):
+                    value = True  # all that is asked of it is to be there
                 try:
                     size += len(marshal.dumps(value))
                 except ValueError:

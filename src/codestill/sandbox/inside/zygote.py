@@ -6,9 +6,8 @@ the solution (for the solver), the tests (for the judge), and files for the prog
 records. So what it forks next has nothing of earlier programs, nor of this one's tests, in its memory.
 
 Every request and answer is one JSON packet. A request: ``cpu``, ``wall``, ``split`` and the ``sizes`` of
-solution and tests. An answer: ``ended``
-(``itself``, ``cpu`` or ``wall``), ``solver`` and ``judge``, each [status, CPU seconds, peak KiB,
-whether it was still running].
+solution and tests. An answer: ``ended`` (``itself``, ``cpu`` or ``wall``), ``solver`` and ``judge``, each
+[status, CPU seconds, peak KiB, whether it was still running].
 """
 
 import _socket
@@ -221,7 +220,7 @@ class Child:
     def cpu_seconds(self) -> float:
         if self.ended():
             return self.usage[1]  # pyright: ignore[reportOptionalSubscript]
-        return time.clock_gettime((~self.pid << 3) | 2)  # how the kernel numbers a process's CPU clock
+        return time.clock_gettime(kernel.cpu_clock(self.pid))
 
     def kill(self) -> None:
         if self.usage is None and not self.ended():
