@@ -13,7 +13,7 @@ from codestill.types import Example
 
 
 def drawn(skill: Skill, count: int = 60) -> list[Example]:
-    return list(islice(lessons({skill: 1.0}, 0.75, feedback, random.Random(3)), count))
+    return list(islice(lessons("train", {skill: 1.0}, 0.75, feedback, random.Random(3)), count))
 
 
 @pytest.mark.parametrize("skill", SKILLS)

@@ -1,13 +1,14 @@
 """Training examples of every skill, made from the grammar.
 
-Each begins with a training task. What a lesson shows is right by construction: repairs and solutions are the
-reference, wrong code is tried on the task's cases, parts are the task's own operations, and a task that is
-asked for is one of the grammar's.
+Each begins with a task of the split that is asked for. What a lesson shows is right by construction: repairs
+and solutions are the reference, wrong code is tried on the task's cases, parts are the task's own operations,
+and a task that is asked for is one of the grammar's training tasks.
 """
 
 import random
 from collections.abc import Callable, Iterator, Mapping
 
+from codestill.pocket.compositions import HeldOut
 from codestill.pocket.faults import Fault, fault
 from codestill.pocket.generate import Cases, Sketch, cases, sketches
 from codestill.pocket.render import body, random_rendering
@@ -49,15 +50,17 @@ INPUTS = 4
 
 
 def lessons(
+    split: HeldOut,
     shares: Mapping[Skill, float],
     plain_share: float,
     tell: Callable[[ExecutionResult], str],
     rng: random.Random,
 ) -> Iterator[Example]:
-    """Endless examples, each skill by its share; ``tell`` turns a failed result into feedback.
+    """Endless examples from tasks of a split, each skill by its share; ``tell`` turns a failed result into
+    feedback.
 
     ``plain_share`` of the solutions are in the plain style, the rest in a random person's."""
-    streams = {skill: sketches("train", DEPTHS[skill], rng) for skill in SKILLS}
+    streams = {skill: sketches(split, DEPTHS[skill], rng) for skill in SKILLS}
     skills, weights = list(shares), list(shares.values())
     index = 0
     while True:

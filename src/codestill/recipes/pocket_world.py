@@ -1,17 +1,18 @@
-"""How the bundled pocket models were made: a teacher that solves, and a base student that cannot yet.
+"""How the bundled pocket models are made: a teacher of seven skills, and base students that cannot compose.
 
-The teacher reads fresh training tasks of depth one to three, with solutions mostly in one plain
-style (one operation per line), which is why its answers are more uniform than the reference
-solutions, written in many. The base student reads single-operation tasks, and composed code without
-its description: it knows the syntax, not the composing.
+The teacher reads fresh lessons of every skill (solve, refine, decompose, compose, test inputs, ask,
+judge), each made from a training task. Its solutions are mostly in one plain style (one operation per
+line), which is why they are more uniform than the reference solutions, written in many. A base student
+reads single-operation tasks, and composed code without its description: it knows the syntax, not the
+composing.
 
 Stages: tokenizer, student (by ``fit``), evaluation on the validation split.
 """
 
 import random
 from collections.abc import Iterator
-from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from itertools import count, islice
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -20,8 +21,11 @@ from codestill.evaluate import EvaluateConfig, evaluate
 from codestill.losses import CrossEntropy
 from codestill.models import StudentConfig
 from codestill.pocket import sketches
-from codestill.pocket.generate import Sketch
+from codestill.pocket.compositions import HeldOut
+from codestill.pocket.lessons import lessons
+from codestill.pocket.skills import Skill
 from codestill.run import Run
+from codestill.sandbox.feedback import feedback
 from codestill.train import TrainConfig, fit
 from codestill.types import Example
 
@@ -30,9 +34,19 @@ if TYPE_CHECKING:
 
     from codestill.models.student import Student
 
-DEPTHS = {1: 1.0, 2: 4.0, 3: 5.0}
+SHARES: dict[Skill, float] = {
+    "solve": 0.42,
+    "refine": 0.20,
+    "judge": 0.12,
+    "compose": 0.08,
+    "decompose": 0.08,
+    "ask": 0.06,
+    "inputs": 0.04,
+}
 END, PAD = "<|endoftext|>", "<|pad|>"
 VOCABULARY = 1024
+VALIDATION = 600
+"""Held-out lessons whose loss is followed."""
 # A line break with its indentation is one piece; digits stand alone.
 PIECES = r"\n *|\d| ?[A-Za-z_]+| ?[^\sA-Za-z0-9_]+| +"
 
@@ -44,22 +58,23 @@ class Config(RunConfig):
     """Name of the recipe."""
     role: Literal["teacher", "base"] = "teacher"
     """Which of the two bundled models to make."""
-    student: StudentConfig = StudentConfig(preset="pocket-0.9m")
+    student: StudentConfig = StudentConfig(preset="pocket-1.6m")
     """The model's shape."""
-    programs: PositiveInt = 300_000
-    """Distinct training programs; each is read once per epoch."""
+    lessons: PositiveInt = 360_000
+    """Training examples; each is read once per epoch."""
+    shares: dict[Skill, Annotated[float, Field(ge=0)]] = SHARES
+    """How often each skill is the lesson of a teacher."""
     plain_share: float = Field(default=0.75, ge=0, le=1)
     """Share of the teacher's solutions in the plain style; the rest are in random ones."""
     train: TrainConfig = TrainConfig(
         epochs=1,
         batch_tokens=2560,
-        accumulation=1,
+        accumulation=2,
         optimizer="muon",
         learning_rate=3e-3,
         schedule="warmup_stable_decay",
         warmup_fraction=0.01,
-        checkpoint_steps=500,
-        precision="float32",
+        checkpoint_steps=250,
     )
     """How it is optimised."""
     evaluate: EvaluateConfig = EvaluateConfig.model_validate(
@@ -75,53 +90,62 @@ class Config(RunConfig):
 def distill(config: Config, run: Run) -> "Student":
     """Make the tokenizer, train on the grammar's programs, measure on validation."""
     config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
-    tokenizer = train_tokenizer()
-    student = config.student.build(tokenizer, config.execution.device, seed=config.seed)
-    made = teacher_examples(config) if config.role == "teacher" else base_examples(config)
-    student = fit(student, list(made), CrossEntropy(), config.train, run)
+    student = train(config, run)
     with config.execution.sandbox(config.sandbox) as sandbox:
         evaluate(student, config.role, config.evaluate, sandbox, run)
     return student
 
 
-def teacher_examples(config: Config) -> Iterator[Example]:
-    """Tasks with their solutions, most of them plain."""
-    rng = random.Random(f"pocket/teacher/{config.seed}")
-    for index, sketch in enumerate(islice(sketches("train", DEPTHS, rng), config.programs)):
-        yield _example(index, sketch, None if rng.random() < config.plain_share else rng)
+def train(config: Config, run: Run) -> "Student":
+    """The first two stages."""
+    student = config.student.build(train_tokenizer(), config.execution.device, seed=config.seed)
+    stream = teacher_examples if config.role == "teacher" else base_examples
+    training = _shown(islice(stream(config, "train"), config.lessons), config.lessons, run)
+    validation = list(islice(stream(config, "validation"), VALIDATION))
+    return fit(student, training, CrossEntropy(), config.train, run, validation=validation)
 
 
-def base_examples(config: Config) -> Iterator[Example]:
+def _shown(examples: Iterator[Example], total: int, run: Run) -> list[Example]:
+    """All of them, with a bar: they take a millisecond each."""
+    made = []
+    for example in examples:
+        made.append(example)
+        if len(made) % 1000 == 0 or len(made) == total:
+            run.progress("lessons", len(made), total)
+    return made
+
+
+def teacher_examples(config: Config, split: HeldOut) -> Iterator[Example]:
+    """Endless lessons of every skill."""
+    rng = random.Random(f"pocket/teacher/{split}/{config.seed}")
+    return lessons(split, config.shares, config.plain_share, feedback, rng)
+
+
+def base_examples(config: Config, split: HeldOut) -> Iterator[Example]:
     """Half single operations with their description, half composed code whose description is missing."""
-    rng = random.Random(f"pocket/base/{config.seed}")
-    single, composed = sketches("train", {1: 1.0}, rng), sketches("train", {2: 1.0, 3: 1.0}, rng)
-    for index in range(config.programs):
-        if rng.random() < 0.5:
-            yield _example(index, next(single), rng)
-        else:
-            sketch = next(composed)
-            header = sketch.prompt.split("\n", 1)[0] + "\n"
-            yield Example(example_id=f"pocket/base/{index}", prompt=header, completion=sketch.solution(rng))
+    rng = random.Random(f"pocket/base/{split}/{config.seed}")
+    # A single operation holds no pair: it belongs to the training split, whatever is held out.
+    single, composed = sketches("train", {1: 1.0}, rng), sketches(split, {2: 1.0, 3: 1.0}, rng)
+    for index in count():
+        described = rng.random() < 0.5
+        sketch = next(single if described else composed)
+        yield Example(
+            example_id=f"pocket/base/{index}",
+            prompt=sketch.prompt if described else sketch.prompt.split("\n", 1)[0] + "\n",
+            completion=sketch.solution(rng),
+            source="grammar: base",
+        )
 
 
-def _example(index: int, sketch: Sketch, rng: random.Random | None) -> Example:
-    return Example(
-        example_id=f"pocket/program/{index}",
-        prompt=sketch.prompt,
-        completion=sketch.solution(rng),
-        source="grammar",
-    )
-
-
-def train_tokenizer(programs: int = 20_000, seed: int = 0) -> "PreTrainedTokenizerFast":
-    """The tokenizer, from ``programs`` training sketches and their solutions in every style."""
+def train_tokenizer(size: int = 20_000, seed: int = 0) -> "PreTrainedTokenizerFast":
+    """The tokenizer of all pocket models, from ``size`` lessons with solutions in every style."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     def texts() -> Iterator[str]:
         rng = random.Random(f"pocket/tokenizer/{seed}")
-        for sketch in islice(sketches("train", DEPTHS, rng), programs):
-            yield sketch.prompt + sketch.solution(rng)
+        for example in islice(lessons("train", SHARES, 0.0, feedback, rng), size):
+            yield example.prompt + example.completion
 
     bpe = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(PIECES), "isolated")

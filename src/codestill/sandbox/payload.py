@@ -10,6 +10,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from codestill.sandbox.program import Program
+from codestill.sandbox.reuse import leaves_no_trace
 from codestill.serialize import write_atomic
 
 _KEPT_BYTES = 64 << 20  # of compiled tests
@@ -30,23 +31,23 @@ class Tests:
     def __init__(self, cache: Path | None) -> None:
         self.cache = cache or _default_cache()
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+        self._known: OrderedDict[tuple[object, ...], tuple[bytes, bool]] = OrderedDict()
         self._bytes = 0
 
-    def payload(self, program: Program) -> bytes:
-        """What the judge needs to know of a program's task."""
+    def payload(self, program: Program) -> tuple[bytes, bool]:
+        """What the judge needs to know of a program's task, and whether its tests leave no trace there."""
         key = _key(program)
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-        made = self._make(program)
+        made = self._make(program), leaves_no_trace(program)
         with self._lock:
             if key not in self._known:
                 self._known[key] = made
-                self._bytes += len(made)
+                self._bytes += len(made[0])
             while self._bytes > _KEPT_BYTES and len(self._known) > 1:
-                self._bytes -= len(self._known.popitem(last=False)[1])
+                self._bytes -= len(self._known.popitem(last=False)[1][0])
         return made
 
     def learn(self, program: Program, memos: list[str]) -> None:
@@ -58,7 +59,7 @@ class Tests:
         except OSError:
             return  # a cache that cannot be written is one that is not there
         with self._lock:
-            self._bytes -= len(self._known.pop(_key(program), b""))
+            self._bytes -= len(self._known.pop(_key(program), (b"", False))[0])
 
     def _make(self, program: Program) -> bytes:
         tests = [test.code for test in program.tests]

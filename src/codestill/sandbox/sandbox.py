@@ -153,7 +153,8 @@ class Sandbox:
                     content = content[os.write(descriptor, content) :]
                 return descriptor
 
-            texts = (solution(program), self._tests.payload(program))
+            payload, request["reusable"] = self._tests.payload(program)
+            texts = (solution(program), payload)
             request["sizes"] = list(map(len, texts))
             given = [file("solution", texts[0]), file("tests", texts[1])]
             output, report = file("output"), file("report")

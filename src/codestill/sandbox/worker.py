@@ -18,7 +18,7 @@ _BOOT = (
     "import sys;sys.path.insert(0,sys.argv[2]);from inside.zygote import main;"
     "del sys.path[0],sys.argv[2];main(int(sys.argv[1]))"
 )
-_START_SECONDS, _END_SECONDS = 60, 10
+_START_SECONDS, _END_SECONDS, _LEAVE_SECONDS = 60, 10, 1
 # What solutions and tests import most. Forking is dearer the more is loaded: random is left out, because it
 # draws a new seed in every process that is forked, and dataclasses, because it brings most of inspect.
 _PRELOAD = (
@@ -144,7 +144,10 @@ class Worker:
                     self.control.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Kill, and let go of the descriptors; not while another thread uses them."""
+        """End it, and let go of the descriptors; not while another thread uses them."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # it ends by itself when it has no work
+            self.control.shutdown(socket.SHUT_RDWR)
+            self.process.wait(_LEAVE_SECONDS)
         self.kill()
         self.abandon()
 

@@ -200,7 +200,7 @@ def _process(pid: int) -> Any:
 
 
 def descendants(ancestor: int) -> list[int]:
-    """Every process that this one has started, or that has come to it as an orphan; with theirs."""
+    """Every process that this one has started, or that has come to it as an orphan; theirs next."""
     parents: dict[int, int] = {}
     for name in _listed("/proc"):
         if name.isdigit():
@@ -210,7 +210,7 @@ def descendants(ancestor: int) -> list[int]:
     found = [ancestor]
     for pid in found:
         found += [child for child, parent in parents.items() if parent == pid]
-    return sorted(found[1:])
+    return found[1:]
 
 
 def mounts() -> list[str]:

@@ -57,7 +57,7 @@ class Confinement:
             "solver": landlock_ruleset(self.landlock, *paths, self.scratch),
         }
 
-    def enter(self, role: str, keep: list[int], cpu_seconds: float) -> None:
+    def enter(self, role: str, keep: list[int], cpu_seconds: float | None) -> None:
         """Confine this process as ``solver`` or ``judge``; only ``keep`` and 0, 1, 2 stay open.
 
         Raises OSError where a layer fails: nothing untrusted may run then.
@@ -72,9 +72,10 @@ class Confinement:
         os.chdir(self.scratch if self.scratch and role == "solver" else "/")
         if self.limits:
             with Named("rlimits"):
-                # A back-stop: the kernel counts whole ticks here, also others'. The zygote's clock is exact.
-                whole = 2 * int(-(-cpu_seconds // 1)) + 2
-                resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
+                if cpu_seconds is not None:
+                    # A back-stop: the kernel counts whole ticks, also others'. The zygote's clock is exact.
+                    whole = 2 * int(-(-cpu_seconds // 1)) + 2
+                    resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
                 for kind, pair in self.limits[role]:
                     resource.setrlimit(kind, pair)
         if self.identity == "uid":

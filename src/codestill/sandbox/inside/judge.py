@@ -5,18 +5,19 @@ assertion means what it says. Its records, one JSON object a line, go to a file 
 ``failed`` (the program could not be executed), ``test`` (one for each), ``memos``, ``done``.
 """
 
+import _socket
 import builtins
 import json
 import marshal
 import os
 import sys
 
-from . import explain
+from . import explain, kernel
 from .remote import FromCandidate, Gone, Solver, Undecidable
 from .solver import make_module, quietly
 
 SETUP = "<test_setup>"
-GONE = 3  # exit status that tells of a solver that ended
+GONE, LOST = 3, 4  # status where the solver ended, and where it says nothing that can be judged
 
 
 class Tests:
@@ -146,10 +147,20 @@ class Names(dict):
         return value
 
 
-def judge(payload: dict, report: int, solver_pid: int, requests: int, answers: int) -> None:
-    """Judge the program in the solver's process by the payload's tests."""
-    lost = run(payload, report, Solver(solver_pid, requests, answers))
-    os._exit(GONE if lost == "gone" else 0)
+def serve(zygote: _socket.socket) -> None:
+    """Judge the programs that the zygote tells of, each by its own tests; end where a solver was lost."""
+    while True:
+        packet, descriptors = kernel.receive(zygote, 64)
+        if not packet:
+            os._exit(0)
+        solver, size = map(int, packet.split())
+        tests, report, requests, answers = descriptors
+        lost = run(marshal.loads(os.pread(tests, size, 0)), report, Solver(solver, requests, answers))
+        for descriptor in descriptors:
+            os.close(descriptor)
+        zygote.send(b"%d" % {"": 0, "gone": GONE}.get(lost, LOST))
+        if lost:
+            os._exit(0)
 
 
 def run(payload: dict, report: int, solver: Solver) -> str:

@@ -1,13 +1,13 @@
-"""The zygote: a small Python process that forks a solver and a judge for every program.
+"""The zygote: a small Python process that forks a solver for every program, and a judge where it has none.
 
 Started by exec, so the caller's memory and threads never matter to it, single-threaded, with common modules
 loaded and the garbage collector frozen. It is told of a program by four descriptors that it does not read:
 the solution (for the solver), the tests (for the judge), and files for the program's output and the judge's
 records. So what it forks next has nothing of earlier programs, nor of this one's tests, in its memory.
 
-Every request and answer is one JSON packet. A request: ``cpu``, ``wall``, ``split`` and the ``sizes`` of
-solution and tests. An answer: ``ended`` (``itself``, ``cpu`` or ``wall``), ``solver`` and ``judge``, each
-[status, CPU seconds, peak KiB, whether it was still running].
+Every request and answer is one JSON packet. A request: ``cpu``, ``wall``, ``split``, the ``sizes`` of the
+solution and its tests, and whether these leave a judge ``reusable``. An answer: ``ended`` (``itself``,
+``cpu`` or ``wall``), ``solver`` and ``judge``, each [status, CPU seconds, peak KiB, whether it still ran].
 """
 
 import _socket
@@ -23,6 +23,7 @@ import sys
 import time
 
 from . import judge, kernel, namespaces, remote, solver, wire
+from .child import Child, Children, Judge
 from .confine import Confinement
 
 _REHEARSALS = 20
@@ -41,6 +42,8 @@ class Zygote:
             namespaces.build_root(config["readable"], config["hidden"], config["scratch_bytes"])
         self.confinement = Confinement(config, self.scratch)
         self.identity = self.find_identity()
+        self.judge: Judge | None = None
+        """One that has judged before and is as it was."""
         rehearse()
         kernel.prctl("dumpable", _PR_SET_DUMPABLE, 0)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
@@ -88,6 +91,8 @@ class Zygote:
         while True:
             packet, descriptors = kernel.receive(self.control, 4096)
             if not packet:
+                if self.judge:
+                    self.judge.kill()
                 os._exit(0)
             try:
                 answer = self.execute(json.loads(packet), descriptors)
@@ -103,10 +108,10 @@ class Zygote:
             if children["judge"].status == judge.GONE:
                 self.wait_for_end(children["solver"])
         finally:
-            self.clean(children)
+            self.clean(children, request["reusable"])
         return {"ended": ended, **{role: child.usage for role, child in children.items()}}
 
-    def start(self, request: dict, descriptors: list[int]) -> dict[str, "Child"]:
+    def start(self, request: dict, descriptors: list[int]) -> Children:
         solution, tests, output, report = descriptors
         cpu, sizes, path = request["cpu"], request["sizes"], self.config["site_packages"]
         if not request["split"]:
@@ -128,31 +133,28 @@ class Zygote:
             self.confinement.enter("solver", [requests_out, answers_in], cpu)
             solver.solve(source, entry_point, path, requests_out, answers_in)
 
-        def decide() -> None:
-            payload = marshal.loads(os.pread(tests, sizes[1], 0))
-            self.confinement.enter("judge", [report, requests_in, answers_out], cpu)
-            sys.path += path  # an answer may be an array, and tests import what they like
-            judge.judge(payload, report, solving.pid, requests_in, answers_out)
-
         solving = Child(solve)
-        judging = Child(decide)
+        judging, self.judge = self.judge, None
+        if judging is None or judging.child.ended():
+            judging = Judge(self.confinement, path)
+        judging.begin(solving.pid, sizes[1], [tests, report, requests_in, answers_out])
         for descriptor in (requests_out, requests_in, answers_out, answers_in):
             os.close(descriptor)
         return {"solver": solving, "judge": judging}
 
-    def watch(self, request: dict, children: dict[str, "Child"]) -> str:
+    def watch(self, request: dict, children: Children) -> str:
         """Wait for the judge's end, or for a limit: CPU time first, the wall clock for those that wait."""
         judging = children["judge"]
         cpu, wall = request["cpu"], request["wall"]
         now = time.monotonic()
         deadline, look, before = now + wall, now + cpu, 0.0
         while True:
-            signal.sigtimedwait([signal.SIGCHLD], max(0.0, min(deadline, look) - now))
+            judging.wait(max(0.0, min(deadline, look) - now))
             if judging.ended():
                 return "itself"
             now = time.monotonic()
             if now < min(deadline, look):
-                continue  # the solver ended: the judge will notice
+                continue
             used = [child.cpu_seconds() for child in children.values()]
             if max(used) >= cpu:
                 return "cpu"
@@ -163,71 +165,34 @@ class Zygote:
                     return "wall"
                 deadline, before = now + wall, sum(used)
 
-    def wait_for_end(self, child: "Child") -> None:
+    def wait_for_end(self, child: Child | Judge) -> None:
         """A moment for a process that closed its pipe, as it does on its way out, to be gone."""
         deadline = time.monotonic() + 1
         while not child.ended() and (left := deadline - time.monotonic()) > 0:
             signal.sigtimedwait([signal.SIGCHLD], left)
 
-    def clean(self, children: dict[str, "Child"]) -> None:
-        for child in children.values():
-            child.kill()
-        if self.contained:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)  # whatever else there is: everything but this process
-        while True:
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
-                break
+    def clean(self, children: Children, unchanged: bool) -> None:
+        """End whatever the program's processes are; a judge that its tests left as it was may stay."""
+        judging = children["judge"]
+        # Where a filter refuses new processes there is none to look for.
+        if unchanged and isinstance(judging, Judge) and judging.fit and self.confinement.filter:
+            self.judge = judging
+            children["solver"].kill()
+        else:
+            for child in children.values():
+                child.kill()
+            if self.contained:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGKILL)  # whatever else there is: everything but this process
+            while True:
+                try:
+                    os.waitpid(-1, 0)
+                except ChildProcessError:
+                    break
         if self.scratch and os.listdir(self.scratch):
             namespaces.renew_scratch(self.config["scratch_bytes"])
             if self.confinement.landlock:
                 self.confinement.make_rulesets()
-
-
-class Child:
-    """A forked process that never returns from ``work``."""
-
-    def __init__(self, work) -> None:
-        self.usage: list | None = None
-        self.cut_off = False
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                gc.enable()
-                work()
-            except BaseException as error:
-                sys.excepthook(type(error), error, error.__traceback__)
-            finally:
-                os._exit(70)
-
-    @property
-    def status(self) -> int | None:
-        return self.usage[0] if self.usage else None
-
-    def ended(self) -> bool:
-        if self.usage is None:
-            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
-            if pid:
-                self.note(status, usage)
-        return self.usage is not None
-
-    def note(self, status: int, usage) -> None:
-        cpu = usage.ru_utime + usage.ru_stime
-        self.usage = [os.waitstatus_to_exitcode(status), cpu, usage.ru_maxrss, self.cut_off]
-
-    def cpu_seconds(self) -> float:
-        if self.ended():
-            return self.usage[1]  # pyright: ignore[reportOptionalSubscript]
-        return time.clock_gettime(kernel.cpu_clock(self.pid))
-
-    def kill(self) -> None:
-        if self.usage is None and not self.ended():
-            self.cut_off = True
-            os.kill(self.pid, signal.SIGKILL)
-            _, status, usage = os.wait4(self.pid, 0)
-            self.note(status, usage)
 
 
 def redirect(output: int) -> None:
