@@ -4,8 +4,10 @@ from itertools import combinations, pairwise, product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from codestill.scoring import bleu, interval, interval_over_seeds, paired_difference, pass_at_k
+from codestill.scoring import auroc, bleu, interval, interval_over_seeds, paired_difference, pass_at_k
 
 
 def brute_force(samples: int, passed: int, k: int) -> float:
@@ -120,3 +122,22 @@ def test_bleu_of_the_reference_is_100_and_of_something_else_is_not() -> None:
     near, _ = bleu(["    return x + 2\n", references[1]], references)
     far, _ = bleu(["pass", "pass"], references)
     assert 100 > near > far
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=2, max_size=60).filter(
+        lambda rows: len({label for _, label in rows}) == 2
+    )
+)
+def test_auroc_is_the_share_of_pairs_in_order(rows: list[tuple[int, bool]]) -> None:
+    scores, labels = zip(*rows, strict=True)
+    pairs = [(a, b) for a, up in rows for b, other in rows if up and not other]
+    wanted = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs) / len(pairs)
+    found = auroc(scores, labels)
+    assert found.mean == pytest.approx(wanted)
+    assert 0 <= found.low <= found.high <= 1
+
+
+def test_auroc_needs_both_labels() -> None:
+    with pytest.raises(ValueError, match="positives and negatives"):
+        auroc([1, 2], [True, True])

@@ -5,7 +5,7 @@ continues where it was. Differences are paired over tasks and seeds.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from codestill.recipes import load_recipe
 from codestill.run import Observer, Run, slug
 from codestill.scoring import interval_over_seeds, paired_difference, pass_at_k
 from codestill.serialize import write_atomic
+from codestill.tasks import TaskSet
 from codestill.teachers import LocalTeacherConfig
 from codestill.train import TrainConfig
 from codestill.types import Arm, Comparison, Difference, Evaluation, Event
@@ -149,6 +150,7 @@ def _conclude(
                 f"arm {name!r} met other tasks than {config.arms[0].name!r}: their data changed.",
                 next_step="Use another run directory, so that all arms meet the same tasks.",
             )
+    levels = _levels(config.evaluate.tasks.load())
     arms = []
     for arm in config.arms:
         found = evaluations[arm.name]
@@ -163,6 +165,10 @@ def _conclude(
                 greedy=interval_over_seeds(greedy) if all(greedy) else None,
                 bleu=sum(bleus) / len(bleus) if bleus else None,
                 profile=found[0].profile,
+                by_difficulty={
+                    level: interval_over_seeds([_rates(e, 1, ids) for e in found])
+                    for level, ids in levels.items()
+                },
                 accounting=_accounting(directory / runs[0]),
             )
         )
@@ -178,9 +184,13 @@ def _conclude(
     )
 
 
-def _rates(evaluation: Evaluation, k: int) -> list[float]:
-    """pass@k of each task, in the task set's order."""
-    return [pass_at_k(n, passed, k) for n, passed in evaluation.per_task.values()]
+def _rates(evaluation: Evaluation, k: int, tasks: Collection[str] | None = None) -> list[float]:
+    """pass@k of each task, or of these, in the task set's order."""
+    return [
+        pass_at_k(n, passed, k)
+        for task_id, (n, passed) in evaluation.per_task.items()
+        if tasks is None or task_id in tasks
+    ]
 
 
 def _differences(a: str, b: str, evaluations: dict[str, list[Evaluation]]) -> Iterator[Difference]:
@@ -190,6 +200,16 @@ def _differences(a: str, b: str, evaluations: dict[str, list[Evaluation]]) -> It
     pairs = len(left) * left[0].task_count
     a_ST, b_ST = [_rates(e, 1) for e in left], [_rates(e, 1) for e in right]
     yield Difference(a=a, b=b, metric="pass@1", interval=paired_difference(a_ST, b_ST), pairs=pairs)
+
+
+def _levels(task_set: TaskSet) -> dict[str, set[str]]:
+    """Difficulties that are numbers, e.g. ``depth=3``, and the tasks that have them."""
+    found: dict[str, set[str]] = {}
+    for task in task_set.tasks:
+        for name, value in task.difficulty.items():
+            if isinstance(value, int):
+                found.setdefault(f"{name}={value}", set()).add(task.task_id)
+    return dict(sorted(found.items()))
 
 
 def _accounting(run: Path) -> dict[str, int | float | str]:

@@ -121,9 +121,13 @@ class Run:
     def rounds(self, count: int) -> Iterator["Run"]:
         """The rounds of an iterative recipe: views of this run with stages of their own."""
         for number in range(1, count + 1):
-            view = Run(self.directory, self.config, (), prefix=f"{self.prefix}round-{number}/")
-            view._observers = self._observers  # shared: an observer dropped in one round stays dropped
-            yield view
+            yield self.part(f"round-{number}")
+
+    def part(self, name: str) -> "Run":
+        """A view of this run whose stages, student and metrics are named below ``name``."""
+        view = Run(self.directory, self.config, (), prefix=f"{self.prefix}{name}/")
+        view._observers = self._observers  # shared: an observer dropped in one part stays dropped
+        return view
 
     # file names
 

@@ -76,6 +76,34 @@ def _over_seeds(data_ST: np.ndarray, seed: int) -> Interval:
     return Interval(mean=float(data_ST.mean()), low=float(low), high=float(high))
 
 
+def auroc(scores: Sequence[float], labels: Sequence[bool], seed: int = 0) -> Interval:
+    """Probability that a positive is scored above a negative, ties counted half, with its 95% bootstrap
+    interval over the pairs of score and label.
+
+    Raises ValueError where all labels are the same.
+    """
+    values, positive = np.asarray(scores, dtype=float), np.asarray(labels, dtype=bool)
+    if positive.all() or not positive.any():
+        raise ValueError("an AUROC needs positives and negatives")
+    rng = np.random.default_rng(seed)
+    draws = []
+    while len(draws) < DRAWS // 10:
+        rows = rng.integers(len(values), size=len(values))
+        if positive[rows].any() and not positive[rows].all():
+            draws.append(_area(values[rows], positive[rows]))
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Interval(mean=_area(values, positive), low=float(low), high=float(high))
+
+
+def _area(values: np.ndarray, positive: np.ndarray) -> float:
+    """Mann and Whitney's U over the number of pairs, from mean ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    ups = int(positive.sum())
+    u = ranks[positive].sum() - ups * (ups + 1) / 2
+    return float(u / (ups * (len(values) - ups)))
+
+
 def bleu(candidates: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
     """Corpus BLEU (0-100) of code against one reference each, and sacrebleu's signature."""
     from sacrebleu.metrics.bleu import BLEU

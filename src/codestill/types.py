@@ -278,6 +278,8 @@ class Arm(Record):
     greedy: Interval | None = None
     bleu: float | None = None
     profile: ModelProfile | None = None
+    by_difficulty: dict[str, Interval] = Field(default_factory=dict)
+    """pass@1 over seeds and the tasks of one difficulty that is a number, e.g. ``depth=3``."""
     accounting: dict[str, int | float | str] = Field(default_factory=dict)
     """What it was given: prompts, human solutions, teacher answers, steps, tokens, ..."""
 

@@ -1,6 +1,7 @@
 """Which tasks there are: splits, seeds, counts."""
 
 import random
+import sys
 from itertools import islice, pairwise
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from codestill.errors import TaskError
 from codestill.pocket.compositions import SOURCES, HeldOut, compositions, pair_split, split_of
 from codestill.pocket.generate import generate, sketches
+from codestill.pocket.operations import OPERATIONS
 from codestill.serialize import fingerprint
 from codestill.tasks import TasksConfig
 
@@ -101,3 +103,36 @@ def test_a_task_set_of_the_pocket_world() -> None:
     found = tasks.load()
     assert list(found.tasks) == generate("validation", 7, seed=2)
     assert all(len(task.tests) == 8 for task in found.tasks)
+
+
+def test_no_prompt_occurs_twice_and_skipped_tasks_are_fresh() -> None:
+    first, later = generate("train", 300, depths=(1, 2)), generate("train", 100, depths=(1, 2), skip=300)
+    assert generate("train", 400, depths=(1, 2)) == first + later
+    assert len({task.prompt for task in first + later}) == 400
+    assert len({task.task_id for task in first + later}) == 400
+
+
+def test_a_stream_that_repeats_itself_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[generate.__module__]
+    monkeypatch.setattr(module, "FUNCTION_NAMES", ("f",))
+    monkeypatch.setattr(module, "_REPEATED", 200)
+    with pytest.raises(TaskError, match=r"train has \d+ tasks of depth \[1\], not 50000"):
+        generate("train", 50_000, depths=(1,))
+
+
+@pytest.mark.parametrize(
+    ("spec", "depths"),
+    [
+        ("pocket:train", {2, 3}),
+        ("pocket-easy:train", {1, 2}),
+        ("pocket-easy:test", {2}),
+        ("pocket-hard:test", {3, 4}),
+        ("pocket-hard:validation", {3, 4}),
+    ],
+)
+def test_families_by_difficulty(spec: str, depths: set[int]) -> None:
+    found = TasksConfig.model_validate(spec).load()
+    assert {task.difficulty["depth"] for task in found.tasks} == depths
+    for task in found.tasks:
+        first, last = (OPERATIONS[task.difficulty["operations"][place]] for place in (0, -1))
+        assert (task.difficulty["takes"], task.difficulty["gives"]) == (first.takes, last.gives)

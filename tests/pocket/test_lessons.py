@@ -5,9 +5,12 @@ from itertools import islice
 
 import pytest
 
+from codestill.pocket import sketches
+from codestill.pocket.compositions import split_of
+from codestill.pocket.faults import fault
 from codestill.pocket.lessons import INPUTS, lessons
-from codestill.pocket.skills import SKILLS, Skill, read_inputs, read_parts, read_score
-from codestill.pocket.understand import understand
+from codestill.pocket.skills import SKILLS, Skill, read_inputs, read_parts, read_score, read_sketch
+from codestill.pocket.understand import HEADER, understand
 from codestill.sandbox.feedback import feedback
 from codestill.types import Example
 
@@ -52,3 +55,25 @@ def test_answers_of_the_other_skills_are_read():
     assert all(scores)
     right = sum(score is not None and score[0] == 8 for score in scores)
     assert 60 < right < 120  # two in five are right, and a few faults make no difference
+
+
+def held_out(composition: tuple[str, ...]) -> bool:
+    return split_of(composition) != "train"
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_no_lesson_holds_a_held_out_composition(skill):
+    """Neither as a task, nor as code that is repaired or judged."""
+    for made in drawn(skill, 300):
+        for found in HEADER.finditer(made.prompt + made.completion):
+            sketch = read_sketch(found[0])
+            assert sketch is not None and not held_out(sketch.composition), found[0]
+
+
+def test_no_fault_of_a_training_task_is_a_held_out_composition():
+    rng = random.Random(5)
+    faults = [fault(sketch, rng) for sketch in islice(sketches("train", {2: 1.0, 3: 2.0}, rng), 2000)]
+    assert not [made for made in faults if held_out(made.composition)]
+    assert {made.kind for made in faults} >= {"exchanged", "left out", "moved", "constant", "another"}
+    away = [fault(sketch, rng) for sketch in islice(sketches("test", {3: 1.0}, rng), 300)]
+    assert {split_of(made.composition) for made in away} == {"train", "test"}

@@ -7,11 +7,12 @@ import pytest
 
 from codestill.pocket import sketches
 from codestill.pocket.compositions import split_of
-from codestill.pocket.generate import cases
+from codestill.pocket.generate import Sketch, cases
 from codestill.pocket.operations import OPERATIONS
 from codestill.pocket.skills import (
     LEVELS,
     asked,
+    broken,
     compose_prompt,
     composed,
     decompose_prompt,
@@ -35,7 +36,7 @@ def drawn(count: int, *depths: int):
 def test_parts_make_the_whole():
     rng = random.Random(0)
     for sketch in drawn(100, 2, 3, 4):
-        helpers = parts(sketch, rng)
+        helpers = parts(sketch)
         answer = "".join(part.prompt for part in helpers)
         assert read_parts(answer) == [part.prompt for part in helpers]
         gives = OPERATIONS[sketch.composition[-1]].gives
@@ -51,7 +52,7 @@ def test_parts_make_the_whole():
 def test_malformed_parts_are_no_parts():
     assert read_parts("") == read_parts("pass") == read_parts("def f(x):\n    pass\n") == []
     (sketch,) = drawn(1, 2)
-    one = [part.prompt for part in parts(sketch, random.Random(0))][:1]
+    one = [part.prompt for part in parts(sketch)][:1]
     assert fits(sketch.source, OPERATIONS[sketch.composition[-1]].gives, one) is None or (
         OPERATIONS[sketch.composition[0]].gives == OPERATIONS[sketch.composition[-1]].gives
     )
@@ -81,10 +82,13 @@ def test_inputs_are_read_as_calls():
 
 
 def test_scores_are_read_and_checked():
-    assert read_score(verdict(("even", "square"), (None, None), 8)) == (
+    item = Sketch("ints", ("even", "square"), (None, None), "f", "xs", "")
+    steps = "keep only the even numbers, then square each number"
+    assert read_score(verdict(item, item.composition, item.constants, 8)) == (
         8,
-        "keep only the even numbers, then square each number",
+        f"wants {steps}; does {steps}",
     )
+    assert read_score(broken(item, "does not parse")) == (0, f"wants {steps}; does not parse")
     for answer in ("", "# score 9", "# x\n# score 9\n", "# x\n# score -1\n", "# x\n# score\n"):
         assert read_score(answer) is None
 

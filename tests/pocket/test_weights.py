@@ -8,15 +8,19 @@ import torch
 from tests.pocket.test_render import passes
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from codestill.pocket import base_directory, generate, teacher_directory
+from codestill.exam import MEASURES
+from codestill.models import preset_table
+from codestill.models.student import Student
+from codestill.pocket import BUNDLED, bundled_directory, generate
 
-DIRECTORIES = (teacher_directory(), base_directory())
+DIRECTORIES = (bundled_directory("pocket"), bundled_directory("pocket-base"))
+ALL = sorted({bundled_directory(name) for name in BUNDLED})
 
 
-@pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: path.name)
+@pytest.mark.parametrize("directory", ALL, ids=lambda path: path.name)
 def test_a_bundled_model_is_small_and_has_no_code(directory: Path) -> None:
     files = {path.name: path.stat().st_size for path in directory.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= files.keys()
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= files.keys()
     assert not [name for name in files if name.endswith((".py", ".bin", ".pt"))]
     assert sum(files.values()) < 5_000_000
 
@@ -40,8 +44,27 @@ def test_transformers_alone_loads_the_teacher_and_it_solves_more_than_the_base()
     assert base < teacher
 
 
-def test_both_share_one_tokenizer() -> None:
-    teacher, base = (AutoTokenizer.from_pretrained(directory) for directory in DIRECTORIES)
-    assert teacher.get_vocab() == base.get_vocab()
+def test_all_of_them_are_small_together() -> None:
+    assert sum(path.stat().st_size for path in ALL[0].parent.rglob("*") if path.is_file()) < 16_000_000
+
+
+def test_the_ladder_has_the_sizes_that_it_names() -> None:
+    sizes = {row.name: row.parameters for row in preset_table()}
+    for name in ("0.1m", "0.4m", "1.6m"):
+        student = Student.load(f"pocket-base-{name}")
+        assert student.model.num_parameters() == sizes[f"pocket-{name}"]  # pyright: ignore[reportArgumentType]
+    assert bundled_directory("pocket-base") == bundled_directory("pocket-base-0.4m")
+
+
+def test_the_card_says_what_the_teacher_is_not_and_what_it_was_measured_to_do() -> None:
+    text = (bundled_directory("pocket") / "README.md").read_text(encoding="utf-8")
+    assert "What it is not" in text
+    for measure in MEASURES:
+        assert text.count(f"| {measure} |") == 2  # on validation and on test
+
+
+def test_all_share_one_tokenizer() -> None:
+    teacher, *others = (AutoTokenizer.from_pretrained(directory) for directory in ALL)
+    assert all(teacher.get_vocab() == other.get_vocab() for other in others)
     text = 'def f(xs: list[int]) -> int:\n    """Return 12."""\n    return 12\n'
     assert teacher.decode(teacher(text)["input_ids"]) == text

@@ -45,19 +45,27 @@ FROM_TEACHER: dict[str, Any] = {
 
 def subject(recipe: str) -> str:
     """Whom the recipe evaluates."""
-    return "teacher" if recipe == "pocket_world" else "student"
+    return {"pocket_teacher": "teacher", "pocket_base": "base"}.get(recipe, "student")
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "sft": COMMON | FROM_TEACHER,
     "logit_kd": COMMON | FROM_TEACHER,
-    "pocket_world": COMMON | {"programs": 12},
+    "pocket_teacher": COMMON
+    | {
+        "tokenizer_lessons": 200,
+        "lessons": 12,
+        "raw": {"model": "pocket-base-0.1m", "tasks": TASKS, "train": COMMON["train"]},
+        "exam": {"count": 2, "max_new_tokens": 24},
+    },
+    "pocket_base": COMMON | {"programs": 12},
 }
 MOMENTS = [
     *((recipe, "answers", 2) for recipe in ("sft", "logit_kd")),
     *((recipe, "train", 3) for recipe in SETTINGS),
     *((recipe, f"evaluate-{subject(recipe)}", 4) for recipe in SETTINGS),
     *((recipe, f"evaluate-{subject(recipe)}-greedy", 1) for recipe in SETTINGS),
+    *(("pocket_teacher", f"exam-validation-{stage}", 1) for stage in ("refine", "decompose", "judge")),
 ]
 KINDS = pytest.mark.parametrize("recipe", SETTINGS)
 
@@ -76,7 +84,8 @@ def die_at(recipe: str, directory: Path, stage: str, done: int) -> None:
 
 def results(directory: Path) -> dict[str, bytes]:
     """Everything that a run is for; its log also tells of interruptions."""
-    kinds = ("stages", "student", "samples", "results", "tasks", "accounting.json", "config.yaml")
+    kinds = ("stages", "student", "samples", "results", "tasks", "accounting.json", "config.yaml", "bundle")
+    kinds += ("exam-validation.json", "exam-test.json")
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     names = {path: path.relative_to(directory) for path in paths}
     return {str(name): path.read_bytes() for path, name in names.items() if name.parts[0] in kinds}

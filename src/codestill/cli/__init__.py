@@ -17,7 +17,9 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 tasks = App(name="tasks", help="List, show and check task sets.")
+pocket = App(name="pocket", help="Make and examine the bundled models of the pocket world.")
 app.command(tasks)
+app.command(pocket)
 
 DISK_FULL = ("the disk is full.", "Free some space; the same command continues.")
 
@@ -42,6 +44,13 @@ tasks.command(f"{COMMANDS}:tasks_show", name="show", help="Show a task set, or o
 tasks.command(
     f"{COMMANDS}:tasks_check", name="check", help="Check that known answers get the right verdicts."
 )
+for name, text in {
+    "train-teacher": "Train the pocket teacher anew, examine it, and write its bundle.",
+    "train-base": "Train a base student of the pocket world anew.",
+    "exam": "Examine a pocket teacher: codestill pocket exam pocket",
+}.items():
+    attribute = f"pocket_{name.replace('-', '_')}"
+    pocket.command(f"{COMMANDS}:{attribute}", name=name, help=text, help_flags=[])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """The commands. Each reads its settings, does its work in a run directory, and prints a table."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,10 +37,10 @@ def observers(config: RunConfig, directory: Path) -> Iterator[list[Observer]]:
 def run(recipe: Rest, /, *options: Rest) -> None:
     """Run a recipe: ``codestill run logit_kd --student gpt2-44m --objective.temperature 2``.
 
-    RECIPE is sft, logit_kd, pocket_world, or the path of a Python file of your own;
+    RECIPE is sft, logit_kd, pocket_teacher, pocket_base, or the path of a Python file of your own;
     ``codestill run RECIPE --help`` lists its settings.
     """
-    from codestill.recipes import RECIPES, load_recipe
+    from codestill.recipes import RECIPES
 
     if recipe in ("--help", "-h"):
         tables.console.print(
@@ -50,15 +50,63 @@ def run(recipe: Rest, /, *options: Rest) -> None:
             highlight=False,
         )
         return
+    _run(recipe, f"run {recipe}", options, Path("runs") / Path(recipe).stem)
+
+
+def _run(recipe: str, command: str, options: Sequence[str], default: Path) -> Path | None:
+    """Run a recipe; its directory, or None where help was asked for."""
+    from codestill.recipes import load_recipe
+
     module = load_recipe(recipe)
-    settings = read_settings(module.Config, f"run {recipe}", options)
+    settings = read_settings(module.Config, command, options)
     if settings is None:
-        return
+        return None
     directory, config = settings
-    directory = directory or Path("runs") / Path(recipe).stem
+    directory = directory or default
     with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
         module.distill(config, opened)
     tables.print_runs([directory])
+    return directory
+
+
+def pocket_train_teacher(*options: Rest) -> None:
+    """Train the bundled pocket teacher anew, examine it, and write ``bundle/``: weights and model card.
+
+    Takes hours on two cores. Killed, it continues.
+    """
+    _pocket("teacher", options)
+
+
+def pocket_train_base(*options: Rest) -> None:
+    """Train a pocket base student anew: ``codestill pocket train-base --student pocket-0.4m``."""
+    _pocket("base", options)
+
+
+def _pocket(what: str, options: Sequence[str]) -> None:
+    directory = _run(f"pocket_{what}", f"pocket train-{what}", options, Path("runs") / f"pocket-{what}")
+    if directory is not None:
+        tables.print_exams(directory)
+        tables.console.print(f"bundle: {directory / 'bundle'}", highlight=False, soft_wrap=True)
+
+
+def pocket_exam(*arguments: Rest) -> None:
+    """Examine a pocket teacher, every skill on held-out compositions: ``codestill pocket exam MODEL``.
+
+    MODEL is ``pocket``, the bundled one, or a directory.
+    """
+    from codestill.recipes.pocket_teacher import ExamineModel, examine_model
+
+    given = list(arguments)
+    if given and not given[0].startswith("-"):
+        given.insert(0, "--model")
+    settings = read_settings(ExamineModel, "pocket exam", given)
+    if settings is None:
+        return
+    directory, config = settings
+    directory = directory or Path("runs") / slug(f"exam-{Path(config.model).name}-{config.exam.split}")
+    with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
+        examine_model(config, opened)
+    tables.print_exams(directory)
 
 
 def evaluate(*arguments: Rest) -> None:

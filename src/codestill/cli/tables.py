@@ -34,14 +34,16 @@ def percent(value: Interval | None) -> str:
 
 def print_runs(directories: Sequence[Path]) -> None:
     """A row per evaluation that the runs hold."""
-    table = _score_table()
-    notes = []
-    for directory in directories:
-        for path in sorted((directory / "results").rglob("*.json")):
-            evaluation = read_evaluation(path)
-            name = f"{directory.name}/{path.stem}"
-            table.add_row(name, evaluation.tasks, *_scores(evaluation))
-            notes += _notes(evaluation)
+    found = {
+        f"{directory.name}/{path.stem}": read_evaluation(path)
+        for directory in directories
+        for path in sorted((directory / "results").rglob("*.json"))
+    }
+    levels = _levels(list(found.values()))
+    table, notes = _score_table(levels), []
+    for name, evaluation in found.items():
+        table.add_row(name, evaluation.tasks, *_scores(evaluation, levels))
+        notes += _notes(evaluation)
     console.print(table)
     for note in dict.fromkeys(notes):
         console.print(note, highlight=False, soft_wrap=True)
@@ -51,20 +53,27 @@ def print_runs(directories: Sequence[Path]) -> None:
         )
 
 
-def _score_table() -> Table:
+def _levels(scored: Sequence[Evaluation | Arm]) -> list[str]:
+    """Difficulties that are numbers: a column each."""
+    names = {name for one in scored for name in one.by_difficulty}
+    return sorted(name for name in names if name.rpartition("=")[2].isdigit())
+
+
+def _score_table(levels: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("model")
     table.add_column("tasks")
-    for name in ("pass@1", "pass@k", "greedy", "BLEU", "ms/token", "parameters", "MB"):
-        table.add_column(name, justify="right")
+    for name in ("pass@1", *levels, "pass@k", "greedy", "BLEU", "ms/token", "parameters", "MB"):
+        table.add_column(name.replace("=", " "), justify="right")
     return table
 
 
-def _scores(e: Evaluation | Arm) -> list[str]:
+def _scores(e: Evaluation | Arm, levels: Sequence[str]) -> list[str]:
     top = max(e.pass_at)
     profile = e.profile
     return [
         percent(e.pass_at[1]),
+        *(percent(e.by_difficulty.get(level)) for level in levels),
         f"@{top} {percent(e.pass_at[top])}" if top > 1 else "-",
         percent(e.greedy),
         "-" if e.bleu is None else f"{e.bleu:.1f}",
@@ -92,9 +101,10 @@ def print_comparison(comparison: Comparison) -> None:
     console.print(
         f"\n{comparison.title}: {comparison.task_count} tasks of {comparison.tasks}", highlight=False
     )
-    table = _score_table()
+    levels = _levels(comparison.arms)
+    table = _score_table(levels)
     for arm in comparison.arms:
-        table.add_row(arm.name, f"{len(arm.runs)} run{'s' * (len(arm.runs) > 1)}", *_scores(arm))
+        table.add_row(arm.name, f"{len(arm.runs)} run{'s' * (len(arm.runs) > 1)}", *_scores(arm, levels))
     console.print(table)
     for difference in comparison.differences:
         console.print(
@@ -111,6 +121,28 @@ def difference_sentence(comparison: Comparison, difference_index: int) -> str:
         f"{one.a} - {one.b}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}] {one.metric}, "
         f"paired over {one.pairs} pairs of task and seed: the interval {verdict}."
     )
+
+
+def print_exams(directory: Path) -> None:
+    """A row per measure of every exam in a run."""
+    from codestill.exam import MEASURES, Exam
+
+    for path in sorted(directory.glob("exam-*.json")):
+        exam = Exam.model_validate_json(path.read_bytes())
+        depths = sorted({depth for score in exam.scores for depth in score.by_depth})
+        table = Table(box=None, pad_edge=False)
+        for name in ("measure", "what is counted"):
+            table.add_column(name)
+        for name in ("n", "all", *(f"depth {depth}" for depth in depths)):
+            table.add_column(name, justify="right")
+        for score in exam.scores:
+            levels = [percent(score.by_depth.get(depth)) for depth in depths]
+            table.add_row(
+                score.measure, MEASURES[score.measure], str(score.count), percent(score.value), *levels
+            )
+        title = f"{exam.model}, {exam.split} compositions; repaired and judged are attempts of {exam.student}"
+        console.print(f"\n{title}", highlight=False, soft_wrap=True)
+        console.print(table)
 
 
 def print_students(rows: Sequence[PresetRow]) -> None:
@@ -156,6 +188,8 @@ FAMILIES = {
     "mbpp-sanitized": ("train validation test prompt", "427 of them, verified by hand"),
     "mbpp-plus": ("test", "378 of them with about 35 times the tests (EvalPlus v0.2.0)"),
     "pocket": ("train validation test", "small compositions without end; bundled, needs no file"),
+    "pocket-easy": ("train validation test", "the same, one or two operations deep"),
+    "pocket-hard": ("train validation test", "the same, three or four operations deep"),
     "jsonl": ("as each row says", "a file of your own: task_id, prompt, entry_point, reference, tests"),
 }
 

@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 from codestill.errors import ModelError
 from codestill.models.config import Device, Dtype
+from codestill.pocket import BUNDLED, bundled_directory
 
 transformers_logging.disable_progress_bar()  # of files and tensors: the run shows its own
 
@@ -29,12 +30,11 @@ def pick_device(device: Device) -> torch.device:
 def resolve(source: str) -> str:
     """A directory's path or a hub id, from either, or from the name of a bundled model.
 
-    ``pocket`` is the bundled teacher, ``pocket-base`` the bundled base student. Raises ModelError.
+    ``pocket`` is the bundled teacher, ``pocket-base`` the bundled base student, of 0.4M parameters; there
+    are others, ``pocket-base-0.1m`` and ``pocket-base-1.6m``. Raises ModelError.
     """
-    if source in ("pocket", "pocket-base"):
-        from codestill.pocket import base_directory, teacher_directory
-
-        source = str(teacher_directory() if source == "pocket" else base_directory())
+    if source in BUNDLED:
+        source = str(bundled_directory(source))
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

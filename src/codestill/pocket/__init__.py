@@ -8,16 +8,19 @@ from pathlib import Path
 
 from codestill.pocket.generate import generate, sketches
 
-__all__ = ["base_directory", "generate", "sketches", "teacher_directory"]
+__all__ = ["BUNDLED", "bundled_directory", "generate", "sketches"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
+BUNDLED = {
+    "pocket": "teacher",
+    "pocket-base": "base-0.4m",
+    "pocket-base-0.1m": "base-0.1m",
+    "pocket-base-0.4m": "base-0.4m",
+    "pocket-base-1.6m": "base-1.6m",
+}
+"""Names of bundled models, and their folders: the teacher, and the ladder of base students."""
 
 
-def teacher_directory() -> Path:
-    """Where the bundled teacher lies; any ``from_pretrained`` loads it."""
-    return _WEIGHTS / "teacher"
-
-
-def base_directory() -> Path:
-    """Where the bundled base student lies: it knows the syntax and single operations only."""
-    return _WEIGHTS / "base"
+def bundled_directory(name: str) -> Path:
+    """Where a bundled model lies; any ``from_pretrained`` loads it."""
+    return _WEIGHTS / BUNDLED[name]

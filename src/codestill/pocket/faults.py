@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codestill.pocket.compositions import Composition, compositions
+from codestill.pocket.compositions import Composition, compositions, split_of
 from codestill.pocket.generate import Sketch
 from codestill.pocket.operations import OPERATIONS, Operation
 from codestill.pocket.render import Constants, Rendering, body, random_rendering
@@ -32,12 +32,17 @@ class Fault:
 
 
 def fault(sketch: Sketch, rng: random.Random) -> Fault:
-    """A body that is not the sketch's solution, in a random person's style. It may still pass its tests."""
+    """A body that is not the sketch's solution, in a random person's style. It may still pass its tests.
+
+    What it composes is held out only where the sketch is: a model that learns from faults of training tasks
+    meets no held-out composition.
+    """
     makers = list(_MAKERS)
     weights = [_MAKERS[maker] for maker in makers]
+    allowed = ("train", split_of(sketch.composition))
     while True:
         made = rng.choices(makers, weights)[0](sketch, rng)
-        if made is not None:
+        if made is not None and split_of(made.composition) in allowed:
             return made
 
 
@@ -72,14 +77,9 @@ def _exchanged(sketch: Sketch, rng: random.Random) -> Fault | None:
 
 
 def _left_out(sketch: Sketch, rng: random.Random) -> Fault | None:
-    places = [
-        place
-        for place, name in enumerate(sketch.composition)
-        if OPERATIONS[name].takes == OPERATIONS[name].gives
-    ]
-    if not places or len(sketch.composition) == 1:
+    if not sketch.removable:
         return None
-    place = rng.choice(places)
+    place = rng.choice(sketch.removable)
     composition = sketch.composition[:place] + sketch.composition[place + 1 :]
     constants = sketch.constants[:place] + sketch.constants[place + 1 :]
     return _other(sketch, "left out", composition, constants, rng)
@@ -120,9 +120,8 @@ def _wrong_constant(sketch: Sketch, rng: random.Random) -> Fault | None:
 
 def _another(sketch: Sketch, rng: random.Random) -> Fault | None:
     """Another training composition from and to the same kinds."""
-    gives = OPERATIONS[sketch.composition[-1]].gives
     depth = max(1, len(sketch.composition) - rng.randrange(2))
-    pool = [c for c in compositions("train", depth, sketch.source) if OPERATIONS[c[-1]].gives == gives]
+    pool = [c for c in compositions("train", depth, sketch.source) if OPERATIONS[c[-1]].gives == sketch.gives]
     if not pool:
         return None
     composition = rng.choice(pool)

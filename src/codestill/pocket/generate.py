@@ -36,6 +36,7 @@ WORDS = (
     "ease",
 )
 TESTS_PER_TASK = 8
+_REPEATED = 10_000
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,18 @@ class Sketch:
     description: str
 
     @property
+    def gives(self) -> Kind:
+        return OPERATIONS[self.composition[-1]].gives
+
+    @property
+    def removable(self) -> list[int]:
+        """Places of operations without which the types still fit."""
+        kept = [OPERATIONS[name].takes == OPERATIONS[name].gives for name in self.composition]
+        return [place for place, fits in enumerate(kept) if fits] if len(kept) > 1 else []
+
+    @property
     def prompt(self) -> str:
-        result = ANNOTATIONS[OPERATIONS[self.composition[-1]].gives]
+        result = ANNOTATIONS[self.gives]
         header = f"def {self.function}({self.parameter}: {ANNOTATIONS[self.source]}) -> {result}:"
         return f'{header}\n    """{self.description}\n    """\n'
 
@@ -86,22 +97,30 @@ def sketches(split: HeldOut, depth_weights: dict[int, float], rng: random.Random
 
 
 def generate(
-    split: HeldOut, count: int, seed: int = 0, depths: Sequence[int] = (2, 3), distinct: bool | None = None
+    split: HeldOut,
+    count: int,
+    seed: int = 0,
+    depths: Sequence[int] = (2, 3),
+    distinct: bool | None = None,
+    skip: int = 0,
 ) -> list[Task]:
     """``count`` tasks whose tests can tell the right program from its deletion mutants.
 
-    ``distinct`` asks for a new composition each time (default: for the held-out splits); depths
-    take turns for as long as they have compositions left. Raises TaskError when there are not
-    enough.
+    No prompt occurs twice. ``distinct`` asks for a new composition each time (default: for the held-out
+    splits); depths take turns for as long as they have compositions left. ``skip`` leaves out so many tasks
+    first: with it, the tasks of one seed that begin where others end are fresh. Raises TaskError when there
+    are not enough.
     """
     distinct = split != "train" if distinct is None else distinct
     rng = random.Random(f"pocket/{split}/{seed}")
+    seen: set[str] = set()
     streams = [
-        _distinct(split, depth, rng) if distinct else sketches(split, {depth: 1}, rng) for depth in depths
+        _unseen(_distinct(split, depth, rng) if distinct else sketches(split, {depth: 1}, rng), seen)
+        for depth in depths
     ]
     tasks: list[Task] = []
     turn = 0
-    while len(tasks) < count and streams:
+    while len(tasks) < skip + count and streams:
         stream = streams[turn % len(streams)]
         made = next(
             (task for item in stream if (task := _with_tests(item, split, seed, len(tasks), rng))), None
@@ -111,12 +130,25 @@ def generate(
             continue
         tasks.append(made)
         turn += 1
-    if len(tasks) < count:
+    if len(tasks) < skip + count:
+        what = "distinct compositions" if distinct else "tasks"
         raise TaskError(
-            f"pocket: {split} has {len(tasks)} distinct compositions of depth {list(depths)}, not {count}.",
+            f"pocket: {split} has {len(tasks)} {what} of depth {list(depths)}, not {skip + count}.",
             next_step="Ask for fewer tasks, or for more depths.",
         )
-    return tasks
+    return tasks[skip:]
+
+
+def _unseen(stream: Iterator[Sketch], seen: set[str]) -> Iterator[Sketch]:
+    """The sketches whose prompts are new; ends where hardly any is."""
+    repeated = 0
+    for item in stream:
+        repeated = repeated + 1 if item.prompt in seen else 0
+        if repeated == _REPEATED:
+            return
+        if not repeated:
+            seen.add(item.prompt)
+            yield item
 
 
 def _distinct(split: HeldOut, depth: int, rng: random.Random) -> Iterator[Sketch]:
@@ -144,7 +176,7 @@ def cases(item: Sketch, rng: random.Random) -> Cases | None:
     reference = _compiled(item.composition, item.constants, item.parameter)
     outputs = [reference(value) for value in inputs]
     answers = {repr(output) for output in outputs}
-    if len(answers) < (2 if OPERATIONS[item.composition[-1]].gives == "bool" else 3):
+    if len(answers) < (2 if item.gives == "bool" else 3):
         return None
     return None if _survives_deletion(item, inputs, outputs) else Cases(inputs, outputs)
 
@@ -168,16 +200,14 @@ def _with_tests(item: Sketch, split: HeldOut, seed: int, index: int, rng: random
             "depth": len(item.composition),
             "operations": list(item.composition),
             "takes": item.source,
+            "gives": item.gives,
         },
     )
 
 
 def _survives_deletion(item: Sketch, inputs: list[Any], outputs: list[Any]) -> bool:
     """True when leaving out some operation goes unnoticed by every test."""
-    for index, name in enumerate(item.composition):
-        operation = OPERATIONS[name]
-        if len(item.composition) == 1 or operation.takes != operation.gives:
-            continue
+    for index in item.removable:
         shorter = item.composition[:index] + item.composition[index + 1 :]
         constants = item.constants[:index] + item.constants[index + 1 :]
         mutant = _compiled(shorter, constants, item.parameter)

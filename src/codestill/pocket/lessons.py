@@ -16,7 +16,6 @@ from codestill.pocket.skills import (
     LEVELS,
     MAX_SCORE,
     SKILLS,
-    Skill,
     ask_prompt,
     asked,
     broken,
@@ -36,7 +35,7 @@ from codestill.types import Example, ExecutionResult
 Lesson = tuple[str, str]
 """Prompt and completion."""
 
-DEPTHS: Mapping[Skill, dict[int, float]] = {
+DEPTHS: Mapping[str, dict[int, float]] = {
     "solve": {1: 1.0, 2: 4.0, 3: 5.0},
     "refine": {1: 0.5, 2: 4.0, 3: 5.0},
     "decompose": {2: 3.0, 3: 4.0, 4: 3.0},
@@ -51,7 +50,7 @@ INPUTS = 4
 
 def lessons(
     split: HeldOut,
-    shares: Mapping[Skill, float],
+    shares: Mapping[str, float],
     plain_share: float,
     tell: Callable[[ExecutionResult], str],
     rng: random.Random,
@@ -96,12 +95,12 @@ def _refine(item: Sketch, _: float, tell: Callable, rng: random.Random) -> Lesso
     return refine_prompt(item.prompt, wrong.body, tell(result)), repaired
 
 
-def _decompose(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson:
-    return decompose_prompt(item.prompt), "".join(part.prompt for part in parts(item, rng))
+def _decompose(item: Sketch, _: float, __: object, ___: random.Random) -> Lesson:
+    return decompose_prompt(item.prompt), "".join(part.prompt for part in parts(item))
 
 
-def _compose(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson:
-    return compose_prompt(item.prompt, [part.code for part in parts(item, rng)]), composed(item)
+def _compose(item: Sketch, _: float, __: object, ___: random.Random) -> Lesson:
+    return compose_prompt(item.prompt, [part.code for part in parts(item)]), composed(item)
 
 
 def _inputs(item: Sketch, plain: float, _: object, rng: random.Random) -> Lesson | None:
@@ -124,7 +123,7 @@ def _judge(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson | N
         return None
     if rng.random() < 0.4:
         right = body(item.composition, item.constants, item.parameter, *random_rendering(rng))
-        return judge_prompt(item.prompt, right), verdict(item.composition, item.constants, MAX_SCORE)
+        return judge_prompt(item.prompt, right), verdict(item, item.composition, item.constants, MAX_SCORE)
     wrong = fault(item, rng)
     return judge_prompt(item.prompt, wrong.body), _judged(item, wrong, drawn)
 
@@ -133,15 +132,15 @@ def _judged(item: Sketch, wrong: Fault, drawn: Cases) -> str:
     result = trial(item, wrong.body, drawn)
     score = sum(test.verdict == "pass" for test in result.tests)
     if wrong.kind == "syntax":
-        return broken("does not parse")
+        return broken(item, "does not parse")
     if wrong.kind == "name":
-        return broken("uses a name that is not there")
+        return broken(item, "uses a name that is not there")
     if wrong.kind == "return":
-        return broken("returns nothing")
-    return verdict(wrong.composition, wrong.constants, score)
+        return broken(item, "returns nothing")
+    return verdict(item, wrong.composition, wrong.constants, score)
 
 
-_MAKERS: dict[Skill, Callable[[Sketch, float, Callable, random.Random], Lesson | None]] = {
+_MAKERS: dict[str, Callable[[Sketch, float, Callable, random.Random], Lesson | None]] = {
     "solve": _solve,
     "refine": _refine,
     "decompose": _decompose,

@@ -26,8 +26,7 @@ LOOP_VARIABLES = ("x", "v")
 def describe(composition: Composition, constants: Constants, parameter: str, rng: random.Random) -> str:
     """An English sentence that means exactly this composition."""
     if rng.random() < 1 / 3:
-        steps = [OPERATIONS[name].step.format(k=k) for name, k in zip(composition, constants, strict=True)]
-        return f"Start with {parameter}: {', then '.join(steps)}. Return the result."
+        return recipe(composition, constants, parameter)
     phrase, inner = parameter, "bare"
     for name, k in zip(composition, constants, strict=True):
         template = rng.choice(OPERATIONS[name].nouns)
@@ -36,6 +35,17 @@ def describe(composition: Composition, constants: Constants, parameter: str, rng
             phrase = f"({phrase})"
         phrase, inner = template.format(x=phrase, k=k), outer
     return f"Return {phrase}."
+
+
+def recipe(composition: Composition, constants: Constants, parameter: str) -> str:
+    """The description by steps, of which there is one."""
+    return f"Start with {parameter}: {steps(composition, constants)}. Return the result."
+
+
+def steps(composition: Composition, constants: Constants) -> str:
+    """The operations as imperatives, in order."""
+    said = [OPERATIONS[name].step.format(k=k) for name, k in zip(composition, constants, strict=True)]
+    return ", then ".join(said)
 
 
 def _modifier(template: str) -> str:

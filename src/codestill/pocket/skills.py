@@ -13,10 +13,10 @@ from functools import cache
 from typing import Literal, get_args
 
 from codestill.pocket.compositions import Composition, compositions
-from codestill.pocket.generate import PARAMETERS, Cases, Sketch, sketch
+from codestill.pocket.generate import PARAMETERS, Cases, Sketch
 from codestill.pocket.operations import OPERATIONS, Kind
-from codestill.pocket.render import Constants, describe
-from codestill.pocket.understand import understand
+from codestill.pocket.render import Constants, recipe, steps
+from codestill.pocket.understand import HEADER, understand
 
 Skill = Literal["solve", "refine", "decompose", "compose", "inputs", "ask", "judge"]
 SKILLS: tuple[Skill, ...] = get_args(Skill)
@@ -76,16 +76,27 @@ class Part:
         return self.sketch.prompt + self.sketch.solution()
 
 
-def parts(item: Sketch, rng: random.Random) -> list[Part]:
-    """One function for each operation, named after it."""
+def parts(item: Sketch) -> list[Part]:
+    """One function for each operation, named after it and described by its step."""
     made = []
     kind = item.source
     for name, constant in zip(item.composition, item.constants, strict=True):
-        parameter = rng.choice(PARAMETERS[kind])
-        description = describe((name,), (constant,), parameter, rng)
+        parameter = PARAMETERS[kind][0]
+        description = recipe((name,), (constant,), parameter)
         made.append(Part(Sketch(kind, (name,), (constant,), part_name(name), parameter, description)))
         kind = OPERATIONS[name].gives
     return made
+
+
+def read_sketch(prompt: str) -> Sketch | None:
+    """The sketch that a task's prompt was made from; None where the prompt has not exactly one reading."""
+    found = understand(prompt)
+    if found is None or len(found[1]) != 1:
+        return None
+    source, ((composition, constants),) = found
+    header = HEADER.fullmatch(prompt)
+    assert header is not None
+    return Sketch(source, composition, constants, header[1], header[2], header[5])
 
 
 def part_name(operation: str) -> str:
@@ -146,15 +157,20 @@ def read_inputs(function: str, answer: str) -> list[str]:
 
 
 def asked(item: Sketch, level: Level, rng: random.Random) -> Sketch | None:
-    """A training task one operation away: left out, exchanged or put in; None where there is none."""
+    """A training task one operation away, told by steps: one left out, exchanged or put in; the other
+    operations keep their constants. None where there is none."""
     for _ in range(_ATTEMPTS):
-        composition = list(item.composition)
+        composition, constants = list(item.composition), list(item.constants)
         place = rng.randrange(len(composition) + (level == "harder"))
-        name = rng.choice(list(OPERATIONS))
-        composition[place : place + (level != "harder")] = [] if level == "easier" else [name]
+        operation = rng.choice(list(OPERATIONS.values()))
+        constant = rng.choice(operation.constants) if operation.constants else None
+        replaced = slice(place, place + (level != "harder"))
+        composition[replaced] = [] if level == "easier" else [operation.name]
+        constants[replaced] = [] if level == "easier" else [constant]
         found = tuple(composition)
         if found != item.composition and found in _training(len(found), item.source):
-            return sketch(found, item.source, rng)
+            told = recipe(found, tuple(constants), item.parameter)
+            return Sketch(item.source, found, tuple(constants), item.function, item.parameter, told)
     return None
 
 
@@ -163,15 +179,19 @@ def _training(depth: int, source: Kind) -> frozenset[Composition]:
     return frozenset(compositions("train", depth, source)) if depth else frozenset()
 
 
-def verdict(composition: Composition, constants: Constants, score: int) -> str:
-    """An answer to ``judge_prompt``: what the code does, step by step, and how many of 8 cases are right."""
-    steps = [OPERATIONS[name].step.format(k=k) for name, k in zip(composition, constants, strict=True)]
-    return f"# {', then '.join(steps)}\n# score {score}\n"
+def verdict(item: Sketch, composition: Composition, constants: Constants, score: int) -> str:
+    """An answer to ``judge_prompt``: what is wanted and what the code does, step by step, and how many of 8
+    cases are right."""
+    return f"{_wanted(item)}# does {steps(composition, constants)}\n# score {score}\n"
 
 
-def broken(reason: str) -> str:
+def broken(item: Sketch, reason: str) -> str:
     """An answer to ``judge_prompt`` about code that does not run."""
-    return f"# {reason}\n# score 0\n"
+    return f"{_wanted(item)}# {reason}\n# score 0\n"
+
+
+def _wanted(item: Sketch) -> str:
+    return f"# wants {steps(item.composition, item.constants)}\n"
 
 
 def read_score(answer: str) -> tuple[int, str] | None:

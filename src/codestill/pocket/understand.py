@@ -15,7 +15,7 @@ from codestill.pocket.render import Constants
 Reading = tuple[Composition, Constants]
 
 _KINDS: dict[str, Kind] = {ANNOTATIONS[kind]: kind for kind in SOURCES}
-_HEADER = re.compile(r"def (\w+)\((\w+): ([\w\[\]]+)\) -> ([\w\[\]]+):\n {4}\"\"\"(.+)\n {4}\"\"\"\n")
+HEADER = re.compile(r"def (\w+)\((\w+): ([\w\[\]]+)\) -> ([\w\[\]]+):\n {4}\"\"\"(.+)\n {4}\"\"\"\n")
 _STEPS = re.compile(r"Start with (\w+): (.+)\. Return the result\.")
 
 
@@ -24,7 +24,7 @@ def understand(prompt: str) -> tuple[Kind, set[Reading]] | None:
 
     None where the prompt is no header with a description, or has no reading that fits its types.
     """
-    matched = _HEADER.fullmatch(prompt)
+    matched = HEADER.fullmatch(prompt)
     if matched is None:
         return None
     _, parameter, takes, gives, description = matched.groups()

@@ -85,6 +85,12 @@ class Section:
         return tuple(evaluation for arm in self.arms for evaluation in arm.evaluations)
 
     @property
+    def levels(self) -> list[str]:
+        """Difficulties that are numbers, e.g. ``depth=3``."""
+        names = {name for arm in self.arms for name in arm.by_difficulty}
+        return sorted(name for name in names if name.rpartition("=")[2].isdigit())
+
+    @property
     def large_k(self) -> int:
         """The other k shown beside pass@1: 10 where every arm has it, else the largest they share."""
         shared = set.intersection(*(set(arm.pass_at) for arm in self.arms)) if self.arms else set()

@@ -73,21 +73,27 @@ PROFILE: tuple[tuple[str, Value, Callable[[float], str]], ...] = (
 
 def results(section: Section) -> Table:
     """Quality and cost of every arm; costs also as ratios to the teacher."""
-    k = section.large_k
     teacher = section.teacher
-    columns: list[tuple[str, Callable[[ArmView], Cell]]] = [
-        ("pass@1", lambda arm: _score(arm, arm.pass_at.get(PASS_AT_1), teacher, PASS_AT_1, draw=True))
-    ]
+    k = section.large_k
+    scores: dict[str, Callable[[ArmView], Interval | None]] = {"pass@1": lambda a: a.pass_at.get(PASS_AT_1)}
+    scores |= {
+        f"at {level.replace('=', ' ')}": lambda a, level=level: a.by_difficulty.get(level)
+        for level in section.levels
+    }
     if k != PASS_AT_1:
-        columns.append((f"pass@{k}", lambda arm: _score(arm, arm.pass_at.get(k), teacher, k)))
+        scores[f"pass@{k}"] = lambda a: a.pass_at.get(k)
     if any(arm.greedy for arm in section.arms):
-        columns.append(("greedy", lambda arm: _score(arm, arm.greedy, teacher, None)))
+        scores["greedy"] = lambda a: a.greedy
+    columns: list[tuple[str, Callable[[ArmView], Cell]]] = [
+        (name, lambda arm, value=value, draw=name == "pass@1": _score(arm, teacher, value, draw))
+        for name, value in scores.items()
+    ]
     if any(arm.bleu is not None for arm in section.arms):
         columns.append(("BLEU", lambda arm: _plain(arm, teacher, lambda a: a.bleu, lambda v: f"{v:.1f}")))
     if any(arm.profile for arm in section.arms):
         for name, value, text in PROFILE:
             columns.append((name, lambda arm, v=value, t=text: _plain(arm, teacher, v, t)))
-    scores = [arm.pass_at[PASS_AT_1] for arm in section.arms if PASS_AT_1 in arm.pass_at]
+    drawn = [arm.pass_at[PASS_AT_1] for arm in section.arms if PASS_AT_1 in arm.pass_at]
     beneath = ", and each number's ratio to the teacher's" if teacher else ""
     return Table(
         caption=f"Beneath scores, their 95% intervals over tasks{beneath}.",
@@ -96,7 +102,7 @@ def results(section: Section) -> Table:
             (Cell(arm.name, arm.detail, arm=arm.name), *(cell(arm) for _, cell in columns))
             for arm in section.arms
         ),
-        axis=axis_of(scores),
+        axis=axis_of(drawn),
     )
 
 
@@ -110,13 +116,12 @@ def axis_of(intervals: Sequence[Interval], around: Sequence[float] = ()) -> tupl
 
 
 def _score(
-    arm: ArmView, interval: Interval | None, teacher: ArmView | None, k: int | None, draw: bool = False
+    arm: ArmView, teacher: ArmView | None, value: Callable[[ArmView], Interval | None], draw: bool
 ) -> Cell:
+    interval = value(arm)
     if interval is None:
         return NOTHING
-    theirs = None
-    if teacher is not None and not arm.is_teacher:
-        theirs = teacher.greedy if k is None else teacher.pass_at.get(k)
+    theirs = value(teacher) if teacher is not None and not arm.is_teacher else None
     return Cell(
         f"{interval.mean:.3f}",
         bounds(interval),

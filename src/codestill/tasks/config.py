@@ -18,13 +18,25 @@ from codestill.tasks.sources import BENCHMARKS, benchmark_rows
 from codestill.tasks.stops import STOP_RULES, StopName, StopRule
 from codestill.types import Task
 
-Source = Literal["humaneval", "humaneval-plus", "mbpp", "mbpp-sanitized", "mbpp-plus", "pocket", "jsonl"]
+Source = Literal[
+    "humaneval",
+    "humaneval-plus",
+    "mbpp",
+    "mbpp-sanitized",
+    "mbpp-plus",
+    "pocket",
+    "pocket-easy",
+    "pocket-hard",
+    "jsonl",
+]
 TaskSplit = Literal["train", "validation", "test", "prompt", "all"]
 PromptMode = Literal["zero-shot", "few-shot"]
 
 _DEFAULT_SPLIT: dict[Source, TaskSplit] = {"jsonl": "all"}
 _TEST_ONLY = ("humaneval", "humaneval-plus", "mbpp-plus")
 _MBPP = ("mbpp", "mbpp-sanitized")
+POCKET_DEPTHS: dict[str, tuple[int, ...]] = {"pocket": (2, 3), "pocket-easy": (1, 2), "pocket-hard": (3, 4)}
+"""How many operations a task of each family composes. A single one is never held out: it holds no pair."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +82,11 @@ class TasksConfig(BaseModel):
     """Pocket: how many tasks to generate."""
     seed: int = 0
     """Pocket: the generator's seed."""
-    depths: tuple[int, ...] = (2, 3)
-    """Pocket: numbers of operations that a task composes."""
+    skip: int = Field(default=0, ge=0)
+    """Pocket: leave out the generator's first so many tasks. No prompt occurs twice, so tasks of one seed
+    that begin where others end are fresh."""
+    depths: tuple[int, ...] | None = None
+    """Pocket: numbers of operations that a task composes (default: 2 and 3; easy 1 and 2; hard 3 and 4)."""
     stop: StopName = "definitions"
     """Where a completion ends; docs/tasks.md describes the rules."""
 
@@ -86,8 +101,8 @@ class TasksConfig(BaseModel):
 
     @field_validator("depths")
     @classmethod
-    def _has_depths(cls, depths: tuple[int, ...]) -> tuple[int, ...]:
-        if not depths or min(depths) < 1:
+    def _has_depths(cls, depths: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if depths is not None and (not depths or min(depths) < 1):
             raise ValueError("give one depth or more, each at least 1")
         return depths
 
@@ -95,21 +110,22 @@ class TasksConfig(BaseModel):
     def _consistent(self) -> "TasksConfig":
         if self.source in _TEST_ONLY and self.split not in ("test", "all"):
             raise ValueError(f"{self.source} is a test set; it has no {self.split} split")
-        if self.source == "pocket" and self.split in ("prompt", "all"):
-            raise ValueError("pocket has the splits train, validation and test")
+        pocket = self.source in POCKET_DEPTHS
+        if pocket and self.split in ("prompt", "all"):
+            raise ValueError(f"{self.source} has the splits train, validation and test")
         if self.prompt_mode == "few-shot" and self.source not in _MBPP:
             raise ValueError(f"prompt_mode few-shot is defined for {' and '.join(_MBPP)} only")
         if self.source == "jsonl" and self.path is None:
             raise ValueError("source jsonl needs a path")
-        if self.source in ("jsonl", "pocket") and self.hub_id is not None:
+        if (pocket or self.source == "jsonl") and self.hub_id is not None:
             raise ValueError(f"source {self.source} does not come from the hub")
-        if self.source == "pocket" and self.path is not None:
-            raise ValueError("source pocket is generated; it takes no path")
+        if pocket and self.path is not None:
+            raise ValueError(f"source {self.source} is generated; it takes no path")
         return self
 
     def load(self) -> TaskSet:
         """Read or generate the tasks. Raises TaskError naming file, line and field."""
-        if self.source == "pocket":
+        if self.source in POCKET_DEPTHS:
             tasks = self._pocket()
         elif self.source == "jsonl":
             assert self.path is not None
@@ -140,8 +156,8 @@ class TasksConfig(BaseModel):
         name = f"{self.source}:{self.split}"
         if self.source in _MBPP:
             return f"{name}/{self.prompt_mode}"
-        if self.source == "pocket":
-            return f"{name}/depth-{','.join(map(str, self.depths))}"
+        if self.source in POCKET_DEPTHS:
+            return f"{name}/depth-{','.join(map(str, self._depths))}"
         return name
 
     def _benchmark(self, rows: Rows) -> list[Task]:
@@ -152,7 +168,11 @@ class TasksConfig(BaseModel):
         from codestill import pocket
 
         assert self.split in ("train", "validation", "test")
-        return pocket.generate(split=self.split, count=self.count, seed=self.seed, depths=self.depths)
+        return pocket.generate(self.split, self.count, self.seed, self._depths, skip=self.skip)
+
+    @property
+    def _depths(self) -> tuple[int, ...]:
+        return self.depths or POCKET_DEPTHS[self.source]
 
 
 def _parse_spec(spec: str) -> dict[str, Any]:

@@ -1,0 +1,32 @@
+"""The student whose attempts are repaired and judged: a base student, trained on raw data."""
+
+from pydantic import BaseModel, ConfigDict
+
+from codestill.examples import references
+from codestill.losses import CrossEntropy
+from codestill.models.config import Device
+from codestill.models.student import Student
+from codestill.run import Run
+from codestill.tasks import TasksConfig
+from codestill.train import TrainConfig, fit
+
+
+class RawStudentConfig(BaseModel):
+    """A model, trained on reference solutions; by default as the quickstart's raw arm."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    model: str = "pocket-base"
+    """What it starts from."""
+    tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=1000)
+    """Whose references it reads."""
+    train: TrainConfig = TrainConfig(
+        max_steps=200, batch_tokens=1536, accumulation=1, learning_rate=1.5e-3, precision="float32"
+    )
+    """How it is optimised."""
+
+
+def raw_student(config: RawStudentConfig, device: Device, run: Run) -> Student:
+    """The trained student, below ``raw/`` in the run."""
+    student = Student.load(config.model, device=device)
+    return fit(student, references(config.tasks.load()), CrossEntropy(), config.train, run.part("raw"))
