@@ -1,12 +1,13 @@
 """A judge goes on to the next program only where no test can have changed it."""
 
+import ast
 import random
+import threading
 
 import pytest
 from tests.sandbox.hostile.world import descendants
 
-from codestill.sandbox import Program, Sandbox, SandboxConfig
-from codestill.sandbox.reuse import leaves_no_trace
+from codestill.sandbox import Program, Sandbox, SandboxConfig, payload
 from codestill.types import Test
 
 ADD = "def add(x, y):\n    return x + y"
@@ -34,22 +35,28 @@ CHANGING = [
     "exec('import os')\nassert add(1, 2) == 3",
     "class Kept: pass\nassert add(1, 2) == 3",
     "import re\nre.purge()\nassert add(1, 2) == 3",
-    "from .json import x",
     "assert add(1, 2) ==",
 ]
 
 
+def harmless(item: Program) -> bool:
+    """What the sandbox is told of its tests."""
+    return payload.Tests(None).payload(item)[1]
+
+
 @pytest.mark.parametrize("test", HARMLESS)
 def test_tests_that_compare_leave_no_trace(test: str) -> None:
-    assert leaves_no_trace(program(test))
-    assert leaves_no_trace(program("", setup=test))
+    assert harmless(program(test))
+    assert harmless(program("", setup=test))
 
 
 @pytest.mark.parametrize("test", CHANGING)
 def test_tests_that_could_change_the_process_are_seen(test: str) -> None:
-    assert not leaves_no_trace(program(test))
-    assert not leaves_no_trace(program("", setup=test))
-    assert not leaves_no_trace(program("").model_copy(update={"support": test}))
+    assert not harmless(program(test))
+    assert not harmless(program("", setup=test))
+    assert not harmless(program("").model_copy(update={"support": test}))
+    inside = "def check(candidate):\n" + "".join(f"    {line}\n" for line in test.split("\n"))
+    assert not harmless(program(inside))
 
 
 def kept(box: Sandbox) -> list[int]:
@@ -86,7 +93,7 @@ SOLUTIONS = [
     "def add(x, y): raise type('AssertionError', (Exception,), {})('no')",
     "def add(x, y):\n    while True: pass",
     "class add:\n    def __init__(self, x, y): pass\n    def __eq__(self, other): return True",
-    "def add(x, y): return [[]] * 10**6",
+    "def add(x, y): return [[]] * 10**3",
     "def add(x, y): return x + y\nimport os\nos.close(1)",
     "def add(x, y): raise MemoryError",
     "def add(x, y): return 'x' * (1 << 16)",
@@ -96,8 +103,8 @@ SOLUTIONS = [
 
 
 def test_verdicts_do_not_depend_on_what_was_judged_before() -> None:
-    programs = [program(test, solution) for test in HARMLESS + CHANGING[:4] for solution in SOLUTIONS]
-    config = SandboxConfig(cpu_seconds=0.5)
+    programs = [program(test, solution) for test in HARMLESS[:4] + CHANGING[:2] for solution in SOLUTIONS]
+    config = SandboxConfig(cpu_seconds=1)
     with config.build(workers=1) as box:
         expected = {item: box.execute(item) for item in programs}
     random.Random(0).shuffle(programs)
@@ -116,3 +123,27 @@ def test_kept_judges_end() -> None:
             assert box.execute(program(test)).passed
             judges.update(kept(box))
     assert len(judges) == 2
+
+
+def test_tests_are_read_beside_other_threads_that_parse() -> None:
+    """Syntax trees built in two threads at once broke both."""
+    source = "\n".join(f"x{number} = [f({number}), {{'a': (1, 2, 3)}}]" for number in range(300))
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                assert harmless(program(source))
+            except BaseException as error:
+                failed.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for _ in range(100):
+        ast.parse(source)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert not failed

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import OrderedDict
 from pathlib import Path
+from types import CodeType
 
 from codestill.sandbox.program import Program
 from codestill.sandbox.reuse import leaves_no_trace
@@ -41,7 +42,7 @@ class Tests:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-        made = self._make(program), leaves_no_trace(program)
+        made = self._make(program)
         with self._lock:
             if key not in self._known:
                 self._known[key] = made
@@ -61,20 +62,20 @@ class Tests:
         with self._lock:
             self._bytes -= len(self._known.pop(_key(program), (b"", False))[0])
 
-    def _make(self, program: Program) -> bytes:
+    def _make(self, program: Program) -> tuple[bytes, bool]:
         tests = [test.code for test in program.tests]
         names = ["<test_setup>", *(f"<test {index}>" for index in range(len(tests)))]
-        return marshal.dumps(
-            {
-                "entry_point": program.entry_point,
-                "test_setup": program.test_setup,
-                "tests": tests,
-                "codes": [_compiled(*pair) for pair in zip([program.test_setup, *tests], names, strict=True)],
-                "support": program.support,
-                "support_names": list(program.support_names),
-                "memos": self._memos(program),
-            }
-        )
+        codes = [_compiled(*pair) for pair in zip([program.test_setup, *tests], names, strict=True)]
+        content = {
+            "entry_point": program.entry_point,
+            "test_setup": program.test_setup,
+            "tests": tests,
+            "codes": [marshal.dumps(code) if code else None for code in codes],
+            "support": program.support,
+            "support_names": list(program.support_names),
+            "memos": self._memos(program),
+        }
+        return marshal.dumps(content), leaves_no_trace([*codes, _compiled(program.support, "<support>")])
 
     def _memos(self, program: Program) -> list[str]:
         if _MEMO not in program.test_setup:
@@ -98,10 +99,10 @@ def _sha256(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def _compiled(source: str, name: str) -> bytes | None:
-    """The code's bytes; None leaves the error to the judge, who tells it as the test's."""
+def _compiled(source: str, name: str) -> CodeType | None:
+    """None leaves the error to the judge, who tells it as the test's."""
     try:
-        return marshal.dumps(compile(source, name, "exec", dont_inherit=True))
+        return compile(source, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -1,14 +1,16 @@
 """Which tests leave the process that runs them as it was, so that it can go on to another program.
 
-Read off their syntax tree: no import beyond a few modules that every judge has loaded and nothing here can
-change, no attribute set or deleted, no name through which state could be reached. Who writes tests is
-trusted; this finds what would change the next verdict by accident, such as ``sys.setrecursionlimit``.
+Read off their bytecode: no import beyond a few modules that every judge has loaded and nothing here can
+change, no attribute set or deleted, no class, no name through which state could be reached. Who writes tests
+is trusted; this finds what would change the next verdict by accident, such as ``sys.setrecursionlimit``.
+
+Not off their syntax tree: building one in two threads at once breaks both (CPython 3.11, "AST constructor
+recursion depth mismatch").
 """
 
-import ast
-import warnings
-
-from codestill.sandbox.program import Program
+import dis
+from collections.abc import Iterable
+from types import CodeType
 
 _MODULES = frozenset(
     (
@@ -16,26 +18,7 @@ _MODULES = frozenset(
         *("math", "operator", "re", "string", "typing"),
     )
 )
-_NODES = (
-    # statements
-    *(
-        ast.Module,
-        ast.Expr,
-        ast.Assert,
-        ast.Assign,
-        ast.AugAssign,
-        ast.AnnAssign,
-        ast.FunctionDef,
-        ast.Return,
-    ),
-    *(ast.If, ast.For, ast.While, ast.Break, ast.Continue, ast.Pass, ast.Try, ast.ExceptHandler, ast.Raise),
-    *(ast.arguments, ast.arg, ast.keyword, ast.expr_context, ast.alias),
-    # expressions
-    *(ast.Constant, ast.Name, ast.Call, ast.Compare, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.IfExp),
-    *(ast.Attribute, ast.Subscript, ast.Slice, ast.Starred, ast.Lambda, ast.JoinedStr, ast.FormattedValue),
-    *(ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
-    *(ast.comprehension, ast.boolop, ast.operator, ast.unaryop, ast.cmpop),
-)
+_OPERATIONS = frozenset(("STORE_ATTR", "DELETE_ATTR", "LOAD_BUILD_CLASS"))
 _NAMES = frozenset(
     (
         *("breakpoint", "compile", "delattr", "eval", "exec", "exit", "getattr", "globals", "help", "input"),
@@ -43,32 +26,26 @@ _NAMES = frozenset(
     )
 )
 _ATTRIBUTES = frozenset(("purge", "register"))
+_LOADS_ATTRIBUTE = frozenset(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"))
+_LOADS_NAME = frozenset(("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"))
 
 
-def leaves_no_trace(program: Program) -> bool:
-    """True where a judge is as it was after it has run the program's tests."""
-    return all(map(_harmless, (program.test_setup, program.support, *(test.code for test in program.tests))))
+def leaves_no_trace(codes: Iterable[CodeType | None]) -> bool:
+    """True where a process is as it was after it has executed them; None is source that does not compile."""
+    return all(code is not None and _harmless(code) for code in codes)
 
 
-def _harmless(source: str) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return all(map(_allowed, ast.walk(tree)))
+def _harmless(code: CodeType) -> bool:
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return all(map(_allowed, dis.get_instructions(code))) and all(map(_harmless, inner))
 
 
-def _allowed(node: ast.AST) -> bool:
-    if isinstance(node, ast.Import):
-        return all(alias.name in _MODULES for alias in node.names)
-    if isinstance(node, ast.ImportFrom):
-        return node.module in _MODULES and not node.level
-    if isinstance(node, ast.Name):
-        return node.id not in _NAMES and not node.id.startswith("__")
-    if isinstance(node, ast.Attribute):
-        return (
-            isinstance(node.ctx, ast.Load) and node.attr not in _ATTRIBUTES and not node.attr.startswith("_")
-        )
-    return isinstance(node, _NODES)
+def _allowed(instruction: dis.Instruction) -> bool:
+    operation, name = instruction.opname, str(instruction.argval)
+    if operation == "IMPORT_NAME":
+        return name in _MODULES
+    if operation in _LOADS_NAME:
+        return name not in _NAMES and not name.startswith("__")
+    if operation in _LOADS_ATTRIBUTE:
+        return name not in _ATTRIBUTES and not name.startswith("_")
+    return operation not in _OPERATIONS
