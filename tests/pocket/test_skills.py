@@ -83,12 +83,17 @@ def test_inputs_are_read_as_calls():
 
 def test_scores_are_read_and_checked():
     item = Sketch("ints", ("even", "square"), (None, None), "f", "xs", "")
-    steps = "keep only the even numbers, then square each number"
-    assert read_score(verdict(item, item.composition, item.constants, 8)) == (
-        8,
-        f"wants {steps}; does {steps}",
-    )
-    assert read_score(broken(item, "does not parse")) == (0, f"wants {steps}; does not parse")
+    even, square = "keep only the even numbers", "square each number"
+    said = {
+        ("even", "square"): (8, f"{even}; {square}"),
+        ("even", "negate"): (1, f"{even}; {square}, not flip every sign"),
+        ("square",): (2, f"{even}, not {square}; {square}, not at all"),
+        ("even", "square", "sum"): (0, f"{even}; {square}; add everything up, not wanted"),
+    }
+    for composition, (score, reasons) in said.items():
+        found = read_score(verdict(item, composition, (None,) * len(composition), score))
+        assert found == (score, reasons)
+    assert read_score(broken("does not parse")) == (0, "does not parse")
     for answer in ("", "# score 9", "# x\n# score 9\n", "# x\n# score -1\n", "# x\n# score\n"):
         assert read_score(answer) is None
 

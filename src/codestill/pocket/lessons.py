@@ -132,11 +132,11 @@ def _judged(item: Sketch, wrong: Fault, drawn: Cases) -> str:
     result = trial(item, wrong.body, drawn)
     score = sum(test.verdict == "pass" for test in result.tests)
     if wrong.kind == "syntax":
-        return broken(item, "does not parse")
+        return broken("does not parse")
     if wrong.kind == "name":
-        return broken(item, "uses a name that is not there")
+        return broken("uses a name that is not there")
     if wrong.kind == "return":
-        return broken(item, "returns nothing")
+        return broken("returns nothing")
     return verdict(item, wrong.composition, wrong.constants, score)
 
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from typing import Literal, get_args
 
 from codestill.pocket.compositions import Composition, compositions
@@ -180,18 +181,23 @@ def _training(depth: int, source: Kind) -> frozenset[Composition]:
 
 
 def verdict(item: Sketch, composition: Composition, constants: Constants, score: int) -> str:
-    """An answer to ``judge_prompt``: what is wanted and what the code does, step by step, and how many of 8
-    cases are right."""
-    return f"{_wanted(item)}# does {steps(composition, constants)}\n# score {score}\n"
+    """An answer to ``judge_prompt``: each step that is wanted, with what the code does where it does another
+    thing, and how many of 8 cases are right."""
+    wanted, done = _steps(item.composition, item.constants), _steps(composition, constants)
+    lines = [
+        one if one == other else f"{one}, not {other or 'at all'}" if one else f"{other}, not wanted"
+        for one, other in zip_longest(wanted, done)
+    ]
+    return "".join(f"# {line}\n" for line in [*lines, f"score {score}"])
 
 
-def broken(item: Sketch, reason: str) -> str:
+def broken(reason: str) -> str:
     """An answer to ``judge_prompt`` about code that does not run."""
-    return f"{_wanted(item)}# {reason}\n# score 0\n"
+    return f"# {reason}\n# score 0\n"
 
 
-def _wanted(item: Sketch) -> str:
-    return f"# wants {steps(item.composition, item.constants)}\n"
+def _steps(composition: Composition, constants: Constants) -> list[str]:
+    return [steps((name,), (constant,)) for name, constant in zip(composition, constants, strict=True)]
 
 
 def read_score(answer: str) -> tuple[int, str] | None:

@@ -66,7 +66,6 @@ PROFILE: tuple[tuple[str, Value, Callable[[float], str]], ...] = (
     ("file, MB", lambda a: a.profile and a.profile.file_megabytes, _compact),
     ("ms/token", lambda a: a.profile and a.profile.token_milliseconds, _compact),
     ("prompt, ms", lambda a: a.profile and a.profile.prompt_milliseconds, _compact),
-    ("tokens/s", lambda a: a.profile and a.profile.tokens_per_second, _compact),
     ("peak memory, MB", lambda a: a.profile and a.profile.peak_memory_megabytes, _compact),
 )
 
