@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from codestill.tasks import STOP_RULES, cut, extract_code, stopped
@@ -111,6 +111,8 @@ def test_cut_is_a_stable_prefix(text: str, name) -> None:
     st.lists(st.sampled_from(PIECES), max_size=6).map("".join),
     st.sampled_from(sorted(STOP_RULES)),
 )
+@example("    return 1\nif", "'''", "definitions")
+@example("    return 1\nprint(", "1)\n", "definitions")
 def test_once_stopped_nothing_changes(text: str, more: str, name) -> None:
     rule = STOP_RULES[name]
     if stopped(text, rule):

@@ -114,11 +114,17 @@ def _read(text: str) -> tuple[list[int], int, bool]:
                     decorated = source.startswith("@")
                 end = token.end()
             else:
-                # "de" may become "def f():" while the model still writes the line.
-                whole = "\n" in source or not any(word.startswith(source) for word in _STARTERS)
-                return starts, end, whole
+                return starts, end, _ends(source)
             line = token.end()
+    source = text[line:]  # a line that an open string or bracket goes on beyond the text
+    if line and source.strip() and not (source[0].isspace() or source.startswith(("#", *_STARTERS))):
+        return starts, end, _ends(source)
     return starts, len(text), False
+
+
+def _ends(source: str) -> bool:
+    """Whether a top-level line that is no definition stays none, whatever the model still writes of it."""
+    return "\n" in source or not any(word.startswith(source) for word in _STARTERS)
 
 
 def _parses(source: str) -> bool:
