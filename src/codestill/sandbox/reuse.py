@@ -18,16 +18,14 @@ _MODULES = frozenset(
         *("math", "operator", "re", "string", "typing"),
     )
 )
-_OPERATIONS = frozenset(("STORE_ATTR", "DELETE_ATTR", "LOAD_BUILD_CLASS"))
+_FORBIDDEN = frozenset(dis.opmap[name] for name in ("STORE_ATTR", "DELETE_ATTR", "LOAD_BUILD_CLASS"))
+_IMPORT = dis.opmap["IMPORT_NAME"]
 _NAMES = frozenset(
     (
         *("breakpoint", "compile", "delattr", "eval", "exec", "exit", "getattr", "globals", "help", "input"),
-        *("locals", "open", "quit", "setattr", "vars"),
+        *("locals", "open", "purge", "quit", "register", "setattr", "vars"),
     )
 )
-_ATTRIBUTES = frozenset(("purge", "register"))
-_LOADS_ATTRIBUTE = frozenset(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"))
-_LOADS_NAME = frozenset(("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"))
 
 
 def leaves_no_trace(codes: Iterable[CodeType | None]) -> bool:
@@ -36,16 +34,13 @@ def leaves_no_trace(codes: Iterable[CodeType | None]) -> bool:
 
 
 def _harmless(code: CodeType) -> bool:
-    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return all(map(_allowed, dis.get_instructions(code))) and all(map(_harmless, inner))
+    operations = set(code.co_code[::2])  # an instruction is two bytes, its operation the first
+    if operations & _FORBIDDEN or any(name in _NAMES or name.startswith("_") for name in code.co_names):
+        return False
+    if _IMPORT in operations and not _imported(code) <= _MODULES:
+        return False
+    return all(_harmless(constant) for constant in code.co_consts if isinstance(constant, CodeType))
 
 
-def _allowed(instruction: dis.Instruction) -> bool:
-    operation, name = instruction.opname, str(instruction.argval)
-    if operation == "IMPORT_NAME":
-        return name in _MODULES
-    if operation in _LOADS_NAME:
-        return name not in _NAMES and not name.startswith("__")
-    if operation in _LOADS_ATTRIBUTE:
-        return name not in _ATTRIBUTES and not name.startswith("_")
-    return operation not in _OPERATIONS
+def _imported(code: CodeType) -> set[str]:
+    return {str(one.argval) for one in dis.get_instructions(code) if one.opcode == _IMPORT}
