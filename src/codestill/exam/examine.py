@@ -34,7 +34,7 @@ from codestill.sandbox.feedback import feedback
 from codestill.scoring import auroc, interval, paired_difference
 from codestill.serialize import write_atomic
 from codestill.tasks import TaskSet
-from codestill.tasks.stops import STOP_RULES, StopName
+from codestill.tasks.stops import STOP_RULES
 from codestill.types import Attempt, Completion, Request, Task, Test
 
 
@@ -100,13 +100,18 @@ class _Room:
         return {one.task_id: [one, other] for one, other in zip(greedy, drawn, strict=True)}
 
     def attempt(
-        self, stage: str, model: Completer, tasks: Sequence[Task], temperature: float = 0.0
+        self,
+        stage: str,
+        model: Completer,
+        tasks: Sequence[Task],
+        temperature: float = 0.0,
+        asked: Sequence[Request] = (),
     ) -> list[Attempt]:
-        """The model's answers to the tasks' prompts, executed."""
-        chosen = self.task_set(tasks)
+        """The model's answers to the tasks' prompts, or to what is ``asked`` about them, executed."""
+        chosen = TaskSet("exam", tuple(tasks), self.config.split, "zero-shot", STOP_RULES["definitions"])
         sampling = SamplingConfig(max_new_tokens=self.config.max_new_tokens, temperature=temperature)
         make = partial(attempt, model, chosen, self.sandbox, sampling, self.run.seed)
-        return self.run.stage(self.stage(stage), Attempt, requests(chosen), make)
+        return self.run.stage(self.stage(stage), Attempt, asked or requests(chosen), make)
 
     def answers(self, stage: str, asked: Sequence[Request], temperature: float = 0.0) -> list[Completion]:
         """What the teacher says to prompts that do not ask for a program."""
@@ -116,9 +121,6 @@ class _Room:
 
     def stage(self, name: str) -> str:
         return f"exam-{self.config.split}-{name}"
-
-    def task_set(self, tasks: Sequence[Task], stop: StopName = "definitions") -> TaskSet:
-        return TaskSet("exam", tuple(tasks), self.config.split, "zero-shot", STOP_RULES[stop])
 
     def score(self, measure: Measure, outcomes: Mapping[str, float]) -> Score:
         """The mean of an outcome for each task id, also by depth."""
@@ -170,10 +172,7 @@ class _Room:
         ]
         if not asked:  # a student without fault
             return
-        chosen = self.task_set(tasks)
-        sampling = SamplingConfig(max_new_tokens=self.config.max_new_tokens)
-        make = partial(attempt, self.teacher, chosen, self.sandbox, sampling, self.run.seed)
-        yield self.score("refine", _passed(self.run.stage(self.stage("refine"), Attempt, asked, make)))
+        yield self.score("refine", _passed(self.attempt("refine", self.teacher, tasks, asked=asked)))
 
     def decompose(self) -> Iterator[Score]:
         asked = [
@@ -305,6 +304,4 @@ def _sketch(task: Task) -> Sketch:
 def _mutants(sketch: Sketch) -> Iterator[str]:
     """Bodies without one of the operations, where the types still fit."""
     for place in sketch.removable:
-        composition = sketch.composition[:place] + sketch.composition[place + 1 :]
-        constants = sketch.constants[:place] + sketch.constants[place + 1 :]
-        yield body(composition, constants, sketch.parameter)
+        yield body(*sketch.without(place), sketch.parameter)

@@ -79,10 +79,7 @@ def _exchanged(sketch: Sketch, rng: random.Random) -> Fault | None:
 def _left_out(sketch: Sketch, rng: random.Random) -> Fault | None:
     if not sketch.removable:
         return None
-    place = rng.choice(sketch.removable)
-    composition = sketch.composition[:place] + sketch.composition[place + 1 :]
-    constants = sketch.constants[:place] + sketch.constants[place + 1 :]
-    return _other(sketch, "left out", composition, constants, rng)
+    return _other(sketch, "left out", *sketch.without(rng.choice(sketch.removable)), rng)
 
 
 def _moved(sketch: Sketch, rng: random.Random) -> Fault | None:

@@ -60,6 +60,11 @@ class Sketch:
         kept = [OPERATIONS[name].takes == OPERATIONS[name].gives for name in self.composition]
         return [place for place, fits in enumerate(kept) if fits] if len(kept) > 1 else []
 
+    def without(self, place: int) -> tuple[Composition, Constants]:
+        """The composition and its constants, one operation left out."""
+        composition = self.composition[:place] + self.composition[place + 1 :]
+        return composition, self.constants[:place] + self.constants[place + 1 :]
+
     @property
     def prompt(self) -> str:
         result = ANNOTATIONS[self.gives]
@@ -208,9 +213,7 @@ def _with_tests(item: Sketch, split: HeldOut, seed: int, index: int, rng: random
 def _survives_deletion(item: Sketch, inputs: list[Any], outputs: list[Any]) -> bool:
     """True when leaving out some operation goes unnoticed by every test."""
     for index in item.removable:
-        shorter = item.composition[:index] + item.composition[index + 1 :]
-        constants = item.constants[:index] + item.constants[index + 1 :]
-        mutant = _compiled(shorter, constants, item.parameter)
+        mutant = _compiled(*item.without(index), item.parameter)
         if all(mutant(value) == output for value, output in zip(inputs, outputs, strict=True)):
             return True
     return False

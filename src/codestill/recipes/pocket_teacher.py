@@ -10,7 +10,7 @@ and a model card.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
@@ -126,7 +126,7 @@ def distill(config: Config, run: Run) -> "Student":
     student = fit(student, training, CrossEntropy(), config.train, run, validation=validation)
     with config.execution.sandbox(config.sandbox) as sandbox:
         evaluate(student, "teacher", config.evaluate, sandbox, run)
-        raw, taught = raw_student(config.raw, config.execution.device, run), taught_prompts(config, run)
+        raw, taught = raw_student(config.raw, config.execution.device, run), taught_prompts(training)
         exams = [
             examine(student, raw, taught, config.exam.model_copy(update={"split": split}), sandbox, run)
             for split in ("validation", "test")
@@ -151,13 +151,9 @@ def training_lessons(config: Config, run: Run) -> list[Example]:
     return made
 
 
-def taught_prompts(config: Config, run: Run) -> frozenset[str]:
+def taught_prompts(training: Iterable[Example]) -> frozenset[str]:
     """The prompt of every task that occurs in the lessons."""
-    return frozenset(
-        found[0]
-        for one in training_lessons(config, run)
-        for found in HEADER.finditer(one.prompt + one.completion)
-    )
+    return frozenset(found[0] for one in training for found in HEADER.finditer(one.prompt + one.completion))
 
 
 def train_tokenizer(size: int, seed: int = 0) -> "PreTrainedTokenizerFast":
@@ -207,6 +203,9 @@ def examine_model(config: ExamineModel, run: Run) -> Exam:
     from codestill.models.student import Student
 
     teacher = Student.load(config.model, device=config.execution.device)
-    raw, taught = raw_student(config.raw, config.execution.device, run), taught_prompts(Config(), run)
+    raw, taught = (
+        raw_student(config.raw, config.execution.device, run),
+        taught_prompts(training_lessons(Config(), run)),
+    )
     with config.execution.sandbox(config.sandbox) as sandbox:
         return examine(teacher, raw, taught, config.exam, sandbox, run)
