@@ -11,12 +11,17 @@ from codestill.pocket.operations import ANNOTATIONS, OPERATIONS, Kind
 from codestill.pocket.render import Constants, body, describe, random_rendering
 from codestill.types import Task, Test
 
-FUNCTION_NAMES = ("solve", "compute", "process", "transform", "apply", "answer")
+_VERBS = (
+    "build compute convert create derive extract find get make prepare process resolve run select transform"
+)
+_OBJECTS = "answer data items number output part result summary target text things value view words"
+# Enough names that a task of two operations is rarely word for word one that was seen before.
+FUNCTION_NAMES = tuple(f"{verb}_{thing}" for verb in _VERBS.split() for thing in _OBJECTS.split())
 PARAMETERS: dict[Kind, tuple[str, ...]] = {
-    "ints": ("xs", "nums", "values"),
-    "str": ("s", "text"),
-    "words": ("words", "names"),
-    "int": ("n", "num"),
+    "ints": ("xs", "nums", "values", "numbers", "items", "data", "series", "sequence"),
+    "str": ("s", "text", "line", "message", "sentence", "string"),
+    "words": ("words", "names", "tokens", "terms", "labels", "entries"),
+    "int": ("n", "num", "m", "size", "amount", "limit"),
 }
 SOURCE_WEIGHTS = {"ints": 5, "str": 3, "words": 2, "int": 2}
 WORDS = (

@@ -81,10 +81,11 @@ def parts(item: Sketch) -> list[Part]:
     """One function for each operation, named after it and described by its step."""
     made = []
     kind = item.source
-    for name, constant in zip(item.composition, item.constants, strict=True):
+    functions = part_names(item.composition)
+    for function, name, constant in zip(functions, item.composition, item.constants, strict=True):
         parameter = PARAMETERS[kind][0]
         description = recipe((name,), (constant,), parameter)
-        made.append(Part(Sketch(kind, (name,), (constant,), part_name(name), parameter, description)))
+        made.append(Part(Sketch(kind, (name,), (constant,), function, parameter, description)))
         kind = OPERATIONS[name].gives
     return made
 
@@ -100,16 +101,17 @@ def read_sketch(prompt: str) -> Sketch | None:
     return Sketch(source, composition, constants, header[1], header[2], header[5])
 
 
-def part_name(operation: str) -> str:
-    """Not the operation's own: ``sum`` would hide what it calls."""
-    return f"{operation}_of"
+def part_names(composition: Composition) -> list[str]:
+    """Not the operation's own: ``sum`` would hide what it calls. One that comes again has a number."""
+    again = [composition[:place].count(name) for place, name in enumerate(composition)]
+    return [f"{name}_of{n + 1 if n else ''}" for name, n in zip(composition, again, strict=True)]
 
 
 def composed(item: Sketch) -> str:
     """The body that calls the functions of ``parts``, one after the other."""
     lines, value = [], item.parameter
-    for place, name in enumerate(item.composition):
-        call = f"{part_name(name)}({value})"
+    for place, function in enumerate(part_names(item.composition)):
+        call = f"{function}({value})"
         if place == len(item.composition) - 1:
             lines.append(f"return {call}")
         else:
