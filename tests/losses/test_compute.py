@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from codestill.errors import LogitsError, VocabularyError
 from codestill.losses import CrossEntropy, Distillation, divergences
 from codestill.losses import compute as module
+from codestill.losses.batch import count_tokens
 
 AnyObjective = CrossEntropy | Distillation
 
@@ -120,7 +121,7 @@ def test_equals_torch_by_hand():
     )
     torch.testing.assert_close(loss.parts["cross_entropy"], cross_entropy)
     torch.testing.assert_close(loss.parts["divergence"], divergence)
-    assert loss.parts["tokens"].item() == module.count_tokens(labels).item() == 3
+    assert loss.parts["tokens"].item() == count_tokens(labels).item() == 3
     torch.testing.assert_close(loss.total, (0.3 * 4 * divergence + 0.7 * cross_entropy) / 3)
 
 
@@ -184,7 +185,7 @@ def test_padding_changes_nothing(objective: AnyObjective, seed: int, left: int, 
 def test_split_into_micro_batches_changes_nothing(objective: AnyObjective, seed: int, sizes: list[int]):
     data = batch(seed, B=sum(sizes))
     total, gradient = value_and_gradient(objective, data)
-    tokens = module.count_tokens(data.labels)
+    tokens = count_tokens(data.labels)
     pieces = [Batch(*piece) for piece in zip(*(x.split(sizes) for x in data), strict=True)]
     results = [value_and_gradient(objective, piece, normalizer=tokens) for piece in pieces]
     torch.testing.assert_close(

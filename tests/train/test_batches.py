@@ -8,7 +8,7 @@ from tests.worlds import examples, metrics, open_run, student
 
 from codestill.errors import ConfigError
 from codestill.losses import CrossEntropy
-from codestill.losses.compute import IGNORED
+from codestill.losses.batch import IGNORED
 from codestill.train import TrainConfig, fit
 from codestill.train.batches import BUCKET, Collator, LengthBatches, TokenExample, tokenize
 from codestill.types import Event, Example

@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
-Divergence = Literal["forward_kl", "reverse_kl", "generalized_jsd", "skew_kl", "skew_reverse_kl"]
+Divergence = Literal[
+    "forward_kl", "reverse_kl", "generalized_jsd", "skew_kl", "skew_reverse_kl", "total_variation"
+]
 
 # The parameter that a divergence takes besides the temperature, and its default.
 PARAMETERS: dict[Divergence, dict[str, float]] = {
@@ -14,6 +16,7 @@ PARAMETERS: dict[Divergence, dict[str, float]] = {
     "generalized_jsd": {"beta": 0.5},
     "skew_kl": {"skew": 0.1},
     "skew_reverse_kl": {"skew": 0.1},
+    "total_variation": {},
 }
 
 

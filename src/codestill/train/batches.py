@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
-from codestill.losses.compute import IGNORED
+from codestill.losses.batch import IGNORED
 from codestill.models.tokenizers import encode_prompt
 from codestill.types import Example
 

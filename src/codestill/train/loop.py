@@ -15,7 +15,8 @@ from transformers.trainer_utils import set_seed
 
 from codestill.errors import ConfigError, LogitsError, TrainingError
 from codestill.losses import Objective
-from codestill.losses.compute import Loss, compute
+from codestill.losses.batch import Loss
+from codestill.losses.compute import compute
 from codestill.models.load import load_weights
 from codestill.models.student import Student
 from codestill.run import Run

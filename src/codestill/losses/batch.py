@@ -1,0 +1,149 @@
+"""What a batch's loss is over: which positions are scored, and what is checked before any arithmetic."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from codestill.errors import LogitsError, VocabularyError
+from codestill.losses.objective import CrossEntropy, Distillation
+from codestill.losses.targets import LinearTeacher, SparseTargets
+
+IGNORED = -100
+"""The label of a prompt token or a pad."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of a batch."""
+
+    total: Tensor
+    """Scalar to call ``backward`` on."""
+    parts: dict[str, Tensor]
+    """Detached sums over the batch's valid tokens, in nats, without any weight: ``cross_entropy``,
+    ``divergence`` (where there is a teacher), and ``tokens``, their number."""
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The N scored positions of a batch, row by row, and the tokens that they predict."""
+
+    rows: Tensor
+    columns: Tensor
+    targets: Tensor
+
+    @classmethod
+    def of(cls, labels_BT: Tensor, width: int) -> Self:
+        """Raises VocabularyError for a label beyond ``width``."""
+        rows, columns = torch.nonzero(labels_BT[:, 1:] != IGNORED, as_tuple=True)
+        targets = labels_BT[rows, columns + 1]
+        if len(targets) and int(targets.max()) >= width:
+            raise VocabularyError(
+                f"a label is token {int(targets.max())}, and the vocabulary has {width}",
+                next_step="Tokenize with the student's tokenizer, and check `vocabulary`.",
+            )
+        return cls(rows, columns, targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def chunks(self, size: int) -> Iterator[tuple[int, int]]:
+        """Start and end of consecutive chunks of at most ``size`` positions."""
+        for start in range(0, len(self), size):
+            yield start, min(start + size, len(self))
+
+
+def count_tokens(labels_BT: Int[Tensor, "B T"]) -> Int[Tensor, ""]:
+    """How many tokens of the batch are scored: the first position of a row predicts nothing and is not."""
+    return (labels_BT[:, 1:] != IGNORED).sum()
+
+
+def require_labels(labels_BT: Tensor, given: Mapping[str, Tensor | None]) -> None:
+    """Raises LogitsError when logits or hidden states are not of the labels' batch and length."""
+    for name, tensor in given.items():
+        if tensor is not None and tensor.shape[:2] != labels_BT.shape:
+            raise LogitsError(
+                f"{name} are {tuple(tensor.shape)} and labels are {tuple(labels_BT.shape)}",
+                next_step="Give them for every position of the same batch, prompt and pads included.",
+            )
+
+
+def shared_width(student: int, teacher: int | None, vocabulary: int | None) -> int:
+    """How many leading logits take part, given both widths. Raises VocabularyError."""
+    widths = [student] if teacher is None else [student, teacher]
+    if vocabulary is None:
+        if min(widths) != max(widths):
+            raise VocabularyError(
+                f"the student has {student} logits per token and the teacher {teacher}",
+                next_step="If they share a tokenizer, give its size as `vocabulary`: the rest is padding.",
+            )
+        return student
+    if not 0 < vocabulary <= min(widths):
+        raise VocabularyError(
+            f"vocabulary is {vocabulary}, and the logits are {' and '.join(map(str, widths))} wide",
+            next_step="Give the number of token ids that both models have.",
+        )
+    return vocabulary
+
+
+def require_targets(
+    objective: CrossEntropy | Distillation,
+    teacher: Tensor | LinearTeacher | SparseTargets | None,
+    positions: Positions,
+    width: int,
+) -> None:
+    """Raises LogitsError when the objective cannot be computed from what the teacher gives."""
+    if teacher is None and objective.needs_teacher:
+        raise LogitsError(
+            "the objective is distillation, and there are no teacher logits",
+            next_step="Give the teacher's logits, or choose the objective `cross_entropy`.",
+        )
+    if not isinstance(teacher, SparseTargets) or not isinstance(objective, Distillation):
+        return
+    if len(teacher.ids_NK) != len(positions):
+        raise LogitsError(
+            f"sparse targets are for {len(teacher.ids_NK)} positions, and the labels score {len(positions)}",
+            next_step="Give one row for each scored position of the batch, in order.",
+        )
+    if teacher.temperature != objective.temperature:
+        raise LogitsError(
+            f"sparse targets are at temperature {teacher.temperature:g}, the objective's is "
+            f"{objective.temperature:g}",
+            next_step="Take the targets at the objective's temperature: their tails belong to one.",
+        )
+    require_rule(objective, teacher.rule)
+    if teacher.ids_NK.numel() and int(teacher.ids_NK.max()) >= width:
+        raise VocabularyError(
+            f"a sparse target is token {int(teacher.ids_NK.max())}, and the vocabulary has {width}",
+            next_step="Give the `vocabulary` that the targets were captured with.",
+        )
+
+
+def require_rule(objective: Distillation, rule: str) -> None:
+    """Raises LogitsError when a divergence means nothing under a tail rule."""
+    if rule == "sampled" and objective.divergence != "forward_kl":
+        reason = "samples of the tail are without bias for forward_kl alone"
+    elif rule == "renormalise" and objective.divergence == "reverse_kl":
+        reason = "reverse_kl is infinite where the teacher's tail is said to be impossible"
+    else:
+        return
+    raise LogitsError(
+        f"the divergence {objective.divergence} cannot be taken with the tail rule {rule}: {reason}.",
+        next_step="Use the tail rule `bucket`, or the divergence forward_kl.",
+    )
+
+
+def finish(
+    sums: Tensor, positions: Positions, with_teacher: bool, normalizer: Tensor | int | float | None
+) -> Loss:
+    """The loss from [weighted loss, cross-entropy, divergence], summed over the positions."""
+    weighted, cross_entropy, divergence = sums.unbind()
+    tokens = torch.tensor(len(positions), device=sums.device)
+    parts = {"cross_entropy": cross_entropy.detach(), "tokens": tokens}
+    if with_teacher:
+        parts["divergence"] = divergence.detach()
+    count = torch.as_tensor(tokens if normalizer is None else normalizer, device=sums.device)
+    return Loss(weighted / count.clamp(min=1), parts)

@@ -1,0 +1,140 @@
+"""Loss and gradient of a few positions at once: the arithmetic that every form of the loss shares.
+
+The gradient is written in closed form over the logits themselves, so that a chunk needs no graph and a few
+tensors of its own size.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from codestill.losses import divergences
+from codestill.losses.divergences import Integrand
+from codestill.losses.objective import CrossEntropy, Distillation
+from codestill.losses.targets import SparseTargets
+
+BLOCK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
+"""Logits per block: what a core's cache holds with its temporaries; enough to keep a GPU busy."""
+
+
+def add_terms(
+    objective: CrossEntropy | Distillation,
+    logits_NV: Tensor,
+    targets_N: Tensor,
+    teacher: Tensor | SparseTargets | None,
+    sums: Tensor,
+    differentiate: bool,
+) -> None:
+    """Add weighted loss, cross-entropy and divergence of the positions to ``sums`` [3].
+
+    ``logits_NV`` is in the precision of the computation; with ``differentiate`` it becomes the gradient of
+    the weighted loss with respect to itself. Teacher logits [N, V] may be in any. A term of weight zero is
+    measured and takes no part in the loss: an infinite divergence cannot reach it.
+    """
+    rows = max(1, BLOCK_ELEMENTS.get(logits_NV.device.type, BLOCK_ELEMENTS["cuda"]) // logits_NV.shape[1])
+    for start in range(0, len(logits_NV), rows):
+        end = min(start + rows, len(logits_NV))
+        part = teacher.rows(start, end) if isinstance(teacher, SparseTargets) else teacher
+        part = part[start:end] if isinstance(part, Tensor) else part
+        _add_block(objective, logits_NV[start:end], targets_N[start:end], part, sums, differentiate)
+
+
+def _add_block(
+    objective: CrossEntropy | Distillation,
+    logits_NV: Tensor,
+    targets_N: Tensor,
+    teacher: Tensor | SparseTargets | None,
+    sums: Tensor,
+    differentiate: bool,
+) -> None:
+    alpha = objective.alpha if isinstance(objective, Distillation) else 0.0
+    divergence, gradient_NV = None, None
+    if isinstance(objective, Distillation) and teacher is not None:
+        of = divergences.integrand(objective.divergence, **objective.parameters)
+        settings = of, logits_NV, objective.temperature, differentiate and alpha > 0
+        sparse = isinstance(teacher, SparseTargets)
+        divergence, gradient_NV = _sparse(*settings, teacher) if sparse else _dense(*settings, teacher)
+        if gradient_NV is not None:
+            # The gradient with respect to logits / T, so T^2 is left with one T.
+            gradient_NV *= alpha * objective.temperature
+        sums[2] += divergence
+    log_q_NV = torch.log_softmax(logits_NV, dim=-1)
+    cross_entropy = functional.nll_loss(log_q_NV, targets_N, reduction="sum")
+    sums[1] += cross_entropy
+    if divergence is None or alpha == 0:
+        sums[0] += cross_entropy
+    else:
+        distillation = alpha * objective.temperature**2 * divergence  # pyright: ignore[reportAttributeAccessIssue]
+        sums[0] += distillation if alpha == 1 else distillation + (1 - alpha) * cross_entropy
+    if not differentiate:
+        return
+    if alpha < 1:
+        q_NV = torch.exp(log_q_NV, out=log_q_NV)
+        q_NV.scatter_add_(1, targets_N[:, None], -torch.ones_like(q_NV[:, :1]))
+        if gradient_NV is None:
+            logits_NV.copy_(q_NV)
+        else:
+            torch.add(gradient_NV, q_NV, alpha=1 - alpha, out=logits_NV)
+    elif gradient_NV is not None:
+        logits_NV.copy_(gradient_NV)
+
+
+def _dense(
+    of: Integrand, logits_NV: Tensor, temperature: float, differentiate: bool, teacher_NV: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """The divergence, summed, and its gradient with respect to logits / temperature."""
+    log_p_NV, log_q_NV = (
+        torch.log_softmax(divergences.temper(divergences.widen(x), temperature), dim=-1)
+        for x in (teacher_NV, logits_NV)
+    )
+    value_N, gradient_NV = divergences.terms(of, log_p_NV, log_q_NV)
+    return value_N.sum(), gradient_NV if differentiate else None
+
+
+def _sparse(
+    of: Integrand, logits_NV: Tensor, temperature: float, differentiate: bool, teacher: SparseTargets
+) -> tuple[Tensor, Tensor | None]:
+    """As :func:`_dense`, over the outcomes that the targets list and, by their rule, the rest."""
+    log_q_NV = torch.log_softmax(divergences.temper(logits_NV, temperature), dim=-1)
+    log_p_NK = teacher.log_probabilities_NK.to(log_q_NV.dtype)
+    listed_NK = log_p_NK > -torch.inf
+    log_q_NK = log_q_NV.gather(1, teacher.ids_NK)
+    # Unlisted places name token 0 again: they must neither be counted nor written.
+    flat = (
+        torch.arange(len(log_q_NV), device=log_q_NV.device)[:, None] * log_q_NV.shape[1] + teacher.ids_NK
+    )[listed_NK]
+    rest_NV = log_q_NV.exp()
+    rest_NV.view(-1)[flat] = 0
+    rest_N = rest_NV.sum(dim=-1)
+    log_tail_N = teacher.log_tail_N.to(log_q_NV.dtype)
+    if teacher.rule == "renormalise":
+        log_p_NK = log_p_NK - log_p_NK.logsumexp(dim=-1, keepdim=True)
+        log_tail_N = torch.full_like(log_tail_N, -torch.inf)
+    # The outcomes: every listed token, then the rest, or its samples, or nothing.
+    log_p, log_q = log_p_NK, log_q_NK.masked_fill(~listed_NK, -torch.inf)
+    if teacher.rule in ("bucket", "renormalise"):
+        log_p = torch.cat([log_p, log_tail_N[:, None]], dim=1)
+        log_q = torch.cat([log_q, rest_N.log()[:, None]], dim=1)
+    elif teacher.rule == "sampled":
+        assert teacher.samples_NM is not None
+        samples_NM = teacher.samples_NM
+        share_N1 = log_tail_N[:, None] - math.log(samples_NM.shape[1])
+        log_p = torch.cat([log_p, share_N1.expand(samples_NM.shape)], dim=1)
+        log_q = torch.cat([log_q, log_q_NV.gather(1, samples_NM)], dim=1)
+    q = log_q.exp()
+    value, pull = of(log_p.exp(), q, log_p, log_q)
+    if not differentiate:
+        return value.sum(), None
+    total_N1 = pull.sum(dim=-1, keepdim=True)
+    K = log_p_NK.shape[1]
+    of_rest_N1 = -total_N1
+    if teacher.rule in ("bucket", "renormalise"):
+        of_rest_N1 = of_rest_N1 + (pull[:, K] / rest_N.clamp(min=torch.finfo(rest_N.dtype).tiny))[:, None]
+    gradient_NV = rest_NV.mul_(of_rest_N1)
+    gradient_NV.view(-1)[flat] = (pull[:, :K] - q[:, :K] * total_N1)[listed_NK]
+    if teacher.rule == "sampled":
+        assert teacher.samples_NM is not None
+        gradient_NV.scatter_add_(1, teacher.samples_NM, pull[:, K:])
+    return value.sum(), gradient_NV

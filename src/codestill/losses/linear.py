@@ -1,0 +1,143 @@
+"""The loss of a batch from hidden states and a head: logits exist for a few positions at a time.
+
+The chunk's logits, its loss, and the gradients with respect to its hidden states and to the head are all
+computed in the forward pass; what is kept is those two gradients. Memory beyond them is one chunk's, whatever
+the vocabulary and the length: no tensor [B, T, V] is made of student or teacher.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from codestill.losses.batch import Loss, Positions, finish, require_labels, require_targets, shared_width
+from codestill.losses.chunks import add_terms
+from codestill.losses.objective import CrossEntropy, Distillation
+from codestill.losses.targets import LinearTeacher, SparseTargets
+
+CHUNK_ELEMENTS = {"cpu": 2**23, "cuda": 2**27}
+"""Logits per chunk where no ``chunk_tokens`` is given: enough rows that reading the head counts little."""
+
+
+def linear_loss(
+    objective: CrossEntropy | Distillation,
+    hidden_BTD: Float[Tensor, "B T D"],
+    head_VD: Float[Tensor, "V_student D"],
+    labels_BT: Int[Tensor, "B T"],
+    teacher: LinearTeacher | SparseTargets | None = None,
+    *,
+    normalizer: Float[Tensor, ""] | Int[Tensor, ""] | int | float | None = None,
+    vocabulary: int | None = None,
+    chunk_tokens: int | None = None,
+) -> Loss:
+    """What :func:`codestill.losses.compute.compute` gives for the logits hidden @ head.T, and its gradients.
+
+    Matrix products are taken in the hidden states' dtype; everything between them, and the sum of the head's
+    gradient, is float32 (float64 where the hidden states are). The gradients are scaled in place, so that
+    they exist once: a second backward pass raises.
+
+    ``labels_BT``, ``normalizer``, ``vocabulary`` and ``chunk_tokens`` are as in ``compute``, and so are the
+    errors.
+    """
+    if isinstance(objective, CrossEntropy):
+        teacher = None
+    linear = teacher if isinstance(teacher, LinearTeacher) else None
+    require_labels(
+        labels_BT, {"hidden states": hidden_BTD, "teacher hidden states": linear and linear.hidden_BTD}
+    )
+    width = shared_width(head_VD.shape[0], linear and linear.head_VD.shape[0], vocabulary)
+    positions = Positions.of(labels_BT, width)
+    require_targets(objective, teacher, positions, width)
+    if chunk_tokens is None:
+        elements = CHUNK_ELEMENTS.get(hidden_BTD.device.type, CHUNK_ELEMENTS["cuda"])
+        chunk_tokens = max(1, elements // width)
+    sums = _apply(
+        hidden_BTD[positions.rows, positions.columns],
+        head_VD,
+        _source(teacher, positions, width),
+        positions,
+        objective,
+        width,
+        chunk_tokens,
+        torch.is_grad_enabled(),
+    )
+    return finish(sums, positions, teacher is not None, normalizer)
+
+
+Source = Callable[[int, int], Tensor | SparseTargets | None]
+"""What the teacher says about positions ``start`` to ``end``."""
+
+
+def _source(teacher: LinearTeacher | SparseTargets | None, positions: Positions, width: int) -> Source:
+    if teacher is None:
+        return lambda start, end: None
+    if isinstance(teacher, SparseTargets):
+        return teacher.rows
+    hidden_ND = teacher.hidden_BTD.detach()[positions.rows, positions.columns]
+    head_VD = teacher.head_VD.detach()[:width]
+    return lambda start, end: _product(hidden_ND[start:end], head_VD.T)
+
+
+class _LinearSum(torch.autograd.Function):
+    """[weighted loss, cross-entropy, divergence], each summed over the positions."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        head_VD: Tensor,
+        source: Source,
+        positions: Positions,
+        objective: CrossEntropy | Distillation,
+        width: int,
+        chunk_tokens: int,
+        grad_enabled: bool,
+    ) -> Tensor:
+        of_hidden, of_head = (grad_enabled and needed for needed in ctx.needs_input_grad[:2])
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            weight_VD = head_VD[:width].to(hidden_ND.dtype)
+            precise = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
+            sums = torch.zeros(3, dtype=precise, device=hidden_ND.device)
+            hidden_gradient_ND = torch.empty_like(hidden_ND) if of_hidden else None
+            head_gradient_VD = torch.zeros_like(head_VD, dtype=precise) if of_head else None
+            for start, end in positions.chunks(chunk_tokens):
+                chunk_ND = hidden_ND[start:end]
+                logits_NV = _product(chunk_ND, weight_VD.T)
+                targets_N = positions.targets[start:end]
+                add_terms(objective, logits_NV, targets_N, source(start, end), sums, of_hidden or of_head)
+                gradient_NV = logits_NV.to(hidden_ND.dtype)
+                if hidden_gradient_ND is not None:
+                    hidden_gradient_ND[start:end] = _product(gradient_NV, weight_VD)
+                if head_gradient_VD is not None:
+                    _add_product(head_gradient_VD[:width], gradient_NV.T, chunk_ND)
+        kept = head_gradient_VD if head_gradient_VD is None else head_gradient_VD.to(head_VD.dtype)
+        ctx.save_for_backward(hidden_gradient_ND, kept)
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        scale = grad_outputs[0][0]
+        return *(None if kept is None else kept.mul_(scale) for kept in ctx.saved_tensors), *[None] * 6
+
+
+_apply: Any = torch.compiler.disable(_LinearSum.apply)  # it has its own backward, and nothing to trace
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in float32 or better. CUDA keeps the sums' precision; elsewhere half is rounded to half first."""
+    if a.dtype in (torch.float32, torch.float64):
+        return a @ b
+    if a.is_cuda:
+        return torch.mm(a, b, out_dtype=torch.float32)
+    return (a @ b).float()
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += _product(a, b)
