@@ -1,20 +1,28 @@
-"""Time and memory of one distillation step: our loss against the usual hand-written one.
+"""Time and memory of one distillation step: ours against Hugging Face's, TRL's and the hand-written one.
 
-    python benchmarks/losses.py [--steps 3] [--threads 1]
+    python benchmarks/losses.py [--steps 5] [--mask half] [--threads 1]
+    python benchmarks/losses.py --curve
 
 The student is a GPT-2 of 44M parameters (6 layers of 512, 512 positions, vocabulary 49,152, tied head); the
-batch is 4 x 512 tokens; the teacher's logits come from random hidden states and a random head of width 768,
-and are made once, outside the measured time, as they cost every variant the same. A step is the student's
-forward pass, the loss (forward KL at temperature 2, alpha 0.5, plus cross-entropy) and the backward pass.
+batch is 4 x 512 tokens, of which all, or with ``--mask half`` the second half, are scored. The teacher is
+hidden states of width 768 and a head, random; its product with that head is part of every dense step, its
+body of none. A step is the student's forward pass, the loss and the backward pass, in float32, without an
+optimiser. Cross-entropy, and three ways to distil:
 
-Each variant runs in a process of its own. Time is the median over the steps: CPU seconds of the process, or
-CUDA events. Memory is the peak above what the process held before the first step, teacher logits included.
-The hand-written forms:
+    kl       alpha 0.5, temperature 2: forward KL with cross-entropy. The peer is the hand-written form:
+             `F.kl_div` and `F.cross_entropy` over every position, masked afterwards
+    jsd      generalised JSD, beta 0.5. The peer is TRL's GKDTrainer.generalized_jsd_loss, where it is
+             installed
+    cached   as kl, from 32 tokens and the mass of the rest instead of a teacher
 
-    plain     `F.kl_div` and `F.cross_entropy` over every position, the mask applied to their result
-    gathered  the same over the valid positions only, selected first
+and ``floor``: the matrix products of our kl step alone, student's body included.
 
-The loss and the norm of the head's gradient are printed too, so that it is seen that all do the same work.
+Each variant runs in a process of its own. Time is the median over the steps after one that is not counted:
+CPU seconds of the process, or CUDA events. Memory is the peak above what the process held before the first
+step. Loss and norm of the head's gradient are printed so that it is seen that peers do the same work.
+
+``--curve`` takes our kl loss alone, from hidden states of width 512, over lengths and vocabularies: memory is
+the peak above inputs and gradients, which no loss can do without.
 """
 
 import argparse
@@ -28,144 +36,266 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 
-B, T, V, TEACHER_WIDTH = 4, 512, 49_152, 768
-TEMPERATURE, ALPHA = 2.0, 0.5
-# "reuse": the gradient overwrites the student's logits.
-VARIANTS = ["plain", "gathered", "codestill", "codestill, reuse"]
-PROMPT = {"half": T // 2, "full": 1}  # tokens of the prompt under each mask
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+B, T, V, WIDTH, TEACHER_WIDTH, K = 4, 512, 49_152, 512, 768, 32
+TEMPERATURE, ALPHA, BETA = 2.0, 0.5, 0.5
+# Ours, its peer, and the aims for time and memory beside it.
+PAIRS = [
+    ("ce", "ce, Hugging Face", 1.0, 1.0),
+    ("cached", "ce", 1.05, None),
+    ("kl", "kl, hand-written", 0.65, 0.35),
+    ("jsd", "jsd, TRL", 0.55, 0.25),
+    ("kl", "floor", None, None),
+    ("ce", "floor", None, None),
+]
+VARIANTS = ["ce, Hugging Face", "ce", "cached", "kl, hand-written", "kl", "jsd, TRL", "jsd", "floor"]
 
 
-def variant(name: str) -> Callable:
-    """(student logits, labels, teacher logits) -> loss."""
-    import torch.nn.functional as F  # noqa: N812
-    from torch import Tensor
+class Step:
+    """One variant's forward and backward pass; calling it gives the loss."""
 
-    from codestill.losses import Distillation
-    from codestill.losses.compute import compute
+    def __init__(self, name: str, mask: str, device: str) -> None:
+        from transformers import GPT2Config, GPT2LMHeadModel
 
-    objective = Distillation(temperature=TEMPERATURE, alpha=ALPHA)
+        from codestill.losses import CrossEntropy, Distillation
+        from codestill.losses.targets import LinearTeacher
 
-    def ours(student: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
-        return compute(objective, student, labels, teacher, reuse_student_logits="reuse" in name).total
+        torch.manual_seed(0)
+        shape = {"vocab_size": V, "n_positions": T, "n_embd": WIDTH, "n_layer": 6, "n_head": 8}
+        config = GPT2Config(**shape, use_cache=False, bos_token_id=0, eos_token_id=0)
+        self.name = name
+        # Without dropout, so that every variant gives the same loss.
+        self.student = GPT2LMHeadModel(config).eval().to(torch.device(device))  # pyright: ignore[reportArgumentType]
+        self.head = self.student.lm_head.weight
+        self.ids = torch.randint(V, (B, T), device=device)
+        prompt = T // 2 if mask == "half" else 1
+        self.labels = self.ids.masked_fill(torch.arange(T, device=device) < prompt, -100)
+        head = torch.randn(V, TEACHER_WIDTH, device=device) * TEACHER_WIDTH**-0.5 * 3
+        self.teacher = LinearTeacher(torch.randn(B, T, TEACHER_WIDTH, device=device), head)
+        self.objective = {
+            "ce": CrossEntropy(),
+            "jsd": Distillation(divergence="generalized_jsd", alpha=1.0, beta=BETA, temperature=TEMPERATURE),
+        }.get(name, Distillation(temperature=TEMPERATURE, alpha=ALPHA))
+        self.targets = sparse(self.labels) if name == "cached" else self.teacher
 
-    def plain(student: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
-        student, teacher = student[:, :-1].reshape(-1, V), teacher[:, :-1].reshape(-1, V)
-        target = labels[:, 1:].flatten()
+    def __call__(self) -> Tensor:
+        self.student.zero_grad(set_to_none=True)
+        value = self.loss()
+        value.backward()
+        return value.detach()
+
+    def loss(self) -> Tensor:
+        # Logits are local to the functions: dropped before the backward pass, as by trainers.
+        peers: dict[str, Callable[[], Tensor]] = {
+            "ce, Hugging Face": lambda: self.student(input_ids=self.ids, labels=self.labels).loss,
+            "kl, hand-written": self.hand_written,
+            "jsd, TRL": self.trl,
+            "floor": self.products,
+        }
+        return peers.get(self.name, self.ours)()
+
+    def hidden(self) -> Tensor:
+        found = self.student(input_ids=self.ids, output_hidden_states=True, logits_to_keep=1)
+        return found.hidden_states[-1]
+
+    def ours(self) -> Tensor:
+        from codestill.losses.linear import linear_loss
+
+        return linear_loss(self.objective, self.hidden(), self.head, self.labels, self.targets).total
+
+    def teacher_logits(self) -> Tensor:
+        return self.teacher.hidden_BTD @ self.teacher.head_VD.T
+
+    def hand_written(self) -> Tensor:
+        student = self.student(input_ids=self.ids).logits[:, :-1].reshape(-1, V)
+        teacher = self.teacher_logits()[:, :-1].reshape(-1, V)
+        target = self.labels[:, 1:].flatten()
         valid = target != -100
-        if name == "gathered":
-            student, teacher, target, valid = student[valid], teacher[valid], target[valid], valid[valid]
-        cross_entropy = F.cross_entropy(student, target, ignore_index=-100)
-        log_q = F.log_softmax(student / TEMPERATURE, dim=-1)
-        p = F.softmax(teacher / TEMPERATURE, dim=-1)
-        kl = (F.kl_div(log_q, p, reduction="none").sum(-1) * valid).sum() / valid.sum()
+        cross_entropy = functional.cross_entropy(student, target, ignore_index=-100)
+        log_q = functional.log_softmax(student / TEMPERATURE, dim=-1)
+        p = functional.softmax(teacher / TEMPERATURE, dim=-1)
+        kl = (functional.kl_div(log_q, p, reduction="none").sum(-1) * valid).sum() / valid.sum()
         return ALPHA * TEMPERATURE**2 * kl + (1 - ALPHA) * cross_entropy
 
-    return ours if name.startswith("codestill") else plain
+    def trl(self) -> Tensor:
+        from trl.experimental.gkd import GKDTrainer  # pyright: ignore[reportMissingImports]
+
+        student = self.student(input_ids=self.ids).logits[:, :-1]
+        teacher = self.teacher_logits()[:, :-1]
+        found = GKDTrainer.generalized_jsd_loss(
+            student, teacher, labels=self.labels[:, 1:], beta=BETA, temperature=TEMPERATURE
+        )
+        return TEMPERATURE**2 * found
+
+    def products(self) -> Tensor:
+        """The head's three products and the teacher's one, over the scored positions; no softmax at all."""
+        rows, columns = torch.nonzero(self.labels[:, 1:] != -100, as_tuple=True)
+        return _Products.apply(
+            self.hidden()[rows, columns],
+            self.head,
+            self.teacher.hidden_BTD[rows, columns],
+            self.teacher.head_VD,
+        )
+
+
+class _Products(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden_ND: Tensor, head_VD: Tensor, teacher_ND: Tensor, teacher_VD: Tensor) -> Tensor:
+        gradient_ND, gradient_VD = torch.empty_like(hidden_ND), torch.zeros_like(head_VD)
+        for start in range(0, len(hidden_ND), 170):
+            part = slice(start, start + 170)
+            teacher_ND[part] @ teacher_VD.T
+            logits_NV = hidden_ND[part] @ head_VD.T
+            torch.mm(logits_NV, head_VD, out=gradient_ND[part])
+            gradient_VD.addmm_(logits_NV.T, hidden_ND[part])
+        ctx.save_for_backward(gradient_ND, gradient_VD)
+        return gradient_ND.sum() * 0
+
+    @staticmethod
+    def backward(ctx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return *ctx.saved_tensors, None, None
+
+
+def sparse(labels_BT: Tensor):
+    """K tokens that share nine tenths of the mass, for every scored position."""
+    from codestill.losses.targets import SparseTargets
+
+    count = int((labels_BT[:, 1:] != -100).sum())
+    ids_NK = torch.rand(count, V // 64).argsort(dim=1)[:, :K].to(labels_BT.device) * 64
+    log_p_NK = torch.full((count, K), 0.9 / K, device=labels_BT.device).log()
+    log_tail_N = torch.full((count,), 0.1, device=labels_BT.device).log()
+    return SparseTargets(ids_NK, log_p_NK, log_tail_N, TEMPERATURE)
+
+
+def held(device: str) -> float:
+    """Bytes held now."""
+    import psutil
+
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return psutil.Process().memory_info().rss
+
+
+def peak(device: str) -> float:
+    """Most bytes held since :func:`held`; on the CPU, since the process began."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def timed(step: Callable[[], Tensor], device: str) -> tuple[float, Tensor]:
+    """Seconds, and what the step gave."""
+    if device == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        value = step()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end) / 1000, value
+    started = time.process_time()
+    value = step()
+    return time.process_time() - started, value
 
 
 def measure(name: str, mask: str, steps: int, threads: int) -> dict[str, float]:
     """Run one variant in this process."""
-    import psutil
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    step = Step(name, mask, device)
+    before = held(device)
+    found = [timed(step, device) for _ in range(steps + 1)][1:]
+    gradient = step.head.grad
+    assert gradient is not None
+    return {
+        "seconds": statistics.median(seconds for seconds, _ in found),
+        "gigabytes": (peak(device) - before) / 1e9,
+        "loss": found[-1][1].item(),
+        "gradient": gradient.norm().item(),
+    }
+
+
+def measure_curve(length: int, vocabulary: int, threads: int) -> dict[str, float]:
+    """Our kl loss from hidden states alone."""
+    from codestill.losses import Distillation
+    from codestill.losses.linear import linear_loss
+    from codestill.losses.targets import LinearTeacher
 
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=V,
-        n_positions=T,
-        n_embd=512,
-        n_layer=6,
-        n_head=8,
-        use_cache=False,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    student = GPT2LMHeadModel(config).eval()  # no dropout: every variant gives the same loss
-    student.to(torch.device(device))  # pyright: ignore[reportArgumentType]
-    head = student.lm_head.weight
-    ids = torch.randint(V, (B, T), device=device)
-    labels = ids.masked_fill(torch.arange(T, device=device) < PROMPT[mask], -100)
-    hidden, teacher_head = (torch.randn(n, TEACHER_WIDTH, device=device) for n in (B * T, V))
-    loss_of = variant(name)
+    hidden, head = (torch.randn(*s, WIDTH, device=device) for s in ((1, length), (vocabulary,)))
+    teacher = LinearTeacher(torch.randn_like(hidden), torch.randn_like(head))
+    labels = torch.randint(vocabulary, (1, length), device=device)
+    hidden.requires_grad_(), head.requires_grad_()
+    before = held(device)
+    linear_loss(Distillation(), hidden, head, labels, teacher).total.backward()
+    gradients = 4 * (hidden.numel() + head.numel())
+    return {"megabytes": (peak(device) - before - gradients) / 1e6}
 
-    gc.collect()
-    if device == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        before = psutil.Process().memory_info().rss
-    with torch.no_grad():
-        teacher_logits = (hidden @ teacher_head.T * TEACHER_WIDTH**-0.5 * 3).view(B, T, V)
 
-    def step() -> torch.Tensor:
-        def loss() -> torch.Tensor:  # so that logits are dropped before the backward pass, as trainers do
-            return loss_of(student(input_ids=ids).logits, labels, teacher_logits)
+def alone(arguments: argparse.Namespace, *what: str) -> dict[str, float]:
+    """The measurement of a fresh process."""
+    command = [sys.executable, __file__, "--alone", *what]
+    command += ["--steps", str(arguments.steps), "--threads", str(arguments.threads)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
+    return json.loads(run.stdout.splitlines()[-1])
 
-        student.zero_grad(set_to_none=True)
-        value = loss()
-        value.backward()
-        return value.detach()
 
-    seconds, value = [], torch.tensor(0.0)
-    for _ in range(steps):
-        if device == "cuda":
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            value = step()
-            end.record()
-            torch.cuda.synchronize()
-            seconds.append(start.elapsed_time(end) / 1000)
-        else:
-            started = time.process_time()
-            value = step()
-            seconds.append(time.process_time() - started)
-    if device == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    assert head.grad is not None
-    return {
-        "seconds": statistics.median(seconds),
-        "gigabytes": (peak - before) / 1e9,
-        "loss": value.item(),
-        "gradient": head.grad.norm().item(),
-    }
+def print_curve(arguments: argparse.Namespace) -> None:
+    lengths, vocabularies = (256, 512, 1024, 2048, 4096), (32_768, 49_152, 98_304, 151_936)
+    print("MB above inputs and gradients; length by vocabulary")
+    print(f"{'':>8}" + "".join(f"{vocabulary:>10,}" for vocabulary in vocabularies))
+    for length in lengths:
+        row = [alone(arguments, "curve", str(length), str(v))["megabytes"] for v in vocabularies]
+        print(f"{length:>8,}" + "".join(f"{megabytes:>10.0f}" for megabytes in row), flush=True)
+
+
+def print_table(arguments: argparse.Namespace) -> None:
+    rows: dict[str, dict[str, float]] = {}
+    print(f"{'mask ' + arguments.mask:<18}{'seconds':>9}{'GB':>7}{'loss':>11}{'gradient':>11}")
+    for name in VARIANTS:
+        if name == "jsd, TRL" and find_spec("trl") is None:
+            print(f"{name:<18}   not installed: `make bench-peers`")
+            continue
+        row = rows[name] = alone(arguments, "step", name, arguments.mask)
+        print(
+            f"{name:<18}{row['seconds']:>9.2f}{row['gigabytes']:>7.2f}{row['loss']:>11.5f}"
+            f"{row['gradient']:>11.6f}",
+            flush=True,
+        )
+    print(f"\n{'ratio':<28}{'time':>7}{'aim':>7}{'memory':>9}{'aim':>7}")
+    for ours, peer, time_aim, memory_aim in PAIRS:
+        if ours in rows and peer in rows:
+            ratios = [rows[ours][key] / rows[peer][key] for key in ("seconds", "gigabytes")]
+            aims = ["" if aim is None else f"{aim:.2f}" for aim in (time_aim, memory_aim)]
+            print(f"{ours + ' / ' + peer:<28}{ratios[0]:>7.2f}{aims[0]:>7}{ratios[1]:>9.2f}{aims[1]:>7}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--mask", choices=("all", "half"), default="all")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--variant", nargs=2, metavar=("NAME", "MASK"), help="run one, and print JSON")
+    parser.add_argument("--curve", action="store_true", help="memory over lengths and vocabularies")
+    parser.add_argument("--alone", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.variant:
-        name, mask = arguments.variant
-        print(json.dumps(measure(name, mask, arguments.steps, arguments.threads)))
-        return
-    print(
-        f"{'mask':<6}{'variant':<18}{'seconds':>9}{'ratio':>7}{'GB':>7}{'ratio':>7}{'loss':>11}{'gradient':>11}"
-    )
-    for mask in PROMPT:
-        first: dict[str, float] = {}
-        for name in VARIANTS:
-            if mask == "full" and name == "gathered":
-                continue  # it selects everything: the plain form with a copy more
-            command = [sys.executable, __file__, "--variant", name, mask]
-            command += ["--steps", str(arguments.steps), "--threads", str(arguments.threads)]
-            environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
-            run = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
-            row = json.loads(run.stdout.splitlines()[-1])
-            first = first or row
-            time_ratio, memory_ratio = (row[key] / first[key] for key in ("seconds", "gigabytes"))
-            print(
-                f"{mask:<6}{name:<18}{row['seconds']:>9.2f}{time_ratio:>7.2f}{row['gigabytes']:>7.2f}"
-                f"{memory_ratio:>7.2f}{row['loss']:>11.5f}{row['gradient']:>11.6f}",
-                flush=True,
-            )
+    if arguments.alone and arguments.alone[0] == "step":
+        print(json.dumps(measure(*arguments.alone[1:], arguments.steps, arguments.threads)))
+    elif arguments.alone:
+        length, vocabulary = map(int, arguments.alone[1:])
+        print(json.dumps(measure_curve(length, vocabulary, arguments.threads)))
+    elif arguments.curve:
+        print_curve(arguments)
+    else:
+        print_table(arguments)
 
 
 if __name__ == "__main__":

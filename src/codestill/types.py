@@ -17,6 +17,10 @@ Verdict = Literal[
     "infra_error",  # the sandbox broke: retried, never scored
 ]
 Split = Literal["train", "validation", "test", "prompt"]
+TailRule = Literal["bucket", "renormalise", "drop", "sampled"]
+"""What stands for the tokens that a sparse distribution does not list: one more outcome of their mass, for
+the student too; nothing, the listed ones scaled up to one; nothing, and the mass is missing; or tokens drawn
+from them, which share it."""
 
 
 class Record(BaseModel):

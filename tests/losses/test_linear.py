@@ -17,7 +17,8 @@ from codestill.errors import LogitsError, VocabularyError
 from codestill.losses import CrossEntropy, Distillation
 from codestill.losses.compute import compute
 from codestill.losses.linear import linear_loss
-from codestill.losses.targets import LinearTeacher, SparseTargets, TailRule
+from codestill.losses.targets import LinearTeacher, SparseTargets
+from codestill.types import TailRule
 
 AnyObjective = CrossEntropy | Distillation
 

@@ -29,6 +29,7 @@ COMMANDS = "codestill.cli.commands"
 for name, text in {
     "run": "Run a recipe: codestill run logit_kd --student gpt2-44m",
     "evaluate": "Evaluate a model or a samples file: codestill evaluate MODEL --tasks humaneval",
+    "cache": "Capture a teacher's logits over a task set: codestill cache TEACHER TASKS",
     "compare": "Run a comparison of recipes from a YAML file.",
     "sweep": "Sweep logit distillation over students, temperatures and alphas.",
     "quickstart": "Distil the bundled teacher, and compare with training on raw data.",

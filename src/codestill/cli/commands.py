@@ -142,6 +142,31 @@ def _evaluate_option(option: str, kind: type[RunConfig]) -> str:
     return f"--evaluate.{option[2:]}" if near and near[0] in EvaluateConfig.model_fields else option
 
 
+def cache(*arguments: Rest) -> None:
+    """Capture a teacher's logits over a task set: ``codestill cache TEACHER TASKS``.
+
+    TEACHER is a directory or hub id, or ``pocket``; TASKS a task set such as ``mbpp:train``. The cache lies
+    in the run directory, in ``logits``; ``codestill cache --help`` lists settings.
+    """
+    from codestill.capture import CaptureRun, capture_run
+
+    given = list(arguments)
+    options = next((n for n, one in enumerate(given) if one.startswith("-")), len(given))
+    if options > 2:
+        raise ConfigError(f"{given[2]!r} is one name too many.", next_step="Give a teacher and a task set.")
+    named = zip(("--teacher.model", "--examples.tasks"), given[:options], strict=False)
+    given = [part for pair in named for part in pair] + given[options:]
+    settings = read_settings(CaptureRun, "cache", given)
+    if settings is None:
+        return
+    directory, config = settings
+    name = f"cache-{Path(config.teacher.model).name}-{config.examples.tasks.source}"
+    directory = directory or Path("runs") / slug(name)
+    with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
+        manifest = capture_run(config, opened)
+    tables.print_cache(directory / "logits", manifest)
+
+
 def compare(config_file: Rest, /, *options: Rest) -> None:
     """Run a comparison of recipes: arms, seeds and paired differences, from a YAML file."""
     from codestill.compare import CompareConfig

@@ -20,6 +20,7 @@ from codestill.types import Arm, Comparison, Evaluation, Interval, Task
 
 if TYPE_CHECKING:
     from codestill.doctor import Finding, Probed
+    from codestill.logits import Manifest
 
 # Where no terminal says how wide it is, tables keep their columns whole.
 console = Console(width=None if sys.stdout.isatty() else 150)
@@ -50,6 +51,29 @@ def print_runs(directories: Sequence[Path]) -> None:
     for directory in directories:
         console.print(
             f"run: {directory}    report: codestill report {directory}", highlight=False, soft_wrap=True
+        )
+
+
+def print_cache(directory: Path, manifest: "Manifest") -> None:
+    """What a logit cache holds, and how much it loses."""
+    console.print(
+        f"{directory}: {manifest.sequences:,} sequences, {manifest.tokens:,} tokens, "
+        f"{manifest.bytes_per_token:.1f} bytes each, {manifest.entries / max(manifest.tokens, 1):.1f} "
+        f"probabilities kept of {manifest.vocabulary:,}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table("temperature", "tail", "KL nats", "error", "gradient error", box=None, pad_edge=False)
+    for one in manifest.error:
+        gradient = f"{100 * one.gradient_error:.2g}%"
+        table.add_row(f"{one.temperature:g}", one.rule, f"{one.kl:.3f}", f"{one.kl_error:.1g}", gradient)
+    console.print(table)
+    for one in manifest.error[:1]:
+        console.print(
+            f"error: of forward KL against the whole vocabulary, on {one.positions:,} tokens, for a student "
+            f"that knows {one.student} frequencies",
+            highlight=False,
+            soft_wrap=True,
         )
 
 

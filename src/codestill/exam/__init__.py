@@ -6,7 +6,7 @@ student's, as a rule one trained on raw data (``raw_student``).
 """
 
 from codestill.exam.card import card, write_bundle
-from codestill.exam.examine import examine
+from codestill.exam.examine import examine, finished
 from codestill.exam.records import MEASURES, Calibration, Exam, ExamConfig, Score
 from codestill.exam.students import RawStudentConfig, raw_student
 
@@ -19,6 +19,7 @@ __all__ = [
     "Score",
     "card",
     "examine",
+    "finished",
     "raw_student",
     "write_bundle",
 ]

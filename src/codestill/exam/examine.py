@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 
 from codestill.attempt import Completer, attempt, requests
 from codestill.exam.records import Calibration, Exam, ExamConfig, Measure, Score
@@ -51,9 +52,9 @@ def examine(
     ``student`` makes the attempts that are repaired and judged; ``taught`` are the prompts of the tasks that
     the teacher has seen in lessons. Raises SandboxError when programs could not be executed.
     """
-    path = run.directory / f"exam-{config.split}.json"
-    if path.exists():
-        return Exam.model_validate_json(path.read_bytes())
+    done = finished(config, run)
+    if done is not None:
+        return done
     room = _Room(teacher, student, taught, config, sandbox, run)
     scores = [*room.solve(), *room.refine(), *room.decompose(), *room.inputs(), *room.ask()]
     judged, calibration = room.judge()
@@ -65,8 +66,18 @@ def examine(
         scores=(*scores, *judged),
         calibration=calibration,
     )
-    write_atomic(path, exam.model_dump_json(indent=1) + "\n")
+    write_atomic(_path(config, run), exam.model_dump_json(indent=1) + "\n")
     return exam
+
+
+def finished(config: ExamConfig, run: Run) -> Exam | None:
+    """The exam that the run holds already."""
+    path = _path(config, run)
+    return Exam.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def _path(config: ExamConfig, run: Run) -> Path:
+    return run.directory / f"exam-{config.split}.json"
 
 
 @dataclass(frozen=True)
@@ -256,6 +267,7 @@ class _Room:
         ]
         read = [read_score(answer.text) for answer in self.answers("judge", asked)]
         given = [0 if score is None else score[0] for score in read]
+        ranked = self.ranked(asked, given)
         passed = [one.result.passed for one in programs]
         shares = [
             sum(test.verdict == "pass" for test in one.result.tests) / max(1, len(one.result.tests))
@@ -271,8 +283,24 @@ class _Room:
         readable = interval([float(score is not None) for score in read])
         scores = [Score(measure="judge read", value=readable, count=len(programs))]
         if len(set(passed)) > 1:
-            scores.insert(0, Score(measure="judge AUROC", value=auroc(given, passed), count=len(programs)))
+            scores.insert(0, Score(measure="judge AUROC", value=auroc(ranked, passed), count=len(programs)))
         return scores, calibration
+
+    def ranked(self, asked: Sequence[Request], first: Sequence[int]) -> list[float]:
+        """The mean of several scores for each program: of the first, and of further ones that are drawn."""
+        more = self.config.judgements - 1
+        # The place of a program among its task's, and then the verdict's, make a sample number.
+        drawn = [
+            one.model_copy(update={"sample": one.sample * more + turn})
+            for one in asked
+            for turn in range(more)
+        ]
+        read = [read_score(a.text) for a in self.answers("judge-more", drawn, self.config.temperature)]
+        scores = [0 if score is None else score[0] for score in read]
+        return [
+            (score + sum(scores[place * more : (place + 1) * more])) / (more + 1)
+            for place, score in enumerate(first)
+        ]
 
 
 _TOLD = """

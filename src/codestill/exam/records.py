@@ -33,7 +33,7 @@ MEASURES: dict[Measure, str] = {
     "inputs telling": "calls that tell the reference from all its deletion mutants",
     "ask": "well-formed tasks of this world that no lesson showed",
     "ask level": "well-formed tasks one operation shorter, as long, or one longer, as asked",
-    "judge AUROC": "a student's programs that pass, ranked above those that fail",
+    "judge AUROC": "a student's programs that pass, ranked above those that fail by the mean score",
     "judge read": "answers that are a reason and a score",
 }
 
@@ -50,7 +50,9 @@ class ExamConfig(BaseModel):
     seed: int = 1
     """Of the tasks."""
     temperature: float = Field(default=0.7, ge=0)
-    """At which new tasks and test inputs are drawn; all else is greedy."""
+    """At which new tasks, test inputs and further verdicts are drawn; all else is greedy."""
+    judgements: PositiveInt = 4
+    """Verdicts on each program, the first greedy; the mean of their scores ranks it."""
     max_new_tokens: PositiveInt = 256
     """Longest answer, in tokens."""
 

@@ -27,7 +27,7 @@ def linear_loss(
     hidden_BTD: Float[Tensor, "B T D"],
     head_VD: Float[Tensor, "V_student D"],
     labels_BT: Int[Tensor, "B T"],
-    teacher: LinearTeacher | SparseTargets | None = None,
+    teacher: LinearTeacher | SparseTargets | Float[Tensor, "B T V_teacher"] | None = None,
     *,
     normalizer: Float[Tensor, ""] | Int[Tensor, ""] | int | float | None = None,
     vocabulary: int | None = None,
@@ -39,25 +39,32 @@ def linear_loss(
     gradient, is float32 (float64 where the hidden states are). The gradients are scaled in place, so that
     they exist once: a second backward pass raises.
 
+    Under autocast the hidden states are taken in its dtype, as a head would take them.
+
     ``labels_BT``, ``normalizer``, ``vocabulary`` and ``chunk_tokens`` are as in ``compute``, and so are the
     errors.
     """
     if isinstance(objective, CrossEntropy):
         teacher = None
-    linear = teacher if isinstance(teacher, LinearTeacher) else None
-    require_labels(
-        labels_BT, {"hidden states": hidden_BTD, "teacher hidden states": linear and linear.hidden_BTD}
-    )
-    width = shared_width(head_VD.shape[0], linear and linear.head_VD.shape[0], vocabulary)
+    teacher_BT, teacher_width = None, None
+    if isinstance(teacher, LinearTeacher):
+        teacher_BT, teacher_width = teacher.hidden_BTD, teacher.head_VD.shape[0]
+    elif isinstance(teacher, Tensor):
+        teacher_BT, teacher_width = teacher, teacher.shape[-1]
+    require_labels(labels_BT, {"hidden states": hidden_BTD, "the teacher's states": teacher_BT})
+    width = shared_width(head_VD.shape[0], teacher_width, vocabulary)
+    device = hidden_BTD.device.type
+    if torch.is_autocast_enabled(device):
+        hidden_BTD = hidden_BTD.to(torch.get_autocast_dtype(device))
     positions = Positions.of(labels_BT, width)
     require_targets(objective, teacher, positions, width)
     if chunk_tokens is None:
-        elements = CHUNK_ELEMENTS.get(hidden_BTD.device.type, CHUNK_ELEMENTS["cuda"])
+        elements = CHUNK_ELEMENTS.get(device, CHUNK_ELEMENTS["cuda"])
         chunk_tokens = max(1, elements // width)
     sums = _apply(
         hidden_BTD[positions.rows, positions.columns],
         head_VD,
-        _source(teacher, positions, width),
+        source(teacher, positions, width),
         positions,
         objective,
         width,
@@ -71,11 +78,17 @@ Source = Callable[[int, int], Tensor | SparseTargets | None]
 """What the teacher says about positions ``start`` to ``end``."""
 
 
-def _source(teacher: LinearTeacher | SparseTargets | None, positions: Positions, width: int) -> Source:
+def source(
+    teacher: LinearTeacher | SparseTargets | Tensor | None, positions: Positions, width: int
+) -> Source:
+    """What the teacher says about some of the scored positions, over ``width`` tokens, when it is asked."""
     if teacher is None:
         return lambda start, end: None
     if isinstance(teacher, SparseTargets):
         return teacher.rows
+    if isinstance(teacher, Tensor):
+        at = positions.rows, positions.columns
+        return lambda start, end: teacher.detach()[at[0][start:end], at[1][start:end], :width]
     hidden_ND = teacher.hidden_BTD.detach()[positions.rows, positions.columns]
     head_VD = teacher.head_VD.detach()[:width]
     return lambda start, end: _product(hidden_ND[start:end], head_VD.T)
@@ -89,7 +102,7 @@ class _LinearSum(torch.autograd.Function):
         ctx: Any,
         hidden_ND: Tensor,
         head_VD: Tensor,
-        source: Source,
+        teacher: Source,
         positions: Positions,
         objective: CrossEntropy | Distillation,
         width: int,
@@ -107,7 +120,7 @@ class _LinearSum(torch.autograd.Function):
                 chunk_ND = hidden_ND[start:end]
                 logits_NV = _product(chunk_ND, weight_VD.T)
                 targets_N = positions.targets[start:end]
-                add_terms(objective, logits_NV, targets_N, source(start, end), sums, of_hidden or of_head)
+                add_terms(objective, logits_NV, targets_N, teacher(start, end), sums, of_hidden or of_head)
                 gradient_NV = logits_NV.to(hidden_ND.dtype)
                 if hidden_gradient_ND is not None:
                     hidden_gradient_ND[start:end] = _product(gradient_NV, weight_VD)

@@ -1,15 +1,12 @@
 """What a teacher says about the next token, in the forms that a loss can be computed from."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from codestill.errors import LogitsError
-
-TailRule = Literal["bucket", "renormalise", "drop", "sampled"]
-"""What stands for the tokens that a sparse target does not list; see :class:`SparseTargets`."""
+from codestill.types import TailRule
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     name: str
     trust_remote_code: bool = False
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         require_rows(self.tokenizer, self.vocabulary_size, self.name)
@@ -114,7 +115,7 @@ class LanguageModel:
             if tokenizer
             else load_tokenizer(place, revision=revision, trust_remote_code=trust_remote_code)
         )
-        return cls(model, ids, name_of(str(source)), trust_remote_code)
+        return cls(model, ids, name_of(str(source)), trust_remote_code, revision)
 
     def profile(
         self, prompt_tokens: int = 64, new_tokens: int = 64, repeats: int = 20, threads: int | None = None

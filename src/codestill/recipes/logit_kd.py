@@ -3,13 +3,14 @@
 loss = alpha * T^2 * KL(teacher || student) + (1 - alpha) * cross-entropy (Hinton et al., 2015), or another
 divergence by name; on completion and end-of-sequence tokens only, over the whole accumulated batch.
 
-Stages: answers (with ``examples.answers=teacher``), student, evaluation.
+Stages: answers (with ``examples.answers=teacher``), logits (with ``cache``), student, evaluation.
 Our deviations from the common notebook form: prompt and pads are masked in both terms, logits and targets are
 shifted together, and the divergence is averaged over tokens, not over sequences.
 """
 
 from typing import TYPE_CHECKING, Literal
 
+from codestill.capture import CacheConfig, capture
 from codestill.config import RunConfig
 from codestill.evaluate import EvaluateConfig, evaluate
 from codestill.examples import ExamplesConfig, training_examples, validation_examples
@@ -17,6 +18,7 @@ from codestill.losses import Distillation
 from codestill.models import StudentConfig
 from codestill.run import Run
 from codestill.teachers import LocalTeacherConfig, require_same_vocabulary
+from codestill.teachers.cached import CachedLogits
 from codestill.train import TrainConfig, fit
 
 if TYPE_CHECKING:
@@ -34,6 +36,11 @@ class Config(RunConfig):
     """Local weights: an endpoint that answers in words gives no logits."""
     objective: Distillation = Distillation()
     """Divergence, temperature and weight."""
+    logits: Literal["live", "cached"] = "live"
+    """``cached``: the teacher's logits are computed once, kept on disk as `cache` says, and read in every
+    epoch."""
+    cache: CacheConfig = CacheConfig()
+    """What is kept of them, and where."""
     examples: ExamplesConfig = ExamplesConfig()
     """What teacher and student read."""
     train: TrainConfig = TrainConfig()
@@ -54,8 +61,15 @@ def distill(config: Config, run: Run) -> "Student":
         )
         examples = training_examples(config.examples, teacher, sandbox, run)
         validation = validation_examples(config.examples)
+        source = teacher
+        if config.logits == "cached":
+            directory = config.cache.directory or run.directory / "logits"
+            temperatures = [config.objective.temperature]
+            cache = capture([*examples, *validation], teacher, temperatures, config.cache, directory, run)
+            source = CachedLogits(cache, config.objective.temperature, config.cache.tail)
+            del teacher  # training does without it
         student = fit(
-            student, examples, config.objective, config.train, run, teacher=teacher, validation=validation
+            student, examples, config.objective, config.train, run, teacher=source, validation=validation
         )
         evaluate(student, "student", config.evaluate, sandbox, run)
     return student

@@ -18,7 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from codestill.config import RunConfig
 from codestill.evaluate import EvaluateConfig, evaluate
-from codestill.exam import Exam, ExamConfig, RawStudentConfig, examine, raw_student, write_bundle
+from codestill.exam import (
+    Exam,
+    ExamConfig,
+    RawStudentConfig,
+    examine,
+    finished,
+    raw_student,
+    write_bundle,
+)
 from codestill.losses import CrossEntropy
 from codestill.models import StudentConfig
 from codestill.pocket.compositions import HeldOut
@@ -202,6 +210,9 @@ def examine_model(config: ExamineModel, run: Run) -> Exam:
     What it asks counts as new when it was in none of the bundled teacher's lessons."""
     from codestill.models.student import Student
 
+    done = finished(config.exam, run)
+    if done is not None:
+        return done
     teacher = Student.load(config.model, device=config.execution.device)
     raw, taught = (
         raw_student(config.raw, config.execution.device, run),

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from codestill.losses.targets import LinearTeacher
+
 
 @runtime_checkable
 class Teacher(Protocol):
@@ -45,4 +47,9 @@ class LogitTeacher(Teacher, Protocol):
 
     def logits(self, tokens_BT: "Tensor", attention_mask_BT: "Tensor") -> "Tensor":
         """Logits [B, T, V]; position t predicts token t + 1. No gradient flows."""
+        ...
+
+    def linear(self, tokens_BT: "Tensor", attention_mask_BT: "Tensor") -> "LinearTeacher | None":
+        """The hidden states and the matrix that make those logits, so that they need not exist at once; None
+        where they are made otherwise."""
         ...

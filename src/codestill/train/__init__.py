@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from codestill.models.student import Student
     from codestill.run import Run
     from codestill.teachers import LogitTeacher
+    from codestill.teachers.cached import CachedLogits
 
 __all__ = ["TrainConfig", "fit"]
 
@@ -65,14 +66,15 @@ def fit(
     config: TrainConfig,
     run: "Run",
     *,
-    teacher: "LogitTeacher | None" = None,
+    teacher: "LogitTeacher | CachedLogits | None" = None,
     validation: Sequence[Example] = (),
 ) -> "Student":
     """Train ``student`` on ``examples`` and save it in the run's student directory.
 
     A killed training continues from its last checkpoint, with the same batches and the same result; a
     finished one is loaded. Raises TrainingError, with a saved state, when a loss is not finite;
-    ConfigError when no example fits; LogitsError when the objective needs a teacher and there is none.
+    ConfigError when no example fits; LogitsError when the objective needs a teacher and there is none, or
+    its cache lacks an example.
     """
     from codestill.train.loop import fit as fit_
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
+from codestill.logits import digest
 from codestill.losses.batch import IGNORED
 from codestill.models.tokenizers import encode_prompt
 from codestill.types import Example
@@ -23,6 +25,16 @@ class TokenExample:
     tokens: list[int]
     prompt_length: int
     example_id: str
+
+    @property
+    def first_scored(self) -> int:
+        """Place of the first token that is a target: nothing predicts a sequence's own first."""
+        return max(self.prompt_length, 1)
+
+    @cached_property
+    def digest(self) -> str:
+        """Its name in a logit cache."""
+        return digest(self.tokens, self.first_scored)
 
 
 def tokenize(
@@ -63,8 +75,8 @@ class Collator:
             length = len(example.tokens)
             tokens_BT[row, :length] = torch.tensor(example.tokens)
             mask_BT[row, :length] = 1
-            start = max(example.prompt_length, 1)
-            labels_BT[row, start:length] = tokens_BT[row, start:length]
+            scored = slice(example.first_scored, length)
+            labels_BT[row, scored] = tokens_BT[row, scored]
         return {
             "input_ids": tokens_BT,
             "attention_mask": mask_BT,

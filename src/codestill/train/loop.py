@@ -17,10 +17,14 @@ from codestill.errors import ConfigError, LogitsError, TrainingError
 from codestill.losses import Objective
 from codestill.losses.batch import Loss
 from codestill.losses.compute import compute
+from codestill.losses.linear import linear_loss
+from codestill.losses.targets import LinearTeacher, SparseTargets
+from codestill.models.heads import linear_head
 from codestill.models.load import load_weights
 from codestill.models.student import Student
 from codestill.run import Run
 from codestill.teachers import LogitTeacher, require_same_vocabulary
+from codestill.teachers.cached import CachedLogits
 from codestill.train import TrainConfig
 from codestill.train.batches import Collator, Examples, LengthBatches, TokenExample, tokenize
 from codestill.train.checkpoints import Checkpoints, Progress
@@ -38,7 +42,7 @@ def fit(
     config: TrainConfig,
     run: Run,
     *,
-    teacher: LogitTeacher | None,
+    teacher: LogitTeacher | CachedLogits | None,
     validation: Sequence[Example],
 ) -> Student:
     """See :func:`codestill.train.fit`."""
@@ -134,20 +138,24 @@ class DistillationTrainer(Trainer):
         config: TrainConfig,
         run: Run,
         checkpoints: Checkpoints,
-        teacher: LogitTeacher | None,
+        teacher: LogitTeacher | CachedLogits | None,
     ) -> None:
         set_seed(run.seed)
         self.student, self.objective, self.fit_config, self.run = student, objective, config, run
         self.teacher, self.vocabulary = teacher, None
+        self.head = linear_head(student.model)
         if objective.needs_teacher:
             if teacher is None:
                 raise LogitsError(
                     f"the objective {objective.type} needs a teacher with logits.",
                     next_step="Give a local teacher, or use the objective cross_entropy.",
                 )
-            self.vocabulary = require_same_vocabulary(
-                student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
-            )
+            if isinstance(teacher, CachedLogits):
+                self.vocabulary = teacher.shared_vocabulary(student.tokenizer, student.vocabulary_size)
+            else:
+                self.vocabulary = require_same_vocabulary(
+                    student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
+                )
         self.batches = self._batches(examples, run.seed)
         self.sums: dict[str, float] = {}
         self.step_batches: list[dict[str, Tensor]] = []
@@ -161,6 +169,8 @@ class DistillationTrainer(Trainer):
             callbacks=[checkpoints, Progress(run, self.batches)],
         )
         assert self.args.world_size == _place()[1], "every process must know of the others"
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            self.head = None  # its rows are on other machines, out of the model's own pass
         # Our loss divides by the token count of the whole step itself; Trainer must not divide again.
         self.model_accepts_loss_kwargs = True
 
@@ -205,17 +215,27 @@ class DistillationTrainer(Trainer):
         return (total, None) if return_outputs else total
 
     def _loss(self, model: torch.nn.Module, inputs: dict[str, Tensor], normalizer: Any) -> Loss:
-        tokens_BT, mask_BT = inputs["input_ids"], inputs["attention_mask"]
-        teacher_logits_BTV = self.teacher.logits(tokens_BT, mask_BT) if self.teacher else None
-        student_logits_BTV = model(input_ids=tokens_BT, attention_mask=mask_BT, use_cache=False).logits
-        return compute(
-            self.objective,
-            student_logits_BTV,
-            inputs["labels"],
-            teacher_logits_BTV,
-            normalizer=normalizer,
-            vocabulary=self.vocabulary,
-        )
+        student = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"use_cache": False}
+        options = {"normalizer": normalizer, "vocabulary": self.vocabulary}
+        teacher = self._targets(**inputs)
+        if self.head is None:
+            logits_BTV = model(**student).logits
+            assert not isinstance(teacher, LinearTeacher)
+            return compute(self.objective, logits_BTV, inputs["labels"], teacher, **options)
+        # Through the wrapped model, whose hooks gather gradients; of its logits the fewest that it can make.
+        hidden_BTD = model(**student, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
+        return linear_loss(self.objective, hidden_BTD, self.head, inputs["labels"], teacher, **options)
+
+    def _targets(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: Tensor
+    ) -> LinearTeacher | SparseTargets | Tensor | None:
+        """What the teacher says about the batch, as hidden states wherever that is possible."""
+        if isinstance(self.teacher, CachedLogits):
+            return self.teacher.targets(input_ids, attention_mask, labels)
+        if self.teacher is None:
+            return None
+        linear = self.teacher.linear(input_ids, attention_mask) if self.head is not None else None
+        return self.teacher.logits(input_ids, attention_mask) if linear is None else linear
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         norm: Any = super()._clip_grad_norm(model)

@@ -1,0 +1,85 @@
+"""Rows of a cache from a teacher whose weights are on this machine."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from codestill.logits import CaptureSpec, MeasuredError, Rows
+from codestill.logits.error import UNIGRAM, measure, unigram_logits
+from codestill.logits.rows import join
+from codestill.logits.select import select_for
+from codestill.losses.batch import Positions
+from codestill.losses.linear import CHUNK_ELEMENTS, source
+from codestill.models.fingerprints import tokenizer_fingerprint, weights_fingerprint
+from codestill.serialize import seed_for
+from codestill.teachers.frozen import LocalTeacher
+from codestill.train.batches import Collator, TokenExample
+
+MEASURED_ELEMENTS = 2**22
+"""Logits of the sample on which a cache's error is measured."""
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """The whole softmax, a chunk of positions at a time."""
+
+    teacher: LocalTeacher
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """Whose distributions these are, as a cache's spec says it."""
+        return {
+            "teacher": self.teacher.name,
+            "revision": self.teacher.revision,
+            "weights": weights_fingerprint(self.teacher.model),
+            "tokenizer": tokenizer_fingerprint(self.teacher.tokenizer),
+            "vocabulary": max(self.teacher.tokenizer.get_vocab().values()) + 1,
+            "dtype": self.teacher.dtype,
+        }
+
+    @property
+    def paid(self) -> bool:
+        """Nothing is."""
+        return False
+
+    def rows(self, batch: Sequence[TokenExample], spec: CaptureSpec) -> Iterator[tuple[str, Rows]]:
+        """The digest of each sequence, and what is kept of its scored positions."""
+        names = [one.digest for one in batch]
+        generator = None
+        if spec.tail_samples:
+            seed = seed_for(spec.seed, "/".join(names))
+            generator = torch.Generator(self.teacher.model.device).manual_seed(seed)
+        whole = join([select_for(spec, logits_NV, generator) for logits_NV in self._logits(batch)])
+        yield from zip(names, whole.split([len(one.tokens) - one.first_scored for one in batch]), strict=True)
+
+    def error(self, sequences: Sequence[TokenExample], spec: CaptureSpec) -> tuple[MeasuredError, ...]:
+        """Against the whole vocabulary, on sequences at even distances, for a student that knows how often
+        each token occurs."""
+        wanted = max(32, MEASURED_ELEMENTS // spec.vocabulary)
+        scored = [one.tokens[one.first_scored :] for one in sequences]
+        sample = sequences[:: max(1, sum(map(len, scored)) // wanted)]
+        logits_NV = torch.cat([part.float() for part in self._logits(sample)])[:wanted].cpu()
+        generator = torch.Generator().manual_seed(spec.seed) if spec.tail_samples else None
+        rows = select_for(spec, logits_NV, generator)
+        tokens = [token for one in scored for token in one]
+        student_NV = unigram_logits(tokens, spec.vocabulary, len(logits_NV))
+        return measure(logits_NV.numpy(), rows, student_NV, spec, UNIGRAM)
+
+    def _logits(self, batch: Sequence[TokenExample]) -> Iterator[Tensor]:
+        """Logits [n, V] at the batch's scored positions, in order, a chunk at a time."""
+        width, device = self.teacher.vocabulary_size, self.teacher.model.device
+        inputs = Collator(self.teacher.pad_id)(list(enumerate(batch)))
+        tokens_BT, mask_BT, labels_BT = (
+            inputs[name].to(device) for name in ("input_ids", "attention_mask", "labels")
+        )
+        positions = Positions.of(labels_BT, width)
+        linear = self.teacher.linear(tokens_BT, mask_BT)
+        teacher = self.teacher.logits(tokens_BT, mask_BT) if linear is None else linear
+        rows = source(teacher, positions, width)
+        elements = CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"])
+        for start, end in positions.chunks(max(1, elements // width)):
+            part = rows(start, end)
+            assert isinstance(part, Tensor)
+            yield part

@@ -1,0 +1,146 @@
+"""Rows of a cache from a server that lists the likeliest tokens of a prompt: vLLM's ``prompt_logprobs``."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from codestill.capture import ServerConfig
+from codestill.errors import LogitsError
+from codestill.logits import CaptureSpec, MeasuredError, Rows, rows_from_top
+from codestill.models.fingerprints import tokenizer_fingerprint
+from codestill.models.load import resolve
+from codestill.models.tokenizers import load_tokenizer
+from codestill.serialize import fingerprint
+from codestill.train.batches import TokenExample
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from transformers import PreTrainedTokenizerBase
+
+_NO_LOGPROBS = "Ask a vLLM server, started with --max-logprobs of at least server.top."
+
+
+@dataclass(frozen=True)
+class ServedSource:
+    """The likeliest tokens of every position, over HTTP; the rest is known by its mass alone."""
+
+    config: ServerConfig
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        return load_tokenizer(resolve(self.config.tokenizer))
+
+    @cached_property
+    def _client(self) -> "OpenAI":
+        try:
+            from openai import OpenAI
+        except ImportError as error:
+            raise LogitsError(
+                "a server is asked through the `openai` package, which is not installed.",
+                next_step="pip install 'codestill[api]'",
+            ) from error
+        # The key comes from the environment; servers of one's own often have none.
+        options: dict[str, Any] = {} if _has_key() else {"api_key": "none"}
+        return OpenAI(
+            base_url=self.config.base_url,
+            timeout=self.config.timeout_seconds,
+            max_retries=self.config.retries,
+            **options,
+        )
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """Whose distributions these are, as a cache's spec says it."""
+        vocabulary = max(self.tokenizer.get_vocab().values()) + 1
+        return {
+            "teacher": self.config.model,
+            "weights": fingerprint({"served": self.config.model}),
+            "tokenizer": tokenizer_fingerprint(self.tokenizer),
+            "vocabulary": vocabulary,
+            "dtype": "unknown",
+            "source": "server",
+            "support": min(self.config.top, vocabulary),
+        }
+
+    @property
+    def paid(self) -> bool:
+        """Every request is."""
+        return True
+
+    def rows(self, batch: Sequence[TokenExample], spec: CaptureSpec) -> Iterator[tuple[str, Rows]]:
+        """The digest of each sequence, and what is kept of its scored positions; a request for each.
+
+        Raises LogitsError for one that failed once all others have been given.
+        """
+        failure: LogitsError | None = None
+        with ThreadPoolExecutor(self.config.concurrency) as pool:
+            asked = [(one.digest, pool.submit(self._ask, one, spec)) for one in batch]
+            for name, answer in asked:
+                try:
+                    yield name, answer.result()
+                except LogitsError as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def error(self, sequences: Sequence[TokenExample], spec: CaptureSpec) -> tuple[MeasuredError, ...]:
+        """Not known: nobody but the server has seen the whole vocabulary."""
+        return ()
+
+    def _ask(self, sequence: TokenExample, spec: CaptureSpec) -> Rows:
+        from openai import OpenAIError
+
+        try:
+            answer = self._client.completions.create(
+                model=self.config.model,
+                prompt=sequence.tokens,
+                max_tokens=1,
+                temperature=0,
+                extra_body={"prompt_logprobs": self.config.top},
+            )
+        except OpenAIError as error:
+            raise LogitsError(
+                f"{self.config.base_url} did not answer for {sequence.example_id}: "
+                f"{type(error).__name__}: {str(error).splitlines()[0][:200]}",
+                next_step="Look at the server; the same command continues where it stopped.",
+            ) from error
+        listed = getattr(answer.choices[0], "prompt_logprobs", None) if answer.choices else None
+        if not isinstance(listed, list) or len(listed) != len(sequence.tokens):
+            found = f"{len(listed)} positions" if isinstance(listed, list) else "no prompt_logprobs"
+            raise LogitsError(
+                f"{self.config.base_url} gave {found} for {len(sequence.tokens)} tokens of "
+                f"{sequence.example_id}.",
+                next_step=_NO_LOGPROBS,
+            )
+        ids_NK, log_p_NK = _arrays(listed[sequence.first_scored :], sequence.example_id)
+        return rows_from_top(ids_NK, log_p_NK, spec.truncation)
+
+
+def _has_key() -> bool:
+    return bool(os.environ.get("OPENAI_API_KEY"))
+
+
+def _arrays(listed: Sequence[Mapping[str, Any] | None], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and log-probabilities [N, K], padded with minus infinity."""
+    try:
+        pairs = [
+            [(int(token), float(said["logprob"])) for token, said in (position or {}).items()]
+            for position in listed
+        ]
+    except (TypeError, KeyError, ValueError) as error:
+        raise LogitsError(
+            f"the server's prompt_logprobs for {name} are not token ids with a logprob each.",
+            next_step=_NO_LOGPROBS,
+        ) from error
+    width = max((len(row) for row in pairs), default=0)
+    ids_NK = np.zeros((len(pairs), width), dtype=np.int64)
+    log_p_NK = np.full((len(pairs), width), -np.inf)
+    for number, row in enumerate(pairs):
+        for place, (token, log_p) in enumerate(row):
+            ids_NK[number, place], log_p_NK[number, place] = token, log_p
+    return ids_NK, log_p_NK

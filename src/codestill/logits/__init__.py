@@ -1,0 +1,43 @@
+"""A teacher's next-token distributions on disk: sparse, small, and refused where they do not fit.
+
+Capture: :func:`codestill.logits.select.select` (the only module here that needs torch) keeps the entries
+that matter, :class:`LogitWriter` stores them, :func:`finish` writes the manifest. Training:
+:class:`LogitCache` gives them back at any captured temperature. The format is described byte by byte in
+docs/logit-cache.md.
+"""
+
+from codestill.logits.manifest import (
+    CaptureSpec,
+    Expectation,
+    FixedK,
+    Manifest,
+    Mass,
+    MeasuredError,
+    Threshold,
+    Truncation,
+)
+from codestill.logits.reader import LogitCache
+from codestill.logits.rows import TAIL_RULES, Rows, SparseRows, Target, rows_from_top, target
+from codestill.logits.shard import digest
+from codestill.logits.writer import LogitWriter, finish
+
+__all__ = [
+    "TAIL_RULES",
+    "CaptureSpec",
+    "Expectation",
+    "FixedK",
+    "LogitCache",
+    "LogitWriter",
+    "Manifest",
+    "Mass",
+    "MeasuredError",
+    "Rows",
+    "SparseRows",
+    "Target",
+    "Threshold",
+    "Truncation",
+    "digest",
+    "finish",
+    "rows_from_top",
+    "target",
+]

@@ -1,0 +1,237 @@
+"""What a cache says about itself, and what its reader may demand of it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from codestill.errors import LogitsError
+from codestill.logits.rows import MAX_K
+from codestill.types import TailRule
+
+_CONFIG = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Threshold(BaseModel):
+    """Keep a token while its probability at temperature 1 is above ``min_probability``.
+
+    The most likely token is always kept. Of the rules here the one with the smallest error for its bytes.
+    """
+
+    model_config = _CONFIG
+
+    type: Literal["threshold"] = "threshold"
+    """Kind of truncation."""
+    min_probability: float = Field(default=2e-5, gt=0, lt=1)
+    """Tokens less likely than this belong to the tail."""
+    max_k: int = Field(default=MAX_K, ge=1, le=MAX_K)
+    """Most tokens kept for one position."""
+
+
+class Mass(BaseModel):
+    """Keep the most likely tokens until together they have ``mass`` at temperature 1."""
+
+    model_config = _CONFIG
+
+    type: Literal["mass"] = "mass"
+    """Kind of truncation."""
+    mass: float = Field(default=0.9995, gt=0, lt=1)
+    """Probability that the kept tokens hold together, where ``max_k`` allows it."""
+    max_k: int = Field(default=MAX_K, ge=1, le=MAX_K)
+    """Most tokens kept for one position."""
+
+
+class FixedK(BaseModel):
+    """Keep exactly ``k`` tokens (all that are possible, where those are fewer)."""
+
+    model_config = _CONFIG
+
+    type: Literal["fixed"] = "fixed"
+    """Kind of truncation."""
+    k: int = Field(default=32, ge=1, le=MAX_K)
+    """Tokens kept for every position."""
+
+    @property
+    def max_k(self) -> int:
+        """Most tokens kept for one position."""
+        return self.k
+
+
+Truncation = Annotated[Threshold | Mass | FixedK, Field(discriminator="type")]
+
+
+class CaptureSpec(BaseModel):
+    """Whose distributions are captured, and how: what every writer of a cache agrees on."""
+
+    model_config = _CONFIG
+
+    teacher: str
+    """Name of the teacher."""
+    revision: str | None = None
+    """Its branch, tag or commit."""
+    weights: str
+    """Fingerprint of its weights; of a server, what it says about its model."""
+    tokenizer: str
+    """Fingerprint of the tokenizer that made the token ids."""
+    template: str | None = None
+    """Fingerprint of the prompt template, where there is one."""
+    vocabulary: int = Field(ge=1, le=2**24)
+    """How many leading token ids teacher and student share; softmax is over these alone."""
+    temperatures: tuple[Temperature, ...] = Field(default=(1.0, 2.0), min_length=1, max_length=16)
+    """Temperatures that can be served, ascending: the tail's mass is stored at each."""
+    truncation: Truncation = Threshold()
+    """Which tokens are kept one by one; the others are the tail."""
+    tail_samples: int = Field(default=0, ge=0, le=MAX_K)
+    """Tokens drawn from the tail, per position and temperature, for the tail rule `sampled`."""
+    seed: int = 0
+    """Seed of those draws."""
+    dtype: str = "float32"
+    """Type that the teacher computed its logits in."""
+    source: Literal["local", "server"] = "local"
+    """Weights at hand, or an endpoint that lists the likeliest tokens."""
+    support: int | None = Field(default=None, ge=1)
+    """None: the teacher's whole vocabulary was seen. A number: a server gave so many tokens per position,
+    and what it left out is known as one minus the sum of what it gave, at temperature 1."""
+
+    @field_validator("temperatures")
+    @classmethod
+    def _ascending(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(set(temperatures)))
+
+    @model_validator(mode="after")
+    def _known_tails(self) -> "CaptureSpec":
+        if self.support is None or self.support >= self.vocabulary:
+            return self
+        if self.temperatures != (1.0,):
+            raise ValueError(
+                f"the server gave {self.support} of {self.vocabulary} tokens: the tail's mass is known at "
+                "temperature 1 only, so `temperatures` must be [1.0]"
+            )
+        if self.tail_samples:
+            raise ValueError("a server's tail was not seen, so nothing can be drawn from it")
+        return self
+
+    @property
+    def tail_rules(self) -> tuple[TailRule, ...]:
+        """The tail rules that can be served."""
+        plain: tuple[TailRule, ...] = ("bucket", "renormalise", "drop")
+        return (*plain, "sampled") if self.tail_samples else plain
+
+
+class MeasuredError(BaseModel):
+    """How far a loss from the cache is from the loss over the whole vocabulary, on a sample."""
+
+    model_config = _CONFIG
+
+    temperature: Temperature
+    """Divides the logits of both."""
+    rule: TailRule
+    """What was done with the tail."""
+    student: str
+    """Name of the reference student; `unigram`: the captured tokens' frequencies, add-one smoothed."""
+    positions: int = Field(ge=1)
+    """Scored tokens that were measured."""
+    kl: float
+    """Mean forward KL(teacher || student) over the whole vocabulary, in nats."""
+    kl_error: float = Field(ge=0)
+    """Absolute difference of the mean KL, in nats. Under `sampled` the value lacks the entropy of the tail,
+    which no gradient depends on."""
+    gradient_error: float = Field(ge=0)
+    """||G - G_cache|| / ||G||, Frobenius, of the gradients with respect to the student's logits."""
+
+
+class ShardEntry(BaseModel):
+    """One shard file."""
+
+    model_config = _CONFIG
+
+    name: str
+    """File name within the cache."""
+    bytes: int
+    """Its size."""
+    sequences: int
+    """Sequences in it."""
+    checksum: int
+    """CRC-32 of its head and index, which hold the CRC-32 of every sequence."""
+
+
+class Manifest(CaptureSpec):
+    """``manifest.json``: written last, so its absence means that the capture is unfinished."""
+
+    format: Literal["codestill-logits"] = "codestill-logits"
+    """Name of the format."""
+    version: Literal[1] = 1
+    """Version of the format."""
+    data: str
+    """Fingerprint of the sorted digests of the sequences."""
+    sequences: int
+    """Distinct sequences."""
+    tokens: int
+    """Scored tokens: rows."""
+    entries: int
+    """Kept (token, probability) pairs."""
+    bytes: int
+    """Size of all shards."""
+    shards: tuple[ShardEntry, ...]
+    """Its files."""
+    error: tuple[MeasuredError, ...] = ()
+    """Measured while capturing; empty when nothing was measured."""
+
+    @property
+    def spec(self) -> CaptureSpec:
+        """The part that was known before the capture."""
+        return CaptureSpec(**{name: getattr(self, name) for name in CaptureSpec.model_fields})
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes on disk per scored token, token ids and index included."""
+        return self.bytes / max(self.tokens, 1)
+
+
+class Expectation(BaseModel):
+    """What a reader demands: the fields that are given must agree, the others are free.
+
+    ``temperatures`` are those that must be servable; the cache may serve more.
+    """
+
+    model_config = _CONFIG
+
+    teacher: str | None = None
+    revision: str | None = None
+    weights: str | None = None
+    tokenizer: str | None = None
+    template: str | None = None
+    vocabulary: int | None = None
+    temperatures: tuple[Temperature, ...] = ()
+    truncation: Truncation | None = None
+    tail_samples: int | None = None
+    seed: int | None = None
+    dtype: str | None = None
+    source: Literal["local", "server"] | None = None
+    support: int | None = None
+    data: str | None = None
+
+    def check(self, found: CaptureSpec, where: str) -> None:
+        """Raises LogitsError naming every field that differs, with both values."""
+        lines = [
+            f"  {name}: the cache has {_said(getattr(found, name))}, expected {_said(getattr(self, name))}"
+            for name in type(self).model_fields
+            if name in self.model_fields_set and not self._agrees(name, found)
+        ]
+        if lines:
+            raise LogitsError(
+                f"{where} does not hold what is expected.\n" + "\n".join(lines),
+                next_step="Capture into another directory, or mend the setting that differs.",
+            )
+
+    def _agrees(self, name: str, found: CaptureSpec) -> bool:
+        if name == "temperatures":
+            return set(self.temperatures) <= set(found.temperatures)
+        return getattr(self, name) == getattr(found, name)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return str(value)
+    return repr(list(value) if isinstance(value, tuple) else value)

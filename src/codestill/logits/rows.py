@@ -1,0 +1,166 @@
+"""Sparse next-token distributions: as they are captured, as they are read, and as a loss sees them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codestill.errors import LogitsError
+from codestill.types import TailRule
+
+if TYPE_CHECKING:
+    from codestill.logits.manifest import Truncation
+
+MAX_K = 256
+"""Most tokens kept for one position: a row's count is one byte."""
+
+TAIL_RULES: tuple[TailRule, ...] = get_args(TailRule)
+
+REST = -1
+"""The id of the outcome "any token that is not listed"."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is captured of N positions: J temperatures, M tail samples, E entries in all."""
+
+    counts_N: NDArray[np.int64]
+    """Entries of each row, at least 1."""
+    ids_E: NDArray[np.int64]
+    """Kept token ids, row after row, the most likely first."""
+    log_probabilities_E: NDArray[np.float32]
+    """Their log-probabilities at temperature 1 over the shared vocabulary, descending within a row."""
+    log_tails_NJ: NDArray[np.float32]
+    """Log of the mass of all other tokens, at each temperature."""
+    samples_NJM: NDArray[np.int64]
+    """Token ids drawn from those, in proportion to their probability at that temperature."""
+
+    def __len__(self) -> int:
+        return len(self.counts_N)
+
+    def split(self, lengths: Sequence[int]) -> Iterator["Rows"]:
+        """Consecutive pieces of so many rows, e.g. one per sequence of a batch."""
+        ends = np.concatenate([[0], np.cumsum(self.counts_N)])
+        start = 0
+        for length in lengths:
+            rows, entries = slice(start, start + length), slice(ends[start], ends[start + length])
+            yield Rows(
+                self.counts_N[rows],
+                self.ids_E[entries],
+                self.log_probabilities_E[entries],
+                self.log_tails_NJ[rows],
+                self.samples_NJM[rows],
+            )
+            start += length
+
+
+def join(pieces: Sequence[Rows]) -> Rows:
+    """One after the other."""
+    fields = ("counts_N", "ids_E", "log_probabilities_E", "log_tails_NJ", "samples_NJM")
+    return Rows(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in fields))
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """What is read: N positions at one temperature, padded to the longest row, K."""
+
+    temperature: float
+    """Divides the teacher's logits."""
+    ids_NK: NDArray[np.int64]
+    """Kept token ids, the most likely first; pads are 0."""
+    log_probabilities_NK: NDArray[np.float32]
+    """Log-probabilities at that temperature; pads are minus infinity. A row sums to one minus its tail."""
+    log_tail_N: NDArray[np.float32]
+    """Log of the mass of all other tokens; minus infinity where nothing is left."""
+    samples_NM: NDArray[np.int64] | None
+    """Token ids drawn from the tail, where the cache has them."""
+
+    def __len__(self) -> int:
+        return len(self.log_tail_N)
+
+
+@dataclass(frozen=True)
+class Target:
+    """N distributions over O outcomes: a token each, or REST."""
+
+    ids_NO: NDArray[np.int64]
+    """Token ids; REST (-1) is every token that is not listed before it. Pads and samples may repeat an id."""
+    log_probabilities_NO: NDArray[np.float32]
+    """Minus infinity is an outcome that cannot occur. Under `drop` a row sums to less than one."""
+
+
+def target(rows: SparseRows, rule: TailRule) -> Target:
+    """The distribution that a loss pulls the student to.
+
+    O is K + 1 for `bucket`, K for `renormalise` and `drop`, K + M for `sampled` (Anshumann et al. 2025 draw
+    from the whole distribution; here only the tail is drawn, which has the same mean and less variance).
+    Raises LogitsError for `sampled` where nothing was drawn.
+    """
+    ids, log_p = rows.ids_NK, rows.log_probabilities_NK
+    if rule == "drop":
+        return Target(ids, log_p)
+    if rule == "renormalise":
+        top_N1 = log_p[:, :1]
+        kept_N1 = top_N1 + np.log(np.exp(log_p - top_N1).sum(axis=1, keepdims=True))
+        return Target(ids, log_p - kept_N1)
+    if rule == "bucket":
+        rest_N1 = np.full((len(rows), 1), REST)
+        return Target(np.hstack([ids, rest_N1]), np.hstack([log_p, rows.log_tail_N[:, None]]))
+    if rows.samples_NM is None:
+        raise LogitsError(
+            "the tail rule is `sampled`, and the cache holds no tail samples",
+            next_step="Choose bucket, renormalise or drop, or capture with `tail_samples`.",
+        )
+    samples = rows.samples_NM
+    share_N1 = rows.log_tail_N[:, None] - np.log(np.float32(samples.shape[1]))
+    shares = np.broadcast_to(share_N1, samples.shape)
+    return Target(np.hstack([ids, samples]), np.hstack([log_p, shares]))
+
+
+def keep_counts(log_probabilities_NK: NDArray[np.floating], truncation: "Truncation") -> NDArray[np.int64]:
+    """How many of each row's tokens to keep, from log-probabilities at temperature 1, descending.
+
+    At least 1; none of zero probability beyond the first.
+    """
+    log_p = log_probabilities_NK[:, : truncation.max_k]
+    if truncation.type == "threshold":
+        kept = log_p > np.log(truncation.min_probability)
+    elif truncation.type == "mass":
+        before = np.cumsum(np.exp(log_p), axis=1) - np.exp(log_p)
+        kept = before < truncation.mass
+    else:
+        kept = np.ones(log_p.shape, dtype=bool)
+    return np.maximum((kept & np.isfinite(log_p)).sum(axis=1), 1)
+
+
+def rows_from_top(
+    ids_NK: NDArray[np.integer], log_probabilities_NK: NDArray[np.floating], truncation: "Truncation"
+) -> Rows:
+    """Rows from lists of likely tokens, as servers give them, in any order; -inf or NaN is an absent entry.
+
+    What they leave is the tail, at temperature 1. A sum above one, which rounding gives, is scaled down.
+    Raises LogitsError for a position without any token.
+    """
+    log_p = np.where(np.isnan(log_probabilities_NK), -np.inf, log_probabilities_NK).astype(np.float64)
+    order = np.argsort(-log_p, axis=1, kind="stable")
+    ids = np.take_along_axis(np.asarray(ids_NK, dtype=np.int64), order, axis=1)
+    log_p = np.take_along_axis(log_p, order, axis=1)
+    if log_p.shape[1] == 0 or not np.isfinite(log_p[:, :1]).all():
+        raise LogitsError(
+            "a position has no token with a finite log-probability",
+            next_step="Ask the server for the log-probabilities of every scored token.",
+        )
+    with np.errstate(divide="ignore"):
+        log_p -= np.log(np.maximum(np.exp(log_p).sum(axis=1, keepdims=True), 1.0))
+        counts = keep_counts(log_p, truncation)
+        kept = np.arange(log_p.shape[1]) < counts[:, None]
+        tails = np.log(np.maximum(1.0 - np.where(kept, np.exp(log_p), 0.0).sum(axis=1), 0.0))
+    return Rows(
+        counts,
+        ids[kept],
+        log_p[kept].astype(np.float32),
+        tails[:, None].astype(np.float32),
+        np.zeros((len(counts), 1, 0), dtype=np.int64),
+    )

@@ -1,0 +1,185 @@
+"""Capture: sequences are added, shards appear whole, the manifest comes last."""
+
+import itertools
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from codestill.errors import LogitsError
+from codestill.logits.files import ShardFile, write_whole
+from codestill.logits.manifest import CaptureSpec, Expectation, Manifest, MeasuredError
+from codestill.logits.rows import Rows
+from codestill.logits.shard import Layout, assemble, digest
+from codestill.serialize import fingerprint, to_json, write_atomic
+
+CAPTURE, MANIFEST = "capture.json", "manifest.json"
+
+SHARD_TOKENS = 65_536
+"""Scored tokens per shard: the most that a kill can cost a writer."""
+
+
+class LogitWriter:
+    """One of the processes that fill a cache.
+
+    with LogitWriter.open(directory, spec, part=rank) as writer:
+        for tokens, prompt_length in owed(writer.stored):
+            writer.add(tokens, prompt_length, rows)
+    finish(directory)
+
+    A shard is written when it holds ``shard_tokens`` scored tokens, the last one on :meth:`close`. Leaving
+    the block by an exception writes nothing: however a capture is interrupted, its continuation gives the
+    shards of an uninterrupted one.
+    """
+
+    def __init__(self, directory: Path, spec: CaptureSpec, part: int, shard_tokens: int) -> None:
+        self.directory, self.spec, self.part = directory, spec, part
+        self._shard_tokens, self._layout = shard_tokens, Layout.of(spec)
+        self._index: list[tuple[str, int, int, int]] = []
+        self._records: list[bytes] = []
+        self._tokens = 0
+        files = stored_shards(directory, spec)
+        self._stored = {name for file in files for name in file.digests}
+        self._taken = {file.path.name for file in files}
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | Path,
+        spec: CaptureSpec,
+        part: int = 0,
+        shard_tokens: int = SHARD_TOKENS,
+    ) -> Self:
+        """Start or continue part ``part`` of the capture in ``directory``; no two processes share a part.
+
+        Raises LogitsError when the directory holds a capture by another spec, naming what differs, or a
+        damaged shard.
+        """
+        directory = Path(directory)
+        settle_spec(directory, spec)
+        for left_over in directory.glob(f".part-{part:03d}-*.tmp"):
+            left_over.unlink()
+        return cls(directory, spec, part, shard_tokens)
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """Digests of the sequences on disk when this writer was opened, of every part, and of those added."""
+        return frozenset(self._stored)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._stored
+
+    def add(self, tokens: Sequence[int], prompt_length: int, rows: Rows) -> str:
+        """Take one sequence; its digest is returned. One that is there already is not taken twice.
+
+        ``rows``: one per token after the prompt, in order. Raises LogitsError when they do not fit, or when
+        the capture is finished; VocabularyError for an id beyond the vocabulary.
+        """
+        name = digest(tokens, prompt_length)
+        if name in self._stored:
+            return name
+        if (self.directory / MANIFEST).exists():
+            raise LogitsError(
+                f"{self.directory} is finished and does not hold this sequence",
+                next_step="Capture the new data into another directory.",
+            )
+        self._records.append(self._layout.encode(tokens, prompt_length, rows))
+        self._index.append((name, len(tokens), prompt_length, len(rows.ids_E)))
+        self._stored.add(name)
+        self._tokens += len(rows)
+        if self._tokens >= self._shard_tokens:
+            self._write()
+        return name
+
+    def close(self) -> None:
+        """Write what is held, as the part's last shard."""
+        if self._records:
+            self._write()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+
+    def _write(self) -> None:
+        # The first free number: a shard that was deleted as damaged is made again in its place.
+        names = (f"part-{self.part:03d}-{number:05d}.logits" for number in itertools.count())
+        name = next(name for name in names if name not in self._taken)
+        write_whole(self.directory / name, assemble(self.spec, self._index, self._records))
+        self._taken.add(name)
+        self._index, self._records, self._tokens = [], [], 0
+
+
+def settle_spec(directory: Path, spec: CaptureSpec) -> None:
+    """Write down what all writers agree on; raises LogitsError where the directory has another spec."""
+    path = directory / CAPTURE
+    if not path.exists():
+        write_atomic(path, to_json(spec) + "\n")
+    found = read_spec(directory)
+    Expectation(**{name: getattr(spec, name) for name in CaptureSpec.model_fields}).check(
+        found, str(directory)
+    )
+    if found.temperatures != spec.temperatures:  # an expectation may ask for fewer; a writer may not
+        raise LogitsError(
+            f"{directory} captures temperatures {list(found.temperatures)}, not {list(spec.temperatures)}",
+            next_step="Capture into another directory, or with the same temperatures.",
+        )
+
+
+def read_spec(directory: Path) -> CaptureSpec:
+    """The spec of a capture, finished or not. Raises LogitsError where there is none."""
+    path = directory / CAPTURE
+    try:
+        return CaptureSpec.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError) as error:
+        raise LogitsError(
+            f"{directory} holds no capture: {CAPTURE} is missing or not one",
+            next_step="Open a LogitWriter there first, or name the right directory.",
+        ) from error
+
+
+def stored_shards(directory: Path, spec: CaptureSpec) -> list[ShardFile]:
+    """Every shard of a capture, by name. Raises LogitsError naming one that is damaged."""
+    return [ShardFile(path, spec) for path in sorted(directory.glob("part-*.logits"))]
+
+
+def finish(
+    directory: str | Path,
+    error: Sequence[MeasuredError] = (),
+    expected_digests: Collection[str] | None = None,
+) -> Manifest:
+    """Write the manifest over the shards of all parts, once every writer is closed.
+
+    A finished cache is left as it is. Raises LogitsError when sequences of ``expected_digests`` are missing,
+    or a shard is damaged.
+    """
+    directory = Path(directory)
+    path = directory / MANIFEST
+    if path.exists():
+        return Manifest.model_validate_json(path.read_bytes())
+    spec = read_spec(directory)
+    files = stored_shards(directory, spec)
+    digests = sorted({name for file in files for name in file.digests})
+    missing = set(expected_digests or ()) - set(digests)
+    if missing:
+        raise LogitsError(
+            f"{directory} lacks {len(missing):,} of {len(set(expected_digests or ())):,} sequences",
+            next_step="Run the capture again: what is stored is not asked for twice.",
+        )
+    manifest = Manifest(
+        **{name: getattr(spec, name) for name in CaptureSpec.model_fields},
+        data=fingerprint(digests),
+        sequences=len(digests),
+        tokens=sum(file.rows for file in files),
+        entries=sum(file.entries for file in files),
+        bytes=sum(int(file.ends[-1]) for file in files),
+        shards=tuple(file.entry() for file in files),
+        error=tuple(error),
+    )
+    for left_over in directory.glob(".*.tmp"):
+        left_over.unlink()
+    write_atomic(path, to_json(manifest) + "\n")
+    return manifest

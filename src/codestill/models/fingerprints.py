@@ -1,0 +1,27 @@
+"""What tells one model from another, whatever it is called."""
+
+import hashlib
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from codestill.serialize import fingerprint
+
+_SAMPLED = 4096
+
+
+def weights_fingerprint(model: PreTrainedModel) -> str:
+    """16 hex digits of the weights: of every tensor its name, shape, dtype, and 4,096 values at even
+    distances, so that billions of parameters take a second."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        flat = tensor.detach().flatten()
+        sample = flat[:: max(1, len(flat) // _SAMPLED)].contiguous().cpu()
+        digest.update(sample.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """16 hex digits of the map from tokens to ids: equal where ids mean the same."""
+    return fingerprint(tokenizer.get_vocab())
