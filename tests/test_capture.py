@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 from tests.tiny import tiny_gpt2
-from tests.worlds import examples, metrics, open_run, student
+from tests.worlds import examples, metrics, open_run, student, weights
 
 from codestill.capture import CaptureConfig, capture
 from codestill.errors import LogitsError, VocabularyError
 from codestill.logits import FixedK, LogitCache, Threshold
 from codestill.losses import Distillation
 from codestill.models.student import Student
+from codestill.recipes import logit_kd
+from codestill.run import Run
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.cached import CachedLogits
 from codestill.teachers.frozen import LocalTeacher
@@ -124,3 +126,30 @@ def test_the_teachers_own_product_is_what_is_captured(teacher: LocalTeacher, tmp
         torch.testing.assert_close(
             torch.from_numpy(rows.log_probabilities_NK)[likely], wanted[likely], rtol=0, atol=0.1
         )
+
+
+def test_a_finished_cache_trains_without_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = {"source": "pocket", "split": "train", "count": 4, "depths": [1, 2]}
+    settings = {
+        "teacher": {"model": "pocket", "dtype": "float32"},
+        "student": "pocket-0.1m",
+        "logits": "cached",
+        "cache": {"directory": tmp_path / "logits"},
+        "examples": {"tasks": tasks, "validation": None},
+        "train": STEPS.model_dump(),
+        "evaluate": {"tasks": tasks, "samples_per_task": 1, "max_new_tokens": 8, "profile": False},
+        "execution": {"device": "cpu"},
+    }
+    config = logit_kd.Config.model_validate(settings)
+    for name in ("with", "without"):
+        with Run.open(tmp_path / name, config) as run:
+            logit_kd.distill(config, run)
+        monkeypatch.setattr(LocalTeacher, "load", lambda *_, **__: pytest.fail("the teacher is loaded"))
+    assert weights(tmp_path / "with") == weights(tmp_path / "without")
+    more = settings | {"examples": {"tasks": tasks | {"count": 5}, "validation": None}}
+    config = logit_kd.Config.model_validate(more)
+    with (
+        Run.open(tmp_path / "more", config) as run,
+        pytest.raises(LogitsError, match="lacks 1 of 5 examples"),
+    ):
+        logit_kd.distill(config, run)

@@ -182,12 +182,41 @@ def _capture(
     )
     found = {one.digest: one for one in tokenize(examples, tokenizer, config.max_length)}
     sequences = list(found.values())
-    if not (directory / MANIFEST).exists():
+    if not is_finished(directory):
         with LogitWriter.open(directory, spec) as writer:
             _fill(writer, sequences, source, spec, config.batch_tokens, run)
         finish(directory, source.error(sequences, spec), list(found))
     identity = {name: getattr(spec, name) for name in ("weights", "tokenizer", "vocabulary", "temperatures")}
-    cache = LogitCache.open(directory, Expectation.model_validate(identity))
+    return _open(directory, sequences, Expectation.model_validate(identity), run)
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether a capture there has come to its end."""
+    return (directory / MANIFEST).exists()
+
+
+def open_cache(
+    directory: Path,
+    examples: Sequence[Example],
+    tokenizer: "PreTrainedTokenizerBase",
+    temperatures: Sequence[float],
+    config: CaptureConfig,
+    run: Run,
+) -> LogitCache:
+    """A finished cache, for training without its teacher. Raises LogitsError as :func:`capture` does, but
+    cannot see that a teacher of the same tokenizer is another."""
+    from codestill.models.fingerprints import tokenizer_fingerprint
+    from codestill.train.batches import tokenize
+
+    sequences = tokenize(examples, tokenizer, config.max_length)
+    expected = Expectation(tokenizer=tokenizer_fingerprint(tokenizer), temperatures=tuple(temperatures))
+    return _open(directory, sequences, expected, run)
+
+
+def _open(
+    directory: Path, sequences: "Sequence[TokenExample]", expected: Expectation, run: Run
+) -> LogitCache:
+    cache = LogitCache.open(directory, expected)
     missing = [one.example_id for one in sequences if one.digest not in cache]
     if missing:
         raise LogitsError(

@@ -1,20 +1,23 @@
 """Batched sampling in which a completion depends on its request and the seed, not on its batch.
 
 One prefill per distinct prompt; its KV cache is repeated for the prompt's samples; rows that end leave
-the cache. Every row draws its uniform numbers in advance from its own random stream and picks tokens by
-inverse CDF, so float rounding is the only thing that a batch can change.
+the cache, and requests that wait take their places. Every row draws its uniform numbers in advance from its
+own random stream and picks tokens by inverse CDF, so float rounding is the only thing that a batch can
+change.
 """
 
 import inspect
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
 from codestill.models.config import SamplingConfig
 from codestill.models.tokenizers import decode_completion, encode_prompt, id_count
@@ -25,6 +28,10 @@ log = logging.getLogger(__name__)
 
 CHECK_EVERY = 8
 """Tokens between two looks of the stop rule at a completion's text."""
+REFILL_SHARE = 0.25
+"""Share of a batch that must be free before waiting requests are prefilled into it."""
+
+Finish = Literal["stop", "length"]
 
 
 @dataclass
@@ -58,13 +65,19 @@ def complete(
     A prompt that leaves fewer than min(max_new_tokens, a quarter of the positions) free loses its
     beginning, with a warning. ``Completion.tokens`` counts every generated token, the stop id included.
     """
-    rows = _rows(tokenizer, requests, sampling.max_new_tokens, position_limit(model.config))
+    waiting = _rows(tokenizer, requests, sampling.max_new_tokens, position_limit(model.config))
+    finish = partial(_finish, tokenizer, stop_ids=stop_ids, stopped=stopped)
     was_training = model.training
     model.eval()
     try:
-        for start in range(0, len(rows), sampling.batch_size):
-            batch = rows[start : start + sampling.batch_size]
-            yield from _decode(model, tokenizer, batch, sampling, stop_ids, stopped, seed)
+        running = _Batch(model, tokenizer, sampling)
+        while waiting or running.rows:
+            free = sampling.batch_size - len(running.rows)
+            if waiting and running.takes(free):
+                running.add(waiting[:free], seed)
+                waiting = waiting[free:]
+            for row, how in running.step(finish):
+                yield _completion(tokenizer, row, stop_ids, how)
     finally:
         model.train(was_training)
 
@@ -90,52 +103,100 @@ def _rows(
     return sorted(rows, key=lambda row: (-len(row.prompt), order[row.prompt]))
 
 
-def _decode(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: list[_Row],
-    sampling: SamplingConfig,
-    stop_ids: Collection[int],
-    stopped: Callable[[str], bool] | None,
-    seed: int,
-) -> Iterator[Completion]:
-    device = model.device
-    ids = id_count(tokenizer)
-    pad = int(tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
-    prompts = list(dict.fromkeys(row.prompt for row in rows))
-    tokens_PT, mask_PT = _left_padded(prompts, pad, device)
-    positions_PT = (mask_PT.cumsum(dim=1) - 1).clamp(min=0)
-    logits_PV, cache = forward_last(model, tokens_PT, mask_PT, positions_PT)
+class _Batch:
+    """Rows that are decoded together: their KV cache, padded on the left, and their next tokens' logits."""
 
-    index = {prompt: i for i, prompt in enumerate(prompts)}
-    chosen_B = torch.tensor([index[row.prompt] for row in rows], device=device)
-    cache.batch_select_indices(chosen_B)
-    logits_BV, mask_BT = logits_PV[chosen_B], mask_PT[chosen_B]
-    position_B = positions_PT[chosen_B, -1]
-    uniforms_BN = _uniforms(rows, sampling.max_new_tokens, seed).to(device) if sampling.temperature else None
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampling: SamplingConfig
+    ) -> None:
+        self.model, self.sampling = model, sampling
+        self.ids = id_count(tokenizer)
+        self.pad = int(tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
+        self.rows: list[_Row] = []
+        self.cache: Any = None
+        self.logits_BV = self.mask_BT = self.position_B = self.uniforms_BN = torch.empty(0)
 
-    for step in range(sampling.max_new_tokens):
-        uniform_B = None if uniforms_BN is None else uniforms_BN[:, step]
-        next_B = pick(logits_BV[:, :ids], sampling, uniform_B)
+    def takes(self, free: int) -> bool:
+        """Whether it is time to fill free places: never few at once, for a prefill has its price."""
+        if not self.rows:
+            return True
+        # Layers that keep a window have lost what a common length would need.
+        plain = all(type(layer) is DynamicLayer for layer in self.cache.layers)
+        return plain and free >= self.sampling.batch_size * REFILL_SHARE
+
+    def add(self, rows: list[_Row], seed: int) -> None:
+        """Prefill the rows' prompts, each once, and decode them with those that are here."""
+        prompts = list(dict.fromkeys(row.prompt for row in rows))
+        tokens_PT, mask_PT = _left_padded(prompts, self.pad, self.model.device)
+        positions_PT = (mask_PT.cumsum(dim=1) - 1).clamp(min=0)
+        logits_PV, cache = forward_last(self.model, tokens_PT, mask_PT, positions_PT)
+        index = {prompt: i for i, prompt in enumerate(prompts)}
+        chosen_B = torch.tensor([index[row.prompt] for row in rows], device=self.model.device)
+        cache.batch_select_indices(chosen_B)
+        mask_BT = mask_PT[chosen_B]
+        uniforms_BN = _uniforms(rows, self.sampling.max_new_tokens, seed).to(self.model.device)
+        fresh = logits_PV[chosen_B], positions_PT[chosen_B, -1], uniforms_BN
+        if self.rows:
+            length = max(mask_BT.shape[1], self.mask_BT.shape[1])
+            for ours, theirs in zip(self.cache.layers, cache.layers, strict=True):
+                ours.keys = torch.cat([_longer(x.keys, length, 2) for x in (ours, theirs)])
+                ours.values = torch.cat([_longer(x.values, length, 2) for x in (ours, theirs)])
+            mask_BT = torch.cat([_longer(x, length, 1) for x in (self.mask_BT, mask_BT)])
+            here = self.logits_BV, self.position_B, self.uniforms_BN
+            fresh = tuple(torch.cat(pair) for pair in zip(here, fresh, strict=True))
+        else:
+            self.cache = cache
+        self.rows = [*self.rows, *rows]
+        self.mask_BT = mask_BT
+        self.logits_BV, self.position_B, self.uniforms_BN = fresh
+
+    def step(self, finish: Callable[["_Row"], Finish | None]) -> Iterator[tuple[_Row, Finish]]:
+        """Give every row its next token; the rows that end with it are given, and leave."""
+        drawn_B = None
+        if self.sampling.temperature:
+            step_B1 = torch.tensor([[len(row.tokens)] for row in self.rows], device=self.uniforms_BN.device)
+            drawn_B = self.uniforms_BN.gather(1, step_B1).squeeze(1)
+        next_B = pick(self.logits_BV[:, : self.ids], self.sampling, drawn_B)
         alive = []
-        for i, (row, token) in enumerate(zip(rows, next_B.tolist(), strict=True)):
+        for i, (row, token) in enumerate(zip(self.rows, next_B.tolist(), strict=True)):
             row.tokens.append(token)
-            finish = _finish(tokenizer, row, stop_ids, stopped)
-            if finish is None:
+            how = finish(row)
+            if how is None:
                 alive.append(i)
             else:
-                yield _completion(tokenizer, row, stop_ids, finish)
+                yield row, how
+        if len(alive) < len(self.rows):
+            next_B = next_B[self._keep(alive)]
+        if alive:
+            self.mask_BT = torch.cat([self.mask_BT, self.mask_BT.new_ones(len(alive), 1)], dim=1)
+            self.position_B = self.position_B + 1
+            self.logits_BV, self.cache = forward_last(
+                self.model, next_B[:, None], self.mask_BT, self.position_B[:, None], self.cache
+            )
+
+    def _keep(self, alive: list[int]) -> Tensor:
+        """Let all other rows go, and the columns that only they needed."""
+        alive_B = torch.tensor(alive, dtype=torch.long, device=self.mask_BT.device)
+        self.rows = [self.rows[i] for i in alive]
+        self.mask_BT, self.position_B = self.mask_BT[alive_B], self.position_B[alive_B]
+        self.uniforms_BN = self.uniforms_BN[alive_B]
         if not alive:
-            return
-        if len(alive) < len(rows):
-            rows = [rows[i] for i in alive]
-            alive_B = torch.tensor(alive, device=device)
-            cache.batch_select_indices(alive_B)
-            next_B, mask_BT, position_B = next_B[alive_B], mask_BT[alive_B], position_B[alive_B]
-            uniforms_BN = None if uniforms_BN is None else uniforms_BN[alive_B]
-        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
-        position_B = position_B + 1
-        logits_BV, cache = forward_last(model, next_B[:, None], mask_BT, position_B[:, None], cache)
+            self.cache = None
+            return alive_B
+        self.cache.batch_select_indices(alive_B)
+        unused = int(self.mask_BT.any(dim=0).to(torch.uint8).argmax())
+        if unused and all(type(layer) is DynamicLayer for layer in self.cache.layers):
+            self.mask_BT = self.mask_BT[:, unused:]
+            for layer in self.cache.layers:
+                layer.keys, layer.values = layer.keys[:, :, unused:], layer.values[:, :, unused:]
+        return alive_B
+
+
+def _longer(tensor: Tensor, length: int, dimension: int) -> Tensor:
+    """Padded with zeros at the front of a dimension."""
+    shape = list(tensor.shape)
+    shape[dimension] = length - shape[dimension]
+    return torch.cat([tensor.new_zeros(shape), tensor], dim=dimension)
 
 
 def forward_last(
@@ -207,7 +268,7 @@ def _finish(
     row: _Row,
     stop_ids: Collection[int],
     stopped: Callable[[str], bool] | None,
-) -> Literal["stop", "length"] | None:
+) -> Finish | None:
     if row.tokens[-1] in stop_ids:
         return "stop"
     full = len(row.tokens) >= row.room
@@ -221,7 +282,7 @@ def _completion(
     tokenizer: PreTrainedTokenizerBase,
     row: _Row,
     stop_ids: Collection[int],
-    finish: Literal["stop", "length"],
+    finish: Finish,
 ) -> Completion:
     return Completion(
         task_id=row.request.task_id,

@@ -10,7 +10,7 @@ shifted together, and the divergence is averaged over tokens, not over sequences
 
 from typing import TYPE_CHECKING, Literal
 
-from codestill.capture import CacheConfig, capture
+from codestill.capture import CacheConfig, capture, is_finished, open_cache
 from codestill.config import RunConfig
 from codestill.evaluate import EvaluateConfig, evaluate
 from codestill.examples import ExamplesConfig, training_examples, validation_examples
@@ -52,24 +52,33 @@ class Config(RunConfig):
 def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train against the teacher's logits, evaluate."""
     config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
-    device = config.execution.device
+    device, temperature = config.execution.device, config.objective.temperature
+    directory = config.cache.directory or run.directory / "logits"
+    # A finished cache makes do without the teacher, which this machine may not even hold.
+    absent = config.logits == "cached" and is_finished(directory) and not config.examples.needs_teacher
     with config.execution.sandbox(config.sandbox) as sandbox:
-        teacher = config.teacher.build(device)
-        student = config.student.build(teacher.tokenizer, device, seed=config.seed)
+        teacher = None if absent else config.teacher.build(device)
+        tokenizer = config.teacher.tokenizer() if teacher is None else teacher.tokenizer
+        student = config.student.build(tokenizer, device, seed=config.seed)
         require_same_vocabulary(
-            student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
+            student.tokenizer,
+            tokenizer,
+            student.vocabulary_size,
+            student.vocabulary_size if teacher is None else teacher.vocabulary_size,
         )
         examples = training_examples(config.examples, teacher, sandbox, run)
         validation = validation_examples(config.examples)
-        source = teacher
+        logits = teacher
         if config.logits == "cached":
-            directory = config.cache.directory or run.directory / "logits"
-            temperatures = [config.objective.temperature]
-            cache = capture([*examples, *validation], teacher, temperatures, config.cache, directory, run)
-            source = CachedLogits(cache, config.objective.temperature, config.cache.tail)
-            del teacher  # training does without it
+            settings = (temperature,), config.cache
+            every = [*examples, *validation]
+            if teacher is None:
+                cache = open_cache(directory, every, tokenizer, *settings, run)
+            else:
+                cache = capture(every, teacher, *settings, directory, run)
+            logits, teacher = CachedLogits(cache, temperature, config.cache.tail), None
         student = fit(
-            student, examples, config.objective, config.train, run, teacher=source, validation=validation
+            student, examples, config.objective, config.train, run, teacher=logits, validation=validation
         )
         evaluate(student, "student", config.evaluate, sandbox, run)
     return student

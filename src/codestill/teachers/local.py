@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from codestill.models.config import Device, Dtype
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from codestill.teachers.frozen import LocalTeacher
 
 
@@ -30,6 +32,15 @@ class LocalTeacherConfig(BaseModel):
     @classmethod
     def _from_string(cls, value: Any) -> Any:
         return {"model": value} if isinstance(value, str) else value
+
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """Its tokenizer alone. Raises ModelError when it cannot be loaded."""
+        from codestill.models.load import resolve
+        from codestill.models.tokenizers import load_tokenizer
+
+        return load_tokenizer(
+            resolve(self.model), revision=self.revision, trust_remote_code=self.trust_remote_code
+        )
 
     def build(self, device: Device = "auto") -> "LocalTeacher":
         """Load the teacher, frozen. Raises ModelError when it cannot be loaded."""

@@ -77,6 +77,7 @@ def _train(trainer: "DistillationTrainer", checkpoints: Checkpoints) -> None:
     if first and resume:
         run.message("train", f"continues from step {step}")
     if first:
+        run.message("train", trainer.choices)
         run.rewind(step, ("train", "validation"))
         run.account(steps=trainer.args.max_steps, examples=len(trainer.train_dataset))  # type: ignore[arg-type]
     if step < trainer.args.max_steps:  # Trainer would add a step to a training that has had its last
@@ -173,6 +174,15 @@ class DistillationTrainer(Trainer):
             self.head = None  # its rows are on other machines, out of the model's own pass
         # Our loss divides by the token count of the whole step itself; Trainer must not divide again.
         self.model_accepts_loss_kwargs = True
+
+    @property
+    def choices(self) -> str:
+        """What was chosen for this machine and model; ``execution`` and ``train`` settings override it."""
+        device = self.student.model.device.type
+        where = f"{torch.get_num_threads()} CPU thread(s)" if device == "cpu" else device
+        precision = "bfloat16" if self.args.bf16 else "float32"
+        loss = "hidden states" if self.head is not None else "whole logits"
+        return f"on {where}, {precision} products, loss from {loss}, {self.args.max_steps:,} steps"
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.train_dataset, self.batches)
