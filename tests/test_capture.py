@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.tiny import tiny_gpt2
 from tests.worlds import examples, metrics, open_run, student, weights
 
-from codestill.capture import CaptureConfig, capture
+from codestill.capture import CaptureConfig, CaptureRun, capture, capture_run
 from codestill.errors import LogitsError, VocabularyError
 from codestill.logits import FixedK, LogitCache, Threshold
 from codestill.losses import Distillation
@@ -153,3 +154,27 @@ def test_a_finished_cache_trains_without_the_teacher(tmp_path: Path, monkeypatch
         pytest.raises(LogitsError, match="lacks 1 of 5 examples"),
     ):
         logit_kd.distill(config, run)
+
+
+def test_two_processes_capture_what_one_does(tmp_path: Path) -> None:
+    config = CaptureRun.model_validate(
+        {
+            "teacher": {"model": "pocket", "dtype": "float32"},
+            "examples": {
+                "tasks": {"source": "pocket", "split": "train", "count": 8, "depths": [2]},
+                "validation": None,
+            },
+            "capture": {"batch_tokens": 150},
+            "execution": {"device": "cpu", "threads": 1},
+        }
+    )
+    for processes in (1, 2):
+        changed = config.model_copy(update={"processes": processes})
+        with Run.open(tmp_path / str(processes), changed) as run:
+            capture_run(changed, run)
+    one, two = (LogitCache.open(tmp_path / name / "logits") for name in ("1", "2"))
+    assert {shard.name for shard in two.manifest.shards} == {"part-000-00000.logits", "part-001-00000.logits"}
+    assert one.manifest.data == two.manifest.data and one.manifest.error == two.manifest.error
+    names = sorted(one)
+    for theirs, ours in zip(*(vars(cache.targets(names, 2.0)).values() for cache in (one, two)), strict=True):
+        np.testing.assert_equal(ours, theirs)

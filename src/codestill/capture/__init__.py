@@ -4,7 +4,8 @@ A killed capture continues: what is stored is not computed, or asked for, again,
 would have.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
@@ -92,6 +93,8 @@ class CaptureRun(RunConfig):
     """Temperatures that the cache can serve."""
     capture: CaptureConfig = CaptureConfig()
     """What is kept."""
+    processes: PositiveInt = 1
+    """Processes that capture side by side, each with a teacher of its own: as many as there are GPUs."""
 
 
 class Source(Protocol):
@@ -138,7 +141,13 @@ def capture_run(config: CaptureRun, run: Run) -> Manifest:
         teacher = config.teacher.build(config.execution.device)
         examples = training_examples(config.examples, teacher, sandbox, run)
     examples += validation_examples(config.examples)
-    return capture(examples, teacher, config.temperatures, config.capture, directory, run).manifest
+    in_parallel = None
+    if config.processes > 1:
+        from codestill.capture.parallel import fill_in_parallel
+
+        in_parallel = partial(fill_in_parallel, config, directory, run)
+    wanted = config.temperatures, config.capture
+    return capture(examples, teacher, *wanted, directory, run, in_parallel).manifest
 
 
 def capture(
@@ -148,6 +157,7 @@ def capture(
     config: CaptureConfig,
     directory: Path,
     run: Run,
+    in_parallel: "Callable[[CaptureSpec, Sequence[TokenExample]], None] | None" = None,
 ) -> LogitCache:
     """The teacher's logits over every scored token of the examples, as a cache.
 
@@ -157,7 +167,7 @@ def capture(
     from codestill.capture.local import LocalSource
 
     source = LocalSource(teacher)
-    return _capture(source, examples, teacher.tokenizer, temperatures, config, directory, run)
+    return _capture(source, examples, teacher.tokenizer, temperatures, config, directory, run, in_parallel)
 
 
 def _capture(
@@ -168,6 +178,7 @@ def _capture(
     config: CaptureConfig,
     directory: Path,
     run: Run,
+    in_parallel: "Callable[[CaptureSpec, Sequence[TokenExample]], None] | None" = None,
 ) -> LogitCache:
     from codestill.train.batches import tokenize
 
@@ -183,8 +194,10 @@ def _capture(
     found = {one.digest: one for one in tokenize(examples, tokenizer, config.max_length)}
     sequences = list(found.values())
     if not is_finished(directory):
-        with LogitWriter.open(directory, spec) as writer:
-            _fill(writer, sequences, source, spec, config.batch_tokens, run)
+        if in_parallel is not None:
+            in_parallel(spec, sequences)
+        else:
+            _fill_here(sequences, source, spec, config, directory, run)
         finish(directory, source.error(sequences, spec), list(found))
     identity = {name: getattr(spec, name) for name in ("weights", "tokenizer", "vocabulary", "temperatures")}
     return _open(directory, sequences, Expectation.model_validate(identity), run)
@@ -228,31 +241,51 @@ def _open(
     return cache
 
 
-def _fill(
+def _fill_here(
+    sequences: "Sequence[TokenExample]",
+    source: Source,
+    spec: CaptureSpec,
+    config: CaptureConfig,
+    directory: Path,
+    run: Run,
+) -> None:
+    done = 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        run.progress("logits", done, len(sequences))
+
+    with LogitWriter.open(directory, spec) as writer:
+        fill(writer, sequences, source, spec, config, tell)
+
+
+def fill(
     writer: LogitWriter,
     sequences: "Sequence[TokenExample]",
     source: Source,
     spec: CaptureSpec,
-    batch_tokens: int,
-    run: Run,
+    config: CaptureConfig,
+    tell: Callable[[int], None],
+    part: tuple[int, int] = (0, 1),
 ) -> None:
+    """Write what is owed of every batch whose number is ``part[0]`` modulo ``part[1]``; ``tell`` hears how
+    many sequences each held."""
     from codestill.train.batches import LengthBatches
 
-    done = 0
-    for indices in LengthBatches([len(one.tokens) for one in sequences], batch_tokens, seed=None):
-        batch = [sequences[index] for index in indices]
-        owed = [one for one in batch if one.digest not in writer]
+    lengths = [len(one.tokens) for one in sequences]
+    for indices in list(LengthBatches(lengths, config.batch_tokens, seed=None))[part[0] :: part[1]]:
+        batch = {sequences[index].digest: sequences[index] for index in indices}
+        owed = [one for name, one in batch.items() if name not in writer]
         if owed:
             try:
                 # Whole batches, whatever is stored of them already: a sum of floats may depend on its batch.
-                for name, rows in source.rows(owed if source.paid else batch, spec):
-                    sequence = next(one for one in batch if one.digest == name)
-                    writer.add(sequence.tokens, sequence.first_scored, rows)
+                for name, rows in source.rows(owed if source.paid else list(batch.values()), spec):
+                    writer.add(batch[name].tokens, batch[name].first_scored, rows)
             finally:
                 if source.paid:
                     writer.close()
-        done += len(batch)
-        run.progress("logits", done, len(sequences))
+        tell(len(batch))
 
 
 def _account(manifest: Manifest, run: Run) -> None:

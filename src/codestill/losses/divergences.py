@@ -30,7 +30,9 @@ from torch.autograd.function import once_differentiable
 from codestill.errors import ConfigError
 
 Integrand = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(p, q, log p, log q) of every outcome -> its term f(p, q) of the divergence, and q df/dq."""
+"""(p, q, log p, log q) of every outcome -> its term f(p, q) of the divergence, and q df/dq.
+
+``p`` may be written over."""
 
 
 def forward_kl(
@@ -148,7 +150,8 @@ def terms(of: Integrand, log_p_NV: Tensor, log_q_NV: Tensor) -> tuple[Tensor, Te
     """The divergence [N], and its gradient [N, V] with respect to logits of log-softmax ``log_q_NV``."""
     q_NV = log_q_NV.exp()
     value_NV, pull_NV = of(log_p_NV.exp(), q_NV, log_p_NV, log_q_NV)
-    return value_NV.sum(dim=-1), pull_NV - q_NV.mul_(pull_NV.sum(dim=-1, keepdim=True))
+    total_N1 = pull_NV.sum(dim=-1, keepdim=True)
+    return value_NV.sum(dim=-1), torch.addcmul(pull_NV, q_NV, total_N1, value=-1)
 
 
 def _divergence(student_NV: Tensor, teacher_NV: Tensor, temperature: float, of: Integrand) -> Tensor:
@@ -180,11 +183,11 @@ class _Terms(torch.autograd.Function):
 
 
 def _forward(p: Tensor, q: Tensor, log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
-    return p * (log_p - log_q).masked_fill_(p == 0, 0.0), -p
+    return (log_p - log_q).masked_fill_(p == 0, 0.0).mul_(p), p.neg_()
 
 
 def _reverse(p: Tensor, q: Tensor, log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
-    value = q * (log_q - log_p).masked_fill_(q == 0, 0.0)
+    value = (log_q - log_p).masked_fill_(q == 0, 0.0).mul_(q)
     return value, value + q
 
 
