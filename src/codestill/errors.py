@@ -14,7 +14,9 @@
     └── Failure                   exit code 1: something broke while doing what was asked
         ├── SandboxError          the sandbox itself broke (never a wrong answer)
         ├── GateError             an evaluation whose gates fail: its number would lie
-        └── TrainingError         a loss that is not finite
+        ├── TrainingError         a loss that is not finite
+        ├── TeacherError          a teacher that cannot be reached, or answers nonsense
+        └── BudgetError           a budget that another call could pass
 
 A message has up to three parts: what happened, the values, and what to do next.
 """
@@ -90,3 +92,11 @@ class GateError(Failure):
 
 class TrainingError(Failure):
     """Training met a loss that is not finite."""
+
+
+class TeacherError(Failure):
+    """A teacher cannot be reached, or what it answers is of no use."""
+
+
+class BudgetError(Failure):
+    """Another call to the teacher could pass the budget."""

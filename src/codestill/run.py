@@ -1,6 +1,6 @@
 """The run directory: stages that resume, a log, and every file name.
 
-    config.yaml  environment.json  metrics.jsonl  accounting.json
+    config.yaml  environment.json  metrics.jsonl  ledger.jsonl  accounting.json
     stages/[round-1/]attempts.jsonl + attempts.json   records, and whether they are complete
     checkpoints/  student/  tasks/<set>.jsonl  samples/<name>.jsonl  results/<name>.json
     report.html  report.md
@@ -134,6 +134,11 @@ class Run:
     @property
     def metrics_path(self) -> Path:
         return self.directory / "metrics.jsonl"
+
+    @property
+    def ledger_path(self) -> Path:
+        """Calls to teachers, over all rounds."""
+        return self.directory / "ledger.jsonl"
 
     @property
     def checkpoints(self) -> Path:

@@ -115,6 +115,23 @@ class Completion(Record):
         return f"{self.task_id}#{self.sample}"
 
 
+class Call(Record):
+    """One answer of a teacher, as the ledger has it."""
+
+    key: str
+    """The request's."""
+    stage: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None = None
+    """None where prices are unknown."""
+    retries: tuple[str, ...] = ()
+    """Why earlier tries gave no answer."""
+    seconds: float
+    """From the first try to the answer, pauses included."""
+
+
 class TestResult(Record):
     """The outcome of one test."""
 

@@ -1,0 +1,105 @@
+"""Answers that were paid for once: kept by content, found by every run."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from codestill.errors import TeacherError
+from codestill.models.config import SamplingConfig
+from codestill.serialize import fingerprint, to_json, write_atomic
+from codestill.types import Completion, Request
+
+Replay = Literal["record", "only"]
+"""``record``: what is kept is not asked for, the rest is asked for and kept. ``only``: nothing is asked."""
+
+
+class Identified(Protocol):
+    """A teacher that can say what its answers depend on."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What an answer depends on besides request, sampling and seed."""
+        ...
+
+    def complete(
+        self,
+        requests: Iterable[Request],
+        sampling: SamplingConfig,
+        stopped: Callable[[str], bool] | None = None,
+        seed: int = 0,
+    ) -> Iterator[Completion]: ...
+
+
+@dataclass
+class Replayed:
+    """A teacher whose answers are kept in ``directory``, a file each, named by what was asked.
+
+    Task ids are no part of the name: the same words asked for another task are the same question. Safe with
+    several processes at once: a file appears whole, and the second of two equal answers replaces the first.
+    """
+
+    teacher: Identified
+    directory: Path
+    mode: Replay = "record"
+
+    @property
+    def name(self) -> str:
+        return self.teacher.name
+
+    def complete(
+        self,
+        requests: Iterable[Request],
+        sampling: SamplingConfig,
+        stopped: Callable[[str], bool] | None = None,
+        seed: int = 0,
+    ) -> Iterator[Completion]:
+        """Yield what is kept, then what the teacher answers to the rest, keeping it.
+
+        Raises TeacherError, naming the request, where an answer is missing under ``only``.
+        """
+        missing: list[Request] = []
+        for request in requests:
+            kept = self._read(request, sampling, seed)
+            if kept is None:
+                missing.append(request)
+            else:
+                yield kept
+        if missing and self.mode == "only":
+            raise TeacherError(
+                f"{len(missing)} answers are not in {self.directory}; first {missing[0].key}: "
+                f"{missing[0].prompt[:80]!r}",
+                next_step="Record them with replay=record, or point at the directory that has them.",
+            )
+        asked = {request.key: request for request in missing}
+        if not missing:
+            return
+        for answer in self.teacher.complete(missing, sampling, stopped, seed):
+            record = answer.model_dump(mode="json", exclude={"task_id", "sample"})
+            write_atomic(self._path(asked[answer.key], sampling, seed), to_json(record) + "\n")
+            yield answer
+
+    def _read(self, request: Request, sampling: SamplingConfig, seed: int) -> Completion | None:
+        try:
+            text = self._path(request, sampling, seed).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        return Completion.model_validate(
+            json.loads(text) | {"task_id": request.task_id, "sample": request.sample}
+        )
+
+    def _path(self, request: Request, sampling: SamplingConfig, seed: int) -> Path:
+        name = fingerprint(
+            {
+                "teacher": self.teacher.identity,
+                "prompt": request.prompt,
+                "sampling": sampling.model_dump(mode="json", exclude={"batch_size"}),
+                "sample": request.sample,
+                "seed": seed,
+            }
+        )
+        return self.directory / name[:2] / f"{name}.json"

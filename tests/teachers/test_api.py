@@ -1,0 +1,310 @@
+"""A teacher over HTTP: whatever the endpoint does, nothing is lost, nothing is paid twice."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.teachers import endpoint
+from tests.teachers.endpoint import Behaviour, Server, serving
+
+from codestill.errors import BudgetError, ConfigError, TeacherError
+from codestill.models.config import SamplingConfig
+from codestill.serialize import read_jsonl
+from codestill.teachers import ApiTeacherConfig, Teacher
+from codestill.teachers import endpoint as module
+from codestill.teachers.endpoint import ApiTeacher
+from codestill.teachers.ledger import Budget, Ledger, Prices
+from codestill.teachers.replay import Replayed
+from codestill.types import Call, Request
+
+SAMPLING = SamplingConfig(max_new_tokens=50, temperature=0.5)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as made:
+        yield made
+
+
+def teacher(server: Server, ledger: Ledger | None = None, **settings: Any) -> ApiTeacher:
+    config = ApiTeacherConfig.model_validate(
+        {"model": "big", "base_url": server.url, "retries": 3, "timeout_seconds": 5} | settings
+    )
+    made = config.build()
+    made.ledger = ledger
+    return made
+
+
+def requests(count: int = 6) -> list[Request]:
+    return [Request(task_id=f"t/{n}", prompt=f"say {n}") for n in range(count)]
+
+
+def answers(one: Teacher, asked: list[Request] | None = None) -> dict[str, str]:
+    return {done.key: done.text for done in one.complete(asked or requests(), SAMPLING)}
+
+
+RIGHT = {f"t/{n}#0": f"SAY {n}" for n in range(6)}
+
+
+def test_answers_whatever_the_order(server: Server) -> None:
+    """The first prompts take the longest; they arrive last, and belong to whom they belong."""
+
+    def slow_at_first(handler: endpoint.Handler, asked: dict[str, Any], before: int) -> None:
+        time.sleep(0.05 * (6 - int(endpoint.said(asked)[-1])))
+        endpoint.behaves(handler, asked, before)
+
+    server.behave = slow_at_first
+    one = teacher(server, concurrency=3, system="Be brief.")
+    assert isinstance(one, Teacher)
+    assert answers(one) == RIGHT
+    assert server.busiest == 3
+    asked = server.asked[0]
+    assert asked["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert (asked["temperature"], asked["max_tokens"], asked["stream"]) == (0.5, 50, False)
+    assert len({one["seed"] for one in server.asked}) == 6
+
+
+def test_completions_continue_the_prompt_as_it_stands(server: Server) -> None:
+    assert answers(teacher(server, endpoint="completions")) == RIGHT
+    assert all("messages" not in one for one in server.asked)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        endpoint.refuses(429, ("Retry-After", "0.05")),
+        endpoint.refuses(500),
+        endpoint.refuses(503),
+        endpoint.cuts_the_connection,
+        endpoint.cuts_the_answer,
+        endpoint.sends_half_json,
+        endpoint.has_no_choice,
+    ],
+    ids=["429", "500", "503", "cut connection", "cut answer", "half JSON", "no choices"],
+)
+def test_faults_that_pass_are_tried_again(fault: Behaviour, server: Server, tmp_path: Path) -> None:
+    server.behave = endpoint.at_first(fault, times=2)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert answers(teacher(server, ledger)) == RIGHT
+    assert len(server.asked) == 18
+    calls = list(read_jsonl(ledger.path, Call))
+    assert sorted(call.key for call in calls) == sorted(RIGHT)
+    assert all(len(call.retries) == 2 for call in calls)
+
+
+def test_a_pause_that_is_asked_for_is_made(server: Server) -> None:
+    server.behave = endpoint.at_first(endpoint.refuses(429, ("Retry-After", "0.4")))
+    started = time.monotonic()
+    assert answers(teacher(server), requests(1)) == {"t/0#0": "SAY 0"}
+    assert time.monotonic() - started >= 0.4
+
+
+def test_a_slow_drip_is_cut_off(server: Server) -> None:
+    server.behave = endpoint.at_first(endpoint.drips)
+    started = time.monotonic()
+    assert answers(teacher(server, timeout_seconds=2)) == RIGHT
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("fault", "calls", "said"),
+    [
+        (endpoint.refuses(401), 1, "refused .* 401"),
+        (endpoint.refuses(400), 1, "refused"),
+        (endpoint.is_another_model, 1, "'gpt-2' answered"),
+        (endpoint.refuses(500), 4, "no usable answer .* in 4 calls"),
+        (endpoint.has_no_choice, 4, "without choices"),
+    ],
+    ids=["401", "400", "another model", "500 for ever", "no choices for ever"],
+)
+def test_faults_that_stay_stop_and_keep_the_rest(
+    fault: Behaviour, calls: int, said: str, server: Server
+) -> None:
+    """The third request never succeeds: those before it are given, then the error; none is begun after."""
+
+    def behave(handler: endpoint.Handler, asked: dict[str, Any], before: int) -> None:
+        (fault if endpoint.said(asked) == "say 2" else endpoint.behaves)(handler, asked, before)
+
+    server.behave = behave
+    found = {}
+    with pytest.raises(TeacherError, match=said):
+        for done in teacher(server, concurrency=1).complete(requests(), SAMPLING):
+            found[done.key] = done.text
+    assert found == {"t/0#0": "SAY 0", "t/1#0": "SAY 1"}
+    assert server.times("say 2") == calls and server.times("say 3") == 0
+
+
+def test_an_endpoint_that_comes_back_is_found_again() -> None:
+    """It is stopped after the second answer, and started again on its port a moment later."""
+    with serving() as first:
+        one = teacher(first, concurrency=1, retries=20)
+        arriving = one.complete(requests(), SAMPLING)
+        found = {done.key: done.text for done in (next(arriving), next(arriving))}
+    port, asked = first.port, len(first.asked)
+
+    def come_back() -> None:
+        time.sleep(0.2)
+        with serving(port=port) as second:
+            done.wait(20)
+            again.extend(second.asked)
+
+    done, again = threading.Event(), []
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    found |= {one.key: one.text for one in arriving}
+    done.set()
+    thread.join()
+    assert found == RIGHT
+    assert asked + len(again) >= 6
+
+
+def test_a_key_is_sent_and_stands_in_no_error_and_no_file(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-planted-secret")
+    body = b'{"error": {"message": "Incorrect API key provided: sk-planted-secret"}}'
+
+    def behave(handler: endpoint.Handler, asked: dict[str, Any], before: int) -> None:
+        if endpoint.said(asked) == "say 1":
+            handler.send(401, body)
+        else:
+            endpoint.behaves(handler, asked, before)
+
+    server.behave = behave
+    one = teacher(server, Ledger(tmp_path / "ledger.jsonl"), key_variable="MY_KEY", concurrency=1)
+    kept = Replayed(one, tmp_path / "replay")
+    with pytest.raises(TeacherError) as raised:
+        answers(kept)
+    assert "Incorrect API key provided: ***" in str(raised.value)
+    assert server.keys == {"Bearer sk-planted-secret"}
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 2
+    assert not any(b"planted" in path.read_bytes() for path in files)
+    assert "planted" not in one.config.model_dump_json()
+
+
+def test_a_missing_key_is_noticed_before_a_call() -> None:
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY is not set"):
+        ApiTeacherConfig(model="big").build()
+
+
+# budgets
+
+
+@pytest.mark.parametrize(
+    ("budget", "answered"),
+    [
+        (Budget(calls=4), 4),
+        (Budget(tokens=100), 4),  # each spends 10, and might spend 68
+        (Budget(money=0.000_150), 3),  # 13 millionths, and 118
+    ],
+    ids=["calls", "tokens", "money"],
+)
+def test_a_budget_is_kept_and_a_larger_one_goes_on(
+    budget: Budget, answered: int, server: Server, tmp_path: Path
+) -> None:
+    prices = Prices(prompt=1.0, completion=2.0)
+    ledger = Ledger(tmp_path / "ledger.jsonl", budget)
+    kept = Replayed(teacher(server, ledger, prices=prices, concurrency=2), tmp_path / "replay")
+    with pytest.raises(BudgetError, match="does not allow another call"):
+        answers(kept)
+    assert len(server.asked) == answered
+    assert ledger.spent.calls == len(server.asked)
+    for name in ("calls", "tokens", "money"):
+        limit = getattr(budget, name)
+        assert limit is None or getattr(ledger.spent, name) <= limit
+    assert ledger.promised.calls == ledger.promised.tokens == 0
+    more = Ledger(tmp_path / "ledger.jsonl", Budget(calls=6))
+    assert more.spent.calls == ledger.spent.calls
+    assert answers(Replayed(teacher(server, more, prices=prices), tmp_path / "replay")) == RIGHT
+    assert len(server.asked) == more.spent.calls == 6
+
+
+def test_money_without_prices_is_refused(server: Server, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", Budget(money=1.0))
+    with pytest.raises(BudgetError, match="prices are unknown"):
+        answers(teacher(server, ledger))
+    assert not server.asked
+
+
+def test_the_ledger_says_what_was_spent(server: Server, tmp_path: Path) -> None:
+    told: list[Call] = []
+    ledger = Ledger(tmp_path / "ledger.jsonl", tell=told.append)
+    one = teacher(server, ledger, prices=Prices(prompt=1.0, completion=2.0))
+    one.stage = "refinements"
+    answers(one)
+    assert len(told) == 6 and {call.stage for call in told} == {"refinements"}
+    assert (ledger.spent.calls, ledger.spent.tokens) == (6, 60)
+    assert ledger.spent.money == pytest.approx(6 * 13e-6)
+    with ledger.path.open("a") as stream:
+        stream.write('{"key": "torn')
+    assert Ledger(ledger.path).spent == ledger.spent
+
+
+# replay
+
+
+def test_what_was_answered_is_not_asked_again(server: Server, tmp_path: Path) -> None:
+    kept = Replayed(teacher(server), tmp_path)
+    assert answers(kept, requests(3)) == dict(list(RIGHT.items())[:3])
+    assert answers(kept) == RIGHT
+    assert len(server.asked) == 6
+    renamed = [one.model_copy(update={"task_id": f"other/{one.task_id}"}) for one in requests()]
+    assert answers(kept, renamed) == {f"other/{key}": text for key, text in RIGHT.items()}
+    assert len(server.asked) == 6
+
+
+def differently(server: Server) -> list[Callable[[Path], Any]]:
+    """Ways to ask something else."""
+    again = [one.model_copy(update={"sample": 1}) for one in requests(1)]
+    warm = SAMPLING.model_copy(update={"temperature": 0.9})
+    return [
+        lambda path: answers(Replayed(teacher(server), path), again),
+        lambda path: answers(Replayed(teacher(server, model="bigger"), path), requests(1)),
+        lambda path: answers(Replayed(teacher(server, system="Be brief."), path), requests(1)),
+        lambda path: list(Replayed(teacher(server), path).complete(requests(1), warm)),
+        lambda path: list(Replayed(teacher(server), path).complete(requests(1), SAMPLING, seed=1)),
+    ]
+
+
+def test_another_question_is_another(server: Server, tmp_path: Path) -> None:
+    answers(Replayed(teacher(server), tmp_path), requests(1))
+    for number, ask in enumerate(differently(server), start=2):
+        ask(tmp_path)
+        assert len(server.asked) == number
+    same = SAMPLING.model_copy(update={"batch_size": 3})  # no endpoint ever sees it
+    list(Replayed(teacher(server), tmp_path).complete(requests(1), same))
+    assert len(server.asked) == 6
+
+
+def test_replay_only_is_offline_and_names_what_is_missing(server: Server, tmp_path: Path) -> None:
+    answers(Replayed(teacher(server), tmp_path), requests(3))
+    server.asked.clear()
+    offline = Replayed(teacher(server), tmp_path, "only")
+    assert answers(offline, requests(3)) == dict(list(RIGHT.items())[:3])
+    with pytest.raises(TeacherError, match=r"3 answers are not in .* first t/3#0: 'say 3'"):
+        answers(offline)
+    assert not server.asked
+
+
+def test_two_at_once_share_their_answers(server: Server, tmp_path: Path) -> None:
+    found: list[dict[str, str]] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(answers(Replayed(teacher(server), tmp_path))))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [RIGHT, RIGHT]
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 6
