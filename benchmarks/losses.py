@@ -37,6 +37,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +70,13 @@ class Step:
             import trl.experimental.gkd  # noqa: F401  # pyright: ignore[reportMissingImports]
 
         torch.manual_seed(0)
-        shape = {"vocab_size": V, "n_positions": T, "n_embd": WIDTH, "n_layer": 6, "n_head": 8}
+        shape: dict[str, Any] = {
+            "vocab_size": V,
+            "n_positions": T,
+            "n_embd": WIDTH,
+            "n_layer": 6,
+            "n_head": 8,
+        }
         config = GPT2Config(**shape, use_cache=False, bos_token_id=0, eos_token_id=0)
         self.name = name
         # Without dropout, so that every variant gives the same loss.
@@ -291,7 +298,8 @@ def main() -> None:
     parser.add_argument("--alone", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.alone and arguments.alone[0] == "step":
-        print(json.dumps(measure(*arguments.alone[1:], arguments.steps, arguments.threads)))
+        _, name, mask = arguments.alone
+        print(json.dumps(measure(name, mask, arguments.steps, arguments.threads)))
     elif arguments.alone:
         length, vocabulary = map(int, arguments.alone[1:])
         print(json.dumps(measure_curve(length, vocabulary, arguments.threads)))

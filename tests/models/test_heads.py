@@ -1,5 +1,7 @@
 """Which models' logits are one matrix times their hidden states, and nothing else."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import (
@@ -17,7 +19,7 @@ from transformers import (
 
 from codestill.models.heads import linear_head
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "vocab_size": 40,
     "hidden_size": 16,
     "intermediate_size": 16,

@@ -33,7 +33,7 @@ class ServedSource:
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
-        return load_tokenizer(resolve(self.config.tokenizer))
+        return load_tokenizer(resolve(self.config.tokenizer, weights=False))
 
     @cached_property
     def _client(self) -> "OpenAI":

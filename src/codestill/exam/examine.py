@@ -244,7 +244,7 @@ class _Room:
             for task in self.tasks
         ]
         new, level = {}, {}
-        for answer in self.answers("ask", asked, self.config.temperature):
+        for answer in self.answers("ask", asked, self.config.ask_temperature):
             seed, made = self.sketches[answer.task_id], read_sketch(answer.text)
             well_formed = made is not None and split_of(made.composition) is not None
             new[answer.task_id] = float(well_formed and answer.text not in self.taught)

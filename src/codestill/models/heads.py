@@ -17,6 +17,7 @@ def linear_head(model: PreTrainedModel) -> nn.Parameter | None:
     head: Any = model.get_output_embeddings()
     if type(head) is not nn.Linear or head.bias is not None:
         return None
+    weight: Any = head.weight
     seen: list[Tensor] = []
 
     def known(module: nn.Module, given: tuple[Tensor, ...], logits: Tensor) -> Tensor:
@@ -37,4 +38,4 @@ def linear_head(model: PreTrainedModel) -> nn.Parameter | None:
         return None
     hidden, marks = seen
     plain = torch.equal(found.logits, marks) and torch.equal(found.hidden_states[-1], hidden)
-    return head.weight if plain else None
+    return weight if plain else None

@@ -27,17 +27,18 @@ def pick_device(device: Device) -> torch.device:
     return torch.device(device)
 
 
-def resolve(source: str) -> str:
+def resolve(source: str, *, weights: bool = True) -> str:
     """A directory's path or a hub id, from either, or from the name of a bundled model.
 
     ``pocket`` is the bundled teacher, ``pocket-base`` the bundled base student, of 0.4M parameters; there
-    are others, ``pocket-base-0.1m`` and ``pocket-base-1.6m``. Raises ModelError.
+    are others, ``pocket-base-0.1m`` and ``pocket-base-1.6m``. A directory without ``weights`` may hold a
+    tokenizer alone. Raises ModelError.
     """
     if source in BUNDLED:
         source = str(bundled_directory(source))
     path = Path(source).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if weights and not (path / "config.json").is_file():
             raise ModelError(
                 f"{source} holds no config.json, so it is not a saved model.", next_step=f"Give {_WANTED}."
             )

@@ -111,7 +111,7 @@ class LanguageModel:
             place, revision=revision, trust_remote_code=trust_remote_code, dtype=dtype, device=device
         )
         ids = (
-            load_tokenizer(resolve(tokenizer), trust_remote_code=trust_remote_code)
+            load_tokenizer(resolve(tokenizer, weights=False), trust_remote_code=trust_remote_code)
             if tokenizer
             else load_tokenizer(place, revision=revision, trust_remote_code=trust_remote_code)
         )
@@ -153,7 +153,7 @@ def build_student(
         place = resolve(config.model)
         name = name_of(config.model)
         ids = (
-            load_tokenizer(resolve(config.tokenizer), trust_remote_code=trust)
+            load_tokenizer(resolve(config.tokenizer, weights=False), trust_remote_code=trust)
             if config.tokenizer
             else load_tokenizer(place, revision=config.revision, trust_remote_code=trust)
         )
@@ -164,7 +164,7 @@ def build_student(
         preset, name = PRESETS[config.preset], config.preset
         default = "pocket" if preset.vocabulary == POCKET_VOCABULARY else DEFAULT_TOKENIZER
         if config.tokenizer or tokenizer is None:
-            ids = load_tokenizer(resolve(config.tokenizer or default), trust_remote_code=trust)
+            ids = load_tokenizer(resolve(config.tokenizer or default, weights=False), trust_remote_code=trust)
         else:
             ids = tokenizer
         require_rows(ids, preset.vocabulary, name)  # before the weights are made
