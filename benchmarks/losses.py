@@ -159,7 +159,7 @@ class _Products(torch.autograd.Function):
         gradient_ND, gradient_VD = torch.empty_like(hidden_ND), torch.zeros_like(head_VD)
         for start in range(0, len(hidden_ND), 170):
             part = slice(start, start + 170)
-            teacher_ND[part] @ teacher_VD.T
+            _ = teacher_ND[part] @ teacher_VD.T
             logits_NV = hidden_ND[part] @ head_VD.T
             torch.mm(logits_NV, head_VD, out=gradient_ND[part])
             gradient_VD.addmm_(logits_NV.T, hidden_ND[part])
@@ -243,7 +243,8 @@ def measure_curve(length: int, vocabulary: int, threads: int) -> dict[str, float
     hidden, head = (torch.randn(*s, WIDTH, device=device) for s in ((1, length), (vocabulary,)))
     teacher = LinearTeacher(torch.randn_like(hidden), torch.randn_like(head))
     labels = torch.randint(vocabulary, (1, length), device=device)
-    hidden.requires_grad_(), head.requires_grad_()
+    hidden.requires_grad_()
+    head.requires_grad_()
     before = held(device)
     linear_loss(Distillation(), hidden, head, labels, teacher).total.backward()
     gradients = 4 * (hidden.numel() + head.numel())
