@@ -199,6 +199,14 @@ def test_padding_never_adds_an_id(saved: Callable[[str], Path], tmp_path: Path) 
     assert loaded.pad_token_id == loaded.eos_token_id == 0
 
 
+def test_a_tokenizer_may_stand_alone_in_its_directory(tmp_path: Path) -> None:
+    Student.load("pocket-base-0.1m").tokenizer.save_pretrained(tmp_path / "alone")
+    config = StudentConfig(preset="pocket-0.1m", tokenizer=str(tmp_path / "alone"))
+    assert config.build(device="cpu").tokenizer.get_vocab() == Student.load("pocket").tokenizer.get_vocab()
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        Student.load(tmp_path / "alone")
+
+
 def test_tokenizer_without_eos_is_refused(tmp_path: Path) -> None:
     bare = PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer().backend_tokenizer)
     bare.save_pretrained(str(tmp_path))
