@@ -67,7 +67,9 @@ def write_samples(path: Path, *samples: tuple[str, str]) -> Path:
 def assert_refused(outcome: Outcome, *parts: str) -> None:
     """The user's mistake: exit code 2, every part said, a next step, and no traceback."""
     assert outcome.code == 2, outcome
-    assert outcome.err.startswith("codestill: ") and outcome.err.rstrip("\n").count("\n") >= 1
+    # What it said while it worked stands before.
+    _, found, told = f"\n{outcome.err}".partition("\ncodestill: ")
+    assert found and told.rstrip("\n").count("\n") >= 1
     for part in parts:
         assert part in outcome.err, outcome.err
     assert "Traceback" not in outcome.err + outcome.out
