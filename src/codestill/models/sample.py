@@ -28,8 +28,11 @@ log = logging.getLogger(__name__)
 
 CHECK_EVERY = 8
 """Tokens between two looks of the stop rule at a completion's text."""
-REFILL_SHARE = 0.25
-"""Share of a batch that must be free before waiting requests are prefilled into it."""
+FREE_SHARE = 0.25
+"""Share of a batch that has ended before its rows leave, and waiting requests take their places: until then
+they cost less than copying the cache of the others."""
+ROOM = 64
+"""Tokens that a cache has room for beyond those it holds, so that one more is no copy of all."""
 
 Finish = Literal["stop", "length"]
 
@@ -40,6 +43,7 @@ class _Row:
     prompt: tuple[int, ...]
     room: int
     tokens: list[int] = field(default_factory=list)
+    ended: bool = False
 
 
 def position_limit(config: PreTrainedConfig) -> int:
@@ -72,8 +76,8 @@ def complete(
     try:
         running = _Batch(model, tokenizer, sampling)
         while waiting or running.rows:
-            free = sampling.batch_size - len(running.rows)
-            if waiting and running.takes(free):
+            if waiting and running.takes_more:
+                free = sampling.batch_size - len(running.rows)
                 running.add(waiting[:free], seed)
                 waiting = waiting[free:]
             for row, how in running.step(finish):
@@ -111,18 +115,24 @@ class _Batch:
     ) -> None:
         self.model, self.sampling = model, sampling
         self.ids = id_count(tokenizer)
+        self.last_position = position_limit(model.config) - 1
         self.pad = int(tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
         self.rows: list[_Row] = []
         self.cache: Any = None
         self.logits_BV = self.mask_BT = self.position_B = self.uniforms_BN = torch.empty(0)
 
-    def takes(self, free: int) -> bool:
+    @property
+    def takes_more(self) -> bool:
         """Whether it is time to fill free places: never few at once, for a prefill has its price."""
         if not self.rows:
             return True
-        # Layers that keep a window have lost what a common length would need.
-        plain = all(type(layer) is DynamicLayer for layer in self.cache.layers)
-        return plain and free >= self.sampling.batch_size * REFILL_SHARE
+        free = self.sampling.batch_size - len(self.rows)
+        return self._plain and free >= self.sampling.batch_size * FREE_SHARE
+
+    @property
+    def _plain(self) -> bool:
+        """Whether every layer holds all that it was given; one with a window has lost what was before."""
+        return all(type(layer) in (DynamicLayer, _RoomyLayer) for layer in self.cache.layers)
 
     def add(self, rows: list[_Row], seed: int) -> None:
         """Prefill the rows' prompts, each once, and decode them with those that are here."""
@@ -133,6 +143,7 @@ class _Batch:
         index = {prompt: i for i, prompt in enumerate(prompts)}
         chosen_B = torch.tensor([index[row.prompt] for row in rows], device=self.model.device)
         cache.batch_select_indices(chosen_B)
+        cache.layers = [_RoomyLayer.of(x) if type(x) is DynamicLayer else x for x in cache.layers]
         mask_BT = mask_PT[chosen_B]
         uniforms_BN = _uniforms(rows, self.sampling.max_new_tokens, seed).to(self.model.device)
         fresh = logits_PV[chosen_B], positions_PT[chosen_B, -1], uniforms_BN
@@ -151,25 +162,29 @@ class _Batch:
         self.logits_BV, self.position_B, self.uniforms_BN = fresh
 
     def step(self, finish: Callable[["_Row"], Finish | None]) -> Iterator[tuple[_Row, Finish]]:
-        """Give every row its next token; the rows that end with it are given, and leave."""
+        """Give every row its next token; the rows that end with it are given."""
         drawn_B = None
         if self.sampling.temperature:
-            step_B1 = torch.tensor([[len(row.tokens)] for row in self.rows], device=self.uniforms_BN.device)
-            drawn_B = self.uniforms_BN.gather(1, step_B1).squeeze(1)
+            last = self.uniforms_BN.shape[1] - 1
+            places = [[min(len(row.tokens), last)] for row in self.rows]
+            drawn_B = self.uniforms_BN.gather(1, torch.tensor(places, device=self.uniforms_BN.device))
+            drawn_B = drawn_B.squeeze(1)
         next_B = pick(self.logits_BV[:, : self.ids], self.sampling, drawn_B)
-        alive = []
-        for i, (row, token) in enumerate(zip(self.rows, next_B.tolist(), strict=True)):
+        for row, token in zip(self.rows, next_B.tolist(), strict=True):
+            if row.ended:
+                continue
             row.tokens.append(token)
             how = finish(row)
-            if how is None:
-                alive.append(i)
-            else:
+            if how is not None:
+                row.ended = True
                 yield row, how
-        if len(alive) < len(self.rows):
+        alive = [i for i, row in enumerate(self.rows) if not row.ended]
+        if len(alive) <= (1 - FREE_SHARE) * len(self.rows):
             next_B = next_B[self._keep(alive)]
-        if alive:
-            self.mask_BT = torch.cat([self.mask_BT, self.mask_BT.new_ones(len(alive), 1)], dim=1)
-            self.position_B = self.position_B + 1
+        if self.rows:
+            self.mask_BT = torch.cat([self.mask_BT, self.mask_BT.new_ones(len(self.rows), 1)], dim=1)
+            # Rows that have ended stay within the positions that there are.
+            self.position_B = (self.position_B + 1).clamp(max=self.last_position)
             self.logits_BV, self.cache = forward_last(
                 self.model, next_B[:, None], self.mask_BT, self.position_B[:, None], self.cache
             )
@@ -185,11 +200,47 @@ class _Batch:
             return alive_B
         self.cache.batch_select_indices(alive_B)
         unused = int(self.mask_BT.any(dim=0).to(torch.uint8).argmax())
-        if unused and all(type(layer) is DynamicLayer for layer in self.cache.layers):
+        if unused and self._plain:
             self.mask_BT = self.mask_BT[:, unused:]
             for layer in self.cache.layers:
                 layer.keys, layer.values = layer.keys[:, :, unused:], layer.values[:, :, unused:]
         return alive_B
+
+
+class _RoomyLayer(DynamicLayer):
+    """A cache layer that has room for tokens to come: one more is written in place, not copied with all."""
+
+    room: list[tuple[Tensor, Tensor]]
+    """Of keys and of values: the memory, and the view of it that was given last."""
+
+    @classmethod
+    def of(cls, layer: DynamicLayer) -> "_RoomyLayer":
+        """The same content."""
+        made = cls()
+        made.lazy_initialization(layer.keys, layer.values)
+        made.keys, made.values, made.room = layer.keys, layer.values, []
+        return made
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        length = self.keys.shape[2] + key_states.shape[2]
+        kept = [self.keys, self.values]
+        # What was selected or cut since is no longer the view that was given, and gets memory of its own.
+        if not self.room or self.room[0][1] is not self.keys or self.room[0][0].shape[2] < length:
+            self.room = [(_roomy(held, length), held) for held in kept]
+        for (whole, _), new in zip(self.room, (key_states, value_states), strict=True):
+            whole[:, :, length - new.shape[2] : length] = new
+        self.room = [(whole, whole[:, :, :length]) for whole, _ in self.room]
+        self.keys, self.values = (view for _, view in self.room)
+        return self.keys, self.values
+
+
+def _roomy(held_BHTD: Tensor, length: int) -> Tensor:
+    B, H, T, D = held_BHTD.shape
+    whole = held_BHTD.new_empty(B, H, length + ROOM, D)
+    whole[:, :, :T] = held_BHTD
+    return whole
 
 
 def _longer(tensor: Tensor, length: int, dimension: int) -> Tensor:
