@@ -143,13 +143,14 @@ class _Batch:
         index = {prompt: i for i, prompt in enumerate(prompts)}
         chosen_B = torch.tensor([index[row.prompt] for row in rows], device=self.model.device)
         cache.batch_select_indices(chosen_B)
-        cache.layers = [_RoomyLayer.of(x) if type(x) is DynamicLayer else x for x in cache.layers]
+        layers: list[Any] = [_RoomyLayer.of(x) if type(x) is DynamicLayer else x for x in cache.layers]
+        cache.layers = layers
         mask_BT = mask_PT[chosen_B]
         uniforms_BN = _uniforms(rows, self.sampling.max_new_tokens, seed).to(self.model.device)
         fresh = logits_PV[chosen_B], positions_PT[chosen_B, -1], uniforms_BN
         if self.rows:
             length = max(mask_BT.shape[1], self.mask_BT.shape[1])
-            for ours, theirs in zip(self.cache.layers, cache.layers, strict=True):
+            for ours, theirs in zip(self.cache.layers, layers, strict=True):
                 ours.keys = torch.cat([_longer(x.keys, length, 2) for x in (ours, theirs)])
                 ours.values = torch.cat([_longer(x.values, length, 2) for x in (ours, theirs)])
             mask_BT = torch.cat([_longer(x, length, 1) for x in (self.mask_BT, mask_BT)])
@@ -214,7 +215,7 @@ class _RoomyLayer(DynamicLayer):
     """Of keys and of values: the memory, and the view of it that was given last."""
 
     @classmethod
-    def of(cls, layer: DynamicLayer) -> "_RoomyLayer":
+    def of(cls, layer: Any) -> "_RoomyLayer":
         """The same content."""
         made = cls()
         made.lazy_initialization(layer.keys, layer.values)
@@ -224,15 +225,15 @@ class _RoomyLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        length = self.keys.shape[2] + key_states.shape[2]
-        kept = [self.keys, self.values]
+        kept: tuple[Any, Any] = self.keys, self.values
+        length = kept[0].shape[2] + key_states.shape[2]
         # What was selected or cut since is no longer the view that was given, and gets memory of its own.
-        if not self.room or self.room[0][1] is not self.keys or self.room[0][0].shape[2] < length:
+        if not self.room or self.room[0][1] is not kept[0] or self.room[0][0].shape[2] < length:
             self.room = [(_roomy(held, length), held) for held in kept]
         for (whole, _), new in zip(self.room, (key_states, value_states), strict=True):
             whole[:, :, length - new.shape[2] : length] = new
         self.room = [(whole, whole[:, :, :length]) for whole, _ in self.room]
-        self.keys, self.values = (view for _, view in self.room)
+        (_, self.keys), (_, self.values) = self.room
         return self.keys, self.values
 
 
