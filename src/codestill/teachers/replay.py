@@ -9,30 +9,20 @@ from typing import Any, Literal, Protocol
 from codestill.errors import TeacherError
 from codestill.models.config import SamplingConfig
 from codestill.serialize import fingerprint, to_json, write_atomic
+from codestill.teachers.base import Teacher
 from codestill.types import Completion, Request
 
 Replay = Literal["record", "only"]
 """``record``: what is kept is not asked for, the rest is asked for and kept. ``only``: nothing is asked."""
 
 
-class Identified(Protocol):
+class Identified(Teacher, Protocol):
     """A teacher that can say what its answers depend on."""
-
-    @property
-    def name(self) -> str: ...
 
     @property
     def identity(self) -> dict[str, Any]:
         """What an answer depends on besides request, sampling and seed."""
         ...
-
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]: ...
 
 
 @dataclass
