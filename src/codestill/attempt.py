@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from codestill.errors import SandboxError
+from codestill.prompts import CONTINUED, Prompts
 from codestill.sandbox import Program, Sandbox
 from codestill.tasks import TaskSet
-from codestill.tasks.stops import cut, stopped
-from codestill.types import Attempt, Completion, Request
+from codestill.tasks.stops import StopRule
+from codestill.types import Attempt, Completion, Request, Task
 
 if TYPE_CHECKING:
     from codestill.models import SamplingConfig
@@ -46,10 +47,15 @@ def attempt(
     sampling: "SamplingConfig",
     seed: int,
     owed: Sequence[Request],
+    *,
+    prompts: Prompts = CONTINUED,
 ) -> Iterator[Attempt]:
-    """Complete each request, cut it by the task set's stop rule, and execute it; in any order."""
-    answers = model.complete(owed, sampling, stopped=lambda text: stopped(text, task_set.stop), seed=seed)
-    return execute(sandbox, task_set, (cut_completion(answer, task_set) for answer in answers))
+    """Complete each request, read the answer as its prompts say, and execute it; in any order."""
+    tasks = {task.task_id: task for task in task_set.tasks}
+    answers = model.complete(owed, sampling, stopped=prompts.ended(task_set.stop), seed=seed)
+    return execute(
+        sandbox, task_set, (read(answer, prompts, tasks[answer.task_id], task_set.stop) for answer in answers)
+    )
 
 
 def execute(sandbox: Sandbox, task_set: TaskSet, completions: Iterable[Completion]) -> Iterator[Attempt]:
@@ -79,7 +85,7 @@ def execute(sandbox: Sandbox, task_set: TaskSet, completions: Iterable[Completio
         )
 
 
-def cut_completion(answer: Completion, task_set: TaskSet) -> Completion:
-    """The completion after the task set's stop rule; the model's own text is kept where it differs."""
-    text = cut(answer.text, task_set.stop)
+def read(answer: Completion, prompts: Prompts, task: Task, stop: StopRule) -> Completion:
+    """The completion that an answer holds; the model's own text is kept where it differs."""
+    text = prompts.read(answer.text, task, stop)
     return answer if text == answer.text else answer.model_copy(update={"text": text, "raw": answer.text})

@@ -189,6 +189,26 @@ class Attempt(Record):
         return self.completion.task_id
 
 
+class Refinement(Record):
+    """A teacher's repair of an attempt, executed."""
+
+    attempt: Attempt
+    """What failed."""
+    feedback: str
+    """What was said of its execution."""
+    completion: Completion
+    """The repair, as a completion of the task's prompt."""
+    result: ExecutionResult
+
+    @property
+    def key(self) -> str:
+        return self.attempt.key
+
+    @property
+    def task_id(self) -> str:
+        return self.attempt.task_id
+
+
 class Interval(Record):
     """An estimate with its 95% interval."""
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.losses.cases import AnyObjective, every_objective
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,31 +17,6 @@ from codestill.errors import LogitsError, VocabularyError
 from codestill.losses import CrossEntropy, Distillation, divergences
 from codestill.losses import compute as module
 from codestill.losses.batch import count_tokens
-
-AnyObjective = CrossEntropy | Distillation
-
-OBJECTIVES: list[AnyObjective] = [
-    CrossEntropy(),
-    Distillation(),
-    Distillation(alpha=0.0),
-    Distillation(alpha=1.0, temperature=1.0),
-    Distillation(divergence="reverse_kl", temperature=1.0, alpha=0.9),
-    Distillation(divergence="generalized_jsd", temperature=1.5),
-    Distillation(divergence="generalized_jsd", beta=0.0),
-    Distillation(divergence="generalized_jsd", beta=1.0),
-    Distillation(divergence="skew_kl", temperature=0.7),
-    Distillation(divergence="skew_reverse_kl", temperature=3.0, skew=0.6),
-]
-
-
-def name_of(objective: AnyObjective) -> str:
-    if isinstance(objective, CrossEntropy):
-        return "cross_entropy"
-    own = "".join(f",{key}={value}" for key, value in objective.parameters.items())
-    return f"{objective.divergence}{own},T={objective.temperature},alpha={objective.alpha}"
-
-
-every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=name_of)
 
 
 class Batch(NamedTuple):
@@ -311,7 +287,7 @@ def test_backward_twice_gives_the_same_gradient():
 
 
 @pytest.mark.parametrize("reuse", [False, True])
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=name_of)
+@every_objective
 def test_no_intermediate_is_larger_than_a_chunk(objective: AnyObjective, reuse: bool):
     student, labels, teacher = batch(B=2, T=40, V=97)
     student.requires_grad_()

@@ -1,13 +1,12 @@
 """The loss from hidden states and a head, and from sparse targets: equal to plain dense formulas."""
 
 import math
-from dataclasses import dataclass
-from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.losses.cases import RULES, AnyObjective, Batch, allowed, batch, every_objective, gradients, top
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,62 +18,6 @@ from codestill.losses.compute import compute
 from codestill.losses.linear import linear_loss
 from codestill.losses.targets import LinearTeacher, SparseTargets
 from codestill.types import TailRule
-
-AnyObjective = CrossEntropy | Distillation
-
-OBJECTIVES: list[AnyObjective] = [
-    CrossEntropy(),
-    Distillation(),
-    Distillation(alpha=0.0),
-    Distillation(alpha=1.0, temperature=1.0),
-    Distillation(divergence="reverse_kl", temperature=1.0, alpha=0.9),
-    Distillation(divergence="generalized_jsd", temperature=1.5),
-    Distillation(divergence="skew_kl", temperature=0.7),
-    Distillation(divergence="skew_reverse_kl", temperature=3.0, skew=0.6),
-    Distillation(divergence="total_variation", temperature=2.0),
-]
-RULES: tuple[TailRule, ...] = get_args(TailRule)
-
-
-def name_of(objective: AnyObjective) -> str:
-    if isinstance(objective, CrossEntropy):
-        return "cross_entropy"
-    return f"{objective.divergence},T={objective.temperature},alpha={objective.alpha}"
-
-
-every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=name_of)
-
-
-@dataclass
-class Batch:
-    hidden: Tensor
-    head: Tensor
-    labels: Tensor
-    teacher: LinearTeacher
-
-
-def batch(
-    seed: int = 0, B: int = 3, T: int = 9, V: int = 23, D: int = 7, dtype: torch.dtype = torch.float32
-) -> Batch:
-    """Hidden states, heads, and labels with a prompt of 1 to 3 tokens and up to 2 pads."""
-    random = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=random, dtype=torch.float64).to(dtype)
-
-    labels = torch.randint(V, (B, T), generator=random)
-    for row in range(B):
-        labels[row, : 1 + row % 3] = -100
-        labels[row, T - row % 3 :] = -100
-    return Batch(normal(B, T, D), normal(V, D), labels, LinearTeacher(normal(B, T, D + 2), normal(V, D + 2)))
-
-
-def gradients(objective: AnyObjective, data: Batch, teacher, **options) -> tuple[Tensor, Tensor, Tensor]:
-    hidden, head = (x.clone().requires_grad_() for x in (data.hidden, data.head))
-    loss = linear_loss(objective, hidden, head, data.labels, teacher, **options)
-    loss.total.backward()
-    assert hidden.grad is not None and head.grad is not None
-    return loss.total.detach(), hidden.grad, head.grad
 
 
 def dense_gradients(objective: AnyObjective, data: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,23 +94,6 @@ def test_in_float64_to_twelve_digits(objective: AnyObjective):
         torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-13)
 
 
-def top(data: Batch, k: int, temperature: float, rule: TailRule = "bucket", seed: int = 0) -> SparseTargets:
-    """The k likeliest tokens of every scored position; every third row lists one fewer."""
-    valid = (data.labels[:, 1:] != -100).flatten()
-    logits = (data.teacher.hidden_BTD @ data.teacher.head_VD.T)[:, :-1].flatten(0, 1)[valid].double()
-    log_p = (logits / temperature).log_softmax(-1)
-    values, ids = log_p.topk(k)
-    values[::3, -1], ids[::3, -1] = -math.inf, 0
-    listed = torch.zeros_like(log_p).scatter_add_(1, ids, values.exp())
-    rest = (log_p.exp() - listed).clamp(min=0)
-    rest[listed > 0] = 0
-    samples = torch.multinomial(
-        rest + 1e-300, 5, replacement=True, generator=torch.Generator().manual_seed(seed)
-    )
-    dtype = data.hidden.dtype
-    return SparseTargets(ids, values.to(dtype), rest.sum(-1).log().to(dtype), temperature, rule, samples)
-
-
 def sparse_reference(objective: Distillation, data: Batch, targets: SparseTargets) -> tuple[Tensor, ...]:
     """Row by row over named outcomes, with autograd."""
     hidden, head = (x.clone().requires_grad_() for x in (data.hidden, data.head))
@@ -203,14 +129,6 @@ def sparse_reference(objective: Distillation, data: Batch, targets: SparseTarget
     loss.backward()
     assert hidden.grad is not None and head.grad is not None
     return loss.detach(), hidden.grad, head.grad
-
-
-def allowed(objective: AnyObjective, rule: TailRule) -> bool:
-    if rule == "sampled":
-        return isinstance(objective, Distillation) and objective.divergence == "forward_kl"
-    return not (
-        rule == "renormalise" and isinstance(objective, Distillation) and objective.divergence == "reverse_kl"
-    )
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -54,6 +54,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sft": COMMON | FROM_TEACHER,
     "logit_kd": COMMON | FROM_TEACHER,
     "logit_kd cached": COMMON | FROM_TEACHER | {"logits": "cached", "cache": {"batch_tokens": 100}},
+    "persd": COMMON
+    | {
+        "teacher": FROM_TEACHER["teacher"],
+        "warm_up": {"tasks": TASKS, "train": COMMON["train"]},
+        "tasks": TASKS | {"count": 4, "skip": 5},
+        "rounds": 2,
+        "attempts": {"max_new_tokens": 24, "temperature": 0.3},
+        "refine": {"sampling": {"max_new_tokens": 64}},
+        "multistep": {"visible": "first", "repairs": 1},
+    },
     "pocket_teacher": COMMON
     | {
         "tokenizer_lessons": 200,
@@ -66,6 +76,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
 MOMENTS = [
     *((recipe, "answers", 2) for recipe in ("sft", "logit_kd")),
     ("logit_kd cached", "logits", 3),
+    *(
+        ("persd", f"round-{n}/{stage}", 2)
+        for n in (1, 2)
+        for stage in ("solutions", "attempts", "refinements")
+    ),
+    ("persd", "warm-up/train", 2),
+    ("persd", "round-1/train", 2),
+    ("persd", "round-1/evaluate-student", 3),
+    ("persd", "evaluate-student-multistep", 3),
     *((recipe, "train", 3) for recipe in SETTINGS),
     *((recipe, f"evaluate-{subject(recipe)}", 4) for recipe in SETTINGS),
     *((recipe, f"evaluate-{subject(recipe)}-greedy", 1) for recipe in SETTINGS),
@@ -89,7 +108,7 @@ def die_at(recipe: str, directory: Path, stage: str, done: int) -> None:
 def results(directory: Path) -> dict[str, bytes]:
     """Everything that a run is for; its log also tells of interruptions."""
     kinds = ("stages", "student", "samples", "results", "tasks", "accounting.json", "config.yaml", "bundle")
-    kinds += ("exam-validation.json", "exam-test.json", "logits")
+    kinds += ("exam-validation.json", "exam-test.json", "logits", "round-1", "warm-up", "answers")
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     names = {path: path.relative_to(directory) for path in paths}
     return {str(name): path.read_bytes() for path, name in names.items() if name.parts[0] in kinds}
@@ -165,6 +184,25 @@ def test_no_answer_is_asked_for_twice(recipe: str, tmp_path: Path, asked: list[s
     distil(recipe, directory)
     assert len(asked) == 3
     assert len({*asked, *kept}) == 5
+
+
+@pytest.mark.parametrize(
+    ("stage", "done"),
+    [("solutions", 2), ("refinements", 1), ("refinements", 2)],
+    ids=lambda value: str(value),
+)
+def test_a_killed_personalised_run_asks_for_what_is_missing_alone(
+    stage: str, done: int, uninterrupted: Callable[[str], Path], tmp_path: Path, asked: list[str]
+) -> None:
+    directory = tmp_path / "run"
+    wanted = len((uninterrupted("persd") / "ledger.jsonl").read_text().splitlines())
+    assert_killed(die_at, "persd", directory, f"round-1/{stage}", done)
+    asked.clear()
+    kept = len((directory / "ledger.jsonl").read_text().splitlines())
+    distil("persd", directory)
+    assert kept >= done
+    assert len((directory / "ledger.jsonl").read_text().splitlines()) == wanted
+    assert len(asked) == wanted - kept
 
 
 @pytest.mark.parametrize("recipe", ["sft", "logit_kd"])

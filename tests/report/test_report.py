@@ -12,7 +12,7 @@ from codestill.report.claims import headline, warnings
 from codestill.report.collect import collect
 from codestill.report.samples import choose_samples
 from codestill.serialize import append_jsonl, to_json, write_atomic
-from codestill.types import Event, Gates
+from codestill.types import Call, Event, Gates
 
 
 def written(directory: Path) -> tuple[str, str]:
@@ -96,6 +96,32 @@ def test_both_pages_have_the_same_rows(compared: Path) -> None:
     for text in ("0.25×", "8,192", "included: no difference shown", "peak memory, MB", "5f0c2a9d11e3b7a4"):
         assert text in html
         assert text in markdown
+
+
+def test_the_teachers_calls_are_summed_by_stage(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.run(tmp_path / "run")
+    calls = [
+        Call(
+            key=f"t{number}#0",
+            stage=stage,
+            model="m",
+            prompt_tokens=100,
+            completion_tokens=11,
+            cost=cost,
+            retries=("busy",) * (number == 0),
+            seconds=0.25,
+        )
+        for stage, cost in (("round-1/solutions", 0.5), ("round-1/refinements", None))
+        for number in range(3)
+    ]
+    append_jsonl(tmp_path / "run" / "ledger.jsonl", calls)
+    html, markdown = texts(tmp_path / "run")
+    rows = [line for line in markdown.splitlines() if "round-1/" in line]
+    assert [[cell.strip() for cell in row.strip("|").split("|")][2:] for row in rows] == [
+        ["3", "300", "33", "1", "1.5", "0.25"],
+        ["3", "300", "33", "1", "unknown", "0.25"],
+    ]
+    assert "Teacher calls" in html
 
 
 def test_rounds_are_arms_of_their_own_and_phases_of_training(make: SimpleNamespace, tmp_path: Path) -> None:

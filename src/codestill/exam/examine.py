@@ -23,6 +23,7 @@ from codestill.pocket.skills import (
     inputs_prompt,
     judge_prompt,
     parts,
+    read_asked,
     read_inputs,
     read_parts,
     read_score,
@@ -245,9 +246,10 @@ class _Room:
         ]
         new, level = {}, {}
         for answer in self.answers("ask", asked, self.config.ask_temperature):
-            seed, made = self.sketches[answer.task_id], read_sketch(answer.text)
+            prompt = read_asked(answer.text)
+            seed, made = self.sketches[answer.task_id], read_sketch(prompt)
             well_formed = made is not None and split_of(made.composition) is not None
-            new[answer.task_id] = float(well_formed and answer.text not in self.taught)
+            new[answer.task_id] = float(well_formed and prompt not in self.taught)
             longer = len(made.composition) - len(seed.composition) if made is not None else None
             wanted = LEVELS.index(levels[answer.task_id]) - 1
             level[answer.task_id] = float(well_formed and longer == wanted)

@@ -126,7 +126,7 @@ def require_rule(objective: Distillation, rule: str) -> None:
     """Raises LogitsError when a divergence means nothing under a tail rule."""
     if rule == "sampled" and objective.divergence != "forward_kl":
         reason = "samples of the tail are without bias for forward_kl alone"
-    elif rule == "renormalise" and objective.divergence == "reverse_kl":
+    elif rule == "renormalise" and objective.is_reverse_kl:
         reason = "reverse_kl is infinite where the teacher's tail is said to be impossible"
     else:
         return

@@ -32,6 +32,7 @@ def linear_loss(
     normalizer: Float[Tensor, ""] | Int[Tensor, ""] | int | float | None = None,
     vocabulary: int | None = None,
     chunk_tokens: int | None = None,
+    fused: bool = False,
 ) -> Loss:
     """What :func:`codestill.losses.compute.compute` gives for the logits hidden @ head.T, and its gradients.
 
@@ -42,7 +43,8 @@ def linear_loss(
     Under autocast the hidden states are taken in its dtype, as a head would take them.
 
     ``labels_BT``, ``normalizer``, ``vocabulary`` and ``chunk_tokens`` are as in ``compute``, and so are the
-    errors.
+    errors. ``fused`` compiles what lies between the matrix products, for CPU or GPU, which takes a while
+    once; ConfigError is raised where that is impossible.
     """
     if isinstance(objective, CrossEntropy):
         teacher = None
@@ -69,6 +71,7 @@ def linear_loss(
         objective,
         width,
         chunk_tokens,
+        fused,
         torch.is_grad_enabled(),
     )
     return finish(sums, positions, teacher is not None, normalizer)
@@ -107,6 +110,7 @@ class _LinearSum(torch.autograd.Function):
         objective: CrossEntropy | Distillation,
         width: int,
         chunk_tokens: int,
+        fused: bool,
         grad_enabled: bool,
     ) -> Tensor:
         of_hidden, of_head = (grad_enabled and needed for needed in ctx.needs_input_grad[:2])
@@ -119,8 +123,8 @@ class _LinearSum(torch.autograd.Function):
             for start, end in positions.chunks(chunk_tokens):
                 chunk_ND = hidden_ND[start:end]
                 logits_NV = _product(chunk_ND, weight_VD.T)
-                targets_N = positions.targets[start:end]
-                add_terms(objective, logits_NV, targets_N, teacher(start, end), sums, of_hidden or of_head)
+                given = logits_NV, positions.targets[start:end], teacher(start, end)
+                add_terms(objective, *given, sums, of_hidden or of_head, fused=fused)
                 gradient_NV = logits_NV.to(hidden_ND.dtype)
                 if hidden_gradient_ND is not None:
                     hidden_gradient_ND[start:end] = _product(gradient_NV, weight_VD)
@@ -134,7 +138,7 @@ class _LinearSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         scale = grad_outputs[0][0]
-        return *(None if kept is None else kept.mul_(scale) for kept in ctx.saved_tensors), *[None] * 6
+        return *(None if kept is None else kept.mul_(scale) for kept in ctx.saved_tensors), *[None] * 7
 
 
 _apply: Any = torch.compiler.disable(_LinearSum.apply)  # it has its own backward, and nothing to trace

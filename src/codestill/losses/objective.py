@@ -81,6 +81,12 @@ class Distillation(BaseModel):
         return {name: getattr(self, name) for name in PARAMETERS[self.divergence]}
 
     @property
+    def is_reverse_kl(self) -> bool:
+        """Whether it is reverse_kl by its formula, whatever its name."""
+        by_skew = self.divergence == "skew_reverse_kl" and self.skew == 0
+        return self.divergence == "reverse_kl" or self.beta == 1 or by_skew
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether teacher logits are needed: at ``alpha`` 0 the loss is cross-entropy alone."""
         return self.alpha > 0

@@ -1,8 +1,8 @@
 """Wrong solutions of a known kind: what a repairing or judging model learns from.
 
 A fault of composition is a right program for another task (an operation exchanged, left out, put elsewhere,
-with another constant). A slip is a right program spoilt by hand (a name that is not there, a return that is
-missing, a bracket that is not closed).
+with another constant, or several of these at once, as a weak student writes). A slip is a program spoilt by
+hand (a name that is not there, a return that is missing, a bracket too few or too many).
 """
 
 import random
@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from codestill.pocket.compositions import Composition, compositions, split_of
 from codestill.pocket.generate import Sketch
 from codestill.pocket.operations import OPERATIONS, Operation
-from codestill.pocket.render import Constants, Rendering, body, random_rendering
+from codestill.pocket.render import LOOP_VARIABLES, Constants, Rendering, body, random_rendering
+
+Spoil = Callable[[str, Rendering, random.Random], str | None]
+"""A body and how it was rendered -> the body with a slip; None where it has no place for one."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class Fault:
     """A wrong body for a sketch."""
 
     kind: str
-    """Of composition: ``exchanged``, ``left out``, ``moved``, ``constant``, ``another``. Slips: ``name``,
-    ``return``, ``syntax``."""
+    """Of composition: ``exchanged``, ``left out``, ``moved``, ``constant``, ``another``, ``careless``. Slips:
+    ``name``, ``return``, ``syntax``."""
     body: str
     composition: Composition
     constants: Constants
@@ -128,33 +131,79 @@ def _another(sketch: Sketch, rng: random.Random) -> Fault | None:
     return _other(sketch, "another", composition, constants, rng)
 
 
-def _slip(kind: str, spoil: Callable[[str, random.Random], str | None]) -> Callable[..., Fault | None]:
+def _careless(sketch: Sketch, rng: random.Random) -> Fault | None:
+    """Several things wrong at once: operations of the task in another order, twice, exchanged or missing at
+    the end, with constants mixed up."""
+    own = dict(zip(sketch.composition, sketch.constants, strict=True))
+    composition: list[str] = []
+    constants: list[int | str | None] = []
+    kind = sketch.source
+    for place in range(max(1, len(sketch.composition) - rng.choice((0, 0, 0, 1)))):
+        fitting = [one for one in OPERATIONS.values() if one.takes == kind and not (place and one.opens)]
+        wanted = [one for one in fitting if one.name in own]
+        due = [one for one in wanted if one.name == sketch.composition[place]]
+        again = [one for one in fitting if composition and one.name == composition[-1]]
+        pool = rng.choices((due, wanted, again, fitting), (8, 4, 3, 5))[0] or fitting
+        if not pool:
+            break
+        chosen = rng.choice(pool)
+        composition.append(chosen.name)
+        kept = chosen.name in own and rng.random() < 0.6
+        constants.append(own[chosen.name] if kept else _constant(chosen, rng))
+        kind = chosen.gives
+    if (tuple(composition), tuple(constants)) == (sketch.composition, sketch.constants):
+        return None
+    return _other(sketch, "careless", tuple(composition), tuple(constants), rng)
+
+
+def _slip(kind: str, spoil: Spoil) -> Callable[[Sketch, random.Random], Fault | None]:
     def maker(sketch: Sketch, rng: random.Random) -> Fault | None:
+        """Of a right program, or of one that has faults of composition besides."""
+        careless = _careless(sketch, rng) if rng.random() < 0.5 else None
+        composition, constants = sketch.composition, sketch.constants
+        if careless is not None:
+            composition, constants = careless.composition, careless.constants
         rendering = random_rendering(rng)
-        spoilt = spoil(body(sketch.composition, sketch.constants, sketch.parameter, *rendering), rng)
-        if spoilt is None:
-            return None
-        return Fault(kind, spoilt, sketch.composition, sketch.constants, rendering)
+        spoilt = spoil(body(composition, constants, sketch.parameter, *rendering), rendering, rng)
+        return None if spoilt is None else Fault(kind, spoilt, composition, constants, rendering)
 
     return maker
 
 
-def _spoil_name(text: str, rng: random.Random) -> str | None:
+def _spoil_name(text: str, _: Rendering, rng: random.Random) -> str | None:
     """A variable read under a name that was never given."""
     reads = list(re.finditer(r"(?<=[ (\[])(a|b|c|first|second|third)(?=[\[\]).:, ]|$)", text))
     return _replaced(text, rng.choice(reads), rng.choice(("result", "value", "d"))) if reads else None
 
 
-def _spoil_return(text: str, _: random.Random) -> str | None:
+def _spoil_loop(text: str, rendering: Rendering, rng: random.Random) -> str | None:
+    """A loop variable under two names."""
+    variable = rendering[2]
+    uses = list(re.finditer(rf"\b{variable}\b(?! in )", text))
+    other = next(name for name in LOOP_VARIABLES if name != variable)
+    return _replaced(text, rng.choice(uses), other) if uses else None
+
+
+def _lose_line(text: str, _: Rendering, rng: random.Random) -> str | None:
+    """A value is read that was not computed."""
+    lines = list(re.finditer(r"^    \w+ = .*\n", text, re.MULTILINE))
+    return _replaced(text, rng.choice(lines), "") if lines else None
+
+
+def _spoil_return(text: str, _: Rendering, __: random.Random) -> str | None:
     """The last value is computed and not returned."""
     head, separator, tail = text.rpartition("    return ")
     return f"{head}    result = {tail}" if separator else None
 
 
-def _spoil_syntax(text: str, rng: random.Random) -> str | None:
-    """A closing bracket or a colon is missing."""
-    marks = list(re.finditer(r"[)\]]|:(?=\n)", text))
-    return _replaced(text, rng.choice(marks), "") if marks else None
+def _spoil_syntax(text: str, _: Rendering, rng: random.Random) -> str | None:
+    """A bracket or a colon is missing, or a closing bracket is one too many or another."""
+    marks = list(re.finditer(r"[()\[\]]|:(?=\n)", text))
+    if not marks:
+        return None
+    mark = rng.choice(marks)
+    others = {")": ("", "))", "]"), "]": ("", "]]", ")")}
+    return _replaced(text, mark, rng.choice(others.get(mark[0], ("",))))
 
 
 def _replaced(text: str, found: re.Match[str], by: str) -> str:
@@ -162,12 +211,15 @@ def _replaced(text: str, found: re.Match[str], by: str) -> str:
 
 
 _MAKERS: dict[Callable[[Sketch, random.Random], Fault | None], float] = {
-    _exchanged: 5,
+    _exchanged: 4,
     _left_out: 3,
     _moved: 2,
     _wrong_constant: 2,
-    _another: 5,
-    _slip("name", _spoil_name): 1,
+    _another: 4,
+    _careless: 9,
+    _slip("name", _spoil_name): 0.7,
+    _slip("name", _spoil_loop): 0.7,
+    _slip("name", _lose_line): 0.6,
     _slip("return", _spoil_return): 1,
-    _slip("syntax", _spoil_syntax): 1,
+    _slip("syntax", _spoil_syntax): 1.5,
 }

@@ -114,7 +114,7 @@ def _inputs(item: Sketch, plain: float, _: object, rng: random.Random) -> Lesson
 def _ask(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson | None:
     level = rng.choice(LEVELS)
     found = asked(item, level, rng)
-    return None if found is None else (ask_prompt(item.prompt, level), found.prompt)
+    return None if found is None else (ask_prompt(item.prompt, level), found[0] + found[1].prompt)
 
 
 def _judge(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson | None:
@@ -130,13 +130,13 @@ def _judge(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson | N
 
 def _judged(item: Sketch, wrong: Fault, drawn: Cases) -> str:
     result = trial(item, wrong.body, drawn)
-    score = sum(test.verdict == "pass" for test in result.tests)
-    if wrong.kind == "syntax":
+    if result.error:
         return broken("does not parse")
-    if wrong.kind == "name":
+    if {test.error_type for test in result.tests} & {"NameError", "UnboundLocalError"}:
         return broken("uses a name that is not there")
     if wrong.kind == "return":
         return broken("returns nothing")
+    score = sum(test.verdict == "pass" for test in result.tests)
     return verdict(item, wrong.composition, wrong.constants, score)
 
 

@@ -159,9 +159,9 @@ def read_inputs(function: str, answer: str) -> list[str]:
     return found
 
 
-def asked(item: Sketch, level: Level, rng: random.Random) -> Sketch | None:
+def asked(item: Sketch, level: Level, rng: random.Random) -> tuple[str, Sketch] | None:
     """A training task one operation away, told by steps: one left out, exchanged or put in; the other
-    operations keep their constants. None where there is none."""
+    operations keep their constants. With it, in words, what is changed. None where there is none."""
     for _ in range(_ATTEMPTS):
         composition, constants = list(item.composition), list(item.constants)
         place = rng.randrange(len(composition) + (level == "harder"))
@@ -173,8 +173,21 @@ def asked(item: Sketch, level: Level, rng: random.Random) -> Sketch | None:
         found = tuple(composition)
         if found != item.composition and found in _training(len(found), item.source):
             told = recipe(found, tuple(constants), item.parameter)
-            return Sketch(item.source, found, tuple(constants), item.function, item.parameter, told)
+            change = _change(item, level, place, steps((operation.name,), (constant,)))
+            return change, Sketch(item.source, found, tuple(constants), item.function, item.parameter, told)
     return None
+
+
+def _change(item: Sketch, level: Level, place: int, new: str) -> str:
+    old = [*_steps(item.composition, item.constants), "the end"][place]
+    said = {"easier": f"without {old}", "same": f"{new}, not {old}", "harder": f"{new}, before {old}"}
+    return f"# {said[level]}\n"
+
+
+def read_asked(answer: str) -> str:
+    """The prompt in an answer to ``ask_prompt``, without the change that is said before it."""
+    change, _, prompt = answer.partition("\n")
+    return prompt if change.startswith("# ") else answer
 
 
 @cache
@@ -183,11 +196,12 @@ def _training(depth: int, source: Kind) -> frozenset[Composition]:
 
 
 def verdict(item: Sketch, composition: Composition, constants: Constants, score: int) -> str:
-    """An answer to ``judge_prompt``: each step that is wanted, with what the code does where it does another
-    thing, and how many of 8 cases are right."""
+    """An answer to ``judge_prompt``: each step that the code takes, with what is wanted where that is another
+    thing, and how many of 8 cases are right. The code comes first: who says first what is wanted tends to
+    find it."""
     wanted, done = _steps(item.composition, item.constants), _steps(composition, constants)
     lines = [
-        one if one == other else f"{one}, not {other or 'at all'}" if one else f"{other}, not wanted"
+        other if one == other else f"{other}, not {one or 'wanted'}" if other else f"nothing, not {one}"
         for one, other in zip_longest(wanted, done)
     ]
     return "".join(f"# {line}\n" for line in [*lines, f"score {score}"])

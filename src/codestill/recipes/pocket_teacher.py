@@ -68,19 +68,19 @@ class Shares(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    solve: NonNegativeFloat = 0.34
+    solve: NonNegativeFloat = 0.33
     """Task to solution."""
-    refine: NonNegativeFloat = 0.22
+    refine: NonNegativeFloat = 0.18
     """Task, failed attempt and feedback to repaired solution."""
-    judge: NonNegativeFloat = 0.16
+    judge: NonNegativeFloat = 0.22
     """Task and code to a reason and a score."""
     compose: NonNegativeFloat = 0.07
     """Helper functions and task to a solution that calls them."""
-    decompose: NonNegativeFloat = 0.09
+    decompose: NonNegativeFloat = 0.08
     """Task to headers of sub-functions."""
-    ask: NonNegativeFloat = 0.07
+    ask: NonNegativeFloat = 0.08
     """Task and level to another task."""
-    inputs: NonNegativeFloat = 0.05
+    inputs: NonNegativeFloat = 0.04
     """Task and code to calls that test it."""
 
 
@@ -91,7 +91,7 @@ class Config(RunConfig):
     """Name of the recipe."""
     student: StudentConfig = StudentConfig(preset="pocket-1.6m")
     """The model's shape."""
-    lessons: PositiveInt = 420_000
+    lessons: PositiveInt = 390_000
     """Training examples, each read once."""
     shares: Shares = Shares()
     """What they are about."""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from codestill.errors import RunError
 from codestill.run import slug
 from codestill.serialize import R, read_jsonl
-from codestill.types import Attempt, Comparison, Evaluation, Event, Task
+from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class RunFiles:
     events: tuple[Event, ...]
     evaluations: dict[str, Evaluation]
     """By their file's name, e.g. ``student-humaneval`` or ``round-1/student-humaneval``, last round last."""
+    calls: tuple[Call, ...]
+    """The teacher's answers, as its ledger has them."""
     missing: tuple[str, ...]
     """What the run has not written yet, as phrases."""
 
@@ -74,6 +76,7 @@ def read_comparison(directory: Path) -> Comparison:
 def read_run(directory: Path) -> RunFiles:
     """Everything of a run that exists so far. Raises RunError naming a file that cannot be read."""
     config_path, metrics_path = directory / "config.yaml", directory / "metrics.jsonl"
+    ledger_path = directory / "ledger.jsonl"
     environment_path = directory / "environment.json"
     config_text = config_path.read_text(encoding="utf-8")
     try:
@@ -102,6 +105,7 @@ def read_run(directory: Path) -> RunFiles:
         evaluations={
             name: _read_record(results[name], Evaluation) for name in sorted(results, key=_round_order)
         },
+        calls=tuple(read_jsonl(ledger_path, Call)) if ledger_path.exists() else (),
         missing=tuple(missing),
     )
 

@@ -129,6 +129,7 @@ def _section(section: Section, colours: Mapping[str, str], name: str) -> Section
         ("Results", tables.results(section)),
         ("Differences", tables.differences(section)),
         ("Accounting", tables.accounting(section)),
+        ("Teacher calls", tables.calls(section)),
         ("Verdicts", tables.verdicts(section)),
     )
     plots = [

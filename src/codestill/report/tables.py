@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import get_args
 
 from codestill.report.claims import bounds, settings, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Report, Section
 from codestill.report.files import RunFiles
-from codestill.types import Interval, Verdict
+from codestill.types import Call, Interval, Verdict
 
 Value = Callable[[ArmView], float | None]
 
@@ -174,6 +175,43 @@ def accounting(section: Section) -> Table | None:
             if arm.accounting
         ),
     )
+
+
+def calls(section: Section) -> Table | None:
+    """What the teacher was asked, by arm and stage: seeds taken together, each run once."""
+    runs = {(arm.name, source.run.path): source.run for arm in section.arms for source in arm.sources}
+    found: dict[tuple[str, str], list[Call]] = {}
+    for (arm, _), run in runs.items():
+        for call in run.calls:
+            found.setdefault((arm, call.stage), []).append(call)
+    if not found:
+        return None
+    head = ("arm", "stage", "calls", "tokens read", "tokens written", "tries more", "money", "median s")
+    return Table(
+        caption="What the teacher was asked. An answer that was kept from another run is not asked for again.",
+        head=tuple(Cell(name) for name in head),
+        rows=tuple(
+            (
+                Cell(arm, arm=arm),
+                Cell(stage),
+                _amount(len(made)),
+                _amount(sum(call.prompt_tokens for call in made)),
+                _amount(sum(call.completion_tokens for call in made)),
+                _amount(sum(len(call.retries) for call in made)),
+                _money(made),
+                Cell(f"{median(call.seconds for call in made):.3g}"),
+            )
+            for (arm, stage), made in found.items()
+        ),
+    )
+
+
+def _money(made: Sequence[Call]) -> Cell:
+    """Of calls with a price; where one has none, the sum is not known."""
+    known = [call.cost for call in made if call.cost is not None]
+    if len(known) == len(made):
+        return _amount(sum(known))
+    return Cell("unknown", note=f"{sum(known):,.6g} known" if known else "")
 
 
 def _amount(value: int | float | str | None) -> Cell:

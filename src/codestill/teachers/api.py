@@ -20,8 +20,8 @@ class ApiTeacherConfig(BaseModel):
 
     type: Literal["api"] = "api"
     """An endpoint, which gives text alone."""
-    model: str
-    """The model's name there."""
+    model: str = "bigcode/starcoder2-3b"
+    """A directory or hub id (`pocket` is the bundled teacher); of an endpoint, the model's name there."""
     base_url: str | None = None
     """Where the API lies, as `http://host:8000/v1` (default: OpenAI's)."""
     endpoint: Literal["chat", "completions"] = "chat"

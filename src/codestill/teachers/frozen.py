@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from codestill.losses.targets import LinearTeacher
+from codestill.models.fingerprints import weights_fingerprint
 from codestill.models.heads import linear_head
 from codestill.models.student import LanguageModel
 
@@ -23,6 +25,11 @@ class LocalTeacher(LanguageModel):
     def head(self) -> nn.Parameter | None:
         """The last matrix, where the logits are it times the hidden states; see ``linear_head``."""
         return linear_head(self.model)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What an answer depends on besides request, sampling and seed."""
+        return {"model": self.name, "weights": weights_fingerprint(self.model)}
 
     # Not inference_mode: its tensors cannot be saved for the student's backward pass.
     @torch.no_grad()

@@ -20,7 +20,7 @@ class LocalTeacherConfig(BaseModel):
     type: Literal["local"] = "local"
     """Weights on this machine, which give text and logits."""
     model: str = "bigcode/starcoder2-3b"
-    """A directory or hub id; `pocket` is the bundled teacher."""
+    """A directory or hub id (`pocket` is the bundled teacher); of an endpoint, the model's name there."""
     revision: str | None = None
     """Branch, tag or commit of `model` on the hub."""
     dtype: Dtype = "bfloat16"

@@ -53,6 +53,8 @@ class TrainConfig(BaseModel):
     """``auto``: bfloat16 autocast where the hardware has it and the model is large enough to gain."""
     compile: bool = False
     """Compile the student with ``torch.compile``."""
+    fused_loss: bool | None = None
+    """Compile the loss, which changes its rounding (default: on CUDA with Triton)."""
     checkpoint_steps: PositiveInt | None = None
     """Optimiser steps between checkpoints (default: one per epoch)."""
     keep: Literal["last", "best"] = "last"

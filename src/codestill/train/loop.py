@@ -9,6 +9,7 @@ from typing import Any, Literal, NoReturn
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
+from torch.utils._triton import has_triton
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import set_seed
@@ -145,6 +146,8 @@ class DistillationTrainer(Trainer):
         self.student, self.objective, self.fit_config, self.run = student, objective, config, run
         self.teacher, self.vocabulary = teacher, None
         self.head = linear_head(student.model)
+        on_gpu = student.model.device.type == "cuda"
+        self.fused = has_triton() and on_gpu if config.fused_loss is None else config.fused_loss
         if objective.needs_teacher:
             if teacher is None:
                 raise LogitsError(
@@ -182,7 +185,8 @@ class DistillationTrainer(Trainer):
         where = f"{torch.get_num_threads()} CPU thread(s)" if device == "cpu" else device
         precision = "bfloat16" if self.args.bf16 else "float32"
         loss = "hidden states" if self.head is not None else "whole logits"
-        return f"on {where}, {precision} products, loss from {loss}, {self.args.max_steps:,} steps"
+        fused = " (fused)" if self.head is not None and self.fused else ""
+        return f"on {where}, {precision} products, loss from {loss}{fused}, {self.args.max_steps:,} steps"
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.train_dataset, self.batches)
@@ -234,7 +238,10 @@ class DistillationTrainer(Trainer):
             return compute(self.objective, logits_BTV, inputs["labels"], teacher, **options)
         # Through the wrapped model, whose hooks gather gradients; of its logits the fewest that it can make.
         hidden_BTD = model(**student, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
-        return linear_loss(self.objective, hidden_BTD, self.head, inputs["labels"], teacher, **options)
+        labels_BT = inputs["labels"]
+        return linear_loss(
+            self.objective, hidden_BTD, self.head, labels_BT, teacher, fused=self.fused, **options
+        )
 
     def _targets(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: Tensor

@@ -1,0 +1,222 @@
+"""Personalised distillation: the teacher repairs what this student wrote (arXiv:2310.18628).
+
+Each round: the teacher solves the tasks; the student attempts them; what fails is executed, and the teacher,
+told what happened, repairs that attempt; repairs that pass become training rows as the arm says
+(``codestill.arms``); the student is trained on them and evaluated. With many small rounds that go on from the
+last student and read earlier rows again, this is the online form that the paper leaves open.
+
+Stages, each below its round: solutions, attempts, refinements, student, evaluation.
+Our deviations: tasks come with tests, or bring solutions whose tests were made before; a repair prompt holds
+the function's header; the teacher does not see its own solution unless ``refine.show_solution`` is set; a
+round's optimiser starts anew. For multi-step inference only the visible tests are run.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+from codestill.arms import ARMS, ArmName, Code, rows, subset
+from codestill.attempt import attempt, requests
+from codestill.config import RunConfig
+from codestill.evaluate import EvaluateConfig, evaluate
+from codestill.examples import first_passing, references
+from codestill.losses import CrossEntropy, Objective
+from codestill.models import SamplingConfig, StudentConfig
+from codestill.multistep import MultiStep, MultiStepConfig, visible_tasks
+from codestill.nearness import nearness, summarise
+from codestill.prompts import Prompts, PromptSetName, prompt_set
+from codestill.refine import RefineConfig, refine
+from codestill.run import Run
+from codestill.sandbox import Sandbox
+from codestill.serialize import to_json, write_atomic
+from codestill.tasks import TasksConfig, TaskSet, require_trainable
+from codestill.teachers import LocalTeacherConfig
+from codestill.teachers.desk import AnyTeacherConfig, Desk, TeachingConfig, open_desk
+from codestill.train import TrainConfig, fit
+from codestill.types import Attempt, Example, Refinement
+
+if TYPE_CHECKING:
+    from codestill.models.student import Student
+
+
+class WarmUpConfig(BaseModel):
+    """Reference solutions that the student reads before it attempts anything."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=1000)
+    """Whose references; other tasks than those to be attempted, else there is little left to repair."""
+    train: TrainConfig = TrainConfig(
+        max_steps=200, batch_tokens=1536, accumulation=1, learning_rate=1.5e-3, precision="float32"
+    )
+    """How it reads them."""
+
+
+class Config(RunConfig):
+    """Personalised distillation. As it stands it is at home in the bundled pocket world."""
+
+    recipe: Literal["persd"] = "persd"
+    """Name of the recipe."""
+    arm: ArmName = "persd-combined"
+    """Which rows the student is trained on."""
+    student: StudentConfig = StudentConfig(model="pocket-base")
+    """The model that attempts, and learns."""
+    warm_up: WarmUpConfig | None = WarmUpConfig()
+    """What it learns first; none for a student that writes code already."""
+    teacher: AnyTeacherConfig = LocalTeacherConfig(model="pocket")
+    """Who solves and repairs."""
+    teaching: TeachingConfig = TeachingConfig()
+    """What is kept of its answers, and their budget."""
+    prompts: PromptSetName | Prompts = "continued"
+    """How the teacher is asked; `instruct` for one that follows instructions."""
+    tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=500, skip=1000)
+    """What is attempted; the pocket world gives each round fresh ones."""
+    solutions: Literal["teacher", "reference"] = "teacher"
+    """Whose code the rows without personalisation hold."""
+    attempts: SamplingConfig = SamplingConfig(temperature=0.3, top_p=0.95)
+    """How the student attempts."""
+    attempts_per_task: PositiveInt = 1
+    """Attempts at each task."""
+    refine: RefineConfig = RefineConfig()
+    """How the teacher is asked to repair."""
+    unfiltered: bool = False
+    """Keep refinements that fail, too."""
+    generation_half: Code | None = None
+    """The code of the rows that teach to generate (default: the arm's own)."""
+    rounds: PositiveInt = 1
+    """Collections, each followed by training."""
+    start: Literal["base", "last"] = "base"
+    """What each further round trains: the student as it was before the first, or the last round's."""
+    replay: NonNegativeInt = 0
+    """Rows of earlier rounds, drawn at random, that each round reads again."""
+    rows: PositiveInt | None = None
+    """At most so many new rows a round, drawn at random: for comparisons at equal data."""
+    objective: Objective = Field(default_factory=CrossEntropy)
+    """Cross-entropy, or distillation of a local teacher's logits on the same rows."""
+    train: TrainConfig = TrainConfig(
+        max_steps=120, batch_tokens=1536, accumulation=1, learning_rate=1e-3, precision="float32"
+    )
+    """How each round trains."""
+    evaluate: EvaluateConfig = EvaluateConfig.model_validate(
+        {
+            "tasks": {"source": "pocket", "split": "test", "count": 300},
+            "samples_per_task": 5,
+            "profile": False,
+        }
+    )
+    """How the student is evaluated after each round."""
+    multistep: MultiStepConfig | None = None
+    """Also evaluate the student repairing its own answers."""
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> "Config":
+        if self.objective.needs_teacher and self.teacher.type != "local":
+            raise ValueError("objective: an endpoint that answers in words has no logits to distil")
+        if self.arm == "ilf" and not self.refine.explain:
+            raise ValueError("arm ilf learns from feedback in words: set refine.explain")
+        return self
+
+
+def distill(config: Config, run: Run) -> "Student":
+    """Warm up; then round by round solve, attempt, repair, train, evaluate."""
+    config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
+    desk = open_desk(config.teacher, config.teaching, config.execution.device, run)
+    student = _start(config, desk, run)
+    collected: list[Example] = []
+    with config.execution.sandbox(config.sandbox) as sandbox:
+        for number, part in enumerate(run.rounds(config.rounds)):
+            new = subset(_collect(config, number, student, desk, sandbox, part), config.rows, config.seed)
+            examples = new + subset(collected, config.replay, config.seed + number)
+            collected += new
+            part.account(rows=len(examples), teacher_calls=desk.ledger.spent.calls)
+            part.account(teacher_tokens=desk.ledger.spent.tokens, teacher_cost=desk.ledger.spent.money)
+            learner = _start(config, desk, run) if config.start == "base" and number else student
+            logits = desk.teacher if config.objective.needs_teacher else None
+            last = run if number == config.rounds - 1 else part  # the last student is the run's
+            student = fit(learner, examples, config.objective, config.train, last, teacher=logits)
+            _evaluate(config, student, sandbox, last)
+    return student
+
+
+def _start(config: Config, desk: Desk, run: Run) -> "Student":
+    """The student before the first round; trained once, and then loaded."""
+    tokenizer = getattr(desk.teacher, "tokenizer", None)
+    student = config.student.build(tokenizer, config.execution.device, seed=config.seed)
+    if config.warm_up is None:
+        return student
+    task_set = config.warm_up.tasks.load()
+    require_trainable(task_set, False)
+    return fit(student, references(task_set), CrossEntropy(), config.warm_up.train, run.part("warm-up"))
+
+
+def _collect(
+    config: Config, number: int, student: "Student", desk: Desk, sandbox: Sandbox, part: Run
+) -> list[Example]:
+    """The round's new rows."""
+    task_set = _tasks(config, number)
+    require_trainable(task_set, False)
+    solutions = _solutions(config, task_set, desk, sandbox, part)
+    make = partial(attempt, student, task_set, sandbox, config.attempts, part.seed + number)
+    asked = [one for one in requests(task_set, config.attempts_per_task) if one.task_id in solutions]
+    attempts = part.stage("attempts", Attempt, asked, make)
+    failed = [one for one in attempts if not one.result.passed]
+    prompts = prompt_set(config.prompts)
+    teacher = desk.at(f"{part.prefix}refinements")
+    repair = partial(refine, teacher, task_set, sandbox, prompts, config.refine, solutions, part.seed)
+    refinements = part.stage("refinements", Refinement, failed, repair)
+    _account(part, task_set, solutions, attempts, refinements)
+    arm = ARMS[config.arm]
+    if config.generation_half is not None and arm.generate is not None:
+        arm = replace(arm, generate=config.generation_half)
+    return rows(arm, task_set, solutions, refinements, unfiltered=config.unfiltered)
+
+
+def _tasks(config: Config, number: int) -> TaskSet:
+    """The round's tasks: of a world that makes them, fresh ones."""
+    if config.tasks.source.startswith("pocket"):
+        skip = config.tasks.skip + number * config.tasks.count
+        return config.tasks.model_copy(update={"skip": skip}).load()
+    return config.tasks.load()
+
+
+def _solutions(config: Config, task_set: TaskSet, desk: Desk, sandbox: Sandbox, part: Run) -> dict[str, str]:
+    """Proved solutions by task id: the teacher's, or the tasks' own."""
+    if config.solutions == "reference":
+        return {task.task_id: task.reference for task in task_set.tasks}
+    teacher, prompts = desk.at(f"{part.prefix}solutions"), prompt_set(config.prompts)
+    asked = [
+        one.model_copy(update={"prompt": prompts.to_solve(task)})
+        for one, task in zip(requests(task_set), task_set.tasks, strict=True)
+    ]
+    make = partial(attempt, teacher, task_set, sandbox, config.refine.sampling, part.seed, prompts=prompts)
+    return first_passing(part.stage("solutions", Attempt, asked, make))
+
+
+def _account(
+    part: Run,
+    task_set: TaskSet,
+    solutions: dict[str, str],
+    attempts: list[Attempt],
+    refinements: list[Refinement],
+) -> None:
+    good = [one for one in refinements if one.result.passed]
+    part.account(
+        tasks=len(task_set),
+        solved=len(solutions),
+        attempts=len(attempts),
+        attempts_passed=sum(one.result.passed for one in attempts),
+        refined=len(good),
+    )
+    of = [nearness(one.attempt.completion.text, one.completion.text, solutions[one.task_id]) for one in good]
+    if not all(one.empty for one in of):
+        write_atomic(part.directory / part.prefix / "nearness.json", to_json(summarise(of)) + "\n")
+
+
+def _evaluate(config: Config, student: "Student", sandbox: Sandbox, run: Run) -> None:
+    evaluate(student, "student", config.evaluate, sandbox, run)
+    if config.multistep is not None:
+        visible = visible_tasks(config.evaluate.tasks.load(), config.multistep)
+        again = MultiStep(student, visible, sandbox, config.multistep)
+        evaluate(again, "student-multistep", config.evaluate, sandbox, run)

@@ -1,0 +1,83 @@
+"""Prompts: what is asked, and how answers of either form become completions."""
+
+import pytest
+
+from codestill.errors import ConfigError
+from codestill.pocket.skills import refine_prompt
+from codestill.prompts import CONTINUED, INSTRUCT, Prompts, as_completion
+from codestill.tasks import STOP_RULES
+from codestill.types import Task
+
+TASK = Task(
+    task_id="t",
+    prompt='def double(x):\n    """Twice x."""\n',
+    entry_point="double",
+    reference="    return 2 * x\n",
+    tests=("assert double(3) == 6",),  # pyright: ignore[reportArgumentType]
+)
+
+
+def run(completion: str) -> object:
+    namespace: dict = {}
+    exec(TASK.prompt + completion, namespace)
+    return namespace["double"](3)
+
+
+def test_the_continued_form_is_what_the_pocket_teacher_was_trained_on():
+    asked = CONTINUED.to_refine(TASK, "    return x", "AssertionError\nINPUT: (3)")
+    assert asked == refine_prompt(TASK.prompt, "    return x", "AssertionError\nINPUT: (3)")
+    assert CONTINUED.to_solve(TASK) == TASK.prompt
+
+
+def test_the_instructions_hold_header_attempt_feedback_and_rule():
+    asked = INSTRUCT.to_refine(TASK, "    return x", "AssertionError", nearness="nearest")
+    assert asked.count("def double(x):") == 2  # of the task, and of the attempt
+    for part in ("    return x\n```", "AssertionError", INSTRUCT.nearness["nearest"]):
+        assert part in asked
+    shown = INSTRUCT.to_refine(TASK, "    return x", "AssertionError", solution="    return x + x")
+    assert "return x + x" in shown
+    assert "return x + x" not in asked
+    explained = INSTRUCT.to_refine(TASK, "    return x", "AssertionError", explain=True)
+    assert "AssertionError" not in explained
+
+
+def test_a_form_that_a_set_lacks_is_refused():
+    with pytest.raises(ConfigError, match="explanation first"):
+        CONTINUED.to_refine(TASK, "", "", explain=True)
+    with pytest.raises(ConfigError, match="no place for the teacher's own solution"):
+        CONTINUED.to_refine(TASK, "", "", solution="    return x")
+    broken = Prompts(version="mine", answers="continuation", solve="{{ nothing }}", refine="")
+    with pytest.raises(ConfigError, match="nothing"):
+        broken.to_solve(TASK)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def double(x):\n    return 2 * x",
+        'def double(x):\n    """Says it again."""\n    # why\n    return 2 * x\n',
+        "def double(x): return 2 * x",
+        "import math\n\nTWO = 2\n\ndef by(x):\n    return TWO * x\n\ndef double(x):\n    return by(x)\n",
+        "from math import prod\n\n@str\ndef by():\n    pass\n\ndef double(x):\n    return prod((2, x))\n",
+        "def double(x):\n    if x:\n        return 2 * x\n    return 0\n",
+    ],
+)
+def test_a_fenced_program_becomes_a_completion(program: str):
+    answer = f"Here it is.\n\n```python\n{program}\n```\nDone."
+    assert run(INSTRUCT.read(answer, TASK, STOP_RULES["definitions"])) == 6
+
+
+def test_comments_between_statements_stay():
+    text = as_completion(
+        'def double(x):\n    """D."""\n    # why\n    y = x  # one\n    # two\n    return y + x\n', TASK
+    )
+    assert text == "    # why\n    y = x  # one\n    # two\n    return y + x\n"
+
+
+@pytest.mark.parametrize(
+    "answer", ["I cannot.", "```python\ndef double(x:\n```", "```\ndef other():\n    pass\n```"]
+)
+def test_an_answer_without_the_function_is_kept_for_execution_to_refuse(answer: str):
+    read = INSTRUCT.read(answer, TASK, STOP_RULES["definitions"])
+    with pytest.raises((SyntaxError, TypeError, AssertionError, NameError)):
+        assert run(read) == 6
