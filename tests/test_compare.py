@@ -233,3 +233,39 @@ def test_sweep_runs(tmp_path: Path) -> None:
         "pocket-0.1m T=1 alpha=0",
         "pocket-0.1m T=1 alpha=1",
     ]
+
+
+def test_an_arm_may_be_another_evaluation_of_anothers_runs(tmp_path: Path) -> None:
+    personal = {
+        "student": "pocket-base",
+        "warm_up": None,
+        "tasks": TASKS,
+        "rounds": 2,
+        "refine": {"sampling": {"max_new_tokens": 48}},
+        "train": ARM["train"],
+        "multistep": {"visible": "first", "repairs": 1},
+    }
+    arms = [
+        {"name": "once", "recipe": "persd", "config": personal},
+        {"name": "repairing", "of": "once", "result": "student-multistep"},
+        {"name": "first round", "of": "once", "result": "round-1/student"},
+    ]
+    found = run(tmp_path / "run", arms=arms, seeds=[0], teacher=None, differences=[["repairing", "once"]])
+    assert [(arm.runs, arm.result) for arm in found.arms] == [
+        (("once/seed-0",), result) for result in ("student", "student-multistep", "round-1/student")
+    ]
+    for arm in found.arms:
+        score = read_evaluation(tmp_path / "run" / "once/seed-0" / "results" / f"{arm.result}.json")
+        assert score.pass_at[1].mean == arm.pass_at[1].mean
+    with pytest.raises(ConfigError, match=r"asks for the result 'nothing'.*student-multistep"):
+        wrong = [*arms[:1], arms[1] | {"result": "nothing"}]
+        run(tmp_path / "other", arms=wrong, seeds=[0], teacher=None, differences=[])
+
+
+@pytest.mark.parametrize(
+    "arm", [{"name": "b"}, {"name": "b", "of": "text", "recipe": "sft"}, {"name": "b", "of": "c"}]
+)
+def test_an_arm_of_another_needs_that_one_alone(arm: dict[str, Any]) -> None:
+    arms = [{"name": "text", "recipe": "sft", "config": ARM}, arm]
+    with pytest.raises(ValidationError, match=r"either a recipe|no recipe's arm before it"):
+        CompareConfig.model_validate(SETTINGS | {"arms": arms, "teacher": None, "differences": []})

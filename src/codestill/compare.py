@@ -39,13 +39,19 @@ class ArmConfig(BaseModel):
     """A recipe's name or file; without one the arm is the ``model`` as it stands."""
     model: str | None = None
     """A model to evaluate untrained, such as the teacher."""
+    of: str | None = None
+    """Another arm, named before: this one is a further evaluation of its runs."""
+    result: str = "student"
+    """Which evaluation of a run: also `round-1/student`, or `student-multistep` where a recipe makes it."""
     config: dict[str, Any] = Field(default_factory=dict)
     """The recipe's config, in part."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "ArmConfig":
-        if (self.recipe is None) == (self.model is None):
-            raise ValueError("an arm has either a recipe or a model")
+        if sum(kind is not None for kind in (self.recipe, self.model, self.of)) != 1:
+            raise ValueError("an arm has either a recipe, or a model, or `of`: another arm")
+        if self.of is not None and self.config:
+            raise ValueError("an arm `of` another has that one's config")
         return self
 
 
@@ -72,6 +78,10 @@ class CompareConfig(RunConfig):
             raise ValueError("two arms share a name")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is named twice")
+        for number, arm in enumerate(self.arms):
+            recipes = [one.name for one in self.arms[:number] if one.recipe is not None]
+            if arm.of is not None and arm.of not in recipes:
+                raise ValueError(f"arm {arm.name!r} is of {arm.of!r}, which is no recipe's arm before it")
         for name in [*itertools.chain(*self.differences), *([self.teacher] if self.teacher else [])]:
             if name not in names:
                 raise ValueError(f"no arm is called {name!r}; there are {', '.join(names)}")
@@ -83,7 +93,9 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
 
     Raises ConfigError, before anything runs, when an arm's config is not its recipe's.
     """
-    plans = {arm.name: list(_plan(arm, config)) for arm in config.arms}
+    plans: dict[str, list[tuple[str, str | None, Any]]] = {}
+    for arm in config.arms:
+        plans[arm.name] = list(_plan(arm, config)) if arm.of is None else plans[arm.of]
     with Run.open(directory, config, observers):
         evaluations: dict[str, list[Evaluation]] = {}
         for arm in config.arms:
@@ -93,14 +105,26 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
                     if recipe is None:
                         found = evaluate_model(run_config, run)
                     else:
-                        result = run.result_path("student")
-                        if not result.exists():
+                        if not (directory / name / "results" / f"{arm.result}.json").exists():
                             load_recipe(recipe).distill(run_config, run)
-                        found = read_evaluation(result)
+                        found = _result(arm, directory / name)
                     evaluations.setdefault(arm.name, []).append(found)
         comparison = _conclude(config, directory, plans, evaluations)
         write_atomic(directory / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
     return comparison
+
+
+def _result(arm: ArmConfig, run: Path) -> Evaluation:
+    path = run / "results" / f"{arm.result}.json"
+    if not path.exists():
+        known = sorted(
+            str(one.relative_to(run / "results"))[:-5] for one in (run / "results").rglob("*.json")
+        )
+        raise ConfigError(
+            f"arm {arm.name!r} asks for the result {arm.result!r}, and {run} has {', '.join(known)}.",
+            next_step="Name one of these; `student-multistep` is made where the recipe's `multistep` is set.",
+        )
+    return read_evaluation(path)
 
 
 def _tell(observer: Observer, run: str, event: Event) -> None:
@@ -161,6 +185,7 @@ def _conclude(
             Arm(
                 name=arm.name,
                 runs=runs,
+                result=arm.result,
                 pass_at={k: interval_over_seeds([_rates(e, k) for e in found]) for k in found[0].pass_at},
                 greedy=interval_over_seeds(greedy) if all(greedy) else None,
                 bleu=sum(bleus) / len(bleus) if bleus else None,

@@ -6,7 +6,8 @@ form only, the first: :data:`CONTINUED`.
 """
 
 import ast
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -18,6 +19,10 @@ from codestill.types import Task
 
 Nearness = Literal["free", "near", "nearest"]
 """How near to the attempt a repair shall stay: PERsD's prompts v0, v1 and v2."""
+
+
+Level = Literal["easier", "same", "harder"]
+"""How hard a proposed task shall be, beside its seed."""
 
 
 class Prompts(BaseModel):
@@ -41,6 +46,10 @@ class Prompts(BaseModel):
     explain: str | None = None
     """The same without execution: mistakes first, in words, then the repair. None where the set has no such
     prompt."""
+    propose: str | None = None
+    """Asks for a new task, given ``seeds`` (the first is to be varied) and ``level``."""
+    inputs: str | None = None
+    """Asks for calls that test the ``solution``, a line each."""
     shows_solution: bool = True
     """Whether ``refine`` has a place for the teacher's own solution."""
     nearness: dict[str, str] = {}
@@ -80,6 +89,29 @@ class Prompts(BaseModel):
             solution=solution,
             nearness=self.nearness.get(nearness, ""),
         )
+
+    def to_propose(self, seeds: Sequence[Task], level: Level) -> str:
+        """The prompt that asks for a new task. Raises ConfigError where the set has none."""
+        return _render(
+            _needed(self.propose, self, "tasks"), seeds=[task.prompt for task in seeds], level=level
+        )
+
+    def to_inputs(self, task: Task, solution: str) -> str:
+        """The prompt that asks for calls. Raises ConfigError where the set has none."""
+        return _render(_needed(self.inputs, self, "test inputs"), prompt=task.prompt, solution=solution)
+
+    def read_proposal(self, answer: str) -> str | None:
+        """The prompt of the task in an answer: imports, a function's header, its docstring. None where there
+        is none."""
+        if self.answers == "fenced":
+            blocks = re.findall(r"```[^\n]*\n(.*?)```", answer, re.DOTALL)
+            answer = next((block for block in reversed(blocks) if "def " in block), "")
+        found = _PROPOSAL.search(answer)
+        return f"{found[0].rstrip()}\n" if found else None
+
+    def proposed(self, text: str) -> bool:
+        """Whether a proposal is complete as far as it is written."""
+        return self.answers == "continuation" and _PROPOSAL.search(text) is not None
 
     def ended(self, stop: StopRule) -> Callable[[str], bool] | None:
         """Whether a text needs no continuation; None where the model ends its answers itself."""
@@ -121,11 +153,30 @@ def as_completion(program: str, task: Task) -> str:
     return "\n".join(indented) + "\n" + "".join(f"\n\n{other}\n" for other in others)
 
 
+_PROPOSAL = re.compile(
+    r"""
+      (?: ^(?:import|from)\ [^\n]*\n+ )*
+      ^def\ \w+\(.*?\)[^\n]*:\n
+      \s+ (\"{3}|'{3}) .*? \1 [^\n]*\n?
+    """,
+    re.DOTALL | re.MULTILINE | re.VERBOSE,
+)
+
+
+def _needed(template: str | None, prompts: Prompts, what: str) -> str:
+    if template is None:
+        raise ConfigError(
+            f"the prompts {prompts.version} cannot ask for {what}.",
+            next_step="Use the prompts `instruct` or `continued`, or give tasks that have tests.",
+        )
+    return template
+
+
 def _decorators(node: ast.stmt) -> list[int]:
     return [one.lineno for one in getattr(node, "decorator_list", [])]
 
 
-def _render(template: str, **values: str | None) -> str:
+def _render(template: str, **values: str | list[str] | None) -> str:
     from jinja2 import Environment, StrictUndefined, TemplateError
 
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
@@ -149,6 +200,8 @@ CONTINUED = Prompts(
     answers="continuation",
     solve="{{ prompt }}",
     refine="{{ prompt }}{{ attempt|ended }}{{ feedback|commented }}{{ prompt }}",
+    propose="{{ seeds[0] }}# {{ level }}\n",
+    inputs="{{ prompt }}{{ solution|ended }}# tests\n",
     shows_solution=False,
 )
 """Python throughout: the task, the attempt, what happened as comments, and the task once more. What the
@@ -206,6 +259,27 @@ A student wrote this:
 
 First name the student's mistakes, a line each. Then mend the program. {{ nearness }}
 End with one fenced block of Python that begins with the function's header and holds all of it.
+""",
+    propose="""\
+These are programming tasks, each the header of a Python function with its docstring:
+{% for seed in seeds %}
+
+```python
+{{ seed|ended }}```
+{% endfor %}
+
+Invent one new task of this kind, {{ "as hard as" if level == "same" else level + " than" }} the first.
+Its answer must follow from the arguments alone: no files, no network, no chance. Write one fenced block of
+Python with imports where they are needed, the header with type hints, and the docstring; no body.
+""",
+    inputs="""\
+This function solves a task:
+
+```python
+{{ prompt }}{{ solution|ended }}```
+
+Write five calls of it that would find mistakes in another solution, edge cases among them: a call in each
+line, with literal arguments, without their values and without any other text.
 """,
     nearness={
         "free": "",

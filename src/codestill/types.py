@@ -314,6 +314,8 @@ class Arm(Record):
     name: str
     runs: tuple[str, ...]
     """Run directories, relative to the comparison's, in seed order."""
+    result: str = "student"
+    """Which of a run's evaluations, e.g. ``student-multistep``."""
     pass_at: dict[int, Interval]
     """pass@k over tasks and seeds."""
     greedy: Interval | None = None

@@ -89,6 +89,25 @@ def test_pick_walks_the_cdf() -> None:
     assert pick(logits, SamplingConfig(), None).tolist() == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("levels", [3, 40, None], ids=["ties", "some ties", "no ties"])
+def test_a_nucleus_is_the_same_whether_all_is_sorted_or_the_likeliest(
+    levels: int | None, monkeypatch: pytest.MonkeyPatch
+):
+    """Row by row: rows with narrow and with wide nuclei, alone and together."""
+    random = torch.Generator().manual_seed(5)
+    logits = torch.randn(60, 300, generator=random) * torch.linspace(0.1, 9, 60)[:, None]
+    if levels is not None:
+        logits = (logits * levels / 9).round() * 9 / levels
+    uniform = torch.rand(60, generator=random, dtype=torch.float64)
+    sampling = SamplingConfig(temperature=0.9, top_p=0.9)
+    sorted_whole = pick(logits, sampling, uniform)
+    monkeypatch.setattr("codestill.models.sample.LIKELIEST", 16)
+    assert torch.equal(pick(logits, sampling, uniform), sorted_whole)
+    alone = [pick(logits[row : row + 1], sampling, uniform[row : row + 1]) for row in range(60)]
+    assert torch.equal(torch.cat(alone), sorted_whole)
+    assert len(sorted_whole.unique()) > 20
+
+
 def test_stop_rule_ends_a_row_and_no_other(llama: Student) -> None:
     free = draw(llama, requests(), max_new_tokens=40)
     victim = max(free.values(), key=lambda done: done.tokens)

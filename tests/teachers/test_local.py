@@ -42,6 +42,23 @@ def test_completes_like_a_student(teacher: LocalTeacher, tmp_path: Path) -> None
     )
 
 
+def test_a_chat_template_is_put_around_what_it_is_asked(tmp_path: Path) -> None:
+    place = tiny_llama(tmp_path / "teacher")
+    config = LocalTeacherConfig(model=str(place), dtype="float32", chat=True)
+    with pytest.raises(ModelError, match="has no chat template"):
+        config.build(device="cpu")
+    plain = LocalTeacherConfig(model=str(place), dtype="float32").build(device="cpu")
+    template = "{% for m in messages %}# {{ m.role }}: {{ m.content }}\n{% endfor %}# assistant:"
+    plain.tokenizer.chat_template = template
+    plain.tokenizer.save_pretrained(str(place))
+    teacher = config.build(device="cpu")
+    sampling = SamplingConfig(max_new_tokens=8)
+    (said,) = teacher.complete([Request(task_id="t", prompt="add")], sampling)
+    (wanted,) = plain.complete([Request(task_id="t", prompt="# user: add\n# assistant:")], sampling)
+    assert said == wanted
+    assert teacher.identity != plain.identity
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_logits_do_not_depend_on_padding(teacher: LocalTeacher, side: str) -> None:
     ids = torch.tensor([teacher.tokenizer.encode(CODE[:40])])

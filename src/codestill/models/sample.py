@@ -34,6 +34,9 @@ they cost less than copying the cache of the others."""
 ROOM = 64
 """Tokens that a cache has room for beyond those it holds, so that one more is no copy of all."""
 
+LIKELIEST = 1024
+"""Tokens among which a nucleus is looked for before a whole vocabulary is sorted."""
+
 Finish = Literal["stop", "length"]
 
 
@@ -278,18 +281,41 @@ def pick(logits_BV: Tensor, sampling: SamplingConfig, uniform_B: Tensor | None) 
     if uniform_B is None:
         return logits_BV.argmax(dim=-1)
     probabilities_BV = (logits_BV.float() / sampling.temperature).softmax(dim=-1)
-    order_BV = None
     if sampling.top_p < 1:
-        probabilities_BV, order_BV = probabilities_BV.sort(dim=-1, descending=True, stable=True)
+        return _nucleus(probabilities_BV, sampling.top_p, uniform_B)
     cdf_BV = probabilities_BV.cumsum(dim=-1, dtype=torch.float64)
     cdf_BV = cdf_BV / cdf_BV[:, -1:]  # ends at exactly 1, above every uniform number
-    mass_B1 = torch.ones_like(cdf_BV[:, :1])
-    if order_BV is not None:
-        last_B1 = (cdf_BV < sampling.top_p).sum(dim=-1, keepdim=True).clamp(max=cdf_BV.shape[1] - 1)
-        mass_B1 = cdf_BV.gather(1, last_B1)
-    index_B1 = torch.searchsorted(cdf_BV, uniform_B[:, None] * mass_B1, right=True)
-    index_B1 = index_B1.clamp(max=cdf_BV.shape[1] - 1)
-    return (index_B1 if order_BV is None else order_BV.gather(1, index_B1)).squeeze(1)
+    found_B1 = torch.searchsorted(cdf_BV, uniform_B[:, None], right=True)
+    return found_B1.clamp(max=cdf_BV.shape[1] - 1).squeeze(1)
+
+
+def _nucleus(probabilities_BV: Tensor, top_p: float, uniform_B: Tensor) -> Tensor:
+    """Token ids [B]. A large vocabulary is sorted only for rows whose nucleus is not among the likeliest
+    tokens: which way a row goes depends on that row alone, and both give the same token."""
+    total_B1 = probabilities_BV.sum(dim=-1, keepdim=True, dtype=torch.float64)
+    if probabilities_BV.shape[1] <= 2 * LIKELIEST:
+        return _walk(*probabilities_BV.sort(dim=-1, descending=True, stable=True), total_B1, top_p, uniform_B)
+    likeliest_BK, ids_BK = probabilities_BV.topk(LIKELIEST, dim=-1)
+    # Equal ones in the order of their ids, as by a stable sort of all.
+    ids_BK, by_id = ids_BK.sort(dim=-1)
+    likeliest_BK, by_size = likeliest_BK.gather(1, by_id).sort(dim=-1, descending=True, stable=True)
+    picked_B = _walk(likeliest_BK, ids_BK.gather(1, by_size), total_B1, top_p, uniform_B)
+    # Of tokens equal to the last, some may be missing: the nucleus must end before.
+    above_BK = likeliest_BK.masked_fill(likeliest_BK <= likeliest_BK[:, -1:], 0)
+    wide = (above_BK.sum(dim=-1, dtype=torch.float64) < top_p * total_B1[:, 0]).nonzero()[:, 0]
+    if len(wide):
+        ordered = probabilities_BV[wide].sort(dim=-1, descending=True, stable=True)
+        picked_B[wide] = _walk(*ordered, total_B1[wide], top_p, uniform_B[wide])
+    return picked_B
+
+
+def _walk(ordered_BV: Tensor, ids_BV: Tensor, total_B1: Tensor, top_p: float, uniform_B: Tensor) -> Tensor:
+    """The token where the uniform number falls among the nucleus, the likeliest first."""
+    cdf_BV = ordered_BV.cumsum(dim=-1, dtype=torch.float64) / total_B1
+    last_B1 = (cdf_BV < top_p).sum(dim=-1, keepdim=True).clamp(max=cdf_BV.shape[1] - 1)
+    mass_B1 = cdf_BV.gather(1, last_B1)
+    found_B1 = torch.searchsorted(cdf_BV, uniform_B[:, None] * mass_B1, right=True)
+    return ids_BV.gather(1, torch.minimum(found_B1, last_B1)).squeeze(1)
 
 
 def _uniforms(rows: list[_Row], count: int, seed: int) -> Tensor:

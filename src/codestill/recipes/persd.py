@@ -31,6 +31,7 @@ from codestill.refine import RefineConfig, refine
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.serialize import to_json, write_atomic
+from codestill.synthesis import SynthesisConfig, synthesise
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.desk import AnyTeacherConfig, Desk, TeachingConfig, open_desk
@@ -73,6 +74,8 @@ class Config(RunConfig):
     """How the teacher is asked; `instruct` for one that follows instructions."""
     tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=500, skip=1000)
     """What is attempted; the pocket world gives each round fresh ones."""
+    synthesis: SynthesisConfig | None = None
+    """Attempt new tasks that the teacher makes from these, with tests of its own."""
     solutions: Literal["teacher", "reference"] = "teacher"
     """Whose code the rows without personalisation hold."""
     attempts: SamplingConfig = SamplingConfig(temperature=0.3, top_p=0.95)
@@ -130,8 +133,8 @@ def distill(config: Config, run: Run) -> "Student":
             new = subset(_collect(config, number, student, desk, sandbox, part), config.rows, config.seed)
             examples = new + subset(collected, config.replay, config.seed + number)
             collected += new
-            part.account(rows=len(examples), teacher_calls=desk.ledger.spent.calls)
-            part.account(teacher_tokens=desk.ledger.spent.tokens, teacher_cost=desk.ledger.spent.money)
+            spent = desk.ledger.below(part.prefix)
+            part.account(rows=len(examples), teacher_calls=spent.calls, teacher_tokens=spent.tokens)
             learner = _start(config, desk, run) if config.start == "base" and number else student
             logits = desk.teacher if config.objective.needs_teacher else None
             last = run if number == config.rounds - 1 else part  # the last student is the run's
@@ -156,13 +159,16 @@ def _collect(
 ) -> list[Example]:
     """The round's new rows."""
     task_set = _tasks(config, number)
+    prompts = prompt_set(config.prompts)
+    if config.synthesis is not None:
+        maker = desk.at(f"{part.prefix}synthesis")
+        task_set = synthesise(task_set, maker, prompts, config.synthesis, sandbox, part)
     require_trainable(task_set, False)
     solutions = _solutions(config, task_set, desk, sandbox, part)
     make = partial(attempt, student, task_set, sandbox, config.attempts, part.seed + number)
     asked = [one for one in requests(task_set, config.attempts_per_task) if one.task_id in solutions]
     attempts = part.stage("attempts", Attempt, asked, make)
     failed = [one for one in attempts if not one.result.passed]
-    prompts = prompt_set(config.prompts)
     teacher = desk.at(f"{part.prefix}refinements")
     repair = partial(refine, teacher, task_set, sandbox, prompts, config.refine, solutions, part.seed)
     refinements = part.stage("refinements", Refinement, failed, repair)
@@ -170,7 +176,9 @@ def _collect(
     arm = ARMS[config.arm]
     if config.generation_half is not None and arm.generate is not None:
         arm = replace(arm, generate=config.generation_half)
-    return rows(arm, task_set, solutions, refinements, unfiltered=config.unfiltered)
+    made = rows(arm, task_set, solutions, refinements, unfiltered=config.unfiltered)
+    # A task may come again in a later round.
+    return [one.model_copy(update={"example_id": f"{part.prefix}{one.example_id}"}) for one in made]
 
 
 def _tasks(config: Config, number: int) -> TaskSet:

@@ -211,7 +211,8 @@ def _comparison_section(directory: Path, comparison: Comparison, collector: _Col
             ]
             if not found:
                 collector.missing.append(f"{name}: an evaluation on {comparison.tasks}")
-            sources += found[-1:]  # the student after its last round
+            named = [source for source in found if source.name == arm.result]
+            sources += named or found[-1:]  # the student after its last round
         arms.append(
             ArmView(
                 name=arm.name,

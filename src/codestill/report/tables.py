@@ -188,7 +188,7 @@ def calls(section: Section) -> Table | None:
         return None
     head = ("arm", "stage", "calls", "tokens read", "tokens written", "tries more", "money", "median s")
     return Table(
-        caption="What the teacher was asked. An answer that was kept from another run is not asked for again.",
+        caption="What the teacher was asked. An answer kept from another run is not asked for again.",
         head=tuple(Cell(name) for name in head),
         rows=tuple(
             (

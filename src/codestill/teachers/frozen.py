@@ -1,5 +1,6 @@
 """A frozen local model as a teacher of text and logits."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,14 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from codestill.losses.targets import LinearTeacher
+from codestill.models.config import SamplingConfig
 from codestill.models.fingerprints import weights_fingerprint
 from codestill.models.heads import linear_head
 from codestill.models.student import LanguageModel
+from codestill.models.tokenizers import encode_prompt
+from codestill.types import Completion, Request
 
 
 @dataclass
 class LocalTeacher(LanguageModel):
     """A language model in eval mode whose weights take no gradient."""
+
+    chat: bool = False
+    """Whether what it is asked goes into its tokenizer's chat template."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -29,7 +36,27 @@ class LocalTeacher(LanguageModel):
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What an answer depends on besides request, sampling and seed."""
-        return {"model": self.name, "weights": weights_fingerprint(self.model)}
+        return {"model": self.name, "weights": weights_fingerprint(self.model), "chat": self.chat}
+
+    def complete(
+        self,
+        requests: Iterable[Request],
+        sampling: SamplingConfig,
+        stopped: Callable[[str], bool] | None = None,
+        seed: int = 0,
+    ) -> Iterator[Completion]:
+        """Yield one Completion per request as each ends."""
+        if self.chat:
+            requests = [one.model_copy(update={"prompt": self._as_chat(one.prompt)}) for one in requests]
+        return super().complete(requests, sampling, stopped, seed)
+
+    def _as_chat(self, prompt: str) -> str:
+        messages = [{"role": "user", "content": prompt}]
+        text = str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        # Templates begin with a token that many tokenizers put there once more.
+        start = self.tokenizer.bos_token
+        twice = bool(start) and encode_prompt(self.tokenizer, "a")[0] == self.tokenizer.bos_token_id
+        return text.removeprefix(str(start)) if twice else text
 
     # Not inference_mode: its tensors cannot be saved for the student's backward pass.
     @torch.no_grad()

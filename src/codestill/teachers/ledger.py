@@ -63,6 +63,7 @@ class Ledger:
     tell: Callable[[Call], None] = lambda call: None
     spent: Totals = field(default_factory=Totals)
     promised: Totals = field(default_factory=Totals)
+    by_stage: dict[str, Totals] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises RunError where the file holds something else."""
@@ -99,5 +100,14 @@ class Ledger:
         self._count(call)
         self.tell(call)
 
+    def below(self, prefix: str) -> Totals:
+        """What was spent in the stages whose names begin so: those of a round, say."""
+        found = Totals()
+        for stage, part in self.by_stage.items():
+            if stage.startswith(prefix):
+                found.add(part.calls, part.tokens, part.money)
+        return found
+
     def _count(self, call: Call) -> None:
-        self.spent.add(1, call.prompt_tokens + call.completion_tokens, call.cost or 0.0)
+        for total in (self.spent, self.by_stage.setdefault(call.stage, Totals())):
+            total.add(1, call.prompt_tokens + call.completion_tokens, call.cost or 0.0)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from codestill.errors import ModelError
 from codestill.models.config import Device, Dtype
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class LocalTeacherConfig(BaseModel):
     """Branch, tag or commit of `model` on the hub."""
     dtype: Dtype = "bfloat16"
     """Type of the weights in memory."""
+    chat: bool = False
+    """Put what it is asked into its tokenizer's chat template, as models that follow instructions want."""
     trust_remote_code: bool = False
     """Run Python code that comes with `model`. Read that code first."""
 
@@ -43,13 +46,21 @@ class LocalTeacherConfig(BaseModel):
         )
 
     def build(self, device: Device = "auto") -> "LocalTeacher":
-        """Load the teacher, frozen. Raises ModelError when it cannot be loaded."""
+        """Load the teacher, frozen. Raises ModelError when it cannot be loaded, or has no chat template to
+        use."""
         from codestill.teachers.frozen import LocalTeacher
 
-        return LocalTeacher.load(
+        teacher = LocalTeacher.load(
             self.model,
             revision=self.revision,
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,
             device=device,
         )
+        if self.chat and not teacher.tokenizer.chat_template:
+            raise ModelError(
+                f"teacher.chat is set, and the tokenizer of {self.model} has no chat template.",
+                next_step="Unset teacher.chat, or take the model's instruction-tuned version.",
+            )
+        teacher.chat = self.chat
+        return teacher
