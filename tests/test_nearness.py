@@ -44,9 +44,9 @@ def mean(values,start = 0):   # of numbers
   total = \\
       start
   for value in values:
-          "no docstring"; total += value*1.5e-3
+          total += value*1.5e-3
   return f"{total!r:>{10}}" + 'x' if total>=0x1F else total**2 # done
-'''.replace('"no docstring"; ', "")
+'''
 BODY = PLAIN.split("\n", 1)[1]
 RENAMED = PLAIN.replace("value", "item").replace("'x'", "17")
 BROKEN = PLAIN + "x = (1,\n"
@@ -104,13 +104,17 @@ class TestTokens:
             *("print", "total", "d", "=", "{", "'a'", ":", "'b'", "}")
         ]
 
+    @settings(deadline=None)
     @given(codes)
-    def test_any_text_has_some(self, code):
-        assert "".join("".join(tokens(code)).split()) in {"", *tokens(code)} or tokens(code)
-        assert all(token.strip() for token in tokens(code))
+    def test_any_text_is_read_in_order(self, code):
+        rest = code.replace("\r\n", "\n").replace("\r", "\n")
+        for token in tokens(code):
+            _, found, rest = rest.partition(token)
+            assert found.strip()
 
 
 class TestSimilarity:
+    @settings(deadline=None)
     @given(codes, codes)
     def test_from_0_to_1_and_1_only_for_the_same_tokens(self, a, b):
         assert 0 <= token_similarity(a, b) <= 1
@@ -132,7 +136,7 @@ class TestSimilarity:
         assert tree_similarity(PLAIN, RENAMED) == 1 > token_similarity(PLAIN, RENAMED)
         assert tree_similarity(PLAIN, DRESSED) == 1
         assert tree_similarity("    'doc'\n    return x + 1", "return y + 2") == 1
-        assert tree_similarity("return x + 1", "return x - 1") == pytest.approx(0.75)
+        assert tree_similarity("return x + 1", "return x - 1") == pytest.approx(0.8)
         assert tree_similarity("x", "# nothing") == 0
 
     def test_trees_need_code_that_parses(self):
@@ -186,7 +190,7 @@ class TestNearness:
         assert found.attempt_refinement_tree is found.attempt_solution_tree is None
         assert found.refinement_solution_tree is not None
 
-    @settings(max_examples=30)
+    @settings(max_examples=30, deadline=None)
     @given(codes, codes, codes)
     def test_every_three_texts_have_one(self, attempt, refinement, solution):
         found = nearness(attempt, refinement, solution)
@@ -253,41 +257,40 @@ def rows() -> list[tuple[str, str, str]]:
             before, _ = row["finetuning_prompt"].split("\nERROR: \n")
             _, _, code = before.split("TASK: \n", 1)[1].split('"""', 2)
             _, _, header = solutions[key]["finetuning_prompt"].split('"""', 2)
-            attempt = without_header(code, header)
-            found.append(
-                (attempt, *(side[key]["finetuning_completion"] for side in (refinements, solutions)))
-            )
+            rest = (side[key]["finetuning_completion"] for side in (refinements, solutions))
+            found.append((without_header(code, header), *rest))
     return found
+
+
+@pytest.fixture(scope="module")
+def items(rows) -> list[Nearness]:
+    return [nearness(*row) for row in rows]
+
+
+EARLIER = {
+    "attempt_refinement": (0.459, 0.431),
+    "attempt_solution": (0.365, 0.341),
+    "refinement_solution": (0.730, 0.783),
+}
 
 
 @pytest.mark.data
 @pytest.mark.skipif("CODESTILL_DATA" not in os.environ, reason="CODESTILL_DATA is not set")
 class TestReleasedRows:
-    """Earlier measured on 2,638 attempts with code and 600 without: the numbers of ``EARLIER``.
+    """``EARLIER`` (mean, median) was measured on 2,638 attempts with code, and 600 without, by another lexer.
 
-    They took 146 attempts that are a docstring without its end, cut off by the length limit, for code, and
-    its words for tokens. Here these have no code. Read their way, the rows give their numbers but for
+    It took 146 attempts that are a docstring cut off before its end for code, and the docstring's words for
+    tokens. Here these have no code. Read as words, the rows give the earlier numbers but for
 
-    - counts: 3,243 rows can be joined, they had 3,238. Five headers with helper functions are not whole in
-      the attempt's prompt, which is where the two readings can part.
-    - the rest: words and single characters in place of Python's tokens move the means by 0.003 and the
-      shares by 0.005 (measured), five rows by at most 0.002.
+    - counts: of the 3,243 rows that all three files have, five are not among the earlier ones;
+    - the rest: words and single characters in place of Python's tokens were measured to move the means by
+      0.003 and the shares by 0.005; five rows of 2,640 move them by at most 0.002.
     """
-
-    EARLIER = {  # noqa: RUF012
-        "attempt_refinement": (0.459, 0.431),
-        "attempt_solution": (0.365, 0.341),
-        "refinement_solution": (0.730, 0.783),
-    }
-
-    @pytest.fixture(scope="class")
-    def items(self, rows) -> list[Nearness]:
-        return [nearness(*row) for row in rows]
 
     def test_a_quarter_is_copied(self, items):
         found = summarise(items)
         assert (found.count, found.empty) == (2494, 749)
-        means = {name: getattr(found, name).mean for name in self.EARLIER}
+        means = {name: getattr(found, name).mean for name in EARLIER}
         assert means == pytest.approx(
             {"attempt_refinement": 0.4862, "attempt_solution": 0.3874, "refinement_solution": 0.7268},
             abs=5e-5,
@@ -296,17 +299,14 @@ class TestReleasedRows:
         assert shares == pytest.approx((0.2498, 0.7137, 0.5670), abs=5e-5)
 
     def test_docstrings_without_an_end_are_the_difference_to_what_was_measured(self, rows, items):
-        cut = [
-            item.empty and attempt.count('"""') % 2 == 1
-            for item, (attempt, *_) in zip(items, rows, strict=True)
-        ]
+        cut = [item.empty and row[0].count('"""') % 2 == 1 for item, row in zip(items, rows, strict=True)]
         assert sum(cut) == 146
         found = summarise(
             nearness(row[0].replace('"""', ""), *row[1:]) if is_cut else item
             for row, item, is_cut in zip(rows, items, cut, strict=True)
         )
         assert found.count == pytest.approx(2638, abs=5) and found.empty == pytest.approx(600, abs=5)
-        for name, earlier in self.EARLIER.items():
+        for name, earlier in EARLIER.items():
             average = getattr(found, name)
             assert (average.mean, average.median) == pytest.approx(earlier, abs=0.003), name
         shares = (found.copied, found.nearer_to_solution, found.personal)

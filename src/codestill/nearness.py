@@ -264,13 +264,13 @@ def _node_types(code: str) -> list[str] | None:
         return None
     docstrings = set(_docstrings(tree))
     found: list[str] = []
-    left: list[ast.AST] = tree.body[::-1]
+    left: list[ast.AST] = [*reversed(tree.body)]
     while left:  # no recursion: a long sum is a deep tree
         node = left.pop()
         if node in docstrings or isinstance(node, ast.expr_context):
             continue
         found.append(type(node).__name__)
-        left.extend(reversed(list(ast.iter_child_nodes(node))))
+        left.extend(reversed([*ast.iter_child_nodes(node)]))
     return found
 
 

@@ -9,6 +9,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from codestill.errors import ConfigError
 from codestill.losses import CrossEntropy, Distillation, chunks
+from codestill.types import TailRule
 
 compiler = pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler here"
@@ -27,7 +28,7 @@ def assert_same(objective: AnyObjective, V: int = 41) -> None:
     data = batch(V=V)
     teachers = [data.teacher]
     if isinstance(objective, Distillation) and objective.alpha:
-        rules = [rule for rule in RULES if allowed(objective, rule)]
+        rules: list[TailRule] = [rule for rule in RULES if allowed(objective, rule)]
         teachers += [top(data, 4, objective.temperature, rule) for rule in rules]
     for teacher in teachers:
         for mine, theirs in zip(
