@@ -1,6 +1,5 @@
 """What counts in code and what does not, and the released rows of PERsD against what was measured on them."""
 
-import ast
 import json
 import os
 from pathlib import Path
@@ -141,13 +140,13 @@ class TestSimilarity:
 
     def test_trees_need_code_that_parses(self):
         assert tree_similarity(PLAIN, BROKEN) is None is tree_similarity(BROKEN, PLAIN)
-        assert tree_similarity(PLAIN, "(" * 10_000 + ")" * 10_000) is None
+        assert tree_similarity(PLAIN, "(" * 1000 + ")" * 1000) is None
         assert tree_similarity(PLAIN, "\0") is None is tree_similarity("\ud800", PLAIN)
 
     def test_a_deep_tree_is_one_too(self):
-        deep = "x" + " + x" * 900
-        assert ast.parse(deep)
-        assert tree_similarity(deep, deep + " + x") == pytest.approx(1, abs=0.01)
+        deep = "x" + " + x" * 1500
+        assert tree_similarity(deep, "pass") == 0
+        assert tree_similarity(deep + "+ x" * 100_000, "pass") is None  # more than Python itself reads
 
     def test_what_only_newer_pythons_warn_about_is_silent(self, recwarn):
         assert tree_similarity("re.match('\\w')", "re.match('\\d')") == 1
@@ -275,12 +274,13 @@ EARLIER = {
 
 
 @pytest.mark.data
+@pytest.mark.timeout(900)
 @pytest.mark.skipif("CODESTILL_DATA" not in os.environ, reason="CODESTILL_DATA is not set")
 class TestReleasedRows:
     """``EARLIER`` (mean, median) was measured on 2,638 attempts with code, and 600 without, by another lexer.
 
-    It took 146 attempts that are a docstring cut off before its end for code, and the docstring's words for
-    tokens. Here these have no code. Read as words, the rows give the earlier numbers but for
+    146 attempts are a docstring cut off before its end. Here these have no code; there they had, for with
+    their words for tokens the rows give the earlier numbers, but for
 
     - counts: of the 3,243 rows that all three files have, five are not among the earlier ones;
     - the rest: words and single characters in place of Python's tokens were measured to move the means by
