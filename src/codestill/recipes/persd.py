@@ -33,6 +33,7 @@ from codestill.sandbox import Sandbox
 from codestill.serialize import to_json, write_atomic
 from codestill.synthesis import SynthesisConfig, synthesise
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
+from codestill.tasks.decontaminate import DecontaminateConfig, decontaminate
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.desk import AnyTeacherConfig, Desk, TeachingConfig, open_desk
 from codestill.train import TrainConfig, fit
@@ -76,6 +77,9 @@ class Config(RunConfig):
     """What is attempted; the pocket world gives each round fresh ones."""
     synthesis: SynthesisConfig | None = None
     """Attempt new tasks that the teacher makes from these, with tests of its own."""
+    decontaminate: DecontaminateConfig | None = None
+    """Leave out tasks that the evaluation repeats; for tasks in words, the pocket world is split by
+    composition."""
     solutions: Literal["teacher", "reference"] = "teacher"
     """Whose code the rows without personalisation hold."""
     attempts: SamplingConfig = SamplingConfig(temperature=0.3, top_p=0.95)
@@ -163,6 +167,8 @@ def _collect(
     if config.synthesis is not None:
         maker = desk.at(f"{part.prefix}synthesis")
         task_set = synthesise(task_set, maker, prompts, config.synthesis, sandbox, part)
+    if config.decontaminate is not None:
+        task_set = _clean(task_set, config, part)
     require_trainable(task_set, False)
     solutions = _solutions(config, task_set, desk, sandbox, part)
     make = partial(attempt, student, task_set, sandbox, config.attempts, part.seed + number)
@@ -187,6 +193,15 @@ def _tasks(config: Config, number: int) -> TaskSet:
         skip = config.tasks.skip + number * config.tasks.count
         return config.tasks.model_copy(update={"skip": skip}).load()
     return config.tasks.load()
+
+
+def _clean(task_set: TaskSet, config: Config, part: Run) -> TaskSet:
+    """The tasks that the evaluation does not repeat; what goes, and why, stands in ``decontamination.txt``."""
+    assert config.decontaminate is not None
+    found = decontaminate(task_set.tasks, [config.evaluate.tasks.load()], config.decontaminate)
+    write_atomic(part.directory / part.prefix / "decontamination.txt", found.report())
+    kept = set(found.kept)
+    return replace(task_set, tasks=tuple(task for task in task_set.tasks if task.task_id in kept))
 
 
 def _solutions(config: Config, task_set: TaskSet, desk: Desk, sandbox: Sandbox, part: Run) -> dict[str, str]:
