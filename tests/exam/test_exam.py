@@ -61,7 +61,7 @@ def knows_all(prompt: str, sketch: Sketch) -> str:
         found = None
         while found is None:
             found = asked(sketch, last, rng)  # pyright: ignore[reportArgumentType]
-        return found.prompt
+        return found[0] + found[1].prompt
     drawn = None
     while drawn is None:
         drawn = cases(sketch, rng)

@@ -14,8 +14,8 @@ from codestill.pocket.skills import (
     Skill,
     read_asked,
     read_inputs,
+    read_judgement,
     read_parts,
-    read_score,
     read_sketch,
 )
 from codestill.pocket.understand import HEADER, understand
@@ -59,9 +59,9 @@ def test_answers_of_the_other_skills_are_read():
         assert len(read_inputs(function, made.completion)) == INPUTS
     for made in drawn("ask"):
         assert understand(read_asked(made.completion)) is not None
-    scores = [read_score(made.completion) for made in drawn("judge", 200)]
+    scores = [read_judgement(made.completion) for made in drawn("judge", 200)]
     assert all(scores)
-    right = sum(score is not None and score[0] == 8 for score in scores)
+    right = sum(one is not None and one.score == 8 for one in scores)
     assert 60 < right < 120  # two in five are right, and a few faults make no difference
 
 

@@ -18,9 +18,10 @@ from codestill.pocket.skills import (
     decompose_prompt,
     fits,
     parts,
+    read_asked,
     read_inputs,
+    read_judgement,
     read_parts,
-    read_score,
     refine_prompt,
     verdict,
     written_inputs,
@@ -63,8 +64,13 @@ def test_malformed_parts_are_no_parts():
 def test_asked_tasks_are_training_tasks_of_the_level(level):
     rng = random.Random(1)
     for sketch in drawn(60, 2, 3):
-        found = asked(sketch, level, rng)
-        assert found is not None
+        answer = asked(sketch, level, rng)
+        assert answer is not None
+        said, found = answer
+        assert read_asked(said + found.prompt) == read_asked(found.prompt) == found.prompt
+        steps = [line.removeprefix("# ") for line in said.splitlines()]
+        mark = {"easier": "without ", "same": ", not ", "harder": "with "}[level]
+        assert sum(mark in step for step in steps) == 1
         assert understand(found.prompt) == (found.source, {(found.composition, found.constants)})
         assert split_of(found.composition) == "train"
         difference = len(found.composition) - len(sketch.composition)
@@ -81,21 +87,28 @@ def test_inputs_are_read_as_calls():
     assert read_inputs("f", "f(1)\ng(2)\nf(x)\nf(\nf([1, 'a'])") == ["f(1)", "f([1, 'a'])"]
 
 
-def test_scores_are_read_and_checked():
+def test_judgements_are_read_and_checked():
     item = Sketch("ints", ("even", "square"), (None, None), "f", "xs", "")
     even, square = "keep only the even numbers", "square each number"
-    said = {
-        ("even", "square"): (8, f"{even}; {square}"),
-        ("even", "negate"): (1, f"{even}; {square}, not flip every sign"),
-        ("square",): (2, f"{even}, not {square}; {square}, not at all"),
-        ("even", "square", "sum"): (0, f"{even}; {square}; add everything up, not wanted"),
+    wanted = (f"wanted: {even}", f"wanted: {square}")
+    said = {  # composition: score, what it does, agreement
+        ("even", "square"): (8, (even, square), 1.0),
+        ("even", "negate"): (1, (even, "flip every sign"), 1 / 2),
+        ("square",): (2, (square,), 0.0),
+        ("square", "even"): (2, (square, even), 0.0),
+        ("even", "square", "sum"): (0, (even, square, "add everything up"), 2 / 3),
     }
-    for composition, (score, reasons) in said.items():
-        found = read_score(verdict(item, composition, (None,) * len(composition), score))
-        assert found == (score, reasons)
-    assert read_score(broken("does not parse")) == (0, "does not parse")
+    for composition, (score, steps, agreement) in said.items():
+        found = read_judgement(verdict(item, composition, (None,) * len(composition), score))
+        assert found is not None
+        assert (found.score, found.reasons) == (score, (*wanted, *(f"does: {step}" for step in steps)))
+        assert found.agreement == pytest.approx(agreement)
+        assert found.rating == pytest.approx((score / 8 + agreement) / 2)
+    stopped = read_judgement(broken("does not parse"))
+    assert stopped is not None
+    assert (stopped.score, stopped.reasons, stopped.rating) == (0, ("does not parse",), 0.0)
     for answer in ("", "# score 9", "# x\n# score 9\n", "# x\n# score -1\n", "# x\n# score\n"):
-        assert read_score(answer) is None
+        assert read_judgement(answer) is None
 
 
 def test_a_refine_prompt_holds_the_header_twice():

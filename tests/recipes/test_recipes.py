@@ -68,6 +68,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     | {
         "tokenizer_lessons": 200,
         "lessons": 12,
+        "finish": {"lessons": 12, "train": COMMON["train"]},
         "raw": {"model": "pocket-base-0.1m", "tasks": TASKS, "train": COMMON["train"]},
         "exam": {"count": 2, "max_new_tokens": 24},
     },
@@ -82,6 +83,7 @@ MOMENTS = [
         for stage in ("solutions", "attempts", "refinements")
     ),
     ("persd", "warm-up/train", 2),
+    ("pocket_teacher", "first/train", 2),
     ("persd", "round-1/train", 2),
     ("persd", "round-1/evaluate-student", 3),
     ("persd", "evaluate-student-multistep", 3),
@@ -108,7 +110,7 @@ def die_at(recipe: str, directory: Path, stage: str, done: int) -> None:
 def results(directory: Path) -> dict[str, bytes]:
     """Everything that a run is for; its log also tells of interruptions."""
     kinds = ("stages", "student", "samples", "results", "tasks", "accounting.json", "config.yaml", "bundle")
-    kinds += ("exam-validation.json", "exam-test.json", "logits", "round-1", "warm-up", "answers")
+    kinds += ("exam-validation.json", "exam-test.json", "logits", "round-1", "warm-up", "answers", "first")
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     names = {path: path.relative_to(directory) for path in paths}
     return {str(name): path.read_bytes() for path, name in names.items() if name.parts[0] in kinds}

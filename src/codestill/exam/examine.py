@@ -15,6 +15,7 @@ from codestill.pocket.render import body
 from codestill.pocket.skills import (
     LEVELS,
     MAX_SCORE,
+    Judgement,
     Level,
     ask_prompt,
     compose_prompt,
@@ -25,8 +26,8 @@ from codestill.pocket.skills import (
     parts,
     read_asked,
     read_inputs,
+    read_judgement,
     read_parts,
-    read_score,
     read_sketch,
     refine_prompt,
 )
@@ -267,9 +268,9 @@ class _Room:
             )
             for number, one in enumerate(programs)
         ]
-        read = [read_score(answer.text) for answer in self.answers("judge", asked)]
-        given = [0 if score is None else score[0] for score in read]
-        ranked = self.ranked(asked, given)
+        read = [read_judgement(answer.text) for answer in self.answers("judge", asked)]
+        given = [0 if one is None else one.score for one in read]
+        ranked = self.ranked(asked, [_rating(one) for one in read])
         passed = [one.result.passed for one in programs]
         shares = [
             sum(test.verdict == "pass" for test in one.result.tests) / max(1, len(one.result.tests))
@@ -282,14 +283,14 @@ class _Room:
             for score in range(MAX_SCORE + 1)
             if (rows := [number for number, one in enumerate(given) if one == score])
         )
-        readable = interval([float(score is not None) for score in read])
+        readable = interval([float(one is not None) for one in read])
         scores = [Score(measure="judge read", value=readable, count=len(programs))]
         if len(set(passed)) > 1:
             scores.insert(0, Score(measure="judge AUROC", value=auroc(ranked, passed), count=len(programs)))
         return scores, calibration
 
-    def ranked(self, asked: Sequence[Request], first: Sequence[int]) -> list[float]:
-        """The mean of several scores for each program: of the first, and of further ones that are drawn."""
+    def ranked(self, asked: Sequence[Request], first: Sequence[float]) -> list[float]:
+        """The mean of several ratings for each program: of the first, and of further ones that are drawn."""
         more = self.config.judgements - 1
         # The place of a program among its task's, and then the verdict's, make a sample number.
         drawn = [
@@ -297,11 +298,11 @@ class _Room:
             for one in asked
             for turn in range(more)
         ]
-        read = [read_score(a.text) for a in self.answers("judge-more", drawn, self.config.temperature)]
-        scores = [0 if score is None else score[0] for score in read]
+        read = [read_judgement(a.text) for a in self.answers("judge-more", drawn, self.config.temperature)]
+        ratings = [_rating(one) for one in read]
         return [
-            (score + sum(scores[place * more : (place + 1) * more])) / (more + 1)
-            for place, score in enumerate(first)
+            (rating + sum(ratings[place * more : (place + 1) * more])) / (more + 1)
+            for place, rating in enumerate(first)
         ]
 
 
@@ -315,6 +316,10 @@ def _told(mutant):
             return True
     return False
 """
+
+
+def _rating(judgement: Judgement | None) -> float:
+    return 0.0 if judgement is None else judgement.rating
 
 
 def _mean(values: Sequence[float], rows: Sequence[int]) -> float:

@@ -10,7 +10,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import zip_longest
 from typing import Literal, get_args
 
 from codestill.pocket.compositions import Composition, compositions
@@ -24,6 +23,7 @@ SKILLS: tuple[Skill, ...] = get_args(Skill)
 Level = Literal["easier", "same", "harder"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 MAX_SCORE = 8
+WANTED, DONE = "wanted: ", "does: "
 _ATTEMPTS = 2000  # a third of the operations fit a place, and most of those pairs are training pairs
 
 
@@ -179,15 +179,20 @@ def asked(item: Sketch, level: Level, rng: random.Random) -> tuple[str, Sketch] 
 
 
 def _change(item: Sketch, level: Level, place: int, new: str) -> str:
-    old = [*_steps(item.composition, item.constants), "the end"][place]
-    said = {"easier": f"without {old}", "same": f"{new}, not {old}", "harder": f"{new}, before {old}"}
-    return f"# {said[level]}\n"
+    """The steps of the task, a line each, with the one that goes, comes instead, or comes in between."""
+    lines = _steps(item.composition, item.constants)
+    if level == "harder":
+        lines.insert(place, f"with {new}")
+    else:
+        lines[place] = f"without {lines[place]}" if level == "easier" else f"{new}, not {lines[place]}"
+    return "".join(f"# {line}\n" for line in lines)
 
 
 def read_asked(answer: str) -> str:
-    """The prompt in an answer to ``ask_prompt``, without the change that is said before it."""
-    change, _, prompt = answer.partition("\n")
-    return prompt if change.startswith("# ") else answer
+    """The prompt in an answer to ``ask_prompt``, without the steps that are said before it."""
+    lines = answer.split("\n")
+    said = next((n for n, line in enumerate(lines) if not line.startswith("# ")), 0)
+    return "\n".join(lines[said:])
 
 
 @cache
@@ -196,15 +201,11 @@ def _training(depth: int, source: Kind) -> frozenset[Composition]:
 
 
 def verdict(item: Sketch, composition: Composition, constants: Constants, score: int) -> str:
-    """An answer to ``judge_prompt``: each step that the code takes, with what is wanted where that is another
-    thing, and how many of 8 cases are right. The code comes first: who says first what is wanted tends to
-    find it."""
+    """An answer to ``judge_prompt``: the steps that are wanted, those that the code takes, and how many of 8
+    cases are right."""
     wanted, done = _steps(item.composition, item.constants), _steps(composition, constants)
-    lines = [
-        other if one == other else f"{other}, not {one or 'wanted'}" if other else f"nothing, not {one}"
-        for one, other in zip_longest(wanted, done)
-    ]
-    return "".join(f"# {line}\n" for line in [*lines, f"score {score}"])
+    lines = [*(f"{WANTED}{step}" for step in wanted), *(f"{DONE}{step}" for step in done), f"score {score}"]
+    return "".join(f"# {line}\n" for line in lines)
 
 
 def broken(reason: str) -> str:
@@ -216,10 +217,34 @@ def _steps(composition: Composition, constants: Constants) -> list[str]:
     return [steps((name,), (constant,)) for name, constant in zip(composition, constants, strict=True)]
 
 
-def read_score(answer: str) -> tuple[int, str] | None:
-    """Score and reason of an answer to ``judge_prompt``; None where it is malformed or out of range."""
+@dataclass(frozen=True)
+class Judgement:
+    """An answer to ``judge_prompt``."""
+
+    score: int
+    """As it is said: cases of 8 that are right."""
+    reasons: tuple[str, ...]
+    """The lines before it."""
+
+    @property
+    def agreement(self) -> float:
+        """Share of the places at which the steps that are wanted and those that are taken are the same."""
+        wanted = [one.removeprefix(WANTED) for one in self.reasons if one.startswith(WANTED)]
+        done = [one.removeprefix(DONE) for one in self.reasons if one.startswith(DONE)]
+        places = max(len(wanted), len(done))
+        return sum(a == b for a, b in zip(wanted, done, strict=False)) / places if places else 0.0
+
+    @property
+    def rating(self) -> float:
+        """0 to 1: the mean of the score, as a share of 8, and of the agreement. A judge that writes two
+        different lists of steps says something, whatever score it adds."""
+        return (self.score / MAX_SCORE + self.agreement) / 2
+
+
+def read_judgement(answer: str) -> Judgement | None:
+    """What an answer to ``judge_prompt`` says; None where it is malformed or out of range."""
     lines = [line.removeprefix("# ") for line in answer.strip().split("\n")]
     if len(lines) < 2 or not lines[-1].startswith("score ") or not lines[-1][6:].isdigit():
         return None
     score = int(lines[-1][6:])
-    return (score, "; ".join(lines[:-1])) if score <= MAX_SCORE else None
+    return Judgement(score, tuple(lines[:-1])) if score <= MAX_SCORE else None

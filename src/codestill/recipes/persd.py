@@ -196,7 +196,7 @@ def _tasks(config: Config, number: int) -> TaskSet:
 
 
 def _clean(task_set: TaskSet, config: Config, part: Run) -> TaskSet:
-    """The tasks that the evaluation does not repeat; what goes, and why, stands in ``decontamination.txt``."""
+    """The tasks that the evaluation does not repeat; ``decontamination.txt`` says what goes, and why."""
     assert config.decontaminate is not None
     found = decontaminate(task_set.tasks, [config.evaluate.tasks.load()], config.decontaminate)
     write_atomic(part.directory / part.prefix / "decontamination.txt", found.report())

@@ -4,7 +4,8 @@ A lesson of every skill (solve, refine, decompose, compose, test inputs, ask, ju
 task; each is read once. Solutions are mostly in one plain style (one operation per line), which is why the
 teacher's answers are more uniform than the reference solutions, written in many.
 
-Stages: tokenizer; training (by ``fit``); evaluation on the validation split; an exam of
+Stages: tokenizer; training in two phases (by ``fit``), the second at a lower rate and mostly of what is
+learnt last; evaluation on the validation split; an exam of
 every skill, on validation and, because nothing is chosen any more, on test; a ``bundle`` of bfloat16 weights
 and a model card.
 """
@@ -84,6 +85,30 @@ class Shares(BaseModel):
     """Task and code to calls that test it."""
 
 
+class FinishConfig(BaseModel):
+    """A second phase at a lower rate, mostly of the skills that are learnt last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    lessons: PositiveInt = 88_000
+    """Training examples, others than those of the first phase."""
+    shares: Shares = Shares(
+        solve=0.12, refine=0.12, judge=0.36, compose=0.05, decompose=0.10, ask=0.22, inputs=0.03
+    )
+    """What they are about."""
+    train: TrainConfig = TrainConfig(
+        epochs=1,
+        batch_tokens=2560,
+        accumulation=2,
+        optimizer="muon",
+        learning_rate=9e-4,
+        muon_learning_rate=6e-3,
+        schedule="linear",
+        checkpoint_steps=250,
+    )
+    """How it is optimised."""
+
+
 class Config(RunConfig):
     """A pocket teacher and what it learns from."""
 
@@ -110,6 +135,8 @@ class Config(RunConfig):
         checkpoint_steps=250,
     )
     """How it is optimised."""
+    finish: FinishConfig = FinishConfig()
+    """What follows."""
     evaluate: EvaluateConfig = EvaluateConfig.model_validate(
         {
             "tasks": {"source": "pocket", "split": "validation", "count": 200},
@@ -130,11 +157,16 @@ def distill(config: Config, run: Run) -> "Student":
     tokenizer = train_tokenizer(config.tokenizer_lessons)
     student = config.student.build(tokenizer, config.execution.device, seed=config.seed)
     validation = list(islice(examples(config, "validation"), VALIDATION))
-    training = training_lessons(config, run)
-    student = fit(student, training, CrossEntropy(), config.train, run, validation=validation)
+    training, finishing = training_lessons(config, run), finishing_lessons(config, run)
+    first = run.part("first")
+    student = fit(student, training, CrossEntropy(), config.train, first, validation=validation)
+    student = fit(student, finishing, CrossEntropy(), config.finish.train, run, validation=validation)
     with config.execution.sandbox(config.sandbox) as sandbox:
         evaluate(student, "teacher", config.evaluate, sandbox, run)
-        raw, taught = raw_student(config.raw, config.execution.device, run), taught_prompts(training)
+        raw, taught = (
+            raw_student(config.raw, config.execution.device, run),
+            taught_prompts([*training, *finishing]),
+        )
         exams = [
             examine(student, raw, taught, config.exam.model_copy(update={"split": split}), sandbox, run)
             for split in ("validation", "test")
@@ -150,13 +182,24 @@ def examples(config: Config, split: HeldOut) -> Iterator[Example]:
 
 
 def training_lessons(config: Config, run: Run) -> list[Example]:
-    """All that it learns from, with a bar: they take a fraction of a millisecond each."""
-    made, total = [], config.lessons
-    for example in islice(examples(config, "train"), total):
-        made.append(example)
-        if len(made) % 1000 == 0 or len(made) == total:
-            run.progress("lessons", len(made), total)
-    return made
+    """All lessons of the first phase."""
+    return _counted("lessons", examples(config, "train"), config.lessons, run)
+
+
+def finishing_lessons(config: Config, run: Run) -> list[Example]:
+    """All lessons of the second."""
+    again = config.model_copy(update={"seed": config.seed + 1, "shares": config.finish.shares})
+    return _counted("further lessons", examples(again, "train"), config.finish.lessons, run)
+
+
+def _counted(name: str, made: Iterator[Example], total: int, run: Run) -> list[Example]:
+    """With a bar: lessons take a fraction of a millisecond each."""
+    kept = []
+    for example in islice(made, total):
+        kept.append(example)
+        if len(kept) % 1000 == 0 or len(kept) == total:
+            run.progress(name, len(kept), total)
+    return kept
 
 
 def taught_prompts(training: Iterable[Example]) -> frozenset[str]:
@@ -216,7 +259,7 @@ def examine_model(config: ExamineModel, run: Run) -> Exam:
     teacher = Student.load(config.model, device=config.execution.device)
     raw, taught = (
         raw_student(config.raw, config.execution.device, run),
-        taught_prompts(training_lessons(Config(), run)),
+        taught_prompts([*training_lessons(Config(), run), *finishing_lessons(Config(), run)]),
     )
     with config.execution.sandbox(config.sandbox) as sandbox:
         return examine(teacher, raw, taught, config.exam, sandbox, run)
