@@ -64,12 +64,14 @@ def test_faults_fail_and_come_in_every_kind():
     with SandboxConfig(cpu_seconds=2).build() as sandbox:
         programs = (Program.of(task, wrong.body) for task, wrong in zip(tasks, faults, strict=True))
         verdicts = [result.verdict for result in sandbox.run(programs)]
-    assert len({wrong.kind for wrong in faults}) == 8
+    assert len({wrong.kind for wrong in faults}) == 9
     assert verdicts.count("pass") < 0.1 * len(tasks)  # an exchange can make no difference to eight inputs
     assert verdicts.count("wrong") > 0.6 * len(tasks)
     for wrong, verdict in zip(faults, verdicts, strict=True):
-        if wrong.kind in ("syntax", "name"):
+        if wrong.kind == "syntax":
             assert verdict == "exception", wrong
+        if wrong.kind == "name":  # an empty list may end before the name is read
+            assert verdict in ("exception", "wrong"), wrong
 
 
 def test_a_trial_says_what_the_sandbox_says():

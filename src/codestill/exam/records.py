@@ -33,7 +33,7 @@ MEASURES: dict[Measure, str] = {
     "inputs telling": "calls that tell the reference from all its deletion mutants",
     "ask": "well-formed tasks of this world that no lesson showed",
     "ask level": "well-formed tasks one operation shorter, as long, or one longer, as asked",
-    "judge AUROC": "a student's programs that pass, ranked above those that fail by the mean score",
+    "judge AUROC": "a student's programs that pass, ranked above those that fail by the mean rating",
     "judge read": "answers that are a reason and a score",
 }
 
@@ -54,7 +54,7 @@ class ExamConfig(BaseModel):
     ask_temperature: float = Field(default=0.3, ge=0)
     """At which new tasks are drawn."""
     judgements: PositiveInt = 4
-    """Verdicts on each program, the first greedy; the mean of their scores ranks it."""
+    """Verdicts on each program, the first greedy; the mean of their ratings ranks it."""
     max_new_tokens: PositiveInt = 256
     """Longest answer, in tokens."""
 
