@@ -50,9 +50,9 @@ class ExamConfig(BaseModel):
     seed: int = 1
     """Of the tasks."""
     temperature: float = Field(default=0.7, ge=0)
-    """At which test inputs and further verdicts are drawn; all else but new tasks is greedy."""
-    ask_temperature: float = Field(default=0.3, ge=0)
-    """At which new tasks are drawn."""
+    """At which test inputs and further verdicts are drawn; all else is greedy, as new tasks are by default."""
+    ask_temperature: float = Field(default=0.0, ge=0)
+    """At which new tasks are drawn; 0 is greedy."""
     judgements: PositiveInt = 4
     """Verdicts on each program, the first greedy; the mean of their ratings ranks it."""
     max_new_tokens: PositiveInt = 256
