@@ -50,7 +50,7 @@ class ExamConfig(BaseModel):
     seed: int = 1
     """Of the tasks."""
     temperature: float = Field(default=0.7, ge=0)
-    """At which test inputs and further verdicts are drawn; all else is greedy, as new tasks are by default."""
+    """At which test inputs and further verdicts are drawn; all else is greedy."""
     ask_temperature: float = Field(default=0.0, ge=0)
     """At which new tasks are drawn; 0 is greedy."""
     judgements: PositiveInt = 4
