@@ -49,7 +49,7 @@ class ArmConfig(BaseModel):
     @model_validator(mode="after")
     def _one_kind(self) -> "ArmConfig":
         if sum(kind is not None for kind in (self.recipe, self.model, self.of)) != 1:
-            raise ValueError("an arm has either a recipe, or a model, or `of`: another arm")
+            raise ValueError("an arm has either a recipe or a model, or is `of` another arm")
         if self.of is not None and self.config:
             raise ValueError("an arm `of` another has that one's config")
         return self

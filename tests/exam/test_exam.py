@@ -17,6 +17,7 @@ from codestill.pocket.skills import (
     asked,
     composed,
     parts,
+    read_asked,
     read_sketch,
     verdict,
     written_inputs,
@@ -139,7 +140,7 @@ def test_half_knowledge_is_seen(tmp_path: Path) -> None:
     assert first["decompose valid"].value.mean < 0.9
     assert first["ask"].value.mean == 1.0
     stage = (directory / "stages" / "exam-validation-ask.jsonl").read_text().splitlines()
-    known = [Completion.model_validate_json(line).text for line in stage]
+    known = [read_asked(Completion.model_validate_json(line).text) for line in stage]
     again = take(tmp_path / "again", Player("all", knows_all), SOME, taught=known)
     assert again["ask"].value.mean == 0.0
     assert again["ask level"].value.mean == 1.0

@@ -47,6 +47,8 @@ def formula(objective: Distillation, p: Tensor, q: Tensor) -> Tensor:
         return (a.xlogy(a) - a.xlogy(b)).sum(-1)
 
     parameter = next(iter(objective.parameters.values()), 0.0)
+    if objective.divergence == "generalized_jsd" and parameter in (0, 1):  # by definition, a jump in scale
+        return kl(q, p) if parameter else kl(p, q)
     return {
         "forward_kl": lambda: kl(p, q),
         "reverse_kl": lambda: kl(q, p),

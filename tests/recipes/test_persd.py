@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from codestill.errors import TaskError
 from codestill.recipes.persd import Config, distill
 from codestill.run import Run
 from codestill.serialize import read_jsonl
@@ -82,3 +84,9 @@ def test_the_teacher_makes_the_tasks_from_seeds(tmp_path: Path) -> None:
     assert account["round-1/proposals"] == 9
     assert 2 <= account["round-1/tasks"] == account["round-1/tasks_made"] <= 9
     assert account["round-1/rows"] == account["round-1/solved"] >= 2
+
+
+def test_a_round_without_rows_says_so(tmp_path: Path) -> None:
+    hopeless = {"arm": "persd", "refine": {"sampling": {"max_new_tokens": 1}}}
+    with pytest.raises(TaskError, match="first round gave no row"):
+        distilled(tmp_path / "run", **hopeless)

@@ -57,6 +57,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "persd": COMMON
     | {
         "teacher": FROM_TEACHER["teacher"],
+        "arm": "stand-combined",  # has rows, whatever the teacher makes of an untrained student's attempts
         "warm_up": {"tasks": TASKS, "train": COMMON["train"]},
         "tasks": TASKS | {"count": 4, "skip": 5},
         "rounds": 2,

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from codestill.arms import ARMS, ArmName, Code, rows, subset
 from codestill.attempt import attempt, requests
 from codestill.config import RunConfig
+from codestill.errors import TaskError
 from codestill.evaluate import EvaluateConfig, evaluate
 from codestill.examples import first_passing, references
 from codestill.losses import CrossEntropy, Objective
@@ -142,8 +143,23 @@ def distill(config: Config, run: Run) -> "Student":
             learner = _start(config, desk, run) if config.start == "base" and number else student
             logits = desk.teacher if config.objective.needs_teacher else None
             last = run if number == config.rounds - 1 else part  # the last student is the run's
-            student = fit(learner, examples, config.objective, config.train, last, teacher=logits)
+            if examples:
+                student = fit(learner, examples, config.objective, config.train, last, teacher=logits)
+            else:
+                student = _keep(student, number, last)
             _evaluate(config, student, sandbox, last)
+    return student
+
+
+def _keep(student: "Student", number: int, last: Run) -> "Student":
+    """After a round without rows the student stays as it was. Raises TaskError where no round had any."""
+    if number == 0:
+        raise TaskError(
+            "the first round gave no row to train on: no attempt failed, or no repair passed its tests.",
+            next_step="Give more tasks or a stronger teacher, or take an arm of the teacher's own solutions.",
+        )
+    last.message("train", "this round gave no rows: the student stays as it was")
+    student.save(last.student_directory)
     return student
 
 
