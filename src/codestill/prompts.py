@@ -207,6 +207,23 @@ CONTINUED = Prompts(
 """Python throughout: the task, the attempt, what happened as comments, and the task once more. What the
 pocket teacher was trained on, and what every student reads."""
 
+_ATTEMPTED = """\
+This is a programming task:
+
+```python
+{{ prompt|ended }}```
+{% if solution %}
+You solved it like this:
+
+```python
+{{ prompt }}{{ solution|ended }}```
+{% endif %}
+A student wrote this:
+
+```python
+{{ prompt }}{{ attempt|ended }}```
+"""
+
 INSTRUCT = Prompts(
     version="instruct-1",
     answers="fenced",
@@ -218,21 +235,8 @@ Complete this Python function:
 
 Answer with one fenced block of Python that begins with the function's header and holds all of it.
 """,
-    refine="""\
-This is a programming task:
-
-```python
-{{ prompt|ended }}```
-{% if solution %}
-You solved it like this:
-
-```python
-{{ prompt }}{{ solution|ended }}```
-{% endif %}
-A student wrote this:
-
-```python
-{{ prompt }}{{ attempt|ended }}```
+    refine=_ATTEMPTED
+    + """\
 
 Its unit tests ended with:
 
@@ -241,21 +245,8 @@ Its unit tests ended with:
 Mend the student's program. {{ nearness }}
 Answer with one fenced block of Python that begins with the function's header and holds all of it.
 """,
-    explain="""\
-This is a programming task:
-
-```python
-{{ prompt|ended }}```
-{% if solution %}
-You solved it like this:
-
-```python
-{{ prompt }}{{ solution|ended }}```
-{% endif %}
-A student wrote this:
-
-```python
-{{ prompt }}{{ attempt|ended }}```
+    explain=_ATTEMPTED
+    + """\
 
 First name the student's mistakes, a line each. Then mend the program. {{ nearness }}
 End with one fenced block of Python that begins with the function's header and holds all of it.
