@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.sandbox.hostile.world import World, descendants
 
 from codestill.errors import SandboxUnavailable
 from codestill.sandbox import Program, Sandbox, SandboxConfig
+from codestill.sandbox.inside.child import Judge
 from codestill.types import Test
 
 RESIST = {
@@ -144,6 +146,22 @@ def test_a_death_in_the_middle_does_not_change_the_verdict(tier: str, who: str, 
             result = box.execute(nap(answer))
             assert killer.result() and result.verdict == verdict, result
     assert wait_until(lambda: running() == before)
+
+
+@pytest.mark.parametrize("reading", [False, True])
+def test_a_judge_may_die_before_its_request_and_before_reading_it(reading: bool) -> None:
+    class Confinement:
+        def enter(self, role: str, kept: list[int], cpu: int | None) -> None:
+            while reading and not select.select(kept, [], [], 20)[0]:
+                pass
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    judge = Judge(Confinement(), [])  # pyright: ignore[reportArgumentType]
+    if not reading:
+        os.waitid(os.P_PID, judge.child.pid, os.WEXITED | os.WNOWAIT)
+    judge.begin(os.getpid(), 0, [0, 0, 0, 0])
+    judge.wait(20)
+    assert judge.ended() and judge.status == -signal.SIGKILL and not judge.fit
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import _socket
 import array
+import contextlib
 import gc
 import os
 import select
@@ -90,7 +91,8 @@ class Judge:
         self.programs += 1
         self.before = self.child.cpu_seconds() if self.programs > 1 else 0.0
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", descriptors))
-        self.socket.sendmsg([b"%d %d" % (solver, size)], [rights])
+        with contextlib.suppress(OSError):  # it has died: ended() tells
+            self.socket.sendmsg([b"%d %d" % (solver, size)], [rights])
 
     @property
     def status(self) -> int | None:
@@ -106,7 +108,10 @@ class Judge:
 
     def ended(self) -> bool:
         if self.usage is None and self.poll.poll(0):
-            packet = self.socket.recv(16)
+            try:
+                packet = self.socket.recv(16)
+            except ConnectionResetError:  # it died without having read its request
+                packet = b""
             if packet:
                 self.usage = [int(packet), self.child.cpu_seconds() - self.before, 0, False]
             else:
