@@ -15,7 +15,8 @@ optimiser. Cross-entropy, and three ways to distil:
              installed
     cached   as kl, from 32 tokens and the mass of the rest instead of a teacher
 
-and ``floor``: the matrix products of our kl step alone, student's body included.
+``fused`` variants are ours with `linear_loss(..., fused=True)`, compiled in the step that is not counted. And
+``floor``: the matrix products of our kl step alone, student's body included.
 
 Each variant runs in a process of its own. Time is the median over the steps after one that is not counted:
 CPU seconds of the process, or CUDA events. Memory is the peak above what the process held before the first
@@ -48,13 +49,26 @@ TEMPERATURE, ALPHA, BETA = 2.0, 0.5, 0.5
 # Ours, its peer, and the aims for time and memory beside it.
 PAIRS = [
     ("ce", "ce, Hugging Face", 1.0, 1.0),
+    ("ce, fused", "ce, Hugging Face", 1.0, 1.0),
     ("cached", "ce", 1.05, None),
+    ("cached, fused", "ce, fused", 1.05, None),
     ("kl", "kl, hand-written", 0.65, 0.35),
+    ("kl, fused", "kl, hand-written", 0.65, 0.35),
     ("jsd", "jsd, TRL", 0.55, 0.25),
+    ("jsd, fused", "jsd, TRL", 0.55, 0.25),
     ("kl", "floor", None, None),
+    ("kl, fused", "floor", None, None),
     ("ce", "floor", None, None),
 ]
-VARIANTS = ["ce, Hugging Face", "ce", "cached", "kl, hand-written", "kl", "jsd, TRL", "jsd", "floor"]
+OURS = ["ce", "cached", "kl", "jsd"]
+VARIANTS = [
+    "ce, Hugging Face",
+    "kl, hand-written",
+    "jsd, TRL",
+    *OURS,
+    *(f"{n}, fused" for n in OURS),
+    "floor",
+]
 
 
 class Step:
@@ -79,6 +93,8 @@ class Step:
         }
         config = GPT2Config(**shape, use_cache=False, bos_token_id=0, eos_token_id=0)
         self.name = name
+        kind, _, path = name.partition(", ")
+        self.fused = path == "fused"
         # Without dropout, so that every variant gives the same loss.
         self.student = GPT2LMHeadModel(config).eval().to(torch.device(device))  # pyright: ignore[reportArgumentType]
         self.head = self.student.lm_head.weight
@@ -90,8 +106,8 @@ class Step:
         self.objective = {
             "ce": CrossEntropy(),
             "jsd": Distillation(divergence="generalized_jsd", alpha=1.0, beta=BETA, temperature=TEMPERATURE),
-        }.get(name, Distillation(temperature=TEMPERATURE, alpha=ALPHA))
-        self.targets = sparse(self.labels) if name == "cached" else self.teacher
+        }.get(kind, Distillation(temperature=TEMPERATURE, alpha=ALPHA))
+        self.targets = sparse(self.labels) if kind == "cached" else self.teacher
 
     def __call__(self) -> Tensor:
         self.student.zero_grad(set_to_none=True)
@@ -116,7 +132,10 @@ class Step:
     def ours(self) -> Tensor:
         from codestill.losses.linear import linear_loss
 
-        return linear_loss(self.objective, self.hidden(), self.head, self.labels, self.targets).total
+        hidden = self.hidden()
+        return linear_loss(
+            self.objective, hidden, self.head, self.labels, self.targets, fused=self.fused
+        ).total
 
     def teacher_logits(self) -> Tensor:
         return self.teacher.hidden_BTD @ self.teacher.head_VD.T

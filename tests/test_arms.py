@@ -1,9 +1,12 @@
 """The arms' rows: every arm by the table, from one attempt that passed, two repaired and one given up."""
 
+from typing import get_args
+
 import pytest
 
 from codestill.arms import ARMS, ArmName, rows, subset
 from codestill.prompts import CONTINUED
+from codestill.refine import Keep, counts
 from codestill.tasks import STOP_RULES, TaskSet
 from codestill.types import Attempt, Completion, Example, ExecutionResult, Refinement, Task
 
@@ -24,20 +27,32 @@ TASK_SET = TaskSet("t:train", TASKS, "train", "zero-shot", STOP_RULES["definitio
 SOLUTIONS = {name: f"    return '{name}, solved'\n" for name in NAMES if name != "unsolved"}
 
 
+def failed(name: str) -> Attempt:
+    return Attempt(completion=Completion(task_id=name, sample=0, text="    tried\n"), result=WRONG)
+
+
 def refinement(name: str, result: ExecutionResult) -> Refinement:
-    attempt = Attempt(completion=Completion(task_id=name, sample=0, text="    tried\n"), result=WRONG)
     text = f"    return '{name}, mended'\n"
     repair = Completion(task_id=name, sample=0, text=text)
-    return Refinement(attempt=attempt, feedback="Wrong", completion=repair, result=result)
+    return Refinement(attempt=failed(name), feedback="Wrong", completion=repair, result=result)
 
 
+FAILED = [(failed(name), "Wrong") for name in ("mended", "mended-too", "lost")]
 REFINEMENTS = [refinement("mended", PASSED), refinement("mended-too", PASSED), refinement("lost", WRONG)]
 
 
-def made(arm: ArmName, **options) -> list[tuple[str, str, str]]:
+def examples(arm: ArmName, keep: Keep) -> list[Example]:
+    """The arm's rows, from no more than it says that it needs."""
+    row = ARMS[arm]
+    kept = [one for one in REFINEMENTS if counts(one, SOLUTIONS[one.task_id], keep)]
+    attempts, repairs = FAILED if row.needs_attempts else [], kept if row.needs_refinements else []
+    return rows(row, TASK_SET, SOLUTIONS, attempts, repairs)
+
+
+def made(arm: ArmName, keep: Keep = "passed") -> list[tuple[str, str, str]]:
     """(task, whether it asks for a repair, whose code) of every row."""
     found = []
-    for row in rows(ARMS[arm], TASK_SET, SOLUTIONS, REFINEMENTS, **options):
+    for row in examples(arm, keep):
         task = next(task for task in TASKS if row.prompt.startswith(task.prompt))
         repair = row.prompt != task.prompt
         if repair:
@@ -78,13 +93,31 @@ MENDED = ("mended", "mended-too")
 )
 def test_every_arm_has_its_rows(arm: ArmName, wanted: list[tuple[str, str, str]]):
     assert sorted(made(arm)) == sorted(wanted)
-    names = [row.example_id for row in rows(ARMS[arm], TASK_SET, SOLUTIONS, REFINEMENTS)]
+    names = [row.example_id for row in examples(arm, "passed")]
     assert len(set(names)) == len(names)
 
 
 def test_the_unfiltered_arm_keeps_repairs_that_fail():
-    assert ("lost", "generate", "mended") in made("persd", unfiltered=True)
+    assert ("lost", "generate", "mended") in made("persd", "all")
     assert ("lost", "generate", "mended") not in made("persd")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept_as"),
+    [
+        ("    return x + 2 * y\n", {"passed", "not-copied", "personal"}),  # the attempt with one change
+        ("    return y + x\n", {"passed"}),  # the solution once more
+        ("    z = y\n    return z + x\n", {"passed", "not-copied"}),  # no nearer to the attempt
+    ],
+)
+def test_refinements_count_by_how_personal_they_are(text: str, kept_as: set[str]):
+    attempt = Attempt(
+        completion=Completion(task_id="kept", sample=0, text="    return x + 3 * y\n"), result=WRONG
+    )
+    repair = Completion(task_id="kept", sample=0, text=text)
+    for result, wanted in ((PASSED, kept_as | {"all"}), (WRONG, {"all"})):
+        one = Refinement(attempt=attempt, feedback="Wrong", completion=repair, result=result)
+        assert {keep for keep in get_args(Keep) if counts(one, "    return y + x\n", keep)} == wanted
 
 
 def test_what_approximates_another_method_says_so():
@@ -99,3 +132,6 @@ def test_subsets_are_nested_and_keep_the_order():
     assert [int(one.key) for one in large] == sorted(int(one.key) for one in large)
     assert subset(all_rows, 10, seed=4) != small
     assert subset(all_rows, None, seed=3) == subset(all_rows, 99, seed=3) == all_rows
+    sized = subset(all_rows, 10, seed=3, size=lambda one: 1 + int(one.key) % 3)
+    assert {one.key for one in sized} < {one.key for one in small}
+    assert 8 <= sum(1 + int(one.key) % 3 for one in sized) <= 10

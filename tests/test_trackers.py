@@ -119,6 +119,18 @@ def test_bars_on_a_terminal() -> None:
     tell(observer)
 
 
+def test_what_the_teacher_was_asked_stands_beside_the_bar() -> None:
+    observer, out = bars(terminal=True)
+    spent = {"teacher_calls": 12, "teacher_tokens": 3456, "teacher_money": 0.0789}
+    observer(Event(stage="solutions", kind="progress", done=1, total=9))
+    observer(Event(stage="solutions", kind="progress", done=0, total=0, metrics=spent))
+    observer(Event(stage="solutions", kind="progress", done=2, total=9))
+    observer(Event(stage="elsewhere", kind="progress", done=0, total=0, metrics=spent))
+    observer.bars.refresh()
+    assert "2/9" in out.getvalue() and "12 calls, 3,456 tokens, 0.0789" in out.getvalue()
+    observer.close()
+
+
 def test_failing_tracker_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Broken:
         calls = 0

@@ -6,14 +6,14 @@ solves, or those alone whose attempt failed and was refined (arXiv:2310.18628). 
 whole prompt of the task, its header included, as at inference; the released rows lack it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from codestill.prompts import CONTINUED
 from codestill.serialize import seed_for
 from codestill.tasks import TaskSet
-from codestill.types import Example, Refinement
+from codestill.types import Attempt, Example, Refinement
 
 ArmName = Literal[
     "stand",
@@ -44,6 +44,16 @@ class Arm:
     approximates: str = ""
     """What other method this stands for, and how it differs from it."""
 
+    @property
+    def needs_attempts(self) -> bool:
+        """Whether a student must attempt the tasks."""
+        return self.repair is not None or self.refined_only
+
+    @property
+    def needs_refinements(self) -> bool:
+        """Whether a teacher must repair what failed: rows hold repairs, or tasks are chosen by them."""
+        return self.refined_only
+
 
 ARMS: Mapping[ArmName, Arm] = {
     "stand": Arm(generate="solution", refined_only=False),
@@ -72,34 +82,37 @@ def rows(
     arm: Arm,
     task_set: TaskSet,
     solutions: Mapping[str, str],
+    failed: Sequence[tuple[Attempt, str]],
     refinements: Sequence[Refinement],
-    *,
-    unfiltered: bool = False,
 ) -> list[Example]:
     """The arm's training rows, in the order of the tasks.
 
-    ``solutions`` are the teacher's proved ones by task id. ``unfiltered`` also takes refinements that failed.
+    ``solutions`` are the teacher's proved ones by task id; ``failed`` the attempts that failed, each with
+    what is said of it, for arms that need no repair of them; ``refinements`` those that count.
     """
-    good = {one.key: one for one in refinements if one.result.passed or unfiltered}
-    of_task: dict[str, list[Refinement]] = {}
-    for one in refinements:
-        of_task.setdefault(one.task_id, []).append(one)
+    of_task: dict[str, list[tuple[Attempt, str, str]]] = {}
+    if arm.refined_only:
+        for one in refinements:
+            known = of_task.setdefault(one.task_id, [])
+            known.append((one.attempt, one.feedback, one.completion.text))
+    else:
+        for attempt, said in failed:
+            of_task.setdefault(attempt.task_id, []).append((attempt, said, ""))
     made: list[Example] = []
     for task in task_set.tasks:
         solution = solutions.get(task.task_id)
         if solution is None:
             continue
         own = of_task.get(task.task_id, [])
-        taken = [one for one in own if one.key in good] if arm.refined_only else own
-        if arm.generate == "solution" and (taken or not arm.refined_only):
+        if arm.generate == "solution" and (own or not arm.refined_only):
             made.append(_row(task.task_id, task.prompt, solution, "solution"))
-        for one in taken:
+        for attempt, said, refinement in own:
             if arm.generate == "refinement":
-                made.append(_row(one.key, task.prompt, one.completion.text, "refinement"))
+                made.append(_row(attempt.key, task.prompt, refinement, "refinement"))
             if arm.repair is not None:
-                asked = CONTINUED.to_refine(task, one.attempt.completion.text, one.feedback)
-                code = solution if arm.repair == "solution" else one.completion.text
-                made.append(_row(f"{one.key}/repair", asked, code, f"repair: {arm.repair}"))
+                asked = CONTINUED.to_refine(task, attempt.completion.text, said)
+                code = solution if arm.repair == "solution" else refinement
+                made.append(_row(f"{attempt.key}/repair", asked, code, f"repair: {arm.repair}"))
     return made
 
 
@@ -107,11 +120,20 @@ def _row(name: str, prompt: str, completion: str, source: str) -> Example:
     return Example(example_id=name, prompt=prompt, completion=completion, source=source)
 
 
-def subset(examples: Sequence[Example], count: int | None, seed: int) -> list[Example]:
-    """At most ``count`` of the examples, in their order. Subsets are nested: a smaller count of the same
-    examples and seed is part of a larger one."""
-    if count is None or count >= len(examples):
+def subset(
+    examples: Sequence[Example],
+    limit: int | None,
+    seed: int,
+    size: Callable[[Example], int] = lambda _: 1,
+) -> list[Example]:
+    """Examples drawn at random whose sizes sum up to ``limit`` at most, in their order. Subsets are nested:
+    one of the same examples and seed with a smaller limit is part of one with a larger."""
+    if limit is None:
         return list(examples)
-    drawn = sorted(examples, key=lambda one: seed_for(seed, one.key))[:count]
-    kept = {one.key for one in drawn}
+    kept: set[str] = set()
+    for one in sorted(examples, key=lambda one: seed_for(seed, one.key)):
+        limit -= size(one)
+        if limit < 0:
+            break
+        kept.add(one.key)
     return [one for one in examples if one.key in kept]

@@ -20,6 +20,7 @@ from codestill.sandbox.feedback import feedback
 from codestill.tasks import TaskSet
 from codestill.types import Attempt, Completion, Request, Task, Test
 
+Told = Literal["execution", "generic", "none"]
 GENERIC = "The program is wrong."
 _AT_ONCE = 256
 
@@ -31,8 +32,13 @@ class MultiStepConfig(BaseModel):
 
     repairs: PositiveInt = 2
     """At most so many, each of the answer before it."""
-    feedback: Literal["execution", "generic", "none"] = "execution"
+    feedback: Told = "execution"
     """What the execution of the visible tests showed; only that the program is wrong; or nothing at all."""
+    also: tuple[Told, ...] = ()
+    """Other feedback that a recipe evaluates its student with, too: results `student-multistep-generic` and
+    so on."""
+    samples_per_task: PositiveInt | None = None
+    """Answers to each task in a recipe's evaluation (default: as many as without repairs)."""
     visible: Literal["prompt", "first"] = "prompt"
     """Which tests are seen: those that stand in the prompt, or the first ``visible_tests`` of the task."""
     visible_tests: int = Field(default=2, ge=1)

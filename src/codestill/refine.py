@@ -1,16 +1,20 @@
 """Refinements: a teacher repairs one attempt, told what its execution showed, and the repair is executed."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from codestill.attempt import Completer, attempt
 from codestill.models import SamplingConfig
+from codestill.nearness import nearness
 from codestill.prompts import Nearness, Prompts
 from codestill.sandbox import Sandbox
 from codestill.sandbox.feedback import Form, feedback
 from codestill.tasks import TaskSet
 from codestill.types import Attempt, Refinement, Request
+
+Keep = Literal["all", "passed", "not-copied", "personal"]
 
 
 class RefineConfig(BaseModel):
@@ -30,6 +34,23 @@ class RefineConfig(BaseModel):
     """What is said of the execution."""
     feedback_words: PositiveInt = 50
     """Each value and message is cut to so many words."""
+    keep: Keep = "passed"
+    """Which repairs count: all; those that pass their tests; of these, those that are not the solution once
+    more; or those that lie nearer to the attempt than the solution does."""
+
+    def say(self, failed: Attempt) -> str:
+        """What is said of the execution of an attempt that failed."""
+        return feedback(failed.result, self.feedback_words, self.feedback)
+
+
+def counts(one: Refinement, solution: str, keep: Keep) -> bool:
+    """Whether a refinement is used. ``solution`` is the teacher's own code for the task."""
+    if keep == "all" or not one.result.passed:
+        return keep == "all"
+    if keep == "passed":
+        return True
+    found = nearness(one.attempt.completion.text, one.completion.text, solution)
+    return found.personal if keep == "personal" else not found.copied
 
 
 def refine(
@@ -48,7 +69,7 @@ def refine(
     """
     tasks = {task.task_id: task for task in task_set.tasks}
     failed = {one.key: one for one in owed}
-    said = {key: feedback(one.result, config.feedback_words, config.feedback) for key, one in failed.items()}
+    said = {key: config.say(one) for key, one in failed.items()}
 
     def ask(one: Attempt) -> Request:
         prompt = prompts.to_refine(

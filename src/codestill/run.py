@@ -351,8 +351,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without what may change between resumes."""
-    return {name: value for name, value in config.items() if name != "execution"}
+    """The config without what may change between resumes: where it runs, and what its teacher may cost."""
+    return {name: value for name, value in config.items() if name not in ("execution", "teaching")}
 
 
 def _require_same(directory: Path, saved: dict[str, Any], now: dict[str, Any]) -> None:

@@ -35,17 +35,30 @@ class ProgressBars:
     def __call__(self, event: Event) -> None:
         if event.kind == "message":
             self.console.print(f"{event.stage}: {event.message}", markup=False, highlight=False)
-        if event.kind != "progress" or not event.total:
+        if event.kind != "progress":
+            return
+        if not event.total:
+            self._spend(event)
             return
         if event.stage not in self.stages:
             self.stages[event.stage] = self.bars.add_task(event.stage, total=event.total, note="")
         rate = event.metrics.get("tokens_per_second")
-        note = f"{rate:,} tokens/s" if rate else ""
-        self.bars.update(self.stages[event.stage], completed=event.done, total=event.total, note=note)
+        bar = self.stages[event.stage]
+        self.bars.update(bar, completed=event.done, total=event.total)
+        if rate:
+            self.bars.update(bar, note=f"{rate:,} tokens/s")
         if event.done == event.total:
             self.bars.remove_task(self.stages.pop(event.stage))
             if event.stage.rpartition("/")[2] not in _PASSING:
                 self.console.print(f"{event.stage}: {event.total:,} done", markup=False, highlight=False)
+
+    def _spend(self, event: Event) -> None:
+        """What the run's teacher was asked so far, beside the bar of the stage that asks."""
+        if event.stage in self.stages:
+            spent = event.metrics
+            note = f"teacher: {spent['teacher_calls']:,} calls, {spent['teacher_tokens']:,} tokens"
+            money = f", {spent['teacher_money']:.4f}" if spent["teacher_money"] else ""
+            self.bars.update(self.stages[event.stage], note=note + money)
 
     def close(self) -> None:
         self.bars.stop()

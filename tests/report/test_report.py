@@ -98,6 +98,13 @@ def test_both_pages_have_the_same_rows(compared: Path) -> None:
         assert text in markdown
 
 
+def test_the_accounting_says_in_what_arms_are_equal(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.comparison(tmp_path)
+    html, markdown = texts(tmp_path)
+    for page in (html, markdown):
+        assert "Equal in all arms: prompts, steps; in all else they differ." in page
+
+
 def test_the_teachers_calls_are_summed_by_stage(make: SimpleNamespace, tmp_path: Path) -> None:
     make.run(tmp_path / "run")
     calls = [

@@ -237,12 +237,13 @@ def test_money_without_prices_is_refused(server: Server, tmp_path: Path) -> None
 
 
 def test_the_ledger_says_what_was_spent(server: Server, tmp_path: Path) -> None:
-    told: list[Call] = []
-    ledger = Ledger(tmp_path / "ledger.jsonl", tell=told.append)
+    told: list[tuple[Call, int]] = []
+    ledger = Ledger(tmp_path / "ledger.jsonl", tell=lambda call, spent: told.append((call, spent.calls)))
     one = teacher(server, ledger, prices=Prices(prompt=1.0, completion=2.0))
     one.stage = "refinements"
     answers(one)
-    assert len(told) == 6 and {call.stage for call in told} == {"refinements"}
+    assert [calls for _, calls in told] == [1, 2, 3, 4, 5, 6]
+    assert {call.stage for call, _ in told} == {"refinements"}
     assert (ledger.spent.calls, ledger.spent.tokens) == (6, 60)
     assert ledger.spent.money == pytest.approx(6 * 13e-6)
     with ledger.path.open("a") as stream:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
-from torch.nn import functional
 
 from codestill.errors import ConfigError
 from codestill.losses import divergences
@@ -85,8 +84,8 @@ def _add_block(
             # The gradient with respect to logits / T, so T^2 is left with one T.
             gradient_NV *= alpha * objective.temperature
         sums[2] += divergence
-    log_q_NV = torch.log_softmax(logits_NV, dim=-1)
-    cross_entropy = functional.nll_loss(log_q_NV, targets_N, reduction="sum")
+    q_NV, log_q_N = _likelihood(logits_NV, targets_N)
+    cross_entropy = -log_q_N.sum()
     sums[1] += cross_entropy
     if divergence is None or alpha == 0:
         sums[0] += cross_entropy
@@ -96,7 +95,6 @@ def _add_block(
     if not differentiate:
         return
     if alpha < 1:
-        q_NV = torch.exp(log_q_NV, out=log_q_NV)
         q_NV.scatter_add_(1, targets_N[:, None], -torch.ones_like(q_NV[:, :1]))
         if gradient_NV is None:
             logits_NV.copy_(q_NV)
@@ -106,15 +104,22 @@ def _add_block(
         logits_NV.copy_(gradient_NV)
 
 
+def _likelihood(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax [N, V], and the targets' log-probabilities [N]."""
+    q_NV = torch.softmax(logits_NV, dim=-1)
+    log_of_largest_N = q_NV.amax(dim=-1).log()
+    return q_NV, logits_NV.gather(1, targets_N[:, None])[:, 0] - logits_NV.amax(dim=-1) + log_of_largest_N
+
+
 def _dense(
     of: Integrand, logits_NV: Tensor, temperature: float, differentiate: bool, teacher_NV: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """The divergence, summed, and its gradient with respect to logits / temperature."""
-    log_p_NV, log_q_NV = (
-        torch.log_softmax(divergences.temper(divergences.widen(x), temperature), dim=-1)
+    (p_NV, log_p_NV), (q_NV, log_q_NV) = (
+        divergences.softmax(divergences.temper(divergences.widen(x), temperature))
         for x in (teacher_NV, logits_NV)
     )
-    value_N, gradient_NV = divergences.terms(of, log_p_NV, log_q_NV)
+    value_N, gradient_NV = divergences.terms(of, p_NV, q_NV, log_p_NV, log_q_NV)
     return value_N.sum(), gradient_NV if differentiate else None
 
 
@@ -122,7 +127,7 @@ def _sparse(
     of: Integrand, logits_NV: Tensor, temperature: float, differentiate: bool, teacher: SparseTargets
 ) -> tuple[Tensor, Tensor | None]:
     """As :func:`_dense`, over the outcomes that the targets list and, by their rule, the rest."""
-    log_q_NV = torch.log_softmax(divergences.temper(logits_NV, temperature), dim=-1)
+    q_NV, log_q_NV = divergences.softmax(divergences.temper(logits_NV, temperature))
     log_p_NK = teacher.log_probabilities_NK.to(log_q_NV.dtype)
     listed_NK = log_p_NK > -torch.inf
     log_q_NK = log_q_NV.gather(1, teacher.ids_NK)
@@ -131,7 +136,7 @@ def _sparse(
     ids_NK = torch.where(listed_NK, teacher.ids_NK, teacher.ids_NK.gather(1, first_N1))
     some_N1 = listed_NK.any(dim=-1, keepdim=True)
     kept_NK = torch.where(some_N1, 0.0, log_q_NV.gather(1, ids_NK).exp())
-    rest_NV = log_q_NV.exp().scatter_(1, ids_NK, kept_NK)
+    rest_NV = q_NV.scatter_(1, ids_NK, kept_NK)
     rest_N = rest_NV.sum(dim=-1)
     log_tail_N = teacher.log_tail_N.to(log_q_NV.dtype)
     if teacher.rule == "renormalise":

@@ -146,10 +146,18 @@ def widen(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def terms(of: Integrand, log_p_NV: Tensor, log_q_NV: Tensor) -> tuple[Tensor, Tensor]:
-    """The divergence [N], and its gradient [N, V] with respect to logits of log-softmax ``log_q_NV``."""
-    q_NV = log_q_NV.exp()
-    value_NV, pull_NV = of(log_p_NV.exp(), q_NV, log_p_NV, log_q_NV)
+def softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax and its logarithm. The exponential of a log-softmax would cost more than both."""
+    p = torch.softmax(logits, dim=-1)
+    largest, log_of_largest = logits.amax(dim=-1, keepdim=True), p.amax(dim=-1, keepdim=True).log_()
+    return p, (logits - largest).add_(log_of_largest)
+
+
+def terms(
+    of: Integrand, p_NV: Tensor, q_NV: Tensor, log_p_NV: Tensor, log_q_NV: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The divergence [N], and its gradient [N, V] with respect to logits whose softmax is ``q_NV``."""
+    value_NV, pull_NV = of(p_NV, q_NV, log_p_NV, log_q_NV)
     total_N1 = pull_NV.sum(dim=-1, keepdim=True)
     return value_NV.sum(dim=-1), torch.addcmul(pull_NV, q_NV, total_N1, value=-1)
 
@@ -168,7 +176,7 @@ class _Terms(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, log_q_NV: Tensor, log_p_NV: Tensor, of: Integrand) -> Tensor:
-        value_N, gradient_NV = terms(of, log_p_NV, log_q_NV)
+        value_N, gradient_NV = terms(of, log_p_NV.exp(), log_q_NV.exp(), log_p_NV, log_q_NV)
         ctx.save_for_backward(gradient_NV)
         return value_N
 

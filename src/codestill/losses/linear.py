@@ -18,7 +18,7 @@ from codestill.losses.chunks import add_terms
 from codestill.losses.objective import CrossEntropy, Distillation
 from codestill.losses.targets import LinearTeacher, SparseTargets
 
-CHUNK_ELEMENTS = {"cpu": 2**23, "cuda": 2**27}
+CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**27}
 """Logits per chunk where no ``chunk_tokens`` is given: enough rows that reading the head counts little."""
 
 
@@ -93,8 +93,8 @@ def source(
         at = positions.rows, positions.columns
         return lambda start, end: teacher.detach()[at[0][start:end], at[1][start:end], :width]
     hidden_ND = teacher.hidden_BTD.detach()[positions.rows, positions.columns]
-    head_VD = teacher.head_VD.detach()[:width]
-    return lambda start, end: _product(hidden_ND[start:end], head_VD.T)
+    product = _ChunkProduct(teacher.head_VD.detach()[:width].T)
+    return lambda start, end: product(hidden_ND[start:end])
 
 
 class _LinearSum(torch.autograd.Function):
@@ -120,9 +120,10 @@ class _LinearSum(torch.autograd.Function):
             sums = torch.zeros(3, dtype=precise, device=hidden_ND.device)
             hidden_gradient_ND = torch.empty_like(hidden_ND) if of_hidden else None
             head_gradient_VD = torch.zeros_like(head_VD, dtype=precise) if of_head else None
+            logits = _ChunkProduct(weight_VD.T)
             for start, end in positions.chunks(chunk_tokens):
                 chunk_ND = hidden_ND[start:end]
-                logits_NV = _product(chunk_ND, weight_VD.T)
+                logits_NV = logits(chunk_ND)
                 given = logits_NV, positions.targets[start:end], teacher(start, end)
                 add_terms(objective, *given, sums, of_hidden or of_head, fused=fused)
                 gradient_NV = logits_NV.to(hidden_ND.dtype)
@@ -142,6 +143,22 @@ class _LinearSum(torch.autograd.Function):
 
 
 _apply: Any = torch.compiler.disable(_LinearSum.apply)  # it has its own backward, and nothing to trace
+
+
+class _ChunkProduct:
+    """a @ ``right`` for one chunk after another, each in the place of the one before: memory of this size
+    comes from the system every time, and its first use costs a tenth of the product."""
+
+    def __init__(self, right: Tensor) -> None:
+        self.right = right
+        self.room: Tensor | None = None
+
+    def __call__(self, a: Tensor) -> Tensor:
+        if a.dtype not in (torch.float32, torch.float64):
+            return _product(a, self.right)
+        if self.room is None or len(self.room) < len(a):
+            self.room = a.new_empty(len(a), self.right.shape[1])
+        return torch.mm(a, self.right, out=self.room[: len(a)])
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

@@ -46,6 +46,9 @@ class _Row:
     prompt: tuple[int, ...]
     room: int
     tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    """Of the first ``read`` tokens."""
+    read: int = 0
     ended: bool = False
 
 
@@ -351,9 +354,19 @@ def _finish(
         return "stop"
     full = len(row.tokens) >= row.room
     look = full or len(row.tokens) % CHECK_EVERY == 0
-    if stopped is not None and look and stopped(_text(tokenizer, row, stop_ids)):
+    if stopped is not None and look and stopped(_text_so_far(tokenizer, row)):
         return "stop"
     return "length" if full else None
+
+
+def _text_so_far(tokenizer: PreTrainedTokenizerBase, row: _Row) -> str:
+    """The row's text, of which only what came since the last look is decoded."""
+    known = row.tokens[: row.read]
+    new = decode_completion(tokenizer, known[-1:] or row.prompt, row.tokens[row.read :])
+    if new.endswith("\ufffd"):  # perhaps a character some of whose bytes are yet to come
+        return row.text + new
+    row.text, row.read = row.text + new, len(row.tokens)
+    return row.text
 
 
 def _completion(

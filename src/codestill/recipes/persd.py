@@ -11,6 +11,7 @@ the function's header; the teacher does not see its own solution unless ``refine
 round's optimiser starts anew. For multi-step inference only the visible tests are run.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -28,7 +29,7 @@ from codestill.models import SamplingConfig, StudentConfig
 from codestill.multistep import MultiStep, MultiStepConfig, visible_tasks
 from codestill.nearness import nearness, summarise
 from codestill.prompts import Prompts, PromptSetName, prompt_set
-from codestill.refine import RefineConfig, refine
+from codestill.refine import RefineConfig, counts, refine
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.serialize import to_json, write_atomic
@@ -89,8 +90,6 @@ class Config(RunConfig):
     """Attempts at each task."""
     refine: RefineConfig = RefineConfig()
     """How the teacher is asked to repair."""
-    unfiltered: bool = False
-    """Keep refinements that fail, too."""
     generation_half: Code | None = None
     """The code of the rows that teach to generate (default: the arm's own)."""
     rounds: PositiveInt = 1
@@ -101,6 +100,8 @@ class Config(RunConfig):
     """Rows of earlier rounds, drawn at random, that each round reads again."""
     rows: PositiveInt | None = None
     """At most so many new rows a round, drawn at random: for comparisons at equal data."""
+    row_tokens: PositiveInt | None = None
+    """At most so many tokens in a round's new rows, prompts and completions."""
     objective: Objective = Field(default_factory=CrossEntropy)
     """Cross-entropy, or distillation of a local teacher's logits on the same rows."""
     train: TrainConfig = TrainConfig(
@@ -135,11 +136,12 @@ def distill(config: Config, run: Run) -> "Student":
     collected: list[Example] = []
     with config.execution.sandbox(config.sandbox) as sandbox:
         for number, part in enumerate(run.rounds(config.rounds)):
+            size = partial(_tokens, student)
             new = subset(_collect(config, number, student, desk, sandbox, part), config.rows, config.seed)
+            new = subset(new, config.row_tokens, config.seed, size)
             examples = new + subset(collected, config.replay, config.seed + number)
             collected += new
-            spent = desk.ledger.below(part.prefix)
-            part.account(rows=len(examples), teacher_calls=spent.calls, teacher_tokens=spent.tokens)
+            part.account(rows=len(examples), row_tokens=sum(map(size, examples)))
             learner = _start(config, desk, run) if config.start == "base" and number else student
             logits = desk.teacher if config.objective.needs_teacher else None
             last = run if number == config.rounds - 1 else part  # the last student is the run's
@@ -186,19 +188,24 @@ def _collect(
     if config.decontaminate is not None:
         task_set = _clean(task_set, config, part)
     require_trainable(task_set, False)
-    solutions = _solutions(config, task_set, desk, sandbox, part)
-    make = partial(attempt, student, task_set, sandbox, config.attempts, part.seed + number)
-    asked = [one for one in requests(task_set, config.attempts_per_task) if one.task_id in solutions]
-    attempts = part.stage("attempts", Attempt, asked, make)
-    failed = [one for one in attempts if not one.result.passed]
-    teacher = desk.at(f"{part.prefix}refinements")
-    repair = partial(refine, teacher, task_set, sandbox, prompts, config.refine, solutions, part.seed)
-    refinements = part.stage("refinements", Refinement, failed, repair)
-    _account(part, task_set, solutions, attempts, refinements)
     arm = ARMS[config.arm]
     if config.generation_half is not None and arm.generate is not None:
         arm = replace(arm, generate=config.generation_half)
-    made = rows(arm, task_set, solutions, refinements, unfiltered=config.unfiltered)
+    solutions = _solutions(config, task_set, desk, sandbox, part)
+    attempts: list[Attempt] = []
+    if arm.needs_attempts:
+        make = partial(attempt, student, task_set, sandbox, config.attempts, part.seed + number)
+        asked = [one for one in requests(task_set, config.attempts_per_task) if one.task_id in solutions]
+        attempts = part.stage("attempts", Attempt, asked, make)
+    failed = [one for one in attempts if not one.result.passed]
+    refinements: list[Refinement] = []
+    if arm.needs_refinements:
+        teacher = desk.at(f"{part.prefix}refinements")
+        repair = partial(refine, teacher, task_set, sandbox, prompts, config.refine, solutions, part.seed)
+        refinements = part.stage("refinements", Refinement, failed, repair)
+    kept = [one for one in refinements if counts(one, solutions[one.task_id], config.refine.keep)]
+    _account(part, task_set, solutions, attempts, refinements, kept)
+    made = rows(arm, task_set, solutions, [(one, config.refine.say(one)) for one in failed], kept)
     # A task may come again in a later round.
     return [one.model_copy(update={"example_id": f"{part.prefix}{one.example_id}"}) for one in made]
 
@@ -230,7 +237,9 @@ def _solutions(config: Config, task_set: TaskSet, desk: Desk, sandbox: Sandbox, 
         for one, task in zip(requests(task_set), task_set.tasks, strict=True)
     ]
     make = partial(attempt, teacher, task_set, sandbox, config.refine.sampling, part.seed, prompts=prompts)
-    return first_passing(part.stage("solutions", Attempt, asked, make))
+    answers = part.stage("solutions", Attempt, asked, make)
+    part.account(solution_calls=len(answers), solution_tokens=_written(answers))
+    return first_passing(answers)
 
 
 def _account(
@@ -239,23 +248,42 @@ def _account(
     solutions: dict[str, str],
     attempts: list[Attempt],
     refinements: list[Refinement],
+    kept: list[Refinement],
 ) -> None:
-    good = [one for one in refinements if one.result.passed]
+    """Answers count here whether this run asked for them or found them kept: so much the arm needs."""
     part.account(
         tasks=len(task_set),
         solved=len(solutions),
         attempts=len(attempts),
         attempts_passed=sum(one.result.passed for one in attempts),
-        refined=len(good),
+        refinement_calls=len(refinements),
+        refinement_tokens=_written(refinements),
+        refined=sum(one.result.passed for one in refinements),
+        refinements_kept=len(kept),
     )
+    good = [one for one in refinements if one.result.passed]
     of = [nearness(one.attempt.completion.text, one.completion.text, solutions[one.task_id]) for one in good]
     if not all(one.empty for one in of):
         write_atomic(part.directory / part.prefix / "nearness.json", to_json(summarise(of)) + "\n")
 
 
+def _written(answers: Sequence[Attempt | Refinement]) -> int:
+    """Tokens."""
+    return sum(one.completion.tokens for one in answers)
+
+
+def _tokens(student: "Student", one: Example) -> int:
+    """Of a row, prompt and completion."""
+    return len(student.tokenizer.encode(one.prompt + one.completion))
+
+
 def _evaluate(config: Config, student: "Student", sandbox: Sandbox, run: Run) -> None:
     evaluate(student, "student", config.evaluate, sandbox, run)
     if config.multistep is not None:
-        visible = visible_tasks(config.evaluate.tasks.load(), config.multistep)
-        again = MultiStep(student, visible, sandbox, config.multistep)
-        evaluate(again, "student-multistep", config.evaluate, sandbox, run)
+        how, samples = config.multistep, config.multistep.samples_per_task
+        visible = visible_tasks(config.evaluate.tasks.load(), how)
+        asked = config.evaluate.model_copy(update={"samples_per_task": samples} if samples else {})
+        for told in dict.fromkeys((how.feedback, *how.also)):
+            again = MultiStep(student, visible, sandbox, how.model_copy(update={"feedback": told}))
+            name = "student-multistep" if told == how.feedback else f"student-multistep-{told}"
+            evaluate(again, name, asked, sandbox, run)

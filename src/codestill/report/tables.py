@@ -167,7 +167,7 @@ def accounting(section: Section) -> Table | None:
     if not names:
         return None
     return Table(
-        caption="What each arm was given; a fair comparison differs only where it means to.",
+        caption=f"What each arm was given. {_equal(section, names)}",
         head=(Cell("arm"), *(Cell(name.replace("_", " ")) for name in names)),
         rows=tuple(
             (Cell(arm.name, arm=arm.name), *(_amount(arm.accounting.get(name)) for name in names))
@@ -175,6 +175,18 @@ def accounting(section: Section) -> Table | None:
             if arm.accounting
         ),
     )
+
+
+def _equal(section: Section, names: Sequence[str]) -> str:
+    """In what the arms that were given anything are equal: a comparison holds at that."""
+    arms = [arm.accounting for arm in section.arms if arm.accounting]
+    if len(arms) < 2:
+        return ""
+    alike = [name for name in names if len({arm.get(name) for arm in arms}) == 1]
+    if not alike:
+        return "In nothing are these arms equal."
+    others = "; in all else they differ" if len(alike) < len(names) else ""
+    return f"Equal in all arms: {', '.join(name.replace('_', ' ') for name in alike)}{others}."
 
 
 def calls(section: Section) -> Table | None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from codestill.models.config import Device, SamplingConfig
 from codestill.run import Run
 from codestill.teachers.api import ApiTeacherConfig
 from codestill.teachers.base import Teacher
-from codestill.teachers.ledger import Budget, Ledger
+from codestill.teachers.ledger import Budget, Ledger, Totals
 from codestill.teachers.local import LocalTeacherConfig
 from codestill.teachers.replay import Identified, Replay, Replayed
 from codestill.types import Call, Completion, Request
@@ -148,5 +149,11 @@ def open_desk(
     config: LocalTeacherConfig | ApiTeacherConfig, teaching: TeachingConfig, device: Device, run: Run
 ) -> Desk:
     """Build the teacher. Raises ModelError or ConfigError where that is impossible, before any call."""
-    ledger = Ledger(run.ledger_path, teaching.budget)
+    ledger = Ledger(run.ledger_path, teaching.budget, partial(_show, run))
     return Desk(config.build(device), ledger, teaching, teaching.answers or run.directory / "answers")
+
+
+def _show(run: Run, call: Call, spent: Totals) -> None:
+    """Tell the observers what was spent so far."""
+    spending = {"teacher_calls": spent.calls, "teacher_tokens": spent.tokens, "teacher_money": spent.money}
+    run.progress(call.stage, 0, 0, **spending)

@@ -60,10 +60,10 @@ class Ledger:
 
     path: Path
     budget: Budget = field(default_factory=Budget)
-    tell: Callable[[Call], None] = lambda call: None
+    tell: Callable[[Call, Totals], None] = lambda call, spent: None
+    """Called after each call, with what is spent by then."""
     spent: Totals = field(default_factory=Totals)
     promised: Totals = field(default_factory=Totals)
-    by_stage: dict[str, Totals] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises RunError where the file holds something else."""
@@ -98,16 +98,7 @@ class Ledger:
         """Write a call down, and count it."""
         append_jsonl(self.path, [call])
         self._count(call)
-        self.tell(call)
-
-    def below(self, prefix: str) -> Totals:
-        """What was spent in the stages whose names begin so: those of a round, say."""
-        found = Totals()
-        for stage, part in self.by_stage.items():
-            if stage.startswith(prefix):
-                found.add(part.calls, part.tokens, part.money)
-        return found
+        self.tell(call, self.spent)
 
     def _count(self, call: Call) -> None:
-        for total in (self.spent, self.by_stage.setdefault(call.stage, Totals())):
-            total.add(1, call.prompt_tokens + call.completion_tokens, call.cost or 0.0)
+        self.spent.add(1, call.prompt_tokens + call.completion_tokens, call.cost or 0.0)
