@@ -22,8 +22,9 @@ import torch
 
 from codestill.errors import Failure
 from codestill.models.config import Device
+from codestill.models.decode import forward_last
 from codestill.models.load import load_weights
-from codestill.models.sample import forward_last, position_limit
+from codestill.models.sample import position_limit
 from codestill.types import ModelProfile
 
 if TYPE_CHECKING:

@@ -1,25 +1,24 @@
 """Batched sampling in which a completion depends on its request and the seed, not on its batch.
 
-One prefill per distinct prompt; its KV cache is repeated for the prompt's samples; rows that end leave
-the cache, and requests that wait take their places. Every row draws its uniform numbers in advance from its
-own random stream and picks tokens by inverse CDF, so float rounding is the only thing that a batch can
+One prefill per distinct prompt, whose keys and values its samples share (``codestill.models.shared``); rows
+that end leave, and requests that wait take their places. Every row draws its uniform numbers in advance from
+its own random stream and picks tokens by inverse CDF, so float rounding is the only thing that a batch can
 change.
 """
 
-import inspect
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
 
 from codestill.models.config import SamplingConfig
+from codestill.models.shared import memory_for
 from codestill.models.tokenizers import decode_completion, encode_prompt, id_count
 from codestill.serialize import seed_for
 from codestill.types import Completion, Request
@@ -31,9 +30,6 @@ CHECK_EVERY = 8
 FREE_SHARE = 0.25
 """Share of a batch that has ended before its rows leave, and waiting requests take their places: until then
 they cost less than copying the cache of the others."""
-ROOM = 64
-"""Tokens that a cache has room for beyond those it holds, so that one more is no copy of all."""
-
 LIKELIEST = 1024
 """Tokens among which a nucleus is looked for before a whole vocabulary is sorted."""
 
@@ -80,7 +76,8 @@ def complete(
     was_training = model.training
     model.eval()
     try:
-        running = _Batch(model, tokenizer, sampling)
+        longest = max((len(row.prompt) + row.room for row in waiting), default=0)
+        running = _Batch(model, tokenizer, sampling, longest)
         while waiting or running.rows:
             if waiting and running.takes_more:
                 free = sampling.batch_size - len(running.rows)
@@ -114,18 +111,22 @@ def _rows(
 
 
 class _Batch:
-    """Rows that are decoded together: their KV cache, padded on the left, and their next tokens' logits."""
+    """Rows that are decoded together, and their next tokens' logits."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampling: SamplingConfig
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: SamplingConfig,
+        longest: int,
     ) -> None:
-        self.model, self.sampling = model, sampling
+        self.sampling = sampling
         self.ids = id_count(tokenizer)
         self.last_position = position_limit(model.config) - 1
-        self.pad = int(tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
+        pad = int(tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
+        self.memory = memory_for(model, pad, longest)
         self.rows: list[_Row] = []
-        self.cache: Any = None
-        self.logits_BV = self.mask_BT = self.position_B = self.uniforms_BN = torch.empty(0)
+        self.logits_BV = self.position_B = self.uniforms_BN = torch.empty(0, device=model.device)
 
     @property
     def takes_more(self) -> bool:
@@ -133,39 +134,17 @@ class _Batch:
         if not self.rows:
             return True
         free = self.sampling.batch_size - len(self.rows)
-        return self._plain and free >= self.sampling.batch_size * FREE_SHARE
-
-    @property
-    def _plain(self) -> bool:
-        """Whether every layer holds all that it was given; one with a window has lost what was before."""
-        return all(type(layer) in (DynamicLayer, _RoomyLayer) for layer in self.cache.layers)
+        return self.memory.takes_more and free >= self.sampling.batch_size * FREE_SHARE
 
     def add(self, rows: list[_Row], seed: int) -> None:
-        """Prefill the rows' prompts, each once, and decode them with those that are here."""
-        prompts = list(dict.fromkeys(row.prompt for row in rows))
-        tokens_PT, mask_PT = _left_padded(prompts, self.pad, self.model.device)
-        positions_PT = (mask_PT.cumsum(dim=1) - 1).clamp(min=0)
-        logits_PV, cache = forward_last(self.model, tokens_PT, mask_PT, positions_PT)
-        index = {prompt: i for i, prompt in enumerate(prompts)}
-        chosen_B = torch.tensor([index[row.prompt] for row in rows], device=self.model.device)
-        cache.batch_select_indices(chosen_B)
-        layers: list[Any] = [_RoomyLayer.of(x) if type(x) is DynamicLayer else x for x in cache.layers]
-        cache.layers = layers
-        mask_BT = mask_PT[chosen_B]
-        uniforms_BN = _uniforms(rows, self.sampling.max_new_tokens, seed).to(self.model.device)
-        fresh = logits_PV[chosen_B], positions_PT[chosen_B, -1], uniforms_BN
+        """Prefill the rows' prompts, and decode them with those that are here."""
+        logits_BV, position_B = self.memory.add([row.prompt for row in rows])
+        uniforms_BN = _uniforms(rows, self.sampling.max_new_tokens, seed).to(logits_BV.device)
+        fresh = logits_BV, position_B, uniforms_BN
         if self.rows:
-            length = max(mask_BT.shape[1], self.mask_BT.shape[1])
-            for ours, theirs in zip(self.cache.layers, layers, strict=True):
-                ours.keys = torch.cat([_longer(x.keys, length, 2) for x in (ours, theirs)])
-                ours.values = torch.cat([_longer(x.values, length, 2) for x in (ours, theirs)])
-            mask_BT = torch.cat([_longer(x, length, 1) for x in (self.mask_BT, mask_BT)])
             here = self.logits_BV, self.position_B, self.uniforms_BN
             fresh = tuple(torch.cat(pair) for pair in zip(here, fresh, strict=True))
-        else:
-            self.cache = cache
         self.rows = [*self.rows, *rows]
-        self.mask_BT = mask_BT
         self.logits_BV, self.position_B, self.uniforms_BN = fresh
 
     def step(self, finish: Callable[["_Row"], Finish | None]) -> Iterator[tuple[_Row, Finish]]:
@@ -189,90 +168,17 @@ class _Batch:
         if len(alive) <= (1 - FREE_SHARE) * len(self.rows):
             next_B = next_B[self._keep(alive)]
         if self.rows:
-            self.mask_BT = torch.cat([self.mask_BT, self.mask_BT.new_ones(len(self.rows), 1)], dim=1)
             # Rows that have ended stay within the positions that there are.
             self.position_B = (self.position_B + 1).clamp(max=self.last_position)
-            self.logits_BV, self.cache = forward_last(
-                self.model, next_B[:, None], self.mask_BT, self.position_B[:, None], self.cache
-            )
+            self.logits_BV = self.memory.step(next_B, self.position_B)
 
     def _keep(self, alive: list[int]) -> Tensor:
-        """Let all other rows go, and the columns that only they needed."""
-        alive_B = torch.tensor(alive, dtype=torch.long, device=self.mask_BT.device)
+        """Let all other rows go."""
+        alive_B = torch.tensor(alive, dtype=torch.long, device=self.position_B.device)
         self.rows = [self.rows[i] for i in alive]
-        self.mask_BT, self.position_B = self.mask_BT[alive_B], self.position_B[alive_B]
-        self.uniforms_BN = self.uniforms_BN[alive_B]
-        if not alive:
-            self.cache = None
-            return alive_B
-        self.cache.batch_select_indices(alive_B)
-        unused = int(self.mask_BT.any(dim=0).to(torch.uint8).argmax())
-        if unused and self._plain:
-            self.mask_BT = self.mask_BT[:, unused:]
-            for layer in self.cache.layers:
-                layer.keys, layer.values = layer.keys[:, :, unused:], layer.values[:, :, unused:]
+        self.position_B, self.uniforms_BN = self.position_B[alive_B], self.uniforms_BN[alive_B]
+        self.memory.keep(alive_B)
         return alive_B
-
-
-class _RoomyLayer(DynamicLayer):
-    """A cache layer that has room for tokens to come: one more is written in place, not copied with all."""
-
-    room: list[tuple[Tensor, Tensor]]
-    """Of keys and of values: the memory, and the view of it that was given last."""
-
-    @classmethod
-    def of(cls, layer: Any) -> "_RoomyLayer":
-        """The same content."""
-        made = cls()
-        made.lazy_initialization(layer.keys, layer.values)
-        made.keys, made.values, made.room = layer.keys, layer.values, []
-        return made
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        kept: tuple[Any, Any] = self.keys, self.values
-        length = kept[0].shape[2] + key_states.shape[2]
-        # What was selected or cut since is no longer the view that was given, and gets memory of its own.
-        if not self.room or self.room[0][1] is not kept[0] or self.room[0][0].shape[2] < length:
-            self.room = [(_roomy(held, length), held) for held in kept]
-        for (whole, _), new in zip(self.room, (key_states, value_states), strict=True):
-            whole[:, :, length - new.shape[2] : length] = new
-        self.room = [(whole, whole[:, :, :length]) for whole, _ in self.room]
-        (_, self.keys), (_, self.values) = self.room
-        return self.keys, self.values
-
-
-def _roomy(held_BHTD: Tensor, length: int) -> Tensor:
-    B, H, T, D = held_BHTD.shape
-    whole = held_BHTD.new_empty(B, H, length + ROOM, D)
-    whole[:, :, :T] = held_BHTD
-    return whole
-
-
-def _longer(tensor: Tensor, length: int, dimension: int) -> Tensor:
-    """Padded with zeros at the front of a dimension."""
-    shape = list(tensor.shape)
-    shape[dimension] = length - shape[dimension]
-    return torch.cat([tensor.new_zeros(shape), tensor], dim=dimension)
-
-
-def forward_last(
-    model: PreTrainedModel, tokens_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Any = None
-) -> tuple[Tensor, Any]:
-    """Logits [B, V] after the last token, and the KV cache; the head runs on that token only."""
-    options: dict[str, Any] = {}
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:  # code from the hub may lack it
-        options["logits_to_keep"] = 1
-    output = model(
-        input_ids=tokens_BT,
-        attention_mask=mask_BT,
-        position_ids=positions_BT,
-        past_key_values=cache,
-        use_cache=True,
-        **options,
-    )
-    return output.logits[:, -1], output.past_key_values
 
 
 def pick(logits_BV: Tensor, sampling: SamplingConfig, uniform_B: Tensor | None) -> Tensor:
@@ -329,14 +235,6 @@ def _uniforms(rows: list[_Row], count: int, seed: int) -> Tensor:
     """
     streams = [np.random.default_rng(seed_for(seed, row.request.key)).random(count) for row in rows]
     return torch.from_numpy(np.stack(streams))
-
-
-def _left_padded(prompts: list[tuple[int, ...]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ids and attention mask, both [P, T]."""
-    longest = max(map(len, prompts))
-    ids = [[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, row: _Row, stop_ids: Collection[int]) -> str:

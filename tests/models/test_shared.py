@@ -1,0 +1,135 @@
+"""A prompt's keys and values held once for its samples: the same tokens; other models are left as they are."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.models.test_sample import PROMPTS, draw, requests
+from tests.tiny import save_model, tiny_config, tiny_tokenizer
+from transformers import Gemma2Config, PreTrainedModel
+
+from codestill.models import shared
+from codestill.models.decode import OwnPrompts
+from codestill.models.shared import SHARED, SharedPrompts, can_share, memory_for
+from codestill.models.student import Student
+from codestill.models.tokenizers import encode_prompt
+
+
+def made(directory: Path, kind: str, **changes: Any) -> Student:
+    return Student.load(
+        save_model(directory, tiny_config(kind, **changes), tiny_tokenizer(), 1), device="cpu"
+    )
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.95}], ids=["greedy", "sampled"])
+def test_samples_are_those_of_rows_with_prompts_of_their_own(
+    student: Student, sampling: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert can_share(student.model)
+    before = student.model.config._attn_implementation
+    wanted = requests(samples=6)
+    found = draw(student, wanted, batch_size=8, **sampling)
+    assert student.model.config._attn_implementation == before
+    monkeypatch.setattr(shared, "can_share", lambda model: False)
+    assert draw(student, wanted, batch_size=8, **sampling) == found
+
+
+def test_a_prompt_is_read_once_however_many_samples_wait(
+    llama: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[int, ...]] = []
+
+    def count(model: PreTrainedModel, prompts: list[tuple[int, ...]], pad: int) -> Any:
+        read.extend(prompts)
+        return prefill(model, prompts, pad)
+
+    assert can_share(llama.model)
+    prefill = shared.prefill
+    monkeypatch.setattr(shared, "prefill", count)
+    draw(llama, requests(samples=9), temperature=1.0, batch_size=4)
+    assert sorted(read) == sorted(tuple(encode_prompt(llama.tokenizer, prompt)) for prompt in PROMPTS)
+
+
+def test_logits_are_those_of_a_plain_pass_while_rows_come_and_go(llama: Student) -> None:
+    a, b, c = ((5, 6, 7, 8), (9, 3), (4, 4, 4, 2, 7, 7))
+    memory = SharedPrompts(llama.model, 0)
+    texts = [list(prompt) for prompt in (a, a, b)]
+    logits, last = memory.add([a, a, b])
+    position = last
+    random = torch.Generator().manual_seed(0)
+
+    def advance() -> None:
+        nonlocal logits, position
+        tokens = torch.randint(1, 300, (len(texts),), generator=random)
+        position = position + 1
+        logits = memory.step(tokens, position)
+        for text, token in zip(texts, tokens.tolist(), strict=True):
+            text.append(token)
+
+    def check() -> None:
+        for text, row in zip(texts, logits, strict=True):
+            plain = llama.model(torch.tensor([text])).logits[0, -1]
+            torch.testing.assert_close(row, plain, rtol=1e-4, atol=1e-4)
+
+    with torch.inference_mode():
+        check()
+        for _ in range(3):
+            advance()
+        check()
+        new_logits, last = memory.add([c, a])
+        texts += [list(c), list(a)]
+        logits, position = torch.cat([logits, new_logits]), torch.cat([position, last])
+        check()
+        advance()
+        check()
+        alive = torch.tensor([0, 3])
+        memory.keep(alive)
+        texts, position = [texts[0], texts[3]], position[alive]
+        assert set(memory.prompts) == {a, c}
+        advance()
+        check()
+        memory.keep(torch.tensor([], dtype=torch.long))
+        logits, position = memory.add([b])
+        texts = [list(b)]
+        advance()
+        check()
+
+
+def test_a_model_with_another_attention_keeps_its_own(tmp_path: Path) -> None:
+    config = Gemma2Config(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    config._attn_implementation = "eager"
+    student = Student.load(save_model(tmp_path, config, tiny_tokenizer()), device="cpu")
+    before = student.model.config._attn_implementation
+    assert not can_share(student.model)
+    assert student.model.config._attn_implementation == before
+    assert isinstance(memory_for(student.model, 0, 10), OwnPrompts)
+    assert draw(student, requests(samples=2))
+
+
+def test_a_window_that_sequences_exceed_is_respected(tmp_path: Path) -> None:
+    student = made(tmp_path / "narrow", "starcoder2", sliding_window=16, num_hidden_layers=1)
+    wide = made(tmp_path / "wide", "starcoder2", sliding_window=64)
+    assert isinstance(memory_for(student.model, 0, 17), OwnPrompts)
+    assert isinstance(memory_for(wide.model, 0, 64), SharedPrompts)
+    prompt = student.tokenizer(PROMPTS[3], return_tensors="pt")
+    answer = student.model.generate(**prompt, do_sample=False, max_new_tokens=24, pad_token_id=0)  # pyright: ignore
+    text = student.tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert draw(student, requests())["task/3#0"].text == text
+
+
+def test_attention_of_other_callers_is_refused(llama: Student) -> None:
+    llama.model.config._attn_implementation = SHARED
+    with pytest.raises(NotImplementedError):
+        llama.model(torch.tensor([[1, 2]]))
