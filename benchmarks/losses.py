@@ -1,6 +1,6 @@
 """Time and memory of one distillation step: ours against Hugging Face's, TRL's and the hand-written one.
 
-    python benchmarks/losses.py [--steps 5] [--mask half] [--threads 1]
+    python benchmarks/losses.py [--steps 5] [--mask half] [--threads 1] [--fused]
     python benchmarks/losses.py --curve
 
 The student is a GPT-2 of 44M parameters (6 layers of 512, 512 positions, vocabulary 49,152, tied head); the
@@ -15,7 +15,7 @@ optimiser. Cross-entropy, and three ways to distil:
              installed
     cached   as kl, from 32 tokens and the mass of the rest instead of a teacher
 
-``fused`` variants are ours with `linear_loss(..., fused=True)`, compiled in the step that is not counted. And
+``--fused`` adds ours with `linear_loss(..., fused=True)`, compiled in the step that is not counted. And
 ``floor``: the matrix products of our kl step alone, student's body included.
 
 Each variant runs in a process of its own. Time is the median over the steps after one that is not counted:
@@ -292,6 +292,8 @@ def print_table(arguments: argparse.Namespace) -> None:
     rows: dict[str, dict[str, float]] = {}
     print(f"{'mask ' + arguments.mask:<18}{'seconds':>9}{'GB':>7}{'loss':>11}{'gradient':>11}")
     for name in VARIANTS:
+        if name.endswith(", fused") and not arguments.fused:
+            continue
         if name == "jsd, TRL" and find_spec("trl") is None:
             print(f"{name:<18}   not installed: `make bench-peers`")
             continue
@@ -314,6 +316,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--mask", choices=("all", "half"), default="all")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--fused", action="store_true", help="the compiled form, too")
     parser.add_argument("--curve", action="store_true", help="memory over lengths and vocabularies")
     parser.add_argument("--alone", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

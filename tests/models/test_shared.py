@@ -1,4 +1,4 @@
-"""A prompt's keys and values held once for its samples: the same tokens; other models are left as they are."""
+"""A prompt's keys and values held once for its samples: the same tokens, and other models as they were."""
 
 from pathlib import Path
 from typing import Any
