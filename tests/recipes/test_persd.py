@@ -135,6 +135,19 @@ def test_rows_may_be_limited_in_tokens(tmp_path: Path) -> None:
     assert 0 < account["round-1/row_tokens"] <= whole // 2
 
 
+def test_arms_may_be_given_the_same_spend(tmp_path: Path) -> None:
+    found = {}
+    for arm in ("stand", "persd"):
+        whole = distilled(tmp_path / arm / "whole", arm=arm)
+        cost = whole["round-1/solution_tokens"] + whole["round-1/refinement_tokens"]
+        limit = whole["round-1/solution_tokens"] - 1 if arm == "stand" else cost * 2 // 3
+        found[arm] = distilled(tmp_path / arm / "part", arm=arm, spend=limit)
+        assert 0 < found[arm]["round-1/spent_tokens"] <= limit
+        assert 0 < found[arm]["round-1/rows"] <= found[arm]["round-1/tasks_paid"] < 6
+        same = distilled(tmp_path / arm / "enough", arm=arm, spend=cost)
+        assert same["round-1/rows"] == whole["round-1/rows"] and same["round-1/spent_tokens"] == cost
+
+
 def test_the_same_rows_may_be_learned_from_logits(tmp_path: Path) -> None:
     losses: dict[str, dict[str, Any]] = {}
     for name, objective in {

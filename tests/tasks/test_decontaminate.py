@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from codestill.errors import ConfigError, TaskError
-from codestill.tasks import STOP_RULES, TasksConfig, TaskSet
-from codestill.tasks import decontaminate as room
-from codestill.tasks.decontaminate import DecontaminateConfig, Decontamination, decontaminate, description
+from codestill.tasks import STOP_RULES, TasksConfig, TaskSet, alike
+from codestill.tasks.alike import description
+from codestill.tasks.decontaminate import DecontaminateConfig, Decontamination, decontaminate
 from codestill.types import Task
 
 from .test_files import MBPP, write
@@ -304,7 +304,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = held_out(*(made(f"e{number}", text) for number, text in enumerate(texts[25:])))
     whole = decontaminate(train, [evaluation], NEAR)
     assert any(one.view == "neighbour" for one in whole.found)
-    monkeypatch.setattr(room, "_BLOCK", 4)
+    monkeypatch.setattr(alike, "BLOCK", 4)
     assert decontaminate(train, [evaluation], NEAR) == whole
 
 

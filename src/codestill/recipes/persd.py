@@ -32,7 +32,7 @@ from codestill.prompts import Prompts, PromptSetName, prompt_set
 from codestill.refine import RefineConfig, counts, refine
 from codestill.run import Run
 from codestill.sandbox import Sandbox
-from codestill.serialize import to_json, write_atomic
+from codestill.serialize import seed_for, to_json, write_atomic
 from codestill.synthesis import SynthesisConfig, synthesise
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, decontaminate
@@ -100,6 +100,8 @@ class Config(RunConfig):
     """Rows of earlier rounds, drawn at random, that each round reads again."""
     rows: PositiveInt | None = None
     """At most so many new rows a round, drawn at random: for comparisons at equal data."""
+    spend: PositiveInt | None = None
+    """Rows of so many tasks a round, drawn at random, as so many tokens written by the teacher pay for."""
     row_tokens: PositiveInt | None = None
     """At most so many tokens in a round's new rows, prompts and completions."""
     objective: Objective = Field(default_factory=CrossEntropy)
@@ -191,7 +193,7 @@ def _collect(
     arm = ARMS[config.arm]
     if config.generation_half is not None and arm.generate is not None:
         arm = replace(arm, generate=config.generation_half)
-    solutions = _solutions(config, task_set, desk, sandbox, part)
+    solutions, spent = _solutions(config, task_set, desk, sandbox, part)
     attempts: list[Attempt] = []
     if arm.needs_attempts:
         make = partial(attempt, student, task_set, sandbox, config.attempts, part.seed + number)
@@ -205,6 +207,9 @@ def _collect(
         refinements = part.stage("refinements", Refinement, failed, repair)
     kept = [one for one in refinements if counts(one, solutions[one.task_id], config.refine.keep)]
     _account(part, task_set, solutions, attempts, refinements, kept)
+    for one in refinements:
+        spent[one.task_id] = spent.get(one.task_id, 0) + one.completion.tokens
+    solutions = _paid(solutions, task_set, spent, config.spend, part)
     made = rows(arm, task_set, solutions, [(one, config.refine.say(one)) for one in failed], kept)
     # A task may come again in a later round.
     return [one.model_copy(update={"example_id": f"{part.prefix}{one.example_id}"}) for one in made]
@@ -227,10 +232,12 @@ def _clean(task_set: TaskSet, config: Config, part: Run) -> TaskSet:
     return replace(task_set, tasks=tuple(task for task in task_set.tasks if task.task_id in kept))
 
 
-def _solutions(config: Config, task_set: TaskSet, desk: Desk, sandbox: Sandbox, part: Run) -> dict[str, str]:
-    """Proved solutions by task id: the teacher's, or the tasks' own."""
+def _solutions(
+    config: Config, task_set: TaskSet, desk: Desk, sandbox: Sandbox, part: Run
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Proved solutions by task id, the teacher's or the tasks' own; and the tokens that each task took."""
     if config.solutions == "reference":
-        return {task.task_id: task.reference for task in task_set.tasks}
+        return {task.task_id: task.reference for task in task_set.tasks}, {}
     teacher, prompts = desk.at(f"{part.prefix}solutions"), prompt_set(config.prompts)
     asked = [
         one.model_copy(update={"prompt": prompts.to_solve(task)})
@@ -239,7 +246,24 @@ def _solutions(config: Config, task_set: TaskSet, desk: Desk, sandbox: Sandbox, 
     make = partial(attempt, teacher, task_set, sandbox, config.refine.sampling, part.seed, prompts=prompts)
     answers = part.stage("solutions", Attempt, asked, make)
     part.account(solution_calls=len(answers), solution_tokens=_written(answers))
-    return first_passing(answers)
+    return first_passing(answers), {one.task_id: one.completion.tokens for one in answers}
+
+
+def _paid(
+    solutions: dict[str, str], task_set: TaskSet, spent: dict[str, int], limit: int | None, part: Run
+) -> dict[str, str]:
+    """The solutions of tasks drawn at random until ``limit`` is spent, also on those that gave nothing."""
+    if limit is None:
+        return solutions
+    drawn: list[str] = []
+    left = limit
+    for task in sorted(task_set.tasks, key=lambda task: seed_for(part.seed, task.task_id)):
+        left -= spent.get(task.task_id, 0)
+        if left < 0:
+            break
+        drawn.append(task.task_id)
+    part.account(spent_tokens=sum(spent.get(task_id, 0) for task_id in drawn), tasks_paid=len(drawn))
+    return {task_id: solutions[task_id] for task_id in drawn if task_id in solutions}
 
 
 def _account(
