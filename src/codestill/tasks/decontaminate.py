@@ -166,7 +166,8 @@ def decontaminate(
     """
     _require_unique([task.task_id for task in tasks], "training tasks", "id")
     _require_unique([task_set.name for task_set in against], "evaluation sets", "name")
-    vectorizer = make_vectorizer() if config.neighbours else None  # what is missing is said before the work
+    # First, so that a missing package is said before the work.
+    vectorizer = make_vectorizer() if config.neighbours else None
     held_out = [(task_set.name, task) for task_set in against for task in task_set.tasks]
     train = [Text(task) for task in tasks]
     evaluation = [Text(task) for _, task in held_out]
