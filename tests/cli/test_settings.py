@@ -139,3 +139,21 @@ def test_every_command_has_help(codestill: Codestill, command: str) -> None:
     outcome = codestill(*command.split(), "--help")
     assert outcome.code == 0, outcome.err
     assert "--seed" in outcome.out and "--run-dir" in outcome.out
+
+
+def test_help_gives_the_recipes_own_defaults_and_what_is_its_own_first(codestill: Codestill) -> None:
+    help_of = codestill("run", "persd", "--help").out
+    said = " ".join(help_of.replace("│", " ").split()).replace(" .", ".")  # long names are broken at dots
+    for option, default in (
+        ("--arm CHOICE", "persd-combined"),
+        ("--attempts.temperature FLOAT", "0.3"),
+        ("--train.learning-rate FLOAT", "0.001"),
+        ("--warm-up.train.learning-rate FLOAT", "0.0015"),
+        ("--teacher.timeout-seconds FLOAT", "120.0"),  # of the other kind of teacher
+    ):
+        words = said.split(option.split()[0] + " ", 1)[1]
+        assert words.split("[default: ", 1)[1].startswith(f"{default}]"), option
+    order = [
+        said.index(name) for name in ("--arm", "--attempts.temp", "--sandbox.tier", "--execution.device")
+    ]
+    assert order == sorted(order)

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import yaml
 from cyclopts import App, Parameter
 from cyclopts import config as sources
+from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 from pydantic import BaseModel
 
+from codestill.config import RunConfig
 from codestill.errors import ConfigError
 
 
@@ -39,6 +41,7 @@ def read_settings(
         files = [sources.Yaml(path, use_commands_as_keys=False)]
     parser = App(
         name=f"codestill {command}",
+        help_formatter=_Help(model, None if required else model()),
         config=files,
         help=f"{model.__doc__}\n\n--config FILE reads settings from YAML; options override it.",
         version_flags=[],
@@ -46,6 +49,37 @@ def read_settings(
     parser.default(collect)
     parser(rest, exit_on_error=False, print_error=False, result_action="return_value")
     return found[0] if found else None
+
+
+class _Help(DefaultFormatter):
+    """Help in which a group's defaults are this config's, and the settings that every run has come last."""
+
+    def __init__(self, model: type[BaseModel], defaults: BaseModel | None) -> None:
+        super().__init__()
+        self.model, self.defaults = model, defaults
+
+    def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
+        entries = sorted(map(self._with_default, panel.entries), key=self._place)
+        super().__call__(console, options, panel.copy(entries=entries))
+
+    def _with_default(self, entry: HelpEntry) -> HelpEntry:
+        value: Any = self.defaults
+        for name in _path(entry):
+            if not isinstance(value, BaseModel) or name not in type(value).model_fields:
+                return entry  # of another choice, e.g. an endpoint's where weights are the default
+            value = getattr(value, name)
+        known = value is not None and not isinstance(value, BaseModel)
+        return entry.copy(default=str(value) if known else None) if _path(entry) else entry
+
+    def _place(self, entry: HelpEntry) -> tuple[bool, bool]:
+        root = next(iter(_path(entry)), "")
+        return root in RunConfig.model_fields, root not in self.model.__annotations__
+
+
+def _path(entry: HelpEntry) -> list[str]:
+    """Of a setting's fields: train, max_steps of --train.max-steps."""
+    names = entry.positive_names[:1]
+    return names[0].removeprefix("--").replace("-", "_").split(".") if names else []
 
 
 def _require_yaml(path: Path) -> None:

@@ -11,7 +11,6 @@ the function's header; the teacher does not see its own solution unless ``refine
 round's optimiser starts anew. For multi-step inference only the visible tests are run.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -19,27 +18,26 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from codestill.arms import ARMS, ArmName, Code, rows, subset
-from codestill.attempt import attempt, requests
+from codestill.collect import CollectConfig, collect
 from codestill.config import RunConfig
 from codestill.errors import TaskError
 from codestill.evaluate import EvaluateConfig, evaluate
-from codestill.examples import first_passing, references
+from codestill.examples import references
 from codestill.losses import CrossEntropy, Objective
-from codestill.models import SamplingConfig, StudentConfig
+from codestill.models import StudentConfig
 from codestill.multistep import MultiStep, MultiStepConfig, visible_tasks
-from codestill.nearness import nearness, summarise
 from codestill.prompts import Prompts, PromptSetName, prompt_set
-from codestill.refine import RefineConfig, counts, refine
+from codestill.refine import counts
 from codestill.run import Run
 from codestill.sandbox import Sandbox
-from codestill.serialize import seed_for, to_json, write_atomic
+from codestill.serialize import write_atomic
 from codestill.synthesis import SynthesisConfig, synthesise
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, decontaminate
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.desk import AnyTeacherConfig, Desk, TeachingConfig, open_desk
 from codestill.train import TrainConfig, fit
-from codestill.types import Attempt, Example, Refinement
+from codestill.types import Example
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
@@ -58,7 +56,7 @@ class WarmUpConfig(BaseModel):
     """How it reads them."""
 
 
-class Config(RunConfig):
+class Config(CollectConfig, RunConfig):
     """Personalised distillation. As it stands it is at home in the bundled pocket world."""
 
     recipe: Literal["persd"] = "persd"
@@ -82,14 +80,6 @@ class Config(RunConfig):
     decontaminate: DecontaminateConfig | None = None
     """Leave out tasks that the evaluation repeats; for tasks in words, the pocket world is split by
     composition."""
-    solutions: Literal["teacher", "reference"] = "teacher"
-    """Whose code the rows without personalisation hold."""
-    attempts: SamplingConfig = SamplingConfig(temperature=0.3, top_p=0.95)
-    """How the student attempts."""
-    attempts_per_task: PositiveInt = 1
-    """Attempts at each task."""
-    refine: RefineConfig = RefineConfig()
-    """How the teacher is asked to repair."""
     generation_half: Code | None = None
     """The code of the rows that teach to generate (default: the arm's own)."""
     rounds: PositiveInt = 1
@@ -100,8 +90,6 @@ class Config(RunConfig):
     """Rows of earlier rounds, drawn at random, that each round reads again."""
     rows: PositiveInt | None = None
     """At most so many new rows a round, drawn at random: for comparisons at equal data."""
-    spend: PositiveInt | None = None
-    """Rows of so many tasks a round, drawn at random, as so many tokens written by the teacher pay for."""
     row_tokens: PositiveInt | None = None
     """At most so many tokens in a round's new rows, prompts and completions."""
     objective: Objective = Field(default_factory=CrossEntropy)
@@ -193,24 +181,14 @@ def _collect(
     arm = ARMS[config.arm]
     if config.generation_half is not None and arm.generate is not None:
         arm = replace(arm, generate=config.generation_half)
-    solutions, spent = _solutions(config, task_set, desk, sandbox, part)
-    attempts: list[Attempt] = []
-    if arm.needs_attempts:
-        make = partial(attempt, student, task_set, sandbox, config.attempts, part.seed + number)
-        asked = [one for one in requests(task_set, config.attempts_per_task) if one.task_id in solutions]
-        attempts = part.stage("attempts", Attempt, asked, make)
-    failed = [one for one in attempts if not one.result.passed]
-    refinements: list[Refinement] = []
-    if arm.needs_refinements:
-        teacher = desk.at(f"{part.prefix}refinements")
-        repair = partial(refine, teacher, task_set, sandbox, prompts, config.refine, solutions, part.seed)
-        refinements = part.stage("refinements", Refinement, failed, repair)
-    kept = [one for one in refinements if counts(one, solutions[one.task_id], config.refine.keep)]
-    _account(part, task_set, solutions, attempts, refinements, kept)
-    for one in refinements:
-        spent[one.task_id] = spent.get(one.task_id, 0) + one.completion.tokens
-    solutions = _paid(solutions, task_set, spent, config.spend, part)
-    made = rows(arm, task_set, solutions, [(one, config.refine.say(one)) for one in failed], kept)
+    found = collect(config, arm, task_set, student, desk, prompts, sandbox, part, seed=part.seed + number)
+    solutions, keep = found.solutions, config.refine.keep
+    kept = [one for one in found.refinements if counts(one, solutions[one.task_id], keep)]
+    if config.spend is not None:
+        paid, spent = found.paid(config.spend, part.seed), found.spent()
+        part.account(tasks_paid=len(paid), spent_tokens=sum(spent.get(task_id, 0) for task_id in paid))
+        solutions = {task_id: solutions[task_id] for task_id in paid if task_id in solutions}
+    made = rows(arm, task_set, solutions, [(one, config.refine.say(one)) for one in found.failed], kept)
     # A task may come again in a later round.
     return [one.model_copy(update={"example_id": f"{part.prefix}{one.example_id}"}) for one in made]
 
@@ -230,70 +208,6 @@ def _clean(task_set: TaskSet, config: Config, part: Run) -> TaskSet:
     write_atomic(part.directory / part.prefix / "decontamination.txt", found.report())
     kept = set(found.kept)
     return replace(task_set, tasks=tuple(task for task in task_set.tasks if task.task_id in kept))
-
-
-def _solutions(
-    config: Config, task_set: TaskSet, desk: Desk, sandbox: Sandbox, part: Run
-) -> tuple[dict[str, str], dict[str, int]]:
-    """Proved solutions by task id, the teacher's or the tasks' own; and the tokens that each task took."""
-    if config.solutions == "reference":
-        return {task.task_id: task.reference for task in task_set.tasks}, {}
-    teacher, prompts = desk.at(f"{part.prefix}solutions"), prompt_set(config.prompts)
-    asked = [
-        one.model_copy(update={"prompt": prompts.to_solve(task)})
-        for one, task in zip(requests(task_set), task_set.tasks, strict=True)
-    ]
-    make = partial(attempt, teacher, task_set, sandbox, config.refine.sampling, part.seed, prompts=prompts)
-    answers = part.stage("solutions", Attempt, asked, make)
-    part.account(solution_calls=len(answers), solution_tokens=_written(answers))
-    return first_passing(answers), {one.task_id: one.completion.tokens for one in answers}
-
-
-def _paid(
-    solutions: dict[str, str], task_set: TaskSet, spent: dict[str, int], limit: int | None, part: Run
-) -> dict[str, str]:
-    """The solutions of tasks drawn at random until ``limit`` is spent, also on those that gave nothing."""
-    if limit is None:
-        return solutions
-    drawn: list[str] = []
-    left = limit
-    for task in sorted(task_set.tasks, key=lambda task: seed_for(part.seed, task.task_id)):
-        left -= spent.get(task.task_id, 0)
-        if left < 0:
-            break
-        drawn.append(task.task_id)
-    part.account(spent_tokens=sum(spent.get(task_id, 0) for task_id in drawn), tasks_paid=len(drawn))
-    return {task_id: solutions[task_id] for task_id in drawn if task_id in solutions}
-
-
-def _account(
-    part: Run,
-    task_set: TaskSet,
-    solutions: dict[str, str],
-    attempts: list[Attempt],
-    refinements: list[Refinement],
-    kept: list[Refinement],
-) -> None:
-    """Answers count here whether this run asked for them or found them kept: so much the arm needs."""
-    part.account(
-        tasks=len(task_set),
-        solved=len(solutions),
-        attempts=len(attempts),
-        attempts_passed=sum(one.result.passed for one in attempts),
-        refinement_calls=len(refinements),
-        refinement_tokens=_written(refinements),
-        refined=sum(one.result.passed for one in refinements),
-        refinements_kept=len(kept),
-    )
-    good = [one for one in refinements if one.result.passed]
-    of = [nearness(one.attempt.completion.text, one.completion.text, solutions[one.task_id]) for one in good]
-    if not all(one.empty for one in of):
-        write_atomic(part.directory / part.prefix / "nearness.json", to_json(summarise(of)) + "\n")
-
-
-def _written(answers: Sequence[Attempt | Refinement]) -> int:
-    """Tokens."""
-    return sum(one.completion.tokens for one in answers)
 
 
 def _tokens(student: "Student", one: Example) -> int:
