@@ -141,9 +141,11 @@ def test_every_command_has_help(codestill: Codestill, command: str) -> None:
     assert "--seed" in outcome.out and "--run-dir" in outcome.out
 
 
-def test_help_gives_the_recipes_own_defaults_and_what_is_its_own_first(codestill: Codestill) -> None:
-    help_of = codestill("run", "persd", "--help").out
-    said = " ".join(help_of.replace("│", " ").split()).replace(" .", ".")  # long names are broken at dots
+def test_help_gives_the_recipes_own_defaults_and_what_is_its_own_first(
+    codestill: Codestill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    said = codestill("run", "persd", "--help").out
     for option, default in (
         ("--arm CHOICE", "persd-combined"),
         ("--attempts.temperature FLOAT", "0.3"),
@@ -151,7 +153,7 @@ def test_help_gives_the_recipes_own_defaults_and_what_is_its_own_first(codestill
         ("--warm-up.train.learning-rate FLOAT", "0.0015"),
         ("--teacher.timeout-seconds FLOAT", "120.0"),  # of the other kind of teacher
     ):
-        words = said.split(option.split()[0] + " ", 1)[1]
+        words = said.split(f"{option} ", 1)[1]
         assert words.split("[default: ", 1)[1].startswith(f"{default}]"), option
     order = [
         said.index(name) for name in ("--arm", "--attempts.temp", "--sandbox.tier", "--execution.device")
