@@ -31,11 +31,12 @@ class Completer(Protocol):
     ) -> Iterator[Completion]: ...
 
 
-def requests(task_set: TaskSet, samples: int = 1) -> list[Request]:
-    """``samples`` requests for every task."""
+def requests(task_set: TaskSet, samples: int = 1, prompts: Prompts = CONTINUED) -> list[Request]:
+    """``samples`` requests for every task, asked as the prompts say."""
+    asked = [(task.task_id, prompts.to_solve(task)) for task in task_set.tasks]
     return [
-        Request(task_id=task.task_id, prompt=task.prompt, sample=sample)
-        for task in task_set.tasks
+        Request(task_id=task_id, prompt=prompt, sample=sample)
+        for task_id, prompt in asked
         for sample in range(samples)
     ]
 

@@ -112,10 +112,7 @@ def _solve(
     if config.solutions == "reference":
         return {task.task_id: task.reference for task in task_set.tasks}, []
     teacher = desk.at(f"{part.prefix}solutions")
-    asked = [
-        one.model_copy(update={"prompt": prompts.to_solve(task)})
-        for one, task in zip(requests(task_set), task_set.tasks, strict=True)
-    ]
+    asked = requests(task_set, prompts=prompts)
     make = partial(attempt, teacher, task_set, sandbox, config.refine.sampling, part.seed, prompts=prompts)
     answers = part.stage("solutions", Attempt, asked, make)
     return first_passing(answers), answers

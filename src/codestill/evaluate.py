@@ -19,11 +19,13 @@ from codestill.attempt import Completer, attempt, execute, requests
 from codestill.config import RunConfig
 from codestill.errors import GateError, RunError, StageMismatch, TaskError
 from codestill.models import Dtype, SamplingConfig
+from codestill.prompts import CONTINUED, Prompts, PromptSetName, prompt_set
 from codestill.run import Run, environment
 from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.scoring import bleu, interval, pass_at_k
 from codestill.serialize import to_json, write_atomic
 from codestill.tasks import Progress, TasksConfig, TaskSet, TasksReport, check_tasks, read_samples
+from codestill.teachers import ApiTeacherConfig
 from codestill.types import Attempt, Completion, Evaluation, Gates, Interval, ModelProfile
 
 if TYPE_CHECKING:
@@ -102,11 +104,19 @@ def known_answers(task_set: TaskSet, sandbox: Sandbox, progress: Progress | None
     )
 
 
-def evaluate(model: Completer, name: str, config: EvaluateConfig, sandbox: Sandbox, run: Run) -> Evaluation:
+def evaluate(
+    model: Completer,
+    name: str,
+    config: EvaluateConfig,
+    sandbox: Sandbox,
+    run: Run,
+    *,
+    prompts: Prompts = CONTINUED,
+) -> Evaluation:
     """Sample, execute and score ``model``; writes samples and ``results/<name>.json``.
 
-    Raises GateError, before anything is sampled, when the task set fails its gates. An evaluation
-    that this run already holds is read, not measured again.
+    ``prompts`` say how it is asked and its answers are read. Raises GateError, before anything is sampled,
+    when the task set fails its gates. An evaluation that this run already holds is read, not measured again.
     """
     task_set = config.tasks.load()
     _require_same_tasks(task_set, run)
@@ -118,13 +128,13 @@ def evaluate(model: Completer, name: str, config: EvaluateConfig, sandbox: Sandb
         temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens
     )
     stage = f"evaluate-{name}"
-    make = partial(attempt, model, task_set, sandbox, pool_sampling, run.seed)
-    pool = run.stage(stage, Attempt, requests(task_set, config.samples_per_task), make)
+    make = partial(attempt, model, task_set, sandbox, pool_sampling, run.seed, prompts=prompts)
+    pool = run.stage(stage, Attempt, requests(task_set, config.samples_per_task, prompts), make)
     greedy: list[Attempt] = []
     if config.greedy:
         sampling = SamplingConfig(max_new_tokens=config.max_new_tokens)
-        make = partial(attempt, model, task_set, sandbox, sampling, run.seed)
-        greedy = run.stage(f"{stage}-greedy", Attempt, requests(task_set), make)
+        make = partial(attempt, model, task_set, sandbox, sampling, run.seed, prompts=prompts)
+        greedy = run.stage(f"{stage}-greedy", Attempt, requests(task_set, prompts=prompts), make)
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
     return _conclude(
         name, model.name, task_set, task_set.stop.name, pool, greedy, gates, profile, config, sandbox, run
@@ -277,6 +287,10 @@ class EvaluateModel(RunConfig):
     """Type of the weights in memory."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Read that code first."""
+    served: ApiTeacherConfig | None = None
+    """Nothing is loaded: `model` answers behind this OpenAI-compatible endpoint, vLLM's for one."""
+    prompts: PromptSetName | Prompts = "continued"
+    """How it is asked; `instruct` for a model that answers in words."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How it is evaluated."""
 
@@ -286,16 +300,29 @@ def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
     if run.result_path(config.role).exists():
         _require_same_tasks(config.evaluate.tasks.load(), run)
         return read_evaluation(run.result_path(config.role))
+    model = _loaded(config) if config.served is None else _served(config, config.served, run)
+    prompts = prompt_set(config.prompts)
+    with config.execution.sandbox(config.sandbox) as sandbox:
+        return evaluate(model, config.role, config.evaluate, sandbox, run, prompts=prompts)
+
+
+def _loaded(config: EvaluateModel) -> Completer:
     from codestill.models.student import Student
 
-    student = Student.load(
+    return Student.load(
         config.model,
         dtype=config.dtype,
         trust_remote_code=config.trust_remote_code,
         device=config.execution.device,
     )
-    with config.execution.sandbox(config.sandbox) as sandbox:
-        return evaluate(student, config.role, config.evaluate, sandbox, run)
+
+
+def _served(config: EvaluateModel, served: ApiTeacherConfig, run: Run) -> Completer:
+    """The endpoint, its answers kept in the run and counted in its ledger."""
+    from codestill.teachers.desk import TeachingConfig, open_desk
+
+    named = served.model_copy(update={"model": config.model})
+    return open_desk(named, TeachingConfig(), config.execution.device, run).at("evaluate")
 
 
 class ScoreSamples(RunConfig):

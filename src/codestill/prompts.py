@@ -8,8 +8,8 @@ form only, the first: :data:`CONTINUED`.
 import ast
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Literal
+from functools import cache, partial
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -176,14 +176,21 @@ def _decorators(node: ast.stmt) -> list[int]:
     return [one.lineno for one in getattr(node, "decorator_list", [])]
 
 
-def _render(template: str, **values: str | list[str] | None) -> str:
-    from jinja2 import Environment, StrictUndefined, TemplateError
+@cache
+def _compiled(template: str) -> Any:
+    from jinja2 import Environment, StrictUndefined
 
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     environment.filters["ended"] = lambda text: text if text.endswith("\n") else f"{text}\n"
     environment.filters["commented"] = _commented
+    return environment.from_string(template)
+
+
+def _render(template: str, **values: str | list[str] | None) -> str:
+    from jinja2 import TemplateError
+
     try:
-        return environment.from_string(template).render(**values)
+        return _compiled(template).render(**values)
     except TemplateError as error:
         raise ConfigError(
             f"a prompt template cannot be filled in: {error}",
