@@ -20,6 +20,7 @@ from codestill.prompts import Level, Prompts
 from codestill.run import Run
 from codestill.sandbox import Program, Sandbox
 from codestill.tasks import TaskSet
+from codestill.tasks.stops import parses
 from codestill.types import Completion, ExecutionResult, Record, Request, Task, Test
 
 UNKNOWN = "..."
@@ -153,7 +154,7 @@ def _solve(
     solved = []
     for task, answer in zip(proposed, run.stage("made-solutions", Completion, asked, make), strict=True):
         reference = prompts.read(answer.text, task, seeds.stop)
-        if _parses(task.prompt + reference):
+        if parses(task.prompt + reference):
             solved.append(task.model_copy(update={"reference": reference}))
         else:
             dropped["unsolved"] += 1
@@ -272,11 +273,3 @@ def rouge_l(a: Sequence[str], b: Sequence[str], above: float = 0.0) -> float:
         return 0.0
     least = int(above * (len(a) + len(b)) / 2)
     return 2 * LCSseq.similarity(a, b, score_cutoff=least) / (len(a) + len(b))
-
-
-def _parses(program: str) -> bool:
-    try:
-        ast.parse(program)
-    except (SyntaxError, ValueError):
-        return False
-    return True

@@ -13,13 +13,13 @@ from codestill.pocket.skills import (
     SKILLS,
     Skill,
     read_asked,
-    read_inputs,
     read_judgement,
     read_parts,
     read_sketch,
 )
 from codestill.pocket.understand import HEADER, understand
 from codestill.sandbox.feedback import feedback
+from codestill.synthesis import read_calls
 from codestill.types import Example
 
 
@@ -56,7 +56,8 @@ def test_answers_of_the_other_skills_are_read():
         assert len(read_parts(made.completion)) >= 2
     for made in drawn("inputs"):
         function = made.prompt.partition("(")[0].removeprefix("def ")
-        assert len(read_inputs(function, made.completion)) == INPUTS
+        calls = made.completion.splitlines()
+        assert len(calls) == INPUTS and read_calls(function, made.completion) == list(dict.fromkeys(calls))
     for made in drawn("ask"):
         assert understand(read_asked(made.completion)) is not None
     scores = [read_judgement(made.completion) for made in drawn("judge", 200)]

@@ -19,7 +19,6 @@ from codestill.pocket.skills import (
     fits,
     parts,
     read_asked,
-    read_inputs,
     read_judgement,
     read_parts,
     refine_prompt,
@@ -28,6 +27,7 @@ from codestill.pocket.skills import (
 )
 from codestill.pocket.trial import trial
 from codestill.pocket.understand import understand
+from codestill.synthesis import read_calls
 
 
 def drawn(count: int, *depths: int):
@@ -85,8 +85,8 @@ def test_inputs_are_read_as_calls():
     while given is None:
         given = cases(sketch, random.Random(2))
     text = written_inputs(sketch.function, given, 4)
-    assert read_inputs(sketch.function, text) == text.splitlines()
-    assert read_inputs("f", "f(1)\ng(2)\nf(x)\nf(\nf([1, 'a'])") == ["f(1)", "f([1, 'a'])"]
+    assert read_calls(sketch.function, text) == text.splitlines()
+    assert read_calls("f", "f(1)\ng(2)\nf(x)\nf(\nf([1, 'a'])") == ["f(1)", "f([1, 'a'])"]
 
 
 def test_judgements_are_read_and_checked():

@@ -25,7 +25,6 @@ from codestill.pocket.skills import (
     judge_prompt,
     parts,
     read_asked,
-    read_inputs,
     read_judgement,
     read_parts,
     read_sketch,
@@ -36,6 +35,7 @@ from codestill.sandbox import Program, Sandbox
 from codestill.sandbox.feedback import feedback
 from codestill.scoring import auroc, interval, paired_difference
 from codestill.serialize import write_atomic
+from codestill.synthesis import read_calls
 from codestill.tasks import TaskSet
 from codestill.tasks.stops import STOP_RULES
 from codestill.types import Attempt, Completion, Request, Task, Test
@@ -207,9 +207,7 @@ class _Room:
             for task in self.tasks
         ]
         calls = {
-            answer.task_id: list(
-                dict.fromkeys(read_inputs(self.sketches[answer.task_id].function, answer.text))
-            )
+            answer.task_id: read_calls(self.sketches[answer.task_id].function, answer.text)
             for answer in self.answers("inputs", asked, self.config.temperature)
         }
         tasks = [task for task in self.tasks if len(calls[task.task_id]) >= 3]

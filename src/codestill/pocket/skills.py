@@ -5,7 +5,6 @@ it: nothing (solve), code and feedback and the prompt once more (refine), or cod
 skill. Helper functions before the task ask for a solution that uses them (compose).
 """
 
-import ast
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,20 +142,6 @@ def fits(item: Kind, gives: Kind, prompts: Sequence[str]) -> Composition | None:
 def written_inputs(function: str, cases: Cases, count: int) -> str:
     """The last ``count`` cases as calls, a line each."""
     return "".join(f"{function}({value!r})\n" for value in cases.inputs[-count:])
-
-
-def read_inputs(function: str, answer: str) -> list[str]:
-    """The calls of ``function`` with literal arguments in an answer to ``inputs_prompt``."""
-    found = []
-    for line in answer.splitlines():
-        try:
-            call = ast.parse(line.strip(), mode="eval").body
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == function:
-                [ast.literal_eval(argument) for argument in call.args]
-                found.append(line.strip())
-        except (SyntaxError, ValueError):
-            continue
-    return found
 
 
 def asked(item: Sketch, level: Level, rng: random.Random) -> tuple[str, Sketch] | None:

@@ -77,7 +77,7 @@ def cut(text: str, rule: StopRule) -> str:
         starts, end, _ = _read(text)
         text = text[:end]
         for start in reversed(starts):
-            if not text[:start].strip() or _parses(text[start:]):
+            if not text[:start].strip() or parses(text[start:]):
                 break
             text = text[:start]
         return text
@@ -127,7 +127,8 @@ def _ends(source: str) -> bool:
     return "\n" in source or not any(word.startswith(source) for word in _STARTERS)
 
 
-def _parses(source: str) -> bool:
+def parses(source: str) -> bool:
+    """Whether it is Python, told without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
