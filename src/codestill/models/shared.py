@@ -23,7 +23,6 @@ from codestill.models.decode import (
     forward_last,
     longer,
     prefill,
-    trim,
     unused_columns,
 )
 
@@ -39,9 +38,7 @@ def memory_for(model: PreTrainedModel, pad: int, longest: int) -> Memory:
 
 
 class SharedPrompts:
-    """Each of G prompts is held once, and for each of B rows what came after its prompt.
-
-    Prompts are padded on the left to P tokens; what came after, to S."""
+    """Each of G prompts is held once, padded on the left to P tokens; of each of B rows, what came after."""
 
     takes_more = True
 
@@ -52,10 +49,9 @@ class SharedPrompts:
         """Of each layer; and the values."""
         self.values_GHPD: list[Tensor] = []
         self.logits_GV = self.last_G = self.mask_GP = torch.empty(0)
-        self.bias_G11P = self.bias_B11S = torch.empty(0)
+        self.bias_G11P = torch.empty(0)
         self.group_B = torch.empty(0, dtype=torch.long, device=model.device)
-        self.cache: Any = None
-        self.mask_BS = torch.empty(0)
+        self.rest = _Rest()
 
     def add(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """As :class:`Memory` says; a prompt that is here is not read again."""
@@ -64,14 +60,7 @@ class SharedPrompts:
             self._prefill(new)
         index = {prompt: i for i, prompt in enumerate(self.prompts)}
         chosen_B = torch.tensor([index[prompt] for prompt in prompts], device=self.model.device)
-        if self.cache is None:
-            self.mask_BS = torch.empty(len(prompts), 0, dtype=torch.bool, device=self.model.device)
-            self.cache = DynamicCache()
-            self.cache.layers = [RoomyLayer.empty(keys, len(prompts)) for keys in self.keys_GHPD]
-        else:
-            for layer in self.cache.layers:
-                layer.keys, layer.values = (_more_rows(x, len(prompts)) for x in (layer.keys, layer.values))
-            self.mask_BS = _more_rows(self.mask_BS, len(prompts))
+        self.rest.join([RoomyLayer.empty(keys, len(prompts)) for keys in self.keys_GHPD], len(prompts))
         self._seat(torch.cat([self.group_B, chosen_B]))
         return self.logits_GV[chosen_B], self.last_G[chosen_B]
 
@@ -108,12 +97,7 @@ class SharedPrompts:
             self.mask_GP = self.mask_GP[:, unused:]
             self.keys_GHPD = [keys[left_G, :, unused:] for keys in self.keys_GHPD]
             self.values_GHPD = [values[left_G, :, unused:] for values in self.values_GHPD]
-        if len(alive):
-            self.mask_BS = self.mask_BS[alive]
-            self.cache.batch_select_indices(alive)
-            self.mask_BS = trim(self.cache, self.mask_BS)
-        else:
-            self.cache = None
+        self.rest.keep(alive)
         self._seat(group_B)
 
     def _seat(self, group_B: Tensor) -> None:
@@ -131,15 +115,13 @@ class SharedPrompts:
 
     def step(self, tokens_B: Tensor, positions_B: Tensor) -> Tensor:
         """As :class:`Memory` says."""
-        self.mask_BS = torch.cat([self.mask_BS, self.mask_BS.new_ones(len(tokens_B), 1)], dim=1)
-        self.bias_B11S = _bias(self.mask_BS, self.logits_GV.dtype)
         with _attention(self.model.config, SHARED):
-            logits_BV, self.cache = forward_last(
-                self.model, tokens_B[:, None], None, positions_B[:, None], self.cache, shared_prompts=self
+            logits_BV, _ = forward_last(
+                self.model, tokens_B[:, None], None, positions_B[:, None], self.rest, shared_prompts=self
             )
         return logits_BV
 
-    def attend(self, layer: int, query_BHRD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor) -> Tensor:
+    def attend(self, layer: int, query_BHRD: Tensor) -> Tensor:
         """Attention of each row's newest token to its prompt and to what came after: [B, H, R, D].
 
         The R query heads that share a head of keys stand together; queries are scaled already."""
@@ -150,13 +132,69 @@ class SharedPrompts:
         query_GHNRD = query_BHRD.new_zeros(G, H, self.seats, R, D)
         query_GHNRD[rows] = query_BHRD
         of_prompt = query_GHNRD.view(G, H, -1, D) @ keys_GHPD.transpose(2, 3) + self.bias_G11P
-        of_rest = query_BHRD @ key_BHSD.transpose(2, 3) + self.bias_B11S
-        scores = torch.cat([of_prompt.view(G, H, self.seats, R, P)[rows], of_rest], dim=-1)
+        rests = list(self.rest.of(layer))
+        longest = max(keys.shape[2] for _, keys, _ in rests)
+        scores = query_BHRD.new_full((*query_BHRD.shape[:3], P + longest), -torch.inf)
+        scores[..., :P] = of_prompt.view(G, H, self.seats, R, P)[rows]
+        for some, keys, _ in rests:
+            scores[some, ..., P : P + keys.shape[2]] = query_BHRD[some] @ keys.transpose(2, 3)
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(query_BHRD.dtype)
         weights_GHNRP = weights.new_zeros(G, H, self.seats, R, P)
         weights_GHNRP[rows] = weights[..., :P]
-        given = (weights_GHNRP.view(G, H, -1, P) @ values_GHPD).view(G, H, self.seats, R, D)
-        return given[rows] + weights[..., P:] @ value_BHSD
+        found = (weights_GHNRP.view(G, H, -1, P) @ values_GHPD).view(G, H, self.seats, R, D)[rows]
+        for some, _, values in rests:
+            found[some] += weights[some, ..., P : P + values.shape[2]] @ values
+        return found
+
+
+class _Rest(DynamicCache):
+    """What came after the prompts: rows that joined together have as much of it, and are held together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cohorts: list[tuple[int, list[RoomyLayer]]] = []
+        """How many rows, and their layers; the batch's rows in order."""
+
+    def join(self, layers: list[RoomyLayer], rows: int) -> None:
+        """New rows, after all others."""
+        self.cohorts.append((rows, layers))
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Take in every row's newest token, which is given back."""
+        for some, layer in self._layers(layer_idx):
+            layer.update(key_states[some], value_states[some])
+        return key_states, value_states
+
+    def keep(self, alive: Tensor) -> None:
+        """Let all rows go but these, given in order."""
+        kept, start = [], 0
+        for rows, layers in self.cohorts:
+            chosen = alive[(alive >= start) & (alive < start + rows)] - start
+            start += rows
+            if len(chosen) and len(chosen) < rows:
+                for layer in layers:
+                    layer.batch_select_indices(chosen)
+            if len(chosen):
+                kept.append((len(chosen), layers))
+        self.cohorts = kept
+
+    def of(self, layer: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Rows, keys and values of a layer, cohort after cohort."""
+        for some, found in self._layers(layer):
+            assert found.keys is not None and found.values is not None
+            yield some, found.keys, found.values
+
+    def _layers(self, layer: int) -> Iterator[tuple[slice, RoomyLayer]]:
+        start = 0
+        for rows, layers in self.cohorts:
+            yield slice(start, start + rows), layers[layer]
+            start += rows
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Of the oldest rows, after the prompt: models ask, though they are told every position."""
+        return self.cohorts[0][1][layer_idx].get_seq_length()
 
 
 def _attend(
@@ -177,7 +215,7 @@ def _attend(
     B, heads, _, D = query.shape
     scaled = query * (D**-0.5 if scaling is None else scaling)
     H = key.shape[1]
-    found = shared_prompts.attend(module.layer_idx, scaled.view(B, H, heads // H, D), key, value)
+    found = shared_prompts.attend(module.layer_idx, scaled.view(B, H, heads // H, D))
     return found.reshape(B, 1, heads, D), None
 
 
@@ -223,11 +261,6 @@ def _agrees(model: PreTrainedModel) -> bool:
     own, shared = found
     tolerance = 1e-4 if model.dtype == torch.float32 else 5e-2
     return bool((own - shared).abs().max() <= tolerance * own.abs().max())
-
-
-def _more_rows(tensor: Tensor, rows: int) -> Tensor:
-    """With rows of zeros at the end."""
-    return torch.cat([tensor, tensor.new_zeros(rows, *tensor.shape[1:])])
 
 
 def _bias(mask_NT: Tensor, dtype: torch.dtype) -> Tensor:
