@@ -1,8 +1,9 @@
 """Multi-step inference: a model repairs its own answers, and hidden tests never reach it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from tests.scripted import Scripted
 
 from codestill.config import RunConfig
 from codestill.evaluate import EvaluateConfig, evaluate
@@ -11,7 +12,7 @@ from codestill.multistep import GENERIC, MultiStep, MultiStepConfig, shown, visi
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.tasks import TasksConfig, TaskSet, write_tasks
-from codestill.types import Completion, Request, Task
+from codestill.types import Request, Task
 
 HIDDEN = "4711"  # stands in hidden tests and nowhere else
 TASKS = [
@@ -38,24 +39,10 @@ def task_set(tmp_path) -> TaskSet:
     return TasksConfig.model_validate(str(tmp_path / "t.jsonl")).load()
 
 
-class Scripted:
-    """A model that says, for each task, one text after the other; it remembers what it was asked."""
-
-    name = "scripted"
-
-    def __init__(self, **texts: list[str]) -> None:
-        self.texts, self.prompts = {name: iter(given) for name, given in texts.items()}, []
-
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]:
-        for one in requests:
-            self.prompts.append(one.prompt)
-            yield Completion(task_id=one.task_id, sample=one.sample, text=next(self.texts[one.task_id]))
+def saying(**texts: list[str]) -> Scripted:
+    """A model that says, for each task, one text after the other."""
+    left = {name: iter(given) for name, given in texts.items()}
+    return Scripted(lambda one: next(left[one.task_id]))
 
 
 RIGHT, WRONG, WORSE = "    return 2 * x\n", "    return x + 1\n", "    return y\n"
@@ -69,7 +56,7 @@ def answers(model: Scripted, task_set: TaskSet, sandbox: Sandbox, **options) -> 
 
 
 def test_repairs_follow_each_other_until_the_visible_tests_pass(task_set: TaskSet, sandbox: Sandbox):
-    model = Scripted(first=[RIGHT], second=[WRONG, RIGHT], third=[WRONG, WORSE, WRONG, RIGHT])
+    model = saying(first=[RIGHT], second=[WRONG, RIGHT], third=[WRONG, WORSE, WRONG, RIGHT])
     found = answers(model, task_set, sandbox)
     assert found == {"first": RIGHT, "second": RIGHT, "third": WRONG}  # two repairs, no third
     of_third = [prompt for prompt in model.prompts if "third" in prompt]
@@ -82,7 +69,7 @@ def test_repairs_follow_each_other_until_the_visible_tests_pass(task_set: TaskSe
 def test_hidden_tests_cannot_reach_a_prompt(task_set: TaskSet, sandbox: Sandbox):
     """Nor can what they show: an answer that fails hidden tests alone is not repaired."""
     only_visible = "    return 6\n"
-    model = Scripted(first=[only_visible], second=[WRONG, WORSE, WRONG], third=[WORSE, WORSE, WORSE])
+    model = saying(first=[only_visible], second=[WRONG, WORSE, WRONG], third=[WORSE, WORSE, WORSE])
     for task in visible_tasks(task_set, MultiStepConfig()).tasks:
         assert HIDDEN not in task.model_dump_json()
         assert not task.reference
@@ -95,7 +82,7 @@ def test_hidden_tests_cannot_reach_a_prompt(task_set: TaskSet, sandbox: Sandbox)
     ("kind", "said"), [("generic", f"# {GENERIC}\n"), ("none", ""), ("execution", "# AssertionError\n")]
 )
 def test_what_it_is_told(kind: str, said: str, task_set: TaskSet, sandbox: Sandbox):
-    model = Scripted(first=[WRONG, RIGHT], second=[RIGHT], third=[RIGHT])
+    model = saying(first=[WRONG, RIGHT], second=[RIGHT], third=[RIGHT])
     answers(model, task_set, sandbox, feedback=kind)
     told = model.prompts[-1].removeprefix(TASKS[0].prompt + WRONG).removesuffix(TASKS[0].prompt)
     assert told.startswith(said)
@@ -103,8 +90,8 @@ def test_what_it_is_told(kind: str, said: str, task_set: TaskSet, sandbox: Sandb
 
 
 def test_an_editor_repairs_what_another_wrote(task_set: TaskSet, sandbox: Sandbox):
-    model = Scripted(first=[WRONG], second=[RIGHT], third=[RIGHT])
-    editor = Scripted(first=[RIGHT], second=[], third=[])
+    model = saying(first=[WRONG], second=[RIGHT], third=[RIGHT])
+    editor = saying(first=[RIGHT], second=[], third=[])
     config = MultiStepConfig()
     stepper = MultiStep(model, visible_tasks(task_set, config), sandbox, config, editor)
     asked = [Request(task_id=task.task_id, prompt=task.prompt) for task in task_set.tasks]
@@ -113,7 +100,7 @@ def test_an_editor_repairs_what_another_wrote(task_set: TaskSet, sandbox: Sandbo
 
 
 def test_an_evaluation_scores_it_by_all_tests(task_set: TaskSet, sandbox: Sandbox, tmp_path):
-    model = Scripted(first=["    return 6\n"] * 9, second=[WRONG, RIGHT] * 9, third=[RIGHT] * 9)
+    model = saying(first=["    return 6\n"] * 9, second=[WRONG, RIGHT] * 9, third=[RIGHT] * 9)
     config = MultiStepConfig()
     stepper = MultiStep(model, visible_tasks(task_set, config), sandbox, config)
     settings = EvaluateConfig.model_validate(
@@ -137,7 +124,7 @@ def test_tests_are_found_in_prompts():
 def test_tasks_that_show_no_test_keep_their_first_answer(task_set: TaskSet, sandbox: Sandbox):
     bare = [task.model_copy(update={"prompt": f"def {task.task_id}(x):\n"}) for task in TASKS]
     plain = TaskSet("t", tuple(bare), "test", "zero-shot", task_set.stop)
-    model = Scripted(first=[WRONG], second=[WRONG], third=[WRONG])
+    model = saying(first=[WRONG], second=[WRONG], third=[WRONG])
     assert set(answers(model, plain, sandbox).values()) == {WRONG}
-    model = Scripted(first=[WRONG, RIGHT], second=[WRONG, RIGHT], third=[RIGHT])
+    model = saying(first=[WRONG, RIGHT], second=[WRONG, RIGHT], third=[RIGHT])
     assert set(answers(model, plain, sandbox, visible="first", visible_tests=1).values()) == {RIGHT}

@@ -1,20 +1,20 @@
 """Tasks that a teacher makes: what is kept, what is dropped and why, and where their tests come from."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.scripted import Scripted
 
 from codestill.config import RunConfig
 from codestill.errors import ConfigError, TaskError
-from codestill.models import SamplingConfig
 from codestill.prompts import CONTINUED, INSTRUCT, Prompts
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.synthesis import SynthesisConfig, read_calls, rouge_l, synthesise, words
 from codestill.tasks import TasksConfig, TaskSet
 from codestill.teachers import LocalTeacherConfig
-from codestill.types import Completion, Request
+from codestill.types import Request
 
 
 @pytest.fixture(scope="module")
@@ -28,27 +28,14 @@ def seeds(count: int = 6) -> TaskSet:
     return TasksConfig.model_validate(settings).load()
 
 
-class Scripted:
-    """Answers each kind of question, by task number, from a table."""
+def table(rows: list[tuple[str, str, str]]) -> Scripted:
+    """Answers each kind of question, by task number."""
 
-    name = "scripted"
+    def answer(one: Request) -> str:
+        kind = 0 if "Invent" in one.prompt else 2 if "five calls" in one.prompt else 1
+        return rows[int(one.task_id.rpartition("/")[2])][kind]
 
-    def __init__(self, rows: list[tuple[str, str, str]]) -> None:
-        self.rows = rows
-        self.asked: list[str] = []
-
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]:
-        for one in requests:
-            self.asked.append(one.prompt)
-            kind = 0 if "Invent" in one.prompt else 2 if "five calls" in one.prompt else 1
-            text = self.rows[int(one.task_id.rpartition("/")[2])][kind]
-            yield Completion(task_id=one.task_id, sample=one.sample, text=text)
+    return Scripted(answer)
 
 
 def block(code: str) -> str:
@@ -110,7 +97,7 @@ def made(
 ) -> tuple[TaskSet, dict]:
     config = SynthesisConfig(proposals=len(rows), **options)
     with Run.open(directory, RunConfig()) as run:
-        found = synthesise(seeds(), Scripted(rows), INSTRUCT, config, sandbox, run)
+        found = synthesise(seeds(), table(rows), INSTRUCT, config, sandbox, run)
     import json
 
     return found, json.loads((directory / "accounting.json").read_text())
@@ -159,11 +146,11 @@ def test_nothing_left_says_where_it_went(tmp_path: Path, sandbox: Sandbox):
 def test_finished_stages_are_not_asked_for_again(tmp_path: Path, sandbox: Sandbox):
     first, _ = made([GOOD], tmp_path / "run", sandbox)
     config = SynthesisConfig(proposals=1)
-    silent = Scripted([])
+    silent = table([])
     with Run.open(tmp_path / "run", RunConfig()) as run:
         again = synthesise(seeds(), silent, INSTRUCT, config, sandbox, run)
     assert again.tasks == first.tasks
-    assert not silent.asked
+    assert not silent.prompts
 
 
 def test_the_pocket_teacher_makes_tasks_of_its_world(tmp_path: Path, sandbox: Sandbox):
@@ -184,7 +171,7 @@ def test_prompts_without_a_form_for_tasks_are_refused(tmp_path: Path, sandbox: S
         Run.open(tmp_path / "run", RunConfig()) as run,
         pytest.raises(ConfigError, match="mine cannot ask for tasks"),
     ):
-        synthesise(seeds(), Scripted([]), mine, SynthesisConfig(proposals=1), sandbox, run)
+        synthesise(seeds(), table([]), mine, SynthesisConfig(proposals=1), sandbox, run)
 
 
 def test_rouge_l_is_the_longest_common_subsequence():

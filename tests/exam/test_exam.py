@@ -1,15 +1,15 @@
 """The exam, taken by one who knows everything, and by one who knows nothing."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from tests.scripted import Scripted
 from tests.worlds import DieAt, assert_killed
 
 from codestill.config import RunConfig
 from codestill.exam import MEASURES, Exam, ExamConfig, card, examine
-from codestill.models import SamplingConfig
 from codestill.pocket.faults import fault
 from codestill.pocket.generate import Sketch, cases
 from codestill.pocket.skills import (
@@ -31,26 +31,15 @@ from codestill.types import Completion, Request
 COUNT = 12
 
 
-class Player:
+def player(name: str, answer: Callable[[str, Sketch], str]) -> Scripted:
     """Answers every prompt by a function of the prompt and the sketch of its last header."""
 
-    def __init__(self, name: str, answer: Callable[[str, Sketch], str]) -> None:
-        self.name, self.answer = name, answer
+    def answer_to(one: Request) -> str:
+        sketch = read_sketch(list(HEADER.finditer(one.prompt))[-1][0])
+        assert sketch is not None
+        return answer(one.prompt, sketch)
 
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        *,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]:
-        for request in requests:
-            headers = list(HEADER.finditer(request.prompt))
-            sketch = read_sketch(headers[-1][0])
-            assert sketch is not None
-            text = self.answer(request.prompt, sketch)
-            yield Completion(task_id=request.task_id, sample=request.sample, text=text)
+    return Scripted(answer_to, name)
 
 
 def knows_all(prompt: str, sketch: Sketch) -> str:
@@ -83,11 +72,11 @@ def sometimes(_: str, sketch: Sketch) -> str:
     return sketch.solution() if rng.random() < 0.3 else fault(sketch, rng).body
 
 
-SOME = Player("some", sometimes)
+SOME = player("some", sometimes)
 
 
 def take(
-    directory: Path, teacher: Player, student: Player, *observers: DieAt, taught: Iterable[str] = ()
+    directory: Path, teacher: Scripted, student: Scripted, *observers: DieAt, taught: Iterable[str] = ()
 ) -> Exam:
     with (
         Run.open(directory, RunConfig(), observers) as run,
@@ -98,7 +87,7 @@ def take(
 
 @pytest.fixture(scope="module")
 def perfect(tmp_path_factory: pytest.TempPathFactory) -> Exam:
-    return take(tmp_path_factory.mktemp("perfect"), Player("all", knows_all), SOME)
+    return take(tmp_path_factory.mktemp("perfect"), player("all", knows_all), SOME)
 
 
 def test_who_knows_all_gets_everything(perfect: Exam) -> None:
@@ -113,7 +102,7 @@ def test_who_knows_all_gets_everything(perfect: Exam) -> None:
 
 
 def test_who_knows_nothing_gets_nothing(tmp_path: Path) -> None:
-    exam = take(tmp_path / "run", Player("none", lambda *_: ""), SOME)
+    exam = take(tmp_path / "run", player("none", lambda *_: ""), SOME)
     for score in exam.scores:
         wanted = 0.5 if score.measure == "judge AUROC" else 0.0
         assert score.value.mean == wanted, score
@@ -121,7 +110,7 @@ def test_who_knows_nothing_gets_nothing(tmp_path: Path) -> None:
 
 def test_what_cannot_be_measured_is_left_out(tmp_path: Path) -> None:
     exam = take(
-        tmp_path / "run", Player("all", knows_all), Player("right", lambda _, sketch: sketch.solution())
+        tmp_path / "run", player("all", knows_all), player("right", lambda _, sketch: sketch.solution())
     )
     assert {"refine", "judge AUROC"} == set(MEASURES) - {score.measure for score in exam.scores}
 
@@ -135,25 +124,25 @@ def test_half_knowledge_is_seen(tmp_path: Path) -> None:
         return knows_all(prompt, sketch)
 
     directory = tmp_path / "run"
-    first = take(directory, Player("reversed", parts_in_reverse), SOME)
+    first = take(directory, player("reversed", parts_in_reverse), SOME)
     assert first["decompose right"].value.mean < 0.2
     assert first["decompose valid"].value.mean < 0.9
     assert first["ask"].value.mean == 1.0
     stage = (directory / "stages" / "exam-validation-ask.jsonl").read_text().splitlines()
     known = [read_asked(Completion.model_validate_json(line).text) for line in stage]
-    again = take(tmp_path / "again", Player("all", knows_all), SOME, taught=known)
+    again = take(tmp_path / "again", player("all", knows_all), SOME, taught=known)
     assert again["ask"].value.mean == 0.0
     assert again["ask level"].value.mean == 1.0
 
 
 def die_at(directory: Path, stage: str) -> None:
-    take(directory, Player("all", knows_all), SOME, DieAt(stage, 2))
+    take(directory, player("all", knows_all), SOME, DieAt(stage, 2))
 
 
 @pytest.mark.parametrize("stage", ["solve", "student-sampled", "refine", "ask", "judge"])
 def test_a_killed_exam_goes_on(stage: str, tmp_path: Path, perfect: Exam) -> None:
     assert_killed(die_at, tmp_path / "run", f"exam-validation-{stage}")
-    assert take(tmp_path / "run", Player("all", knows_all), SOME) == perfect
+    assert take(tmp_path / "run", player("all", knows_all), SOME) == perfect
 
 
 def test_the_card_tells_every_measure_and_the_front_matter(perfect: Exam) -> None:
