@@ -163,26 +163,27 @@ def differences(section: Section) -> Table | None:
 
 def accounting(section: Section) -> Table | None:
     """What each arm was given, in the order in which the arms first name it."""
-    names = list(dict.fromkeys(name for arm in section.arms for name in arm.accounting))
+    # Further evaluations of an arm's runs were given nothing of their own.
+    runs = {tuple(source.run.path for source in arm.sources): arm for arm in reversed(section.arms)}
+    arms = [arm for arm in section.arms if arm.accounting and arm in runs.values()]
+    names = list(dict.fromkeys(name for arm in arms for name in arm.accounting))
     if not names:
         return None
     return Table(
-        caption=f"What each arm was given. {_equal(section, names)}",
+        caption=f"What each arm was given. {_equal(arms, names)}",
         head=(Cell("arm"), *(Cell(name.replace("_", " ")) for name in names)),
         rows=tuple(
             (Cell(arm.name, arm=arm.name), *(_amount(arm.accounting.get(name)) for name in names))
-            for arm in section.arms
-            if arm.accounting
+            for arm in arms
         ),
     )
 
 
-def _equal(section: Section, names: Sequence[str]) -> str:
-    """In what the arms that were given anything are equal: a comparison holds at that."""
-    arms = [arm.accounting for arm in section.arms if arm.accounting]
+def _equal(arms: Sequence[ArmView], names: Sequence[str]) -> str:
+    """In what the arms are equal: a comparison holds at that."""
     if len(arms) < 2:
         return ""
-    alike = [name for name in names if len({arm.get(name) for arm in arms}) == 1]
+    alike = [name for name in names if len({arm.accounting.get(name) for arm in arms}) == 1]
     if not alike:
         return "In nothing are these arms equal."
     others = "; in all else they differ" if len(alike) < len(names) else ""
