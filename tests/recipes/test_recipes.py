@@ -57,12 +57,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "persd": COMMON
     | {
         "teacher": FROM_TEACHER["teacher"],
-        "arm": "stand-combined",  # has rows, whatever the teacher makes of an untrained student's attempts
+        "arm": "persd-combined",
         "warm_up": {"tasks": TASKS, "train": COMMON["train"]},
         "tasks": TASKS | {"count": 4, "skip": 5},
         "rounds": 2,
         "attempts": {"max_new_tokens": 24, "temperature": 0.3},
-        "refine": {"sampling": {"max_new_tokens": 64}},
+        # Rows, whatever the teacher makes of an untrained student's attempts.
+        "refine": {"sampling": {"max_new_tokens": 64}, "keep": "all"},
         "multistep": {"visible": "first", "repairs": 1},
     },
     "pocket_teacher": COMMON
