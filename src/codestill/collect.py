@@ -52,6 +52,8 @@ class Collection:
     """The teacher's, right or wrong; none where solutions are the tasks' own."""
     attempts: Sequence[Attempt]
     refinements: Sequence[Refinement]
+    kept: Sequence[Refinement]
+    """Those that count."""
 
     @property
     def failed(self) -> list[Attempt]:
@@ -100,8 +102,9 @@ def collect(
         repair = partial(refine, teacher, task_set, sandbox, prompts, config.refine, solutions, part.seed)
         failed = [one for one in attempts if not one.result.passed]
         refinements = part.stage("refinements", Refinement, failed, repair)
-    made = Collection(task_set, solutions, answers, attempts, refinements)
-    _account(made, config, part)
+    kept = [one for one in refinements if counts(one, solutions[one.task_id], config.refine.keep)]
+    made = Collection(task_set, solutions, answers, attempts, refinements, kept)
+    _account(made, part)
     return made
 
 
@@ -118,10 +121,9 @@ def _solve(
     return first_passing(answers), answers
 
 
-def _account(made: Collection, config: CollectConfig, part: Run) -> None:
+def _account(made: Collection, part: Run) -> None:
     """Answers count here whether this run asked for them or found them kept: so much the arm needs."""
     good = [one for one in made.refinements if one.result.passed]
-    kept = [one for one in made.refinements if counts(one, made.solutions[one.task_id], config.refine.keep)]
     part.account(
         tasks=len(made.task_set),
         solved=len(made.solutions),
@@ -132,7 +134,7 @@ def _account(made: Collection, config: CollectConfig, part: Run) -> None:
         refinement_calls=len(made.refinements),
         refinement_tokens=sum(one.completion.tokens for one in made.refinements),
         refined=len(good),
-        refinements_kept=len(kept),
+        refinements_kept=len(made.kept),
     )
     of = [
         nearness(one.attempt.completion.text, one.completion.text, made.solutions[one.task_id])

@@ -27,7 +27,6 @@ from codestill.losses import CrossEntropy, Objective
 from codestill.models import StudentConfig
 from codestill.multistep import MultiStep, MultiStepConfig, visible_tasks
 from codestill.prompts import Prompts, PromptSetName, prompt_set
-from codestill.refine import counts
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.serialize import write_atomic
@@ -182,13 +181,12 @@ def _collect(
     if config.generation_half is not None and arm.generate is not None:
         arm = replace(arm, generate=config.generation_half)
     found = collect(config, arm, task_set, student, desk, prompts, sandbox, part, seed=part.seed + number)
-    solutions, keep = found.solutions, config.refine.keep
-    kept = [one for one in found.refinements if counts(one, solutions[one.task_id], keep)]
+    solutions = found.solutions
     if config.spend is not None:
         paid, spent = found.paid(config.spend, part.seed), found.spent()
         part.account(tasks_paid=len(paid), spent_tokens=sum(spent.get(task_id, 0) for task_id in paid))
         solutions = {task_id: solutions[task_id] for task_id in paid if task_id in solutions}
-    made = rows(arm, task_set, solutions, [(one, config.refine.say(one)) for one in found.failed], kept)
+    made = rows(arm, task_set, solutions, [(one, config.refine.say(one)) for one in found.failed], found.kept)
     # A task may come again in a later round.
     return [one.model_copy(update={"example_id": f"{part.prefix}{one.example_id}"}) for one in made]
 
