@@ -1,11 +1,5 @@
-"""What teachers are asked, and how their answers are read: sets of templates, kept with the run's config.
+"""A set of templates, and the form of the answers."""
 
-A set is written either for models that continue a prompt, as base models and the pocket teacher do, or for
-models that follow instructions and answer with a fenced block of code. A student reads and writes in one
-form only, the first: :data:`CONTINUED`.
-"""
-
-import ast
 import re
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -14,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from codestill.errors import ConfigError
+from codestill.prompts.answers import PROPOSAL, as_completion
 from codestill.tasks.stops import StopRule, cut, extract_code, stopped
 from codestill.types import Task
 
@@ -106,12 +101,12 @@ class Prompts(BaseModel):
         if self.answers == "fenced":
             blocks = re.findall(r"```[^\n]*\n(.*?)```", answer, re.DOTALL)
             answer = next((block for block in reversed(blocks) if "def " in block), "")
-        found = _PROPOSAL.search(answer)
+        found = PROPOSAL.search(answer)
         return f"{found[0].rstrip()}\n" if found else None
 
     def proposed(self, text: str) -> bool:
         """Whether a proposal is complete as far as it is written."""
-        return self.answers == "continuation" and _PROPOSAL.search(text) is not None
+        return self.answers == "continuation" and PROPOSAL.search(text) is not None
 
     def ended(self, stop: StopRule) -> Callable[[str], bool] | None:
         """Whether a text needs no continuation; None where the model ends its answers itself."""
@@ -124,45 +119,6 @@ class Prompts(BaseModel):
         return as_completion(extract_code(answer, task.entry_point)[0], task)
 
 
-def as_completion(program: str, task: Task) -> str:
-    """A whole program as a completion of the task's prompt: the body of its function, then everything else.
-
-    A program that does not parse, or lacks the function, is returned as it is: execution will say so.
-    """
-    try:
-        tree = ast.parse(program)
-    except SyntaxError:
-        return program
-    lines = program.split("\n")
-    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == task.entry_point]
-    if not functions:
-        return program
-    function = functions[-1]
-    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
-    if not body or function.body[0].lineno == function.lineno:  # a docstring alone, or all in one line
-        indented = [f"    {ast.unparse(statement)}" for statement in body] or ["    pass"]
-    else:
-        # From where the statement before ends: comments between them stay.
-        before = function.body[0].end_lineno if len(body) < len(function.body) else body[0].lineno - 1
-        indented = lines[before or 0 : function.end_lineno]
-    others = [
-        "\n".join(lines[min([n.lineno, *_decorators(n)]) - 1 : n.end_lineno])
-        for n in tree.body
-        if n is not function
-    ]
-    return "\n".join(indented) + "\n" + "".join(f"\n\n{other}\n" for other in others)
-
-
-_PROPOSAL = re.compile(
-    r"""
-      (?: ^(?:import|from)\ [^\n]*\n+ )*
-      ^def\ \w+\(.*?\)[^\n]*:\n
-      \s+ (\"{3}|'{3}) .*? \1 [^\n]*\n?
-    """,
-    re.DOTALL | re.MULTILINE | re.VERBOSE,
-)
-
-
 def _needed(template: str | None, prompts: Prompts, what: str) -> str:
     if template is None:
         raise ConfigError(
@@ -170,10 +126,6 @@ def _needed(template: str | None, prompts: Prompts, what: str) -> str:
             next_step="Use the prompts `instruct` or `continued`, or give tasks that have tests.",
         )
     return template
-
-
-def _decorators(node: ast.stmt) -> list[int]:
-    return [one.lineno for one in getattr(node, "decorator_list", [])]
 
 
 @cache
@@ -200,97 +152,3 @@ def _render(template: str, **values: str | list[str] | None) -> str:
 
 def _commented(text: str) -> str:
     return "".join(f"# {line}\n" for line in text.split("\n")) if text else ""
-
-
-CONTINUED = Prompts(
-    version="continued-1",
-    answers="continuation",
-    solve="{{ prompt }}",
-    refine="{{ prompt }}{{ attempt|ended }}{{ feedback|commented }}{{ prompt }}",
-    propose="{{ seeds[0] }}# {{ level }}\n",
-    inputs="{{ prompt }}{{ solution|ended }}# tests\n",
-    shows_solution=False,
-)
-"""Python throughout: the task, the attempt, what happened as comments, and the task once more. What the
-pocket teacher was trained on, and what every student reads."""
-
-_ATTEMPTED = """\
-This is a programming task:
-
-```python
-{{ prompt|ended }}```
-{% if solution %}
-You solved it like this:
-
-```python
-{{ prompt }}{{ solution|ended }}```
-{% endif %}
-A student wrote this:
-
-```python
-{{ prompt }}{{ attempt|ended }}```
-"""
-
-INSTRUCT = Prompts(
-    version="instruct-1",
-    answers="fenced",
-    solve="""\
-Complete this Python function:
-
-```python
-{{ prompt|ended }}```
-
-Answer with one fenced block of Python that begins with the function's header and holds all of it.
-""",
-    refine=_ATTEMPTED
-    + """\
-
-Its unit tests ended with:
-
-{{ feedback }}
-
-Mend the student's program. {{ nearness }}
-Answer with one fenced block of Python that begins with the function's header and holds all of it.
-""",
-    explain=_ATTEMPTED
-    + """\
-
-First name the student's mistakes, a line each. Then mend the program. {{ nearness }}
-End with one fenced block of Python that begins with the function's header and holds all of it.
-""",
-    propose="""\
-These are programming tasks, each the header of a Python function with its docstring:
-{% for seed in seeds %}
-
-```python
-{{ seed|ended }}```
-{% endfor %}
-
-Invent one new task of this kind, {{ "as hard as" if level == "same" else level + " than" }} the first.
-Its answer must follow from the arguments alone: no files, no network, no chance. Write one fenced block of
-Python with imports where they are needed, the header with type hints, and the docstring; no body.
-""",
-    inputs="""\
-This function solves a task:
-
-```python
-{{ prompt }}{{ solution|ended }}```
-
-Write five calls of it that would find mistakes in another solution, edge cases among them: a call in each
-line, with literal arguments, without their values and without any other text.
-""",
-    nearness={
-        "free": "",
-        "near": "If its idea can work, change as little as possible; write it anew only if it cannot.",
-        "nearest": "Keep its idea, its names and every line that is not at fault.",
-    },
-)
-"""For models that follow instructions."""
-
-PROMPT_SETS: dict[str, Prompts] = {"continued": CONTINUED, "instruct": INSTRUCT}
-PromptSetName = Literal["continued", "instruct"]
-
-
-def prompt_set(prompts: "PromptSetName | Prompts") -> Prompts:
-    """A set by name, or one's own as it is."""
-    return PROMPT_SETS[prompts] if isinstance(prompts, str) else prompts

@@ -1,0 +1,32 @@
+"""What teachers are asked, and how their answers are read: sets of templates, kept with the run's config.
+
+A set is written either for models that continue a prompt, as base models and the pocket teacher do, or for
+models that follow instructions and answer with a fenced block of code. A student reads and writes in one
+form only, the first: :data:`CONTINUED`.
+"""
+
+from typing import Literal
+
+from codestill.prompts.answers import as_completion
+from codestill.prompts.continued import CONTINUED
+from codestill.prompts.instruct import INSTRUCT
+from codestill.prompts.template import Level, Nearness, Prompts
+
+__all__ = [
+    "CONTINUED",
+    "INSTRUCT",
+    "Level",
+    "Nearness",
+    "PromptSetName",
+    "Prompts",
+    "as_completion",
+    "prompt_set",
+]
+
+PROMPT_SETS: dict[str, Prompts] = {"continued": CONTINUED, "instruct": INSTRUCT}
+PromptSetName = Literal["continued", "instruct"]
+
+
+def prompt_set(prompts: "PromptSetName | Prompts") -> Prompts:
+    """A set by name, or one's own as it is."""
+    return PROMPT_SETS[prompts] if isinstance(prompts, str) else prompts
