@@ -1,6 +1,6 @@
 """Time and memory of one distillation step: ours against Hugging Face's, TRL's and the hand-written one.
 
-    python benchmarks/losses.py [--steps 5] [--mask half] [--threads 1] [--fused]
+    python benchmarks/losses.py [--rounds 5] [--mask half] [--threads 1] [--fused]
     python benchmarks/losses.py --curve
 
 The student is a GPT-2 of 44M parameters (6 layers of 512, 512 positions, vocabulary 49,152, tied head); the
@@ -16,11 +16,13 @@ optimiser. Cross-entropy, and three ways to distil:
     cached   as kl, from 32 tokens and the mass of the rest instead of a teacher
 
 ``--fused`` adds ours with `linear_loss(..., fused=True)`, compiled in the step that is not counted. And
-``floor``: the matrix products of our kl step alone, student's body included.
+``floor``: the matrix products of our kl step alone, student's body included, by the kernels that ours uses.
 
-Each variant runs in a process of its own. Time is the median over the steps after one that is not counted:
-CPU seconds of the process, or CUDA events. Memory is the peak above what the process held before the first
-step. Loss and norm of the head's gradient are printed so that it is seen that peers do the same work.
+Time is measured in one process, all variants in turn, after a round that is not counted: CPU seconds of the
+process, or CUDA events. A ratio is the median of the rounds' ratios, with the lowest and the highest: what a
+shared machine does to one step it mostly does to the next. Memory is the peak above what a process of the
+variant's own held before its first step. Loss and norm of the head's gradient are printed so that it is seen
+that peers do the same work.
 
 ``--curve`` takes our kl loss alone, from hidden states of width 512, over lengths and vocabularies: memory is
 the peak above inputs and gradients, which no loss can do without.
@@ -175,13 +177,16 @@ class Step:
 class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden_ND: Tensor, head_VD: Tensor, teacher_ND: Tensor, teacher_VD: Tensor) -> Tensor:
+        from codestill.losses.products import add_product, product, rows_at_once
+
         gradient_ND, gradient_VD = torch.empty_like(hidden_ND), torch.zeros_like(head_VD)
-        for start in range(0, len(hidden_ND), 170):
-            part = slice(start, start + 170)
-            _ = teacher_ND[part] @ teacher_VD.T
-            logits_NV = hidden_ND[part] @ head_VD.T
-            torch.mm(logits_NV, head_VD, out=gradient_ND[part])
-            gradient_VD.addmm_(logits_NV.T, hidden_ND[part])
+        rows = rows_at_once(hidden_ND, V)
+        for start in range(0, len(hidden_ND), rows):
+            part = slice(start, start + rows)
+            _ = product(teacher_ND[part], teacher_VD.T)
+            logits_NV = product(hidden_ND[part], head_VD.T)
+            gradient_ND[part] = product(logits_NV, head_VD)
+            add_product(gradient_VD, logits_NV.T, hidden_ND[part])
         ctx.save_for_backward(gradient_ND, gradient_VD)
         return gradient_ND.sum() * 0
 
@@ -234,21 +239,36 @@ def timed(step: Callable[[], Tensor], device: str) -> tuple[float, Tensor]:
     return time.process_time() - started, value
 
 
-def measure(name: str, mask: str, steps: int, threads: int) -> dict[str, float]:
-    """Run one variant in this process."""
+def measure(name: str, mask: str, threads: int) -> dict[str, float]:
+    """Two steps of one variant in this process: memory, and what they gave."""
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     step = Step(name, mask, device)
     before = held(device)
-    found = [timed(step, device) for _ in range(steps + 1)][1:]
+    step()
+    loss = step().item()
     gradient = step.head.grad
     assert gradient is not None
     return {
-        "seconds": statistics.median(seconds for seconds, _ in found),
         "gigabytes": (peak(device) - before) / 1e9,
-        "loss": found[-1][1].item(),
+        "loss": loss,
         "gradient": gradient.norm().item(),
     }
+
+
+def measure_times(names: list[str], mask: str, rounds: int, threads: int) -> dict[str, list[float]]:
+    """Seconds of each variant in every round."""
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    steps = {name: Step(name, mask, device) for name in names}
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds + 1):
+        for name, step in steps.items():
+            seconds, _ = timed(step, device)
+            step.student.zero_grad(set_to_none=True)
+            if number:
+                found[name].append(seconds)
+    return found
 
 
 def measure_curve(length: int, vocabulary: int, threads: int) -> dict[str, float]:
@@ -270,10 +290,10 @@ def measure_curve(length: int, vocabulary: int, threads: int) -> dict[str, float
     return {"megabytes": (peak(device) - before - gradients) / 1e6}
 
 
-def alone(arguments: argparse.Namespace, *what: str) -> dict[str, float]:
+def alone(arguments: argparse.Namespace, *what: str) -> dict[str, Any]:
     """The measurement of a fresh process."""
     command = [sys.executable, __file__, "--alone", *what]
-    command += ["--steps", str(arguments.steps), "--threads", str(arguments.threads)]
+    command += ["--rounds", str(arguments.rounds), "--threads", str(arguments.threads)]
     environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
     return json.loads(run.stdout.splitlines()[-1])
@@ -289,40 +309,44 @@ def print_curve(arguments: argparse.Namespace) -> None:
 
 
 def print_table(arguments: argparse.Namespace) -> None:
-    rows: dict[str, dict[str, float]] = {}
+    names = [name for name in VARIANTS if arguments.fused or not name.endswith(", fused")]
+    if find_spec("trl") is None:
+        names.remove("jsd, TRL")
+        print("jsd, TRL: not installed, see `make bench-peers`")
+    rows = {name: alone(arguments, "memory", name, arguments.mask) for name in names}
+    times = alone(arguments, "times", arguments.mask, *names)
     print(f"{'mask ' + arguments.mask:<18}{'seconds':>9}{'GB':>7}{'loss':>11}{'gradient':>11}")
-    for name in VARIANTS:
-        if name.endswith(", fused") and not arguments.fused:
-            continue
-        if name == "jsd, TRL" and find_spec("trl") is None:
-            print(f"{name:<18}   not installed: `make bench-peers`")
-            continue
-        row = rows[name] = alone(arguments, "step", name, arguments.mask)
-        print(
-            f"{name:<18}{row['seconds']:>9.2f}{row['gigabytes']:>7.2f}{row['loss']:>11.5f}"
-            f"{row['gradient']:>11.6f}",
-            flush=True,
-        )
-    print(f"\n{'ratio':<28}{'time':>7}{'aim':>7}{'memory':>9}{'aim':>7}")
+    for name, row in rows.items():
+        gave = "" if name == "floor" else f"{row['loss']:>11.5f}{row['gradient']:>11.6f}"
+        print(f"{name:<18}{statistics.median(times[name]):>9.2f}{row['gigabytes']:>7.2f}{gave}")
+    print(f"\n{'ratio':<28}{'time':>7}{'lowest':>8}{'highest':>9}{'aim':>7}{'memory':>9}{'aim':>7}")
     for ours, peer, time_aim, memory_aim in PAIRS:
         if ours in rows and peer in rows:
-            ratios = [rows[ours][key] / rows[peer][key] for key in ("seconds", "gigabytes")]
+            ratios = [a / b for a, b in zip(times[ours], times[peer], strict=True)]
+            memory = rows[ours]["gigabytes"] / rows[peer]["gigabytes"]
             aims = ["" if aim is None else f"{aim:.2f}" for aim in (time_aim, memory_aim)]
-            print(f"{ours + ' / ' + peer:<28}{ratios[0]:>7.2f}{aims[0]:>7}{ratios[1]:>9.2f}{aims[1]:>7}")
+            print(
+                f"{ours + ' / ' + peer:<28}{statistics.median(ratios):>7.2f}{min(ratios):>8.2f}"
+                f"{max(ratios):>9.2f}{aims[0]:>7}{memory:>9.2f}{aims[1]:>7}"
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mask", choices=("all", "half"), default="all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fused", action="store_true", help="the compiled form, too")
     parser.add_argument("--curve", action="store_true", help="memory over lengths and vocabularies")
     parser.add_argument("--alone", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.alone and arguments.alone[0] == "step":
+    kind = arguments.alone[0] if arguments.alone else ""
+    if kind == "memory":
         _, name, mask = arguments.alone
-        print(json.dumps(measure(name, mask, arguments.steps, arguments.threads)))
+        print(json.dumps(measure(name, mask, arguments.threads)))
+    elif kind == "times":
+        _, mask, *names = arguments.alone
+        print(json.dumps(measure_times(names, mask, arguments.rounds, arguments.threads)))
     elif arguments.alone:
         length, vocabulary = map(int, arguments.alone[1:])
         print(json.dumps(measure_curve(length, vocabulary, arguments.threads)))

@@ -11,7 +11,8 @@ from codestill.logits.error import UNIGRAM, measure, unigram_logits
 from codestill.logits.rows import join
 from codestill.logits.select import select_for
 from codestill.losses.batch import Positions
-from codestill.losses.linear import CHUNK_ELEMENTS, source
+from codestill.losses.linear import source
+from codestill.losses.products import rows_at_once
 from codestill.models.fingerprints import tokenizer_fingerprint, weights_fingerprint
 from codestill.serialize import seed_for
 from codestill.teachers.frozen import LocalTeacher
@@ -78,8 +79,8 @@ class LocalSource:
         linear = self.teacher.linear(tokens_BT, mask_BT)
         teacher = self.teacher.logits(tokens_BT, mask_BT) if linear is None else linear
         rows = source(teacher, positions, width)
-        elements = CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"])
-        for start, end in positions.chunks(max(1, elements // width)):
+        given = teacher if isinstance(teacher, Tensor) else teacher.hidden_BTD
+        for start, end in positions.chunks(rows_at_once(given, width)):
             part = rows(start, end)
             assert isinstance(part, Tensor)
             yield part

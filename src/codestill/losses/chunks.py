@@ -5,6 +5,7 @@ tensors of its own size. ``torch.compile`` can fuse it: the same function, in fe
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -77,15 +78,14 @@ def _add_block(
     divergence, gradient_NV = None, None
     if isinstance(objective, Distillation) and teacher is not None:
         of = divergences.integrand(objective.divergence, **objective.parameters)
-        settings = of, logits_NV, objective.temperature, differentiate and alpha > 0
+        # The gradient is with respect to logits / T, so T^2 is left with one T.
+        scale = alpha * objective.temperature if differentiate else 0.0
+        settings = of, logits_NV, objective.temperature, scale
         sparse = isinstance(teacher, SparseTargets)
         divergence, gradient_NV = _sparse(*settings, teacher) if sparse else _dense(*settings, teacher)
-        if gradient_NV is not None:
-            # The gradient with respect to logits / T, so T^2 is left with one T.
-            gradient_NV *= alpha * objective.temperature
         sums[2] += divergence
-    q_NV, log_q_N = _likelihood(logits_NV, targets_N)
-    cross_entropy = -log_q_N.sum()
+    q_NV, log_q = _softmax(logits_NV)
+    cross_entropy = -log_q(targets_N[:, None]).sum()
     sums[1] += cross_entropy
     if divergence is None or alpha == 0:
         sums[0] += cross_entropy
@@ -104,41 +104,46 @@ def _add_block(
         logits_NV.copy_(gradient_NV)
 
 
-def _likelihood(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax [N, V], and the targets' log-probabilities [N]."""
+def _softmax(logits_NV: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Softmax [N, V]; and what gives the log-probabilities [N, K] of tokens by their ids: a logarithm of the
+    whole softmax would be two more passes."""
     q_NV = torch.softmax(logits_NV, dim=-1)
-    log_of_largest_N = q_NV.amax(dim=-1).log()
-    return q_NV, logits_NV.gather(1, targets_N[:, None])[:, 0] - logits_NV.amax(dim=-1) + log_of_largest_N
+    largest_N1, log_of_largest_N1 = (
+        logits_NV.amax(dim=-1, keepdim=True),
+        q_NV.amax(dim=-1, keepdim=True).log(),
+    )
+    return q_NV, lambda ids_NK: logits_NV.gather(1, ids_NK) - largest_N1 + log_of_largest_N1
 
 
 def _dense(
-    of: Integrand, logits_NV: Tensor, temperature: float, differentiate: bool, teacher_NV: Tensor
+    of: Integrand, logits_NV: Tensor, temperature: float, scale: float, teacher_NV: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """The divergence, summed, and its gradient with respect to logits / temperature."""
+    """The divergence, summed, and ``scale`` times its gradient with respect to logits / temperature; None
+    where that is nothing."""
     (p_NV, log_p_NV), (q_NV, log_q_NV) = (
         divergences.softmax(divergences.temper(divergences.widen(x), temperature))
         for x in (teacher_NV, logits_NV)
     )
     value_N, gradient_NV = divergences.terms(of, p_NV, q_NV, log_p_NV, log_q_NV)
-    return value_N.sum(), gradient_NV if differentiate else None
+    return value_N.sum(), gradient_NV.mul_(scale) if scale else None
 
 
 def _sparse(
-    of: Integrand, logits_NV: Tensor, temperature: float, differentiate: bool, teacher: SparseTargets
+    of: Integrand, logits_NV: Tensor, temperature: float, scale: float, teacher: SparseTargets
 ) -> tuple[Tensor, Tensor | None]:
     """As :func:`_dense`, over the outcomes that the targets list and, by their rule, the rest."""
-    q_NV, log_q_NV = divergences.softmax(divergences.temper(logits_NV, temperature))
-    log_p_NK = teacher.log_probabilities_NK.to(log_q_NV.dtype)
+    q_NV, log_q_of = _softmax(divergences.temper(logits_NV, temperature))
+    log_p_NK = teacher.log_probabilities_NK.to(q_NV.dtype)
     listed_NK = log_p_NK > -torch.inf
-    log_q_NK = log_q_NV.gather(1, teacher.ids_NK)
+    log_q_NK = log_q_of(teacher.ids_NK)
     # A place that lists nothing stands for the row's first token, and writes what that one writes.
     first_N1 = listed_NK.to(torch.uint8).argmax(dim=-1, keepdim=True)
     ids_NK = torch.where(listed_NK, teacher.ids_NK, teacher.ids_NK.gather(1, first_N1))
     some_N1 = listed_NK.any(dim=-1, keepdim=True)
-    kept_NK = torch.where(some_N1, 0.0, log_q_NV.gather(1, ids_NK).exp())
+    kept_NK = torch.where(some_N1, 0.0, log_q_of(ids_NK).exp())
     rest_NV = q_NV.scatter_(1, ids_NK, kept_NK)
     rest_N = rest_NV.sum(dim=-1)
-    log_tail_N = teacher.log_tail_N.to(log_q_NV.dtype)
+    log_tail_N = teacher.log_tail_N.to(q_NV.dtype)
     if teacher.rule == "renormalise":
         log_p_NK = log_p_NK - log_p_NK.logsumexp(dim=-1, keepdim=True)
         log_tail_N = torch.full_like(log_tail_N, -torch.inf)
@@ -152,11 +157,12 @@ def _sparse(
         samples_NM = teacher.samples_NM
         share_N1 = log_tail_N[:, None] - math.log(samples_NM.shape[1])
         log_p = torch.cat([log_p, share_N1.expand(samples_NM.shape)], dim=1)
-        log_q = torch.cat([log_q, log_q_NV.gather(1, samples_NM)], dim=1)
+        log_q = torch.cat([log_q, log_q_of(samples_NM)], dim=1)
     q = log_q.exp()
     value, pull = of(log_p.exp(), q, log_p, log_q)
-    if not differentiate:
+    if not scale:
         return value.sum(), None
+    pull = pull * scale
     total_N1 = pull.sum(dim=-1, keepdim=True)
     K = log_p_NK.shape[1]
     of_rest_N1 = -total_N1

@@ -16,10 +16,8 @@ from torch.autograd.function import once_differentiable
 from codestill.losses.batch import Loss, Positions, finish, require_labels, require_targets, shared_width
 from codestill.losses.chunks import add_terms
 from codestill.losses.objective import CrossEntropy, Distillation
+from codestill.losses.products import add_product, product, rows_at_once
 from codestill.losses.targets import LinearTeacher, SparseTargets
-
-CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**27}
-"""Logits per chunk where no ``chunk_tokens`` is given: enough rows that reading the head counts little."""
 
 
 def linear_loss(
@@ -61,8 +59,7 @@ def linear_loss(
     positions = Positions.of(labels_BT, width)
     require_targets(objective, teacher, positions, width)
     if chunk_tokens is None:
-        elements = CHUNK_ELEMENTS.get(device, CHUNK_ELEMENTS["cuda"])
-        chunk_tokens = max(1, elements // width)
+        chunk_tokens = rows_at_once(hidden_BTD, width)
     sums = _apply(
         hidden_BTD[positions.rows, positions.columns],
         head_VD,
@@ -93,8 +90,8 @@ def source(
         at = positions.rows, positions.columns
         return lambda start, end: teacher.detach()[at[0][start:end], at[1][start:end], :width]
     hidden_ND = teacher.hidden_BTD.detach()[positions.rows, positions.columns]
-    product = _ChunkProduct(teacher.head_VD.detach()[:width].T)
-    return lambda start, end: product(hidden_ND[start:end])
+    head_DV = teacher.head_VD.detach()[:width].T
+    return lambda start, end: product(hidden_ND[start:end], head_DV)
 
 
 class _LinearSum(torch.autograd.Function):
@@ -120,17 +117,16 @@ class _LinearSum(torch.autograd.Function):
             sums = torch.zeros(3, dtype=precise, device=hidden_ND.device)
             hidden_gradient_ND = torch.empty_like(hidden_ND) if of_hidden else None
             head_gradient_VD = torch.zeros_like(head_VD, dtype=precise) if of_head else None
-            logits = _ChunkProduct(weight_VD.T)
             for start, end in positions.chunks(chunk_tokens):
                 chunk_ND = hidden_ND[start:end]
-                logits_NV = logits(chunk_ND)
+                logits_NV = product(chunk_ND, weight_VD.T)
                 given = logits_NV, positions.targets[start:end], teacher(start, end)
                 add_terms(objective, *given, sums, of_hidden or of_head, fused=fused)
                 gradient_NV = logits_NV.to(hidden_ND.dtype)
                 if hidden_gradient_ND is not None:
-                    hidden_gradient_ND[start:end] = _product(gradient_NV, weight_VD)
+                    hidden_gradient_ND[start:end] = product(gradient_NV, weight_VD)
                 if head_gradient_VD is not None:
-                    _add_product(head_gradient_VD[:width], gradient_NV.T, chunk_ND)
+                    add_product(head_gradient_VD[:width], gradient_NV.T, chunk_ND)
         kept = head_gradient_VD if head_gradient_VD is None else head_gradient_VD.to(head_VD.dtype)
         ctx.save_for_backward(hidden_gradient_ND, kept)
         return sums
@@ -143,35 +139,3 @@ class _LinearSum(torch.autograd.Function):
 
 
 _apply: Any = torch.compiler.disable(_LinearSum.apply)  # it has its own backward, and nothing to trace
-
-
-class _ChunkProduct:
-    """a @ ``right`` for one chunk after another, each in the place of the one before: memory of this size
-    comes from the system every time, and its first use costs a tenth of the product."""
-
-    def __init__(self, right: Tensor) -> None:
-        self.right = right
-        self.room: Tensor | None = None
-
-    def __call__(self, a: Tensor) -> Tensor:
-        if a.dtype not in (torch.float32, torch.float64):
-            return _product(a, self.right)
-        if self.room is None or len(self.room) < len(a):
-            self.room = a.new_empty(len(a), self.right.shape[1])
-        return torch.mm(a, self.right, out=self.room[: len(a)])
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b in float32 or better. CUDA keeps the sums' precision; elsewhere half is rounded to half first."""
-    if a.dtype in (torch.float32, torch.float64):
-        return a @ b
-    if a.is_cuda:
-        return torch.mm(a, b, out_dtype=torch.float32)
-    return (a @ b).float()
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    if a.dtype == total.dtype:
-        total.addmm_(a, b)
-    else:
-        total += _product(a, b)
