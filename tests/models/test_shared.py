@@ -9,7 +9,7 @@ from tests.models.test_sample import PROMPTS, draw, requests
 from tests.tiny import save_model, tiny_config, tiny_tokenizer
 from transformers import Gemma2Config, PreTrainedModel
 
-from codestill.models import shared
+from codestill.models import cohorts, shared
 from codestill.models.decode import OwnPrompts
 from codestill.models.shared import SHARED, SharedPrompts, can_share, memory_for
 from codestill.models.student import Student
@@ -45,8 +45,8 @@ def test_a_prompt_is_read_once_however_many_samples_wait(
         return prefill(model, prompts, pad)
 
     assert can_share(llama.model)
-    prefill = shared.prefill
-    monkeypatch.setattr(shared, "prefill", count)
+    prefill = cohorts.prefill
+    monkeypatch.setattr(cohorts, "prefill", count)
     draw(llama, requests(samples=9), temperature=1.0, batch_size=4)
     assert sorted(read) == sorted(tuple(encode_prompt(llama.tokenizer, prompt)) for prompt in PROMPTS)
 
@@ -90,8 +90,10 @@ def test_logits_are_those_of_a_plain_pass_while_rows_come_and_go(llama: Student)
         advance()
         check()
         memory.keep(torch.tensor([], dtype=torch.long))
-        logits, position = memory.add([b])
-        texts = [list(b)]
+        logits, position = memory.add([b, a, b])
+        memory.keep(torch.tensor([1, 2]))  # one goes before its first token is read
+        texts, logits, position = [list(a), list(b)], logits[1:], position[1:]
+        check()
         advance()
         check()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-ROOM = 64
+ROOM = 16
 """Tokens that a cache has room for beyond those it holds, so that one more is no copy of all."""
 Prompt = tuple[int, ...]
 
@@ -150,10 +150,20 @@ class RoomyLayer(DynamicLayer):
         made.keys, made.values, made.room = nothing, nothing.clone(), []
         return made
 
+    @property
+    def held(self) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, T, D]."""
+        assert self.keys is not None and self.values is not None
+        return self.keys, self.values
+
+    def keep(self, rows: Tensor) -> None:
+        """Let all other rows go. The library's own selection leaves a layer without tokens as it is."""
+        self.keys, self.values = (kept[rows] for kept in self.held)
+
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        kept: tuple[Any, Any] = self.keys, self.values
+        kept = self.held
         length = kept[0].shape[2] + key_states.shape[2]
         # What was selected or cut since is no longer the view that was given, and gets memory of its own.
         if not self.room or self.room[0][1] is not kept[0] or self.room[0][0].shape[2] < length:
