@@ -83,6 +83,8 @@ class Config(CollectConfig, RunConfig):
     """The code of the rows that teach to generate (default: the arm's own)."""
     rounds: PositiveInt = 1
     """Collections, each followed by training."""
+    evaluated: Literal["all", "last"] = "all"
+    """Which rounds' students are evaluated."""
     start: Literal["base", "last"] = "base"
     """What each further round trains: the student as it was before the first, or the last round's."""
     replay: NonNegativeInt = 0
@@ -138,7 +140,8 @@ def distill(config: Config, run: Run) -> "Student":
                 student = fit(learner, examples, config.objective, config.train, last, teacher=logits)
             else:
                 student = _keep(student, number, last)
-            _evaluate(config, student, sandbox, last)
+            if config.evaluated == "all" or last is run:
+                _evaluate(config, student, sandbox, last)
     return student
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal, NoReturn
 
 import torch
+from accelerate import PartialState
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
 from torch.utils._triton import has_triton
@@ -30,6 +31,7 @@ from codestill.train import TrainConfig
 from codestill.train.batches import Collator, Examples, LengthBatches, TokenExample, tokenize
 from codestill.train.checkpoints import Checkpoints, Progress
 from codestill.train.optimizers import build_optimizer
+from codestill.train.sharing import Shared
 from codestill.types import Example
 
 BF16_MIN_PARAMETERS = 2_000_000
@@ -48,7 +50,15 @@ def fit(
 ) -> Student:
     """See :func:`codestill.train.fit`."""
     checkpoints = Checkpoints(run.checkpoints)
-    if not checkpoints.finished:
+    given = teacher if objective.needs_teacher else None
+    known = Shared.of(student, examples, validation, objective, config, run.seed, given)
+    if not checkpoints.finished and known is not None and known.exists:
+        if _place()[0] == 0:
+            run.message("train", f"an equal training's student is taken from {known.directory}")
+            known.take(run.student_directory)
+            checkpoints.finish()
+        PartialState().wait_for_everyone()
+    elif not checkpoints.finished:
         trainer = DistillationTrainer(
             student,
             _fitting("training", examples, student, config, run),
@@ -57,9 +67,11 @@ def fit(
             config,
             run,
             checkpoints,
-            teacher if objective.needs_teacher else None,
+            given,
         )
         _train(trainer, checkpoints)
+        if known is not None and _place()[0] == 0:
+            known.give(run.student_directory)
     # Always from the disk: a continued run must go on with what an uninterrupted one goes on with.
     saved = Student.load(
         run.student_directory,
