@@ -11,8 +11,8 @@ from codestill.logits.error import UNIGRAM, measure, unigram_logits
 from codestill.logits.rows import join
 from codestill.logits.select import select_for
 from codestill.losses.batch import Positions
+from codestill.losses.chunks import rows_at_once
 from codestill.losses.linear import source
-from codestill.losses.products import rows_at_once
 from codestill.models.fingerprints import tokenizer_fingerprint, weights_fingerprint
 from codestill.serialize import seed_for
 from codestill.teachers.frozen import LocalTeacher

@@ -23,6 +23,14 @@ BLOCK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 """Logits per block: what a core's cache holds with its temporaries; enough to keep a GPU busy."""
 
 
+def rows_at_once(hidden: Tensor, width: int) -> int:
+    """How many rows of ``width`` logits a chunk has where nobody says: enough that reading the head, and
+    adding to its gradient, count little; in float32 on the CPU below 32 MiB, beyond which glibc asks the
+    system for fresh memory every time."""
+    of_cpu = 8_000_000 if hidden.dtype == torch.float32 else 2**24
+    return max(1, (2**27 if hidden.is_cuda else of_cpu) // width)
+
+
 def add_terms(
     objective: CrossEntropy | Distillation,
     logits_NV: Tensor,

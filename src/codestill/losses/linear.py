@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from codestill.kernels import add_product, product
 from codestill.losses.batch import Loss, Positions, finish, require_labels, require_targets, shared_width
-from codestill.losses.chunks import add_terms
+from codestill.losses.chunks import add_terms, rows_at_once
 from codestill.losses.objective import CrossEntropy, Distillation
-from codestill.losses.products import add_product, product, rows_at_once
 from codestill.losses.targets import LinearTeacher, SparseTargets
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from codestill import kernels
 from codestill.models.config import SamplingConfig
 from codestill.models.shared import memory_for
 from codestill.models.tokenizers import decode_completion, encode_prompt, id_count
@@ -76,15 +77,16 @@ def complete(
     was_training = model.training
     model.eval()
     try:
-        longest = max((len(row.prompt) + row.room for row in waiting), default=0)
-        running = _Batch(model, tokenizer, sampling, longest)
-        while waiting or running.rows:
-            if waiting and running.takes_more:
-                free = sampling.batch_size - len(running.rows)
-                running.add(waiting[:free], seed)
-                waiting = waiting[free:]
-            for row, how in running.step(finish):
-                yield _completion(tokenizer, row, stop_ids, how)
+        with kernels.inference(model):
+            longest = max((len(row.prompt) + row.room for row in waiting), default=0)
+            running = _Batch(model, tokenizer, sampling, longest)
+            while waiting or running.rows:
+                if waiting and running.takes_more:
+                    free = sampling.batch_size - len(running.rows)
+                    running.add(waiting[:free], seed)
+                    waiting = waiting[free:]
+                for row, how in running.step(finish):
+                    yield _completion(tokenizer, row, stop_ids, how)
     finally:
         model.train(was_training)
 

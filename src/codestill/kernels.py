@@ -1,22 +1,17 @@
-"""Products of hidden states with a head, by the fastest kernel that gives them in full precision.
+"""Matrix products by the fastest kernel that gives them in full precision.
 
 PyTorch's CPU builds hand float32 products to MKL, which has AVX-512 kernels for Intel's processors alone. On
 others oneDNN, which every such build brings along, takes half the time, with the same rounding bounds.
 """
 
-from functools import cache
+import contextlib
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
-
-def rows_at_once(hidden: Tensor, width: int) -> int:
-    """How many rows of ``width`` logits a chunk has where nobody says: enough that reading the head, and
-    adding to its gradient, count little; in float32 on the CPU below 32 MiB, beyond which glibc asks the
-    system for fresh memory every time."""
-    of_cpu = 8_000_000 if hidden.dtype == torch.float32 else 2**24
-    return max(1, (2**27 if hidden.is_cuda else of_cpu) // width)
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 
 def product(a_NK: Tensor, b_KM: Tensor) -> Tensor:
@@ -24,7 +19,7 @@ def product(a_NK: Tensor, b_KM: Tensor) -> Tensor:
     rounded to half first."""
     if a_NK.dtype in (torch.float32, torch.float64):
         if a_NK.dtype == torch.float32 and a_NK.device.type == "cpu" and has_faster_kernels():
-            return torch.ops.mkldnn._linear_pointwise(a_NK, b_KM.T, None, "none", [], "")
+            return _onednn(a_NK, b_KM.T)
         return a_NK @ b_KM
     if a_NK.is_cuda:
         return torch.mm(a_NK, b_KM, out_dtype=torch.float32)
@@ -39,6 +34,34 @@ def add_product(total_NM: Tensor, a_NK: Tensor, b_KM: Tensor) -> None:
         total_NM += product(a_NK, b_KM)
 
 
+@contextlib.contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """The linear layers of a float32 model on the CPU by those kernels, where no gradient is wanted."""
+    changed: list[nn.Module] = []
+    if has_faster_kernels():
+        for module in model.modules():
+            found = type(module) in (nn.Linear, Conv1D) and "forward" not in vars(module)
+            if found and module.weight.dtype == torch.float32 and module.weight.device.type == "cpu":
+                module.forward = partial(_linear, module, type(module) is Conv1D)
+                changed.append(module)
+    try:
+        yield
+    finally:
+        for module in changed:
+            del module.forward
+
+
+def _linear(module: nn.Module, transposed: bool, x: Tensor) -> Tensor:
+    weight_OI: Tensor = module.weight.T if transposed else module.weight  # pyright: ignore[reportAssignmentType, reportCallIssue]
+    if torch.is_grad_enabled() or x.dtype != torch.float32:
+        return type(module).forward(module, x)
+    return _onednn(x, weight_OI, module.bias)  # pyright: ignore[reportArgumentType]
+
+
+def _onednn(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
+
+
 @cache
 def has_faster_kernels() -> bool:
     """Whether float32 products are oneDNN's: a matter of the machine alone, so that results are one run's as
@@ -49,7 +72,7 @@ def has_faster_kernels() -> bool:
         return False
     try:  # not part of PyTorch's documented functions
         a, b = torch.ones(2, 3), torch.ones(3, 2)
-        return bool((torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "") == 3).all())
+        return bool((_onednn(a, b.T) == 3).all())
     except (AttributeError, RuntimeError):
         return False
 
