@@ -3,7 +3,7 @@
 import pytest
 
 from codestill.errors import ConfigError
-from codestill.pocket.skills import refine_prompt
+from codestill.pocket.skills import compose_prompt, refine_prompt
 from codestill.prompts import CONTINUED, INSTRUCT, Prompts, as_completion
 from codestill.tasks import STOP_RULES
 from codestill.types import Task
@@ -29,6 +29,12 @@ def test_the_continued_form_is_what_the_pocket_teacher_was_trained_on():
     assert CONTINUED.to_solve(TASK) == TASK.prompt
 
 
+def test_the_continued_form_shows_a_solution_as_a_function_before():
+    hidden = CONTINUED.to_refine(TASK, "    return x", "AssertionError")
+    shown = CONTINUED.to_refine(TASK, "    return x", "AssertionError", solution="    return 2 * x")
+    assert shown == compose_prompt(hidden, [f"{TASK.prompt}    return 2 * x\n"])
+
+
 def test_the_instructions_hold_header_attempt_feedback_and_rule():
     asked = INSTRUCT.to_refine(TASK, "    return x", "AssertionError", nearness="nearest")
     assert asked.count("def double(x):") == 2  # of the task, and of the attempt
@@ -44,8 +50,9 @@ def test_the_instructions_hold_header_attempt_feedback_and_rule():
 def test_a_form_that_a_set_lacks_is_refused():
     with pytest.raises(ConfigError, match="explanation first"):
         CONTINUED.to_refine(TASK, "", "", explain=True)
+    blind = CONTINUED.model_copy(update={"shows_solution": False})
     with pytest.raises(ConfigError, match="no place for the teacher's own solution"):
-        CONTINUED.to_refine(TASK, "", "", solution="    return x")
+        blind.to_refine(TASK, "", "", solution="    return x")
     broken = Prompts(version="mine", answers="continuation", solve="{{ nothing }}", refine="")
     with pytest.raises(ConfigError, match="nothing"):
         broken.to_solve(TASK)

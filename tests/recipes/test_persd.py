@@ -173,6 +173,14 @@ def test_other_feedback_is_evaluated_too(tmp_path: Path) -> None:
         assert json.loads((results / f"{name}.json").read_text())["samples_per_task"] == samples
 
 
+def test_the_last_round_may_be_the_only_one_that_is_evaluated(tmp_path: Path) -> None:
+    rounds = {"arm": "stand", "rounds": 2, "tasks": TASKS | {"count": 2}}
+    distilled(tmp_path / "last", evaluated="last", **rounds)
+    results = tmp_path / "last" / "results"
+    assert [path.relative_to(results) for path in results.rglob("*.json")] == [Path("student.json")]
+    assert (tmp_path / "last" / "round-1" / "student").exists()
+
+
 def test_a_budget_stops_the_run_and_a_larger_one_goes_on(tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="budget of 4 calls"):
         distilled(tmp_path / "run", arm="stand", teaching={"budget": {"calls": 4}})

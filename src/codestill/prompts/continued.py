@@ -3,13 +3,13 @@
 from codestill.prompts.template import Prompts
 
 CONTINUED = Prompts(
-    version="continued-1",
+    version="continued-2",
     answers="continuation",
     solve="{{ prompt }}",
-    refine="{{ prompt }}{{ attempt|ended }}{{ feedback|commented }}{{ prompt }}",
+    refine="{% if solution %}{{ prompt }}{{ solution|ended }}\n{% endif %}"
+    "{{ prompt }}{{ attempt|ended }}{{ feedback|commented }}{{ prompt }}",
     propose="{{ seeds[0] }}# {{ level }}\n",
     inputs="{{ prompt }}{{ solution|ended }}# tests\n",
-    shows_solution=False,
 )
 """Python throughout: the task, the attempt, what happened as comments, and the task once more. What the
 pocket teacher was trained on, and what every student reads."""
