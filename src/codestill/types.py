@@ -72,6 +72,19 @@ class Task(Record):
         return self.task_id
 
 
+FaultSource = Literal["student", "teacher", "mutation"]
+
+
+class Fault(Record):
+    """A completion that was executed and failed."""
+
+    completion: str
+    source: FaultSource
+    """Who wrote it: the student, the teacher, or a mutation of a right program."""
+    error: str
+    """Class of what went wrong, e.g. ``AssertionError``."""
+
+
 class Example(Record):
     """A training pair: the loss is taken on ``completion`` and the end-of-sequence token only."""
 
@@ -80,6 +93,8 @@ class Example(Record):
     completion: str
     source: str = ""
     """Where the completion comes from, e.g. ``reference`` or ``teacher``."""
+    faults: tuple[Fault, ...] = ()
+    """Completions of the same prompt that fail; a contrastive objective reads them, others do not."""
 
     @property
     def key(self) -> str:
