@@ -23,6 +23,11 @@ the student too; nothing, the listed ones scaled up to one; nothing, and the mas
 from them, which share it."""
 
 
+Language = Literal["python", "javascript"]
+Bin = Literal["easy", "medium", "hard"]
+"""How hard a task is for a student, by what feedback says of its attempts."""
+
+
 class Record(BaseModel):
     """Base of every record: frozen, no unknown field."""
 
@@ -62,6 +67,8 @@ class Task(Record):
     cpu_seconds: float | None = None
     """CPU limit of its own, where the sandbox's default is too short."""
     split: Split = "test"
+    language: Language = Field(default="python", exclude_if=lambda value: value == "python")
+    """What it is written in."""
     source: str = ""
     """The family it belongs to, e.g. ``humaneval`` or ``mbpp``."""
     difficulty: dict[str, Any] = Field(default_factory=dict)
@@ -321,6 +328,72 @@ class Event(Record):
     done: int | None = None
     total: int | None = None
     message: str = ""
+
+
+class Calibration(Record):
+    """How well one view of attempts tells those that pass their tests from those that fail."""
+
+    view: str
+    scored: int
+    """Attempts that it gave a score."""
+    unreadable: int = 0
+    """Judgements that could not be read."""
+    clipped: int = 0
+    """Points out of their range, taken as the nearest that is in it."""
+    fractions: int = 0
+    """Points between those that the rubric allows; they are kept."""
+    auroc: Interval | None = None
+    """Probability that one that passes is scored above one that fails; None where all or none pass."""
+    drift: float | None = None
+    """That probability less the first round's."""
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether it was not shown to be better than chance."""
+        return self.auroc is None or self.auroc.low <= 0.5
+
+    @property
+    def warning(self) -> str:
+        """What to say of a view that is no better than chance; empty of one that is."""
+        if not self.by_chance:
+            return ""
+        if self.auroc is None:
+            return f"the {self.view} view could not be calibrated: the attempts all pass, or all fail"
+        found = f"{self.auroc.mean:.2f} [{self.auroc.low:.2f}, {self.auroc.high:.2f}]"
+        return f"the {self.view} view is no better than chance: AUROC {found} over {self.scored} attempts"
+
+
+class Cycle(Record):
+    """One round of an iterative recipe, as the report tells of it."""
+
+    round: int
+    tasks: int
+    solved: int
+    """Tasks with a verified answer."""
+    attempts: int
+    passed: int
+    bins: dict[Bin, int]
+    """Tasks by difficulty."""
+    calibrations: tuple[Calibration, ...]
+    errors_before: dict[str, int]
+    """Attempts at the validation tasks by class of error, before the round's training; `pass` for those that
+    pass."""
+    errors_after: dict[str, int]
+    pass_at: dict[int, Interval]
+    """On the validation tasks, after training."""
+    gain: Interval | None = None
+    """pass@1 less the best before it, paired over validation tasks."""
+    kept: Interval | None = None
+    """pass@1 on the first round's tasks."""
+    faults: dict[str, int] = Field(default_factory=dict)
+    """Faulty programs of the round's rows, by who wrote them."""
+    fault_errors: dict[str, int] = Field(default_factory=dict)
+    """And by class of error."""
+    length_auroc: float | None = None
+    """How often a right program is longer than a faulty one: 0.5 is no confound."""
+    teacher_tokens: int = 0
+    """Written by the teacher, and by the judge, for this round's rows, feedback and questions; whether this
+    run paid for them or found them kept."""
 
 
 class Arm(Record):

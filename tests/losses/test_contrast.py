@@ -19,8 +19,8 @@ from codestill.losses.contrast import (
 )
 
 HINGE = Contrastive(contrast="hinge", weight=0.7, margin=1.5)
-INFONCE = Contrastive(contrast="infonce", weight=0.7, temperature=0.4)
-DPO = Contrastive(contrast="dpo", weight=0.7, beta=3.0)
+INFONCE = Contrastive(contrast="infonce", weight=0.7, tau=0.4)
+DPO = Contrastive(contrast="dpo", weight=0.7, dpo_beta=3.0)
 every = pytest.mark.parametrize("objective", [HINGE, INFONCE, DPO], ids=lambda one: one.contrast)
 # Rows 0, 1 and 5 are right programs; 1 has no faulty one.
 GROUP = torch.tensor([0, 1, 0, 0, 5, 5])
@@ -196,8 +196,8 @@ def test_no_tensor_of_batch_length_and_vocabulary_is_made():
 
 def test_settings():
     assert Contrastive().parameter == 0.5 and Contrastive(contrast="dpo").parameter == 2.0
-    with pytest.raises(ValidationError, match="beta has no effect on hinge"):
-        Contrastive.model_validate({"beta": 1.0})
+    with pytest.raises(ValidationError, match="tau has no effect on hinge"):
+        Contrastive.model_validate({"tau": 1.0})
     assert Contrastive.model_validate_json(INFONCE.model_dump_json()) == INFONCE
     with pytest.raises(ValueError, match="dpo needs"):
         contrastive_loss(DPO, torch.zeros(1), torch.tensor([[-100, 1], [-100, -100]]), torch.tensor([0, 0]))

@@ -23,8 +23,8 @@ Contrast = Literal["hinge", "infonce", "dpo"]
 # The parameter that a contrast takes, and its default.
 CONTRASTS: dict[Contrast, tuple[str, float]] = {
     "hinge": ("margin", 0.5),
-    "infonce": ("temperature", 0.5),
-    "dpo": ("beta", 2.0),
+    "infonce": ("tau", 0.5),
+    "dpo": ("dpo_beta", 2.0),
 }
 
 
@@ -118,15 +118,15 @@ class Contrastive(BaseModel):
     """Kind of objective."""
     contrast: Contrast = "hinge"
     """hinge: max(0, margin - s(right) + s(faulty)). infonce: -log of the right program's share of exp(s /
-    temperature), itself and its faulty ones together. dpo: -log sigmoid(beta * (gain of s(right) - gain of
+    tau), itself and its faulty ones together. dpo: -log sigmoid(dpo_beta * (gain of s(right) - gain of
     s(faulty))), gains over the student as it was before training. hinge and dpo: mean over faulty ones."""
     weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     """Lambda, the weight of the contrast, which is averaged over right programs: 0 is cross-entropy alone."""
     margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """hinge: how far apart scores shall be, in nats per token (default 0.5)."""
-    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    tau: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """infonce: divides the scores (default 0.5)."""
-    beta: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    dpo_beta: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """dpo: how sharp the preference is (default 2)."""
 
     @model_validator(mode="before")

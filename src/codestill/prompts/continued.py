@@ -9,6 +9,7 @@ CONTINUED = Prompts(
     refine="{{ prompt }}{{ attempt|ended }}{{ feedback|commented }}{{ prompt }}",
     propose="{{ seeds[0] }}# {{ level }}\n",
     inputs="{{ prompt }}{{ solution|ended }}# tests\n",
+    judge="{{ prompt }}{{ solution|ended }}# judge\n",
     shows_solution=False,
 )
 """Python throughout: the task, the attempt, what happened as comments, and the task once more. What the
