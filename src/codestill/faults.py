@@ -87,6 +87,7 @@ def choose(
     Stratified: of one source's candidates that is taken whose class of error has been taken least so far, so
     that the commonest failure does not crowd out the rest.
     """
+    python = all(task.language == "python" for task in task_set.tasks)
     prompts = {task.task_id: task.prompt for task in task_set.tasks}
     of_task: dict[str, dict[str, Fault]] = {task_id: {} for task_id in right}
     for source in config.sources:
@@ -94,8 +95,11 @@ def choose(
             text = one.completion.text
             if one.result.passed or one.task_id not in right:
                 continue
-            if config.broken or parses(prompts[one.task_id] + text):
-                fault = Fault(completion=text, source=source, error=error_class(one.result))
+            # Of a program in another language the tools say whether it parses; a syntax error is its verdict.
+            error = error_class(one.result)
+            parsed = parses(prompts[one.task_id] + text) if python else error != "SyntaxError"
+            if config.broken or parsed:
+                fault = Fault(completion=text, source=source, error=error)
                 of_task[one.task_id].setdefault(text, fault)
     taken: Counter[str] = Counter()
     chosen: dict[str, tuple[Fault, ...]] = {}

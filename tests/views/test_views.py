@@ -1,6 +1,7 @@
 """Two views of attempts: what they say, what they cannot say, and how far they are believed."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -231,3 +232,21 @@ def test_thresholds_in_order():
 def test_configs(tmp_path: Path):
     config: Any = FeedbackConfig.model_validate({"judge": {"by": "model", "model": "pocket"}})
     assert config.judge.model.model == "pocket"
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_the_same_view_of_another_language(sandbox: Sandbox):
+    update = {
+        "language": "javascript",
+        "prompt": "function double(x) {\n",
+        "reference": "  return x + x;\n}\n",
+    }
+    task_set = tasks(TASK.model_copy(update=update))
+    bodies = ("  return x + x;\n}\n", "  return x.y.z;\n}\n", "  return (;\n}\n")
+    some = [Completion(task_id="t/0", sample=n, text=text) for n, text in enumerate(bodies)]
+    right, raises, broken = inspect(
+        task_set, sandbox, FeedbackConfig().tool, list(execute(sandbox, task_set, some))
+    )
+    assert right.checks == {"parse": 1, "compile": 1, "load": 1, "calls": 1, "tests": 1}
+    assert raises.checks["calls"] == 0 and raises.checks["compile"] == 1 and raises.broken
+    assert broken.checks["parse"] == 0 and "Unexpected token" in broken.findings[0]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,13 +107,33 @@ def _ruff(programs: Sequence[str]) -> list[list[tuple[str, str]]]:
         return [sorted(of_program) for of_program in found]
 
 
-LANGUAGES: dict[Language, Tools] = {"python": Python()}
+_SYNTAX = """
+const fs = require("fs"), vm = require("vm");
+const said = JSON.parse(fs.readFileSync(0, "utf8")).map((program) => {
+  try { new vm.Script(program); return ""; } catch (error) { return String(error.message); }
+});
+console.log(JSON.stringify(said));
+"""
 
 
-def language(name: Language) -> Tools:
-    """The tools of a language. Raises ConfigError where there are none."""
-    if name not in LANGUAGES:
-        raise ConfigError(
-            f"the tool view knows no tools for {name}.", next_step=f"It knows {', '.join(LANGUAGES)}."
-        )
-    return LANGUAGES[name]
+class JavaScript:
+    """node's own compiler, which is its parser, too: nothing is run. There is no linter."""
+
+    def static(self, programs: Sequence[str], complexity: int, lint: bool) -> list[Static]:
+        node = shutil.which("node")
+        if node is None:
+            raise ConfigError(
+                "the tool view compiles JavaScript with node, which is not installed.",
+                next_step="Install Node.js 18 or newer, so that `node` is on the PATH.",
+            )
+        given = json.dumps(programs)
+        ran = subprocess.run([node, "-e", _SYNTAX], input=given, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            raise ConfigError(f"node failed: {ran.stderr.strip()[:500]}", next_step="Check its version.")
+        return [
+            ({"parse": float(not said), "compile": float(not said)}, (said,) if said else ())
+            for said in json.loads(ran.stdout)
+        ]
+
+
+LANGUAGES: Mapping[Language, Tools] = {"python": Python(), "javascript": JavaScript()}
