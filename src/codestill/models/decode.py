@@ -164,6 +164,11 @@ class RoomyLayer(DynamicLayer):
         (_, self.keys), (_, self.values) = self.room
         return self.keys, self.values
 
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """These rows alone, also of a layer that has no token yet, which the base class leaves as it is."""
+        assert self.keys is not None and self.values is not None
+        self.keys, self.values = self.keys[indices], self.values[indices]
+
 
 def _roomy(held_BHTD: Tensor, length: int) -> Tensor:
     B, H, T, D = held_BHTD.shape
