@@ -48,13 +48,13 @@ class UpdateConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     questions: Literal["updated", "unguided", "static"] = "updated"
-    """updated: new ones, made from the round's tasks by their bins. unguided: as many, made from the round's
-    tasks in turn, whatever the feedback says. static: the same ones again."""
+    """updated: new ones, made from those of all rounds by their bins. unguided: as many, made from them in
+    turn, whatever the feedback says. static: the same ones again."""
     ratio: Ratio = Ratio()
     """Share of new questions that each bin's tasks are the seeds of; an empty bin's goes to the others."""
     levels: Levels = Levels()
     """How hard a new question shall be beside its seed, by the seed's bin."""
-    synthesis: SynthesisConfig = SynthesisConfig(proposals=200)
+    synthesis: SynthesisConfig = SynthesisConfig(proposals=200, seeds_per_proposal=1)
     """How many questions are asked for, and which are kept; its `levels` serve unguided questions."""
 
 
@@ -93,7 +93,6 @@ def ask(
     config: UpdateConfig,
     task_set: TaskSet,
     bins: Mapping[str, Bin],
-    known: Sequence[str],
     teacher: Completer,
     prompts: Prompts,
     sandbox: Sandbox,
@@ -102,8 +101,9 @@ def ask(
 ) -> TaskSet:
     """The next round's tasks; an empty set where the teacher made none.
 
-    ``known`` are the prompts that were asked in any round: what repeats one is dropped. ``allowed`` says of a
-    proposal's prompt whether it may be asked at all. Stages: those of ``synthesise``, below each bin's name.
+    ``task_set`` holds the questions of all rounds, each in the bin that it was in last; what repeats one is
+    dropped. ``allowed`` says of a proposal's prompt whether it may be asked at all. Stages: those
+    of ``synthesise``, below each bin's name.
     """
     if config.questions == "static":
         return task_set
@@ -121,7 +121,7 @@ def ask(
             if counts[name]
         ]
     tasks = {task.task_id: task for task in task_set.tasks}
-    seen = list(known)
+    seen = [task.prompt for task in task_set.tasks]
     made = []
     for name, group, count, levels in plan:
         # Drawn by the round's own seed: several bins, or rounds, do not begin with the same seeds.

@@ -7,6 +7,7 @@ only if its value is a literal and a second execution in a fresh process gives i
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Literal, get_args
@@ -111,11 +112,14 @@ def _propose(
     others: Sequence[str],
     allowed: Callable[[str], bool],
 ) -> list[Task]:
+    again: Counter[str] = Counter()
+
     def ask(number: int) -> Request:
         first = number * config.seeds_per_proposal
         some = [seeds.tasks[(first + n) % len(seeds)] for n in range(config.seeds_per_proposal)]
         prompt = prompts.to_propose(some, config.levels[number % len(config.levels)])
-        return Request(task_id=f"made/{number}", prompt=prompt)
+        again[prompt] += 1  # the same question once more is another sample of it
+        return Request(task_id=f"made/{number}", prompt=prompt, sample=again[prompt] - 1)
 
     asked = [ask(number) for number in range(config.proposals)]
     answers = run.stage(

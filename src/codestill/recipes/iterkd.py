@@ -43,7 +43,7 @@ from codestill.tasks.decontaminate import DecontaminateConfig, decontaminate
 from codestill.teachers import LocalTeacherConfig, Teacher
 from codestill.teachers.desk import AnyTeacherConfig, Desk, TeachingConfig, open_desk
 from codestill.train import TrainConfig, fit
-from codestill.types import Attempt, Bin, Cycle, Example, FaultSource
+from codestill.types import Attempt, Bin, Cycle, Example, FaultSource, Task
 from codestill.views import FeedbackConfig, Viewed, bins, look
 from codestill.warm_up import WarmUpConfig, start
 
@@ -126,7 +126,8 @@ def distill(config: Config, run: Run) -> "Student":
     require_trainable(task_set, False)
     watched = replace(task_set, tasks=task_set.tasks[: config.watch])
     rows: list[Example] = []
-    asked: list[str] = []  # prompts of every question so far
+    asked: dict[str, Task] = {}  # every question so far
+    levels: dict[str, Bin] = {}  # how hard each was when it was asked last
     with config.execution.sandbox(config.sandbox) as sandbox:
         tokens = config.attempts.max_new_tokens
         measured = Measured(config.validation.load(), watched, config.stop, tokens, sandbox)
@@ -134,12 +135,13 @@ def distill(config: Config, run: Run) -> "Student":
         for number, part in enumerate(run.rounds(config.rounds)):
             last = run if number == config.rounds - 1 else part  # the last student is the run's
             work = Work(config, task_set, desk, sandbox, part)
-            asked += [task.prompt for task in task_set.tasks]
+            asked |= {task.task_id: task for task in task_set.tasks}
             right, solving = _solve(work)
             make = partial(attempt, student, task_set, sandbox, config.attempts, run.seed + number)
             attempts = part.stage("attempts", Attempt, requests(task_set, config.attempts_per_task), make)
             viewed = _look(work, attempts, measured)
             found = bins(config.feedback, viewed.feedback)
+            levels |= found
             new, faulty = _deliver(work, right, attempts)
             examples = new + subset(rows, config.replay, run.seed + number)
             rows += new
@@ -151,7 +153,8 @@ def distill(config: Config, run: Run) -> "Student":
             student = fit(student, examples, config.objective, config.train, last, teacher=logits)
             after = measured.round(student, part)
             going_on = last is part and not measured.stalled
-            following = _ask(work, found, asked) if going_on else replace(task_set, tasks=())
+            known = replace(task_set, tasks=tuple(asked.values()))
+            following = _ask(work, known, levels) if going_on else replace(task_set, tasks=())
             spent = solving + faulty + viewed.tokens + _written(part, "question_tokens")
             _record(work, number, right, attempts, viewed, found, new, spent, after)
             if last is part and not following.tasks:
@@ -237,12 +240,10 @@ def _deliver(work: Work, right: Mapping[str, str], attempts: Sequence[Attempt]) 
     return rows, tokens
 
 
-def _ask(work: Work, found: Mapping[str, Bin], asked: Sequence[str]) -> TaskSet:
-    """The next round's questions."""
+def _ask(work: Work, known: TaskSet, levels: Mapping[str, Bin]) -> TaskSet:
+    """The next round's questions, from all that were asked so far."""
     teacher, update = work.teacher("questions"), work.config.update
-    made = ask(
-        update, work.task_set, found, asked, teacher, work.prompts, work.sandbox, work.part, _trainable
-    )
+    made = ask(update, known, levels, teacher, work.prompts, work.sandbox, work.part, _trainable)
     return _clean(made, work.config, work.part) if update.questions != "static" else made
 
 
