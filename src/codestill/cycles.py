@@ -77,7 +77,7 @@ def by_error(attempts: Sequence[Attempt]) -> dict[str, int]:
 
 
 def keep(cycle: Cycle, part: Run) -> None:
-    """Write the record, its numbers into the log, and say first which view is no better than chance."""
+    """Write the record, its numbers into log and account, and say which view is no better than chance."""
     for one in cycle.calibrations:
         if one.warning:
             part.message("feedback", one.warning)
@@ -87,6 +87,13 @@ def keep(cycle: Cycle, part: Run) -> None:
     metrics |= {f"validation_pass@{k}": value.mean for k, value in cycle.pass_at.items()}
     metrics |= {"kept_pass@1": _mean(cycle.kept), "teacher_tokens": cycle.teacher_tokens}
     part.log("cycle", metrics)
+    part.account(
+        tasks=cycle.tasks,
+        attempts_passed=cycle.passed,
+        rows=cycle.solved,
+        faults=sum(cycle.faults.values()),
+        written=cycle.teacher_tokens,
+    )
 
 
 def _mean(value: Interval | None) -> float | None:

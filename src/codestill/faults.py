@@ -7,6 +7,7 @@ what it has to unlearn. The teacher's failures and mutations of right programs a
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
@@ -17,7 +18,7 @@ from codestill.prompts import Prompts
 from codestill.run import Run
 from codestill.sandbox import Sandbox, error_class
 from codestill.scoring import auroc
-from codestill.serialize import seed_for
+from codestill.serialize import seed_for, to_json, write_atomic
 from codestill.tasks import TaskSet
 from codestill.tasks.stops import parses
 from codestill.types import Attempt, Completion, Example, Fault, FaultSource, Request
@@ -121,3 +122,39 @@ def length_confound(examples: Sequence[Example]) -> float | None:
         return None
     sizes = [len(right) for right, _ in pairs] + [len(faulty) for _, faulty in pairs]
     return auroc(sizes, [True] * len(pairs) + [False] * len(pairs)).mean
+
+
+def rows(
+    config: FaultsConfig,
+    task_set: TaskSet,
+    right: Mapping[str, str],
+    candidates: Mapping[FaultSource, Sequence[Attempt]],
+    part: Run,
+) -> list[Example]:
+    """A right program of each task with its faulty ones, in the tasks' order; kept in ``rows.jsonl``, so that
+    each can be followed to where it came from."""
+    faults = choose(config, task_set, right, candidates, part.seed)
+    made = [
+        Example(
+            example_id=f"{part.prefix}{task.task_id}",
+            prompt=task.prompt,
+            completion=right[task.task_id],
+            source="made" if task.source == "made" else "teacher",
+            faults=faults[task.task_id],
+        )
+        for task in task_set.tasks
+        if task.task_id in right
+    ]
+    lines = "".join(to_json(one) + "\n" for one in made)
+    write_atomic(part.directory / part.prefix / "rows.jsonl", lines)
+    return made
+
+
+def described(examples: Sequence[Example]) -> dict[str, Any]:
+    """Of the rows' faults: by who wrote them, by class of error, and how far length tells them from right."""
+    faults = [fault for one in examples for fault in one.faults]
+    return {
+        "faults": dict(Counter(one.source for one in faults)),
+        "fault_errors": dict(Counter(one.error for one in faults).most_common()),
+        "length_auroc": length_confound(examples),
+    }

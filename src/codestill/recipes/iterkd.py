@@ -30,14 +30,14 @@ from codestill.cycles import Measured, keep
 from codestill.errors import TaskError
 from codestill.evaluate import EvaluateConfig, evaluate
 from codestill.examples import first_passing
-from codestill.faults import FaultsConfig, choose, length_confound, mutated, written_by_teacher
+from codestill.faults import FaultsConfig, described, mutated, rows, written_by_teacher
 from codestill.losses import Contrastive, Objective
 from codestill.models import SamplingConfig, StudentConfig
 from codestill.pocket.skills import held_out
 from codestill.prompts import Prompts, PromptSetName, prompt_set
 from codestill.run import Run
 from codestill.sandbox import Sandbox
-from codestill.serialize import to_json, write_atomic
+from codestill.serialize import write_atomic
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, decontaminate
 from codestill.teachers import LocalTeacherConfig, Teacher
@@ -125,7 +125,7 @@ def distill(config: Config, run: Run) -> "Student":
     task_set = _clean(config.tasks.load(), config, run)
     require_trainable(task_set, False)
     watched = replace(task_set, tasks=task_set.tasks[: config.watch])
-    rows: list[Example] = []
+    read: list[Example] = []  # rows of earlier rounds
     asked: dict[str, Task] = {}  # every question so far
     levels: dict[str, Bin] = {}  # how hard each was when it was asked last
     with config.execution.sandbox(config.sandbox) as sandbox:
@@ -143,8 +143,8 @@ def distill(config: Config, run: Run) -> "Student":
             found = bins(config.feedback, viewed.feedback)
             levels |= found
             new, faulty = _deliver(work, right, attempts)
-            examples = new + subset(rows, config.replay, run.seed + number)
-            rows += new
+            examples = new + subset(read, config.replay, run.seed + number)
+            read += new
             if not examples:
                 raise TaskError(
                     f"round {number + 1} has no row to train on: the teacher solved none of its tasks.",
@@ -156,7 +156,7 @@ def distill(config: Config, run: Run) -> "Student":
             known = replace(task_set, tasks=tuple(asked.values()))
             following = _ask(work, known, levels) if going_on else replace(task_set, tasks=())
             spent = solving + faulty + viewed.tokens + _written(part, "question_tokens")
-            _record(work, number, right, attempts, viewed, found, new, spent, after)
+            _record(work, right, attempts, viewed, found, new, spent, after)
             if last is part and not following.tasks:
                 why = "validation stalls" if measured.stalled else "the teacher made no new question"
                 run.message("stop", f"after round {number + 1} of {config.rounds}: {why}")
@@ -213,31 +213,17 @@ def _look(work: Work, attempts: Sequence[Attempt], measured: Measured) -> Viewed
 
 
 def _deliver(work: Work, right: Mapping[str, str], attempts: Sequence[Attempt]) -> tuple[list[Example], int]:
-    """The round's rows, kept in ``rows.jsonl``: a right program each, with its faulty ones; their cost."""
-    config, tokens = work.config.faults, 0
+    """The round's rows, and what their faults cost."""
+    config = work.config.faults
     candidates: dict[FaultSource, Sequence[Attempt]] = {"student": attempts}
     if "teacher" in config.sources:
         teacher = work.teacher("teacher-faults")
         rest = (teacher, work.prompts, work.sandbox, work.part)
         candidates["teacher"] = written_by_teacher(config, work.task_set, right, *rest)
-        tokens = sum(one.completion.tokens for one in candidates["teacher"])
     if "mutation" in config.sources:
         candidates["mutation"] = mutated(config, work.task_set, right, work.sandbox, work.part)
-    faults = choose(config, work.task_set, right, candidates, work.part.seed)
-    rows = [
-        Example(
-            example_id=f"{work.part.prefix}{task.task_id}",
-            prompt=task.prompt,
-            completion=right[task.task_id],
-            source="made" if task.source == "made" else "teacher",
-            faults=faults[task.task_id],
-        )
-        for task in work.task_set.tasks
-        if task.task_id in right
-    ]
-    path = work.part.directory / work.part.prefix / "rows.jsonl"
-    write_atomic(path, "".join(to_json(one) + "\n" for one in rows))
-    return rows, tokens
+    tokens = sum(one.completion.tokens for one in candidates.get("teacher", ()))
+    return rows(config, work.task_set, right, candidates, work.part), tokens
 
 
 def _ask(work: Work, known: TaskSet, levels: Mapping[str, Bin]) -> TaskSet:
@@ -269,34 +255,28 @@ def _written(part: Run, name: str) -> int:
 
 def _record(
     work: Work,
-    number: int,
     right: Mapping[str, str],
     attempts: Sequence[Attempt],
     viewed: Viewed,
     found: Mapping[str, Bin],
-    rows: Sequence[Example],
+    new: Sequence[Example],
     spent: int,
     after: Mapping[str, Any],
 ) -> None:
     """The round, for the report."""
-    faults = [fault for row in rows for fault in row.faults]
     counts = Counter(found.values())
-    passed = sum(one.result.passed for one in attempts)
-    cycle = Cycle(
-        round=number + 1,
-        tasks=len(work.task_set),
-        solved=len(right),
-        attempts=len(attempts),
-        passed=passed,
-        bins={name: counts[name] for name in BINS},
-        calibrations=viewed.calibrations,
-        faults=dict(Counter(one.source for one in faults)),
-        fault_errors=dict(Counter(one.error for one in faults).most_common()),
-        length_auroc=length_confound(rows),
-        teacher_tokens=spent,
-        **after,
-    )
-    keep(cycle, work.part)
-    work.part.account(
-        tasks=len(work.task_set), attempts_passed=passed, rows=len(rows), faults=len(faults), written=spent
+    keep(
+        Cycle(
+            round=int(work.part.prefix.removeprefix("round-").strip("/")),
+            tasks=len(work.task_set),
+            solved=len(right),
+            attempts=len(attempts),
+            passed=sum(one.result.passed for one in attempts),
+            bins={name: counts[name] for name in BINS},
+            calibrations=viewed.calibrations,
+            teacher_tokens=spent,
+            **described(new),
+            **after,
+        ),
+        work.part,
     )
