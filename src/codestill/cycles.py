@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from pydantic import Field
+
 from codestill.attempt import Completer, attempt, requests
 from codestill.curriculum import Progress, StopConfig
 from codestill.models import SamplingConfig
@@ -13,7 +15,41 @@ from codestill.sandbox import Sandbox, error_class
 from codestill.scoring import interval, pass_at_k
 from codestill.serialize import to_json, write_atomic
 from codestill.tasks import TaskSet
-from codestill.types import Attempt, Calibration, Cycle, Interval
+from codestill.types import Attempt, Bin, Interval, Record
+from codestill.views import Calibration
+
+
+class Cycle(Record):
+    """One round of an iterative recipe, as the report tells of it."""
+
+    round: int
+    tasks: int
+    solved: int
+    """Tasks with a verified answer."""
+    attempts: int
+    passed: int
+    bins: dict[Bin, int]
+    """Tasks by difficulty."""
+    calibrations: tuple[Calibration, ...]
+    errors_before: dict[str, int]
+    """Attempts at the validation tasks by class of error, before the round's training; `pass` for those that
+    pass."""
+    errors_after: dict[str, int]
+    pass_at: dict[int, Interval]
+    """On the validation tasks, after training."""
+    gain: Interval | None = None
+    """pass@1 less the best before it, paired over validation tasks."""
+    kept: Interval | None = None
+    """pass@1 on the first round's tasks."""
+    faults: dict[str, int] = Field(default_factory=dict)
+    """Faulty programs of the round's rows, by who wrote them."""
+    fault_errors: dict[str, int] = Field(default_factory=dict)
+    """And by class of error."""
+    length_auroc: float | None = None
+    """How often a right program is longer than a faulty one: 0.5 is no confound."""
+    teacher_tokens: int = 0
+    """Written by the teacher, and by the judge, for this round's rows, feedback and questions; whether this
+    run paid for them or found them kept."""
 
 
 @dataclass

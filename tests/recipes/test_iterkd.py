@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from codestill.cycles import Cycle
 from codestill.errors import TaskError
 from codestill.recipes.iterkd import Config, distill
 from codestill.report import write_report
 from codestill.run import Run
 from codestill.serialize import read_jsonl
-from codestill.types import Attempt, Cycle, Event, Example
+from codestill.types import Attempt, Event, Example
 
 SETTINGS: dict[str, Any] = {
     "student": "pocket-base",

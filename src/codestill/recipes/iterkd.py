@@ -26,7 +26,7 @@ from codestill.arms import subset
 from codestill.attempt import attempt, requests
 from codestill.config import RunConfig
 from codestill.curriculum import BINS, StopConfig, UpdateConfig, ask
-from codestill.cycles import Measured, keep
+from codestill.cycles import Cycle, Measured, keep
 from codestill.errors import TaskError
 from codestill.evaluate import EvaluateConfig, evaluate
 from codestill.examples import first_passing
@@ -43,7 +43,7 @@ from codestill.tasks.decontaminate import DecontaminateConfig, decontaminate
 from codestill.teachers import LocalTeacherConfig, Teacher
 from codestill.teachers.desk import AnyTeacherConfig, Desk, TeachingConfig, open_desk
 from codestill.train import TrainConfig, fit
-from codestill.types import Attempt, Bin, Cycle, Example, FaultSource, Task
+from codestill.types import Attempt, Bin, Example, FaultSource, Task
 from codestill.views import FeedbackConfig, Viewed, bins, look
 from codestill.warm_up import WarmUpConfig, start
 

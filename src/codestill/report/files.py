@@ -9,10 +9,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from codestill.cycles import Cycle
 from codestill.errors import RunError
 from codestill.run import slug
 from codestill.serialize import R, read_jsonl
-from codestill.types import Attempt, Call, Comparison, Cycle, Evaluation, Event, Task
+from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ can be believed.
 of them and bins tasks by it, ``calibrate`` holds each view against what the tests say.
 """
 
-from codestill.views.calibrate import calibrate
+from codestill.views.calibrate import Calibration, calibrate
 from codestill.views.combine import Feedback, FeedbackConfig, Viewed, bins, look
 from codestill.views.model import JudgeConfig, Judged
 from codestill.views.tool import ToolReport, ToolViewConfig
 
 __all__ = [
+    "Calibration",
     "Feedback",
     "FeedbackConfig",
     "JudgeConfig",

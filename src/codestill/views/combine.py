@@ -12,8 +12,8 @@ from codestill.prompts import Prompts
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import TaskSet
-from codestill.types import Attempt, Bin, Calibration
-from codestill.views.calibrate import calibrate
+from codestill.types import Attempt, Bin
+from codestill.views.calibrate import Calibration, calibrate
 from codestill.views.model import JudgeConfig, Judged, judge
 from codestill.views.tool import ToolReport, ToolViewConfig, inspect
 
