@@ -130,9 +130,11 @@ def test_what_becomes_a_task_and_what_is_dropped(tmp_path: Path, sandbox: Sandbo
     assert account == {
         "proposals": 9,
         "tasks_made": 2,
+        "question_tokens": 0,
         "dropped_unreadable": 1,
         "dropped_length": 1,
         "dropped_known": 1,
+        "dropped_held_out": 0,
         "dropped_unsolved": 1,
         "dropped_too_few_tests": 3,
     }

@@ -248,8 +248,15 @@ class Run:
     def account(self, **numbers: float | int | str) -> None:
         """Record what the run was given or has spent, in ``accounting.json``."""
         path = self.directory / "accounting.json"
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        write_atomic(path, to_json(known | {self.prefix + name: value for name, value in numbers.items()}))
+        write_atomic(
+            path, to_json(self.accounting | {self.prefix + name: value for name, value in numbers.items()})
+        )
+
+    @property
+    def accounting(self) -> dict[str, float | int | str]:
+        """All that was recorded so far, under the names of rounds and parts."""
+        path = self.directory / "accounting.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def progress(self, stage: str, done: int, total: int, **metrics: float | int | str | None) -> None:
         """Tell the observers how far a stage has come; nothing is stored."""

@@ -7,9 +7,10 @@ only if its value is a literal and a second execution in a fresh process gives i
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
@@ -63,23 +64,35 @@ class Executed(Record):
         return self.task_id
 
 
-Why = Literal["unreadable", "length", "known", "unsolved", "too few tests"]
+Why = Literal["unreadable", "length", "known", "held out", "unsolved", "too few tests"]
 
 
 def synthesise(
-    seeds: TaskSet, teacher: Completer, prompts: Prompts, config: SynthesisConfig, sandbox: Sandbox, run: Run
+    seeds: TaskSet,
+    teacher: Completer,
+    prompts: Prompts,
+    config: SynthesisConfig,
+    sandbox: Sandbox,
+    run: Run,
+    *,
+    known: Sequence[str] = (),
+    allowed: Callable[[str], bool] = lambda prompt: True,
+    some: bool = True,
 ) -> TaskSet:
     """New training tasks, in the order of their proposals; the stages are kept and resumed like any other.
 
-    Raises ConfigError where the prompts cannot ask for tasks; TaskError where none is left.
+    ``known`` are prompts that must not come again, besides the seeds'; one that is not ``allowed`` is dropped
+    as held out. Raises ConfigError where the prompts cannot ask for tasks; TaskError where none is left,
+    unless ``some`` is false.
     """
-    dropped: dict[Why, int] = dict.fromkeys(("unreadable", "length", "known", "unsolved", "too few tests"), 0)
-    proposed = _propose(seeds, teacher, prompts, config, run, dropped)
-    solved = _solve(proposed, teacher, prompts, config, seeds, run, dropped)
-    made = _test(solved, teacher, prompts, config, sandbox, run, dropped)
-    run.account(proposals=config.proposals, tasks_made=len(made))
+    dropped: dict[Why, int] = dict.fromkeys(get_args(Why), 0)
+    written: list[int] = []  # tokens, by the teacher
+    proposed = _propose(seeds, teacher, prompts, config, run, dropped, written, known, allowed)
+    solved = _solve(proposed, teacher, prompts, config, seeds, run, dropped, written)
+    made = _test(solved, teacher, prompts, config, sandbox, run, dropped, written)
+    run.account(proposals=config.proposals, tasks_made=len(made), question_tokens=sum(written))
     run.account(**{f"dropped_{why.replace(' ', '_')}": count for why, count in dropped.items()})
-    if not made:
+    if not made and some:
         lost = ", ".join(f"{count} {why}" for why, count in dropped.items() if count)
         raise TaskError(
             f"none of {config.proposals} proposals became a task: {lost}.",
@@ -95,12 +108,18 @@ def _propose(
     config: SynthesisConfig,
     run: Run,
     dropped: dict[Why, int],
+    written: list[int],
+    others: Sequence[str],
+    allowed: Callable[[str], bool],
 ) -> list[Task]:
+    again: Counter[str] = Counter()
+
     def ask(number: int) -> Request:
         first = number * config.seeds_per_proposal
         some = [seeds.tasks[(first + n) % len(seeds)] for n in range(config.seeds_per_proposal)]
         prompt = prompts.to_propose(some, config.levels[number % len(config.levels)])
-        return Request(task_id=f"made/{number}", prompt=prompt)
+        again[prompt] += 1  # the same question once more is another sample of it
+        return Request(task_id=f"made/{number}", prompt=prompt, sample=again[prompt] - 1)
 
     asked = [ask(number) for number in range(config.proposals)]
     answers = run.stage(
@@ -109,7 +128,8 @@ def _propose(
         asked,
         partial(teacher.complete, sampling=config.proposal, seed=run.seed, stopped=prompts.proposed),
     )
-    known = [words(task.prompt) for task in seeds.tasks]
+    written += [one.tokens for one in answers]
+    known = [words(prompt) for prompt in (*(task.prompt for task in seeds.tasks), *others)]
     kept: list[Task] = []
     for answer in answers:
         prompt = prompts.read_proposal(answer.text)
@@ -119,8 +139,10 @@ def _propose(
             dropped["unreadable"] += 1
         elif not config.words[0] <= len(said) <= config.words[1]:
             dropped["length"] += 1
-        elif any(rouge_l(said, other, config.novelty) > config.novelty for other in known):
+        elif said in known or any(rouge_l(said, other, config.novelty) > config.novelty for other in known):
             dropped["known"] += 1
+        elif not allowed(prompt):
+            dropped["held out"] += 1
         else:
             known.append(said)
             none = (Test(code="assert True"),)  # its tests are made below
@@ -146,13 +168,16 @@ def _solve(
     seeds: TaskSet,
     run: Run,
     dropped: dict[Why, int],
+    written: list[int],
 ) -> list[Task]:
     asked = [Request(task_id=task.task_id, prompt=prompts.to_solve(task)) for task in proposed]
     make = partial(
         teacher.complete, sampling=config.solution, seed=run.seed, stopped=prompts.ended(seeds.stop)
     )
+    answers = run.stage("made-solutions", Completion, asked, make)
+    written += [one.tokens for one in answers]
     solved = []
-    for task, answer in zip(proposed, run.stage("made-solutions", Completion, asked, make), strict=True):
+    for task, answer in zip(proposed, answers, strict=True):
         reference = prompts.read(answer.text, task, seeds.stop)
         if parses(task.prompt + reference):
             solved.append(task.model_copy(update={"reference": reference}))
@@ -169,11 +194,14 @@ def _test(
     sandbox: Sandbox,
     run: Run,
     dropped: dict[Why, int],
+    written: list[int],
 ) -> list[Task]:
     asked = [Request(task_id=t.task_id, prompt=prompts.to_inputs(t, t.reference)) for t in solved]
     make = partial(teacher.complete, sampling=config.inputs, seed=run.seed)
+    answers = run.stage("inputs", Completion, asked, make)
+    written += [one.tokens for one in answers]
     tried = []
-    for task, answer in zip(solved, run.stage("inputs", Completion, asked, make), strict=True):
+    for task, answer in zip(solved, answers, strict=True):
         calls = read_calls(task.entry_point, answer.text)
         unknown = tuple(Test(code=f"assert {call} == {UNKNOWN}") for call in calls)
         tried.append(task.model_copy(update={"tests": unknown}) if unknown else None)

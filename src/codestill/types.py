@@ -23,6 +23,11 @@ the student too; nothing, the listed ones scaled up to one; nothing, and the mas
 from them, which share it."""
 
 
+Language = Literal["python", "javascript"]
+Bin = Literal["easy", "medium", "hard"]
+"""How hard a task is for a student, by what feedback says of its attempts."""
+
+
 class Record(BaseModel):
     """Base of every record: frozen, no unknown field."""
 
@@ -62,6 +67,8 @@ class Task(Record):
     cpu_seconds: float | None = None
     """CPU limit of its own, where the sandbox's default is too short."""
     split: Split = "test"
+    language: Language = Field(default="python", exclude_if=lambda value: value == "python")
+    """What it is written in."""
     source: str = ""
     """The family it belongs to, e.g. ``humaneval`` or ``mbpp``."""
     difficulty: dict[str, Any] = Field(default_factory=dict)
@@ -72,6 +79,19 @@ class Task(Record):
         return self.task_id
 
 
+FaultSource = Literal["student", "teacher", "mutation"]
+
+
+class Fault(Record):
+    """A completion that was executed and failed."""
+
+    completion: str
+    source: FaultSource
+    """Who wrote it: the student, the teacher, or a mutation of a right program."""
+    error: str
+    """Class of what went wrong, e.g. ``AssertionError``."""
+
+
 class Example(Record):
     """A training pair: the loss is taken on ``completion`` and the end-of-sequence token only."""
 
@@ -80,6 +100,8 @@ class Example(Record):
     completion: str
     source: str = ""
     """Where the completion comes from, e.g. ``reference`` or ``teacher``."""
+    faults: tuple[Fault, ...] = ()
+    """Completions of the same prompt that fail; a contrastive objective reads them, others do not."""
 
     @property
     def key(self) -> str:

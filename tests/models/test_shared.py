@@ -135,3 +135,15 @@ def test_attention_of_other_callers_is_refused(llama: Student) -> None:
     llama.model.config._attn_implementation = SHARED
     with pytest.raises(NotImplementedError):
         llama.model(torch.tensor([[1, 2]]))
+
+
+def test_rows_may_end_before_their_first_token_is_kept(llama: Student) -> None:
+    prompts: list[tuple[int, ...]] = [tuple(encode_prompt(llama.tokenizer, text)) for text in PROMPTS[:2]]
+    found = []
+    for memory in (OwnPrompts(llama.model, 0), SharedPrompts(llama.model, 0)):
+        _, last_B = memory.add([prompts[i] for i in (0, 1, 0)])
+        alive = torch.tensor([0, 2])
+        memory.keep(alive)
+        with torch.inference_mode():
+            found.append(memory.step(torch.tensor([4, 7]), last_B[alive] + 1))
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)

@@ -66,6 +66,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "refine": {"sampling": {"max_new_tokens": 64}, "keep": "all"},
         "multistep": {"visible": "first", "repairs": 1},
     },
+    "iterkd": COMMON
+    | {
+        "teacher": FROM_TEACHER["teacher"],
+        "warm_up": {"tasks": TASKS, "train": COMMON["train"]},
+        "tasks": TASKS | {"count": 4, "skip": 5},
+        "rounds": 2,
+        "solution": {"max_new_tokens": 64},
+        "attempts": {"max_new_tokens": 24, "temperature": 0.3},
+        # Faults, whatever an untrained student's attempts are.
+        "faults": {"sources": ["student", "teacher", "mutation"], "per_program": 2, "broken": True},
+        "feedback": {"judge": {"sampling": {"max_new_tokens": 96}}},
+        "update": {"synthesis": {"proposals": 6, "novelty": 1.0}},
+        "validation": TASKS | {"split": "validation", "count": 2, "depths": [2]},
+        "watch": 2,
+    },
     "pocket_teacher": COMMON
     | {
         "tokenizer_lessons": 200,
@@ -85,6 +100,12 @@ MOMENTS = [
         for stage in ("solutions", "attempts", "refinements")
     ),
     ("persd", "warm-up/train", 2),
+    *(
+        ("iterkd", f"round-1/{stage}", done)
+        for stage, done in (("judgements", 3), ("tools", 2), ("train", 2), ("first-tasks", 1))
+    ),
+    ("iterkd", "round-1/hard/proposals", 2),
+    ("iterkd", "round-2/judgements", 1),
     ("pocket_teacher", "first/train", 2),
     ("persd", "round-1/train", 2),
     ("persd", "round-1/evaluate-student", 3),
@@ -113,6 +134,7 @@ def results(directory: Path) -> dict[str, bytes]:
     """Everything that a run is for; its log also tells of interruptions."""
     kinds = ("stages", "student", "samples", "results", "tasks", "accounting.json", "config.yaml", "bundle")
     kinds += ("exam-validation.json", "exam-test.json", "logits", "round-1", "warm-up", "answers", "first")
+    kinds += ("round-2",)
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     names = {path: path.relative_to(directory) for path in paths}
     return {str(name): path.read_bytes() for path, name in names.items() if name.parts[0] in kinds}
@@ -191,19 +213,25 @@ def test_no_answer_is_asked_for_twice(recipe: str, tmp_path: Path, asked: list[s
 
 
 @pytest.mark.parametrize(
-    ("stage", "done"),
-    [("solutions", 2), ("refinements", 1), ("refinements", 2)],
+    ("recipe", "stage", "done"),
+    [
+        ("persd", "solutions", 2),
+        ("persd", "refinements", 1),
+        ("persd", "refinements", 2),
+        ("iterkd", "judgements", 3),
+        ("iterkd", "hard/inputs", 1),
+    ],
     ids=lambda value: str(value),
 )
-def test_a_killed_personalised_run_asks_for_what_is_missing_alone(
-    stage: str, done: int, uninterrupted: Callable[[str], Path], tmp_path: Path, asked: list[str]
+def test_a_killed_run_asks_for_what_is_missing_alone(
+    recipe: str, stage: str, done: int, uninterrupted: Callable[[str], Path], tmp_path: Path, asked: list[str]
 ) -> None:
     directory = tmp_path / "run"
-    wanted = len((uninterrupted("persd") / "ledger.jsonl").read_text().splitlines())
-    assert_killed(die_at, "persd", directory, f"round-1/{stage}", done)
+    wanted = len((uninterrupted(recipe) / "ledger.jsonl").read_text().splitlines())
+    assert_killed(die_at, recipe, directory, f"round-1/{stage}", done)
     asked.clear()
     kept = len((directory / "ledger.jsonl").read_text().splitlines())
-    distil("persd", directory)
+    distil(recipe, directory)
     assert kept >= done
     assert len((directory / "ledger.jsonl").read_text().splitlines()) == wanted
     assert len(asked) == wanted - kept

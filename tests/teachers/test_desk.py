@@ -72,3 +72,11 @@ def test_a_budget_is_kept_and_a_larger_one_goes_on(tmp_path: Path, limit: dict[s
     assert len(calls(tmp_path)) == 5
     assert rest.ledger.spent.calls == 5
     assert rest.ledger.budget == Budget(calls=5)
+
+
+def test_a_question_that_stands_twice_is_asked_once(tmp_path: Path):
+    twice = [Request(task_id=name, prompt=ASKED[0].prompt) for name in ("a", "b")]
+    lively = SamplingConfig(max_new_tokens=8, temperature=1.0)
+    found = {one.key: one.text for one in opened(tmp_path).at("s").complete(twice, lively)}
+    assert found["a#0"] == found["b#0"]
+    assert [one.key for one in calls(tmp_path)] == ["a#0"]

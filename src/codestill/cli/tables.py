@@ -34,7 +34,14 @@ def percent(value: Interval | None) -> str:
 
 
 def print_runs(directories: Sequence[Path]) -> None:
-    """A row per evaluation that the runs hold."""
+    """A row per evaluation that the runs hold; first of all, views that are no better than chance."""
+    from codestill.report.files import read_cycles  # the report draws: not for every command
+
+    for directory in directories:
+        for cycle in read_cycles(directory):
+            for one in cycle.calibrations:
+                if one.warning:
+                    console.print(f"round {cycle.round}: {one.warning}", highlight=False, soft_wrap=True)
     found = {
         f"{directory.name}/{path.stem}": read_evaluation(path)
         for directory in directories

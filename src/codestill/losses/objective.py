@@ -19,6 +19,14 @@ PARAMETERS: dict[Divergence, dict[str, float]] = {
     "total_variation": {},
 }
 
+Contrast = Literal["hinge", "infonce", "dpo"]
+# The parameter that a contrast takes, and its default.
+CONTRASTS: dict[Contrast, tuple[str, float]] = {
+    "hinge": ("margin", 0.5),
+    "infonce": ("tau", 0.5),
+    "dpo": ("dpo_beta", 2.0),
+}
+
 
 class CrossEntropy(BaseModel):
     """Negative log-likelihood of the completion: ordinary fine-tuning."""
@@ -97,4 +105,56 @@ class Distillation(BaseModel):
         return self.alpha * distillation + (1 - self.alpha) * terms["cross_entropy"]
 
 
-Objective = Annotated[CrossEntropy | Distillation, Field(discriminator="type")]
+class Contrastive(BaseModel):
+    """loss = cross-entropy of right programs + weight * contrast with faulty ones (IterKD, arXiv:2408.03680).
+
+    The paper's formula is not published; these are ours. A program's score s is its mean log-probability per
+    completion token, end of sequence included: a longer program is not worse for being longer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    type: Literal["contrastive"] = "contrastive"
+    """Kind of objective."""
+    contrast: Contrast = "hinge"
+    """hinge: max(0, margin - s(right) + s(faulty)). infonce: -log of the right program's share of exp(s /
+    tau), itself and its faulty ones together. dpo: -log sigmoid(dpo_beta * (gain of s(right) - gain of
+    s(faulty))), gains over the student as it was before training. hinge and dpo: mean over faulty ones."""
+    weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    """Lambda, the weight of the contrast, which is averaged over right programs: 0 is cross-entropy alone."""
+    margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """hinge: how far apart scores shall be, in nats per token (default 0.5)."""
+    tau: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """infonce: divides the scores (default 0.5)."""
+    dpo_beta: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """dpo: how sharp the preference is (default 2)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parameters_apply(cls, values: Any) -> Any:
+        """Fill in the chosen contrast's own parameter; refuse one that would change nothing."""
+        if not isinstance(values, dict) or values.get("contrast", "hinge") not in CONTRASTS:
+            return values  # the field itself refuses an unknown name
+        chosen = values.get("contrast", "hinge")
+        own, default = CONTRASTS[chosen]
+        for other, (name, _) in CONTRASTS.items():
+            if name != own and values.get(name) is not None:
+                raise ValueError(f"{name} has no effect on {chosen}: leave it out, or choose {other}")
+        return values if values.get(own) is not None else values | {own: default}
+
+    @property
+    def parameter(self) -> float:
+        """The chosen contrast's own."""
+        return getattr(self, CONTRASTS[self.contrast][0])
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether teacher logits are needed."""
+        return False
+
+    def total(self, terms: Mapping[str, float]) -> float:
+        """The loss, from cross-entropy per token and contrast per right program that has faulty ones."""
+        return terms["cross_entropy"] + self.weight * terms.get("contrast", 0.0)
+
+
+Objective = Annotated[CrossEntropy | Distillation | Contrastive, Field(discriminator="type")]

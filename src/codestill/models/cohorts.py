@@ -90,7 +90,7 @@ class Cohort:
         if len(left_G) < len(self.read.prompts):
             self.read = self.read.chosen(left_G.tolist())
         for layer in self.rest:
-            layer.keep(alive)
+            layer.batch_select_indices(alive)
         self._seat(group_B)
 
     def _seat(self, group_B: Tensor) -> None:

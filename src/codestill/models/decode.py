@@ -156,10 +156,6 @@ class RoomyLayer(DynamicLayer):
         assert self.keys is not None and self.values is not None
         return self.keys, self.values
 
-    def keep(self, rows: Tensor) -> None:
-        """Let all other rows go. The library's own selection leaves a layer without tokens as it is."""
-        self.keys, self.values = (kept[rows] for kept in self.held)
-
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
@@ -173,6 +169,10 @@ class RoomyLayer(DynamicLayer):
         self.room = [(whole, whole[:, :, :length]) for whole, _ in self.room]
         (_, self.keys), (_, self.values) = self.room
         return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """These rows alone, also of a layer that has no token yet, which the base class leaves as it is."""
+        self.keys, self.values = (kept[indices] for kept in self.held)
 
 
 def _roomy(held_BHTD: Tensor, length: int) -> Tensor:

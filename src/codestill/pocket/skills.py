@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
 
-from codestill.pocket.compositions import Composition, compositions
+from codestill.pocket.compositions import Composition, compositions, split_of
 from codestill.pocket.generate import PARAMETERS, Cases, Sketch
 from codestill.pocket.operations import OPERATIONS, Kind
 from codestill.pocket.render import Constants, recipe, steps
@@ -98,6 +98,12 @@ def read_sketch(prompt: str) -> Sketch | None:
     header = HEADER.fullmatch(prompt)
     assert header is not None
     return Sketch(source, composition, constants, header[1], header[2], header[5])
+
+
+def held_out(prompt: str) -> bool:
+    """Whether a prompt of this world asks, in any of its readings, for a composition kept from training."""
+    found = understand(prompt)
+    return found is not None and any(split_of(composition) != "train" for composition, _ in found[1])
 
 
 def part_names(composition: Composition) -> list[str]:

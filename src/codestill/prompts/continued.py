@@ -10,6 +10,7 @@ CONTINUED = Prompts(
     "{{ prompt }}{{ attempt|ended }}{{ feedback|commented }}{{ prompt }}",
     propose="{{ seeds[0] }}# {{ level }}\n",
     inputs="{{ prompt }}{{ solution|ended }}# tests\n",
+    judge="{{ prompt }}{{ solution|ended }}# judge\n",
 )
 """Python throughout: the task, the attempt, what happened as comments, and the task once more. What the
 pocket teacher was trained on, and what every student reads."""

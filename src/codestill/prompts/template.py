@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from codestill.errors import ConfigError
 from codestill.prompts.answers import PROPOSAL, as_completion
+from codestill.prompts.rating import Rating, read_rubric, read_steps
 from codestill.tasks.stops import StopRule, cut, extract_code, stopped
 from codestill.types import Task
 
@@ -45,6 +46,13 @@ class Prompts(BaseModel):
     """Asks for a new task, given ``seeds`` (the first is to be varied) and ``level``."""
     inputs: str | None = None
     """Asks for calls that test the ``solution``, a line each."""
+    judge: str | None = None
+    """Asks for a judgement of the ``solution``."""
+    rubric: dict[str, int] = {}
+    """Criteria of a judgement and the most points of each; without any, the pocket teacher's form is read."""
+    fault: str | None = None
+    """Asks for a program that is wrong in a way that a learner would be, given a right ``solution``. None:
+    wrong ones are found among the teacher's own answers."""
     shows_solution: bool = True
     """Whether ``refine`` has a place for the teacher's own solution."""
     nearness: dict[str, str] = {}
@@ -94,6 +102,20 @@ class Prompts(BaseModel):
     def to_inputs(self, task: Task, solution: str) -> str:
         """The prompt that asks for calls. Raises ConfigError where the set has none."""
         return _render(_needed(self.inputs, self, "test inputs"), prompt=task.prompt, solution=solution)
+
+    def to_judge(self, task: Task, solution: str) -> str:
+        """The prompt that asks for a judgement. Raises ConfigError where the set has none."""
+        template = _needed(self.judge, self, "judgements")
+        points = [f"{name}: 0 to {most}" for name, most in self.rubric.items()]
+        return _render(template, prompt=task.prompt, solution=solution, rubric=points)
+
+    def to_fault(self, task: Task, solution: str) -> str:
+        """The prompt that asks for a faulty program."""
+        return _render(self.fault or self.solve, prompt=task.prompt, solution=solution)
+
+    def read_judgement(self, answer: str) -> Rating | None:
+        """The points in an answer; None where they cannot be read."""
+        return read_rubric(answer, self.rubric) if self.rubric else read_steps(answer)
 
     def read_proposal(self, answer: str) -> str | None:
         """The prompt of the task in an answer: imports, a function's header, its docstring. None where there

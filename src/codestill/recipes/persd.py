@@ -15,14 +15,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from codestill.arms import ARMS, ArmName, Code, rows, subset
 from codestill.collect import CollectConfig, collect
 from codestill.config import RunConfig
 from codestill.errors import TaskError
 from codestill.evaluate import EvaluateConfig, evaluate
-from codestill.examples import references
 from codestill.losses import CrossEntropy, Objective
 from codestill.models import StudentConfig
 from codestill.multistep import MultiStep, MultiStepConfig, visible_tasks
@@ -37,22 +36,10 @@ from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.desk import AnyTeacherConfig, Desk, TeachingConfig, open_desk
 from codestill.train import TrainConfig, fit
 from codestill.types import Example
+from codestill.warm_up import WarmUpConfig, start
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
-
-
-class WarmUpConfig(BaseModel):
-    """Reference solutions that the student reads before it attempts anything."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=1000)
-    """Whose references; other tasks than those to be attempted, else there is little left to repair."""
-    train: TrainConfig = TrainConfig(
-        max_steps=200, batch_tokens=1536, accumulation=1, learning_rate=1.5e-3, precision="float32"
-    )
-    """How it reads them."""
 
 
 class Config(CollectConfig, RunConfig):
@@ -160,12 +147,7 @@ def _keep(student: "Student", number: int, last: Run) -> "Student":
 def _start(config: Config, desk: Desk, run: Run) -> "Student":
     """The student before the first round; trained once, and then loaded."""
     tokenizer = getattr(desk.teacher, "tokenizer", None)
-    student = config.student.build(tokenizer, config.execution.device, seed=config.seed)
-    if config.warm_up is None:
-        return student
-    task_set = config.warm_up.tasks.load()
-    require_trainable(task_set, False)
-    return fit(student, references(task_set), CrossEntropy(), config.warm_up.train, run.part("warm-up"))
+    return start(config.student, config.warm_up, tokenizer, config.execution, run)
 
 
 def _collect(

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from codestill.cycles import Cycle
 from codestill.errors import RunError
 from codestill.run import slug
 from codestill.serialize import R, read_jsonl
@@ -28,6 +29,8 @@ class RunFiles:
     """By their file's name, e.g. ``student-humaneval`` or ``round-1/student-humaneval``, last round last."""
     calls: tuple[Call, ...]
     """The teacher's answers, as its ledger has them."""
+    cycles: tuple[Cycle, ...]
+    """Rounds of an iterative recipe, in order."""
     missing: tuple[str, ...]
     """What the run has not written yet, as phrases."""
 
@@ -106,8 +109,14 @@ def read_run(directory: Path) -> RunFiles:
             name: _read_record(results[name], Evaluation) for name in sorted(results, key=_round_order)
         },
         calls=tuple(read_jsonl(ledger_path, Call)) if ledger_path.exists() else (),
+        cycles=tuple(sorted(read_cycles(directory), key=lambda one: one.round)),
         missing=tuple(missing),
     )
+
+
+def read_cycles(directory: Path) -> list[Cycle]:
+    """The records of the rounds that have ended. Raises RunError naming a file that is not one."""
+    return [_read_record(path, Cycle) for path in sorted(directory.glob("round-*/cycle.json"))]
 
 
 def _round_order(name: str) -> tuple[float, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from codestill.report import claims, figures, svg, tables
+from codestill.report import claims, figures, rounds, svg, tables
 from codestill.report.collect import PASS_AT_1, Report, Section, collect
 from codestill.report.samples import choose_samples
 from codestill.report.tables import Table
@@ -142,9 +142,9 @@ def _section(section: Section, colours: Mapping[str, str], name: str) -> Section
         section=section,
         headline=headline,
         gates=claims.gates(section),
-        warnings=claims.warnings(section),
+        warnings=rounds.warnings(section) + claims.warnings(section),
         tiles=_tiles(section, headline.subject),
-        numbers=[(title, table) for title, table in found if table is not None],
+        numbers=[(title, table) for title, table in found if table is not None] + rounds.tables(section),
         plots=[plot for plot in plots if plot is not None],
         measurement=tables.measurement(section),
     )

@@ -166,7 +166,8 @@ def accounting(section: Section) -> Table | None:
     # Further evaluations of an arm's runs were given nothing of their own.
     runs = {tuple(source.run.path for source in arm.sources): arm for arm in reversed(section.arms)}
     arms = [arm for arm in section.arms if arm.accounting and arm in runs.values()]
-    names = list(dict.fromkeys(name for arm in arms for name in arm.accounting))
+    found = dict.fromkeys(name for arm in arms for name in arm.accounting)
+    names = [name for name in found if name.count("/") < 2]  # what a part of a round counts stays in its file
     if not names:
         return None
     return Table(

@@ -47,6 +47,14 @@ def feedback(result: ExecutionResult, max_words: int = 50, form: Form = "persd")
     return _persd(result, failed, max_words)
 
 
+def error_class(result: ExecutionResult) -> str:
+    """Class of the first failure, e.g. ``AssertionError`` or ``cpu_timeout``; ``pass`` for a program that
+    passed."""
+    if result.verdict not in ("wrong", "exception"):
+        return result.verdict
+    return re.split(r"[:\n]", feedback(result), maxsplit=1)[0].strip() or result.verdict
+
+
 def _persd(result: ExecutionResult, failed: TestResult | None, max_words: int) -> str:
     verdict: str = failed.verdict if failed else result.verdict
     if failed and verdict == "wrong" and (failed.call or failed.actual or failed.expected):

@@ -19,7 +19,8 @@ _MEMO = "__memo__"
 
 
 def solution(program: Program) -> bytes:
-    return marshal.dumps((program.solution, program.entry_point))
+    given = program.solution, program.entry_point
+    return marshal.dumps(given) if program.language == "python" else json.dumps(given).encode()
 
 
 class Tests:
@@ -74,6 +75,7 @@ class Tests:
             "support": program.support,
             "support_names": list(program.support_names),
             "memos": self._memos(program),
+            "marshals": program.language == "python",
         }
         return marshal.dumps(content), leaves_no_trace([*codes, _compiled(program.support, "<support>")])
 
@@ -92,7 +94,7 @@ class Tests:
 
 
 def _key(program: Program) -> tuple[object, ...]:
-    return program.entry_point, program.test_setup, program.tests, program.support
+    return program.entry_point, program.test_setup, program.tests, program.support, program.language
 
 
 def _sha256(value: object) -> str:

@@ -4,12 +4,14 @@ import ast
 import warnings
 from functools import lru_cache
 
-from codestill.types import Record, Task, Test
+from codestill.types import Language, Record, Task, Test
 
 
 class Program(Record):
-    """Python source under test, and the tests that judge it: ``test_setup``, then each test.
+    """Source under test, and the tests that judge it: ``test_setup``, then each test.
 
+    The tests are Python whatever the program is: values cross to them as data, so that ``assert f([1]) == 2``
+    judges a JavaScript function, too.
     The tests run in a namespace of their own, in which ``entry_point`` is the solution's function. A name
     that neither they nor ``support`` define is looked up in the solution.
     """
@@ -24,11 +26,15 @@ class Program(Record):
     """Trusted source for names that the tests use: the task's own imports and helper functions."""
     support_names: tuple[str, ...] = ()
     """The names that ``support`` defines."""
+    language: Language = "python"
+    """What the solution is written in."""
 
     @classmethod
     def of(cls, task: Task, completion: str) -> "Program":
         """The task's prompt and the completion as one program, with the task's tests."""
-        support, names = _support(task.prompt, task.reference, task.entry_point)
+        support, names = "", ()
+        if task.language == "python":
+            support, names = _support(task.prompt, task.reference, task.entry_point)
         return cls(
             solution=task.prompt + completion,
             entry_point=task.entry_point,
@@ -37,6 +43,7 @@ class Program(Record):
             cpu_seconds=task.cpu_seconds,
             support=support,
             support_names=names,
+            language=task.language,
         )
 
 

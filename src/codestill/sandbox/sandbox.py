@@ -16,8 +16,8 @@ from codestill.sandbox.payload import Tests, solution
 from codestill.sandbox.pool import Pool, Stop, Stopped
 from codestill.sandbox.program import Program
 from codestill.sandbox.verdict import JUDGE_ENDED, Outcome, Records, conclude, wall_limit
-from codestill.sandbox.worker import Lost, Worker
-from codestill.types import ExecutionResult
+from codestill.sandbox.worker import Lost, Worker, node
+from codestill.types import ExecutionResult, Language
 
 _LOOK_AHEAD = 4  # programs submitted per worker
 _PAUSES = (0.1, 0.5, 2.0)  # seconds before a program whose worker was lost is tried again
@@ -137,11 +137,13 @@ class Sandbox:
         return ExecutionResult(verdict="infra_error", error=str(problem), sandbox=self.description)
 
     def _exchange(self, program: Program, worker: Worker) -> ExecutionResult:
+        require_runtime(program.language, self.config)
         limit = program.cpu_seconds or self.config.cpu_seconds
         request: dict[str, Any] = {
             "cpu": limit,
             "wall": wall_limit(self.config, limit),
             "split": self.config.verdict == "split",
+            "language": program.language,
         }
         started = time.monotonic()
         with contextlib.ExitStack() as stack:
@@ -170,6 +172,22 @@ class Sandbox:
         if outcome.records.memos:
             self._tests.learn(program, outcome.records.memos)
         return result
+
+
+def require_runtime(language: Language, config: SandboxConfig) -> None:
+    """Raises SandboxUnavailable where programs of a language cannot be run here."""
+    if language == "python":
+        return
+    if node() is None:
+        raise SandboxUnavailable(
+            f"a task is in {language}, and node is not installed.",
+            next_step="Install Node.js 18 or newer, so that `node` is on the PATH.",
+        )
+    if config.verdict != "split":
+        raise SandboxUnavailable(
+            f"a task is in {language}, and its tests cannot share a process with it.",
+            next_step="Set sandbox.verdict to split.",
+        )
 
 
 class _Gate:

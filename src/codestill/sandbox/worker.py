@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -82,6 +83,7 @@ class Worker:
             "layers": layers,
             **_visible(readable_paths(), "namespaces" in layers),
             "site_packages": site_packages(),
+            "node": node() or "",
             "preload": [*_PRELOAD, *config.preload],
             "environment": _environment(),
             "memory_bytes": config.memory_megabytes << 20,
@@ -163,13 +165,21 @@ def site_packages() -> list[str]:
     return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
 
 
+def node() -> str | None:
+    """The JavaScript runtime, where there is one."""
+    found = shutil.which("node")
+    return str(Path(found).resolve()) if found else None
+
+
 def readable_paths() -> list[str]:
-    """What a program may read: the interpreter, installed packages, system libraries, time zones."""
+    """What a program may read: the interpreter, node where there is one, installed packages, system libraries
+    and time zones."""
     system = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
     others = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
     interpreter = (sys.base_prefix, sys.base_exec_prefix, sys.prefix, *site_packages())
     loader = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
-    given = [Path(path) for path in (*system, *others, *interpreter, *loader) if Path(path).exists()]
+    named = (*system, *others, *interpreter, *loader, *filter(None, [node()]))
+    given = [Path(path) for path in named if Path(path).exists()]
     # A path and what it resolves to: modules are found by the one, libraries may be known by the other.
     links = {path for path in given if path.is_relative_to("/lib") or path.is_relative_to("/lib64")}
     found = {path.resolve() for path in given} | {path.absolute() for path in given if path not in links}

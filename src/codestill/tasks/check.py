@@ -83,6 +83,9 @@ def _finding(task: Task, answer: str, result: ExecutionResult) -> Finding:
 
 def pass_body(task: Task) -> str:
     """A completion after which ``entry_point`` exists and does nothing."""
+    if task.language == "javascript":  # the prompt opens the function, or ends outside of it
+        opened = task.prompt.count("{") > task.prompt.count("}")
+        return "}\n" if opened else f"function {task.entry_point}() {{}}\n"
     first = next((line for line in task.reference.splitlines() if line.strip()), "")
     indent = first[: len(first) - len(first.lstrip())] or "    "
     body = f"{indent}pass\n"

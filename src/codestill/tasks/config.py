@@ -139,6 +139,12 @@ class TasksConfig(BaseModel):
                 f"{self.path or self.source} has no task in split {self.split!r}.",
                 next_step="Ask for another split, or for `all`.",
             )
+        foreign = next((task for task in tasks if task.language != "python"), None)
+        if foreign is not None and self.stop == "definitions":
+            raise TaskError(
+                f"{foreign.task_id} is in {foreign.language}, and the stop rule `definitions` reads Python.",
+                next_step="Set tasks.stop to javascript, or to none.",
+            )
         kept = tasks[: self.limit]
         return TaskSet(
             name=self._name(),

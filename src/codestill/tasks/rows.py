@@ -141,11 +141,12 @@ def row_error(where: str, error: ValidationError | FieldError) -> TaskError:
 
 
 def _check_python(task: Task, reference_field: str) -> None:
-    program = parse_python(task.prompt + task.reference, f"prompt + {reference_field}")
-    if task.entry_point not in defined_names(program):
-        raise FieldError(
-            "entry_point", f"prompt + {reference_field} does not define {task.entry_point!r} at top level"
-        )
+    if task.language == "python":  # of another language the gates say whether the reference runs
+        program = parse_python(task.prompt + task.reference, f"prompt + {reference_field}")
+        if task.entry_point not in defined_names(program):
+            raise FieldError(
+                "entry_point", f"prompt + {reference_field} does not define {task.entry_point!r} at top level"
+            )
     parse_python(task.test_setup, "test_setup")
     for test in task.tests:
         parse_python(test.code, "tests")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-StopName = Literal["definitions", "human-eval", "evalplus", "mbpp", "none"]
+StopName = Literal["definitions", "human-eval", "evalplus", "mbpp", "javascript", "none"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ STOP_RULES: Mapping[StopName, StopRule] = MappingProxyType(
         ),
         # bigcode-evaluation-harness, MBPP.
         "mbpp": StopRule("mbpp", ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")),
+        # MultiPL-E's strings for JavaScript (arXiv 2208.08227).
+        "javascript": StopRule("javascript", ("\nfunction ", "\n/*", "\n//", "\nconsole.log")),
         "none": StopRule("none"),
     }
 )

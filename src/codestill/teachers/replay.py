@@ -48,7 +48,8 @@ class Replayed:
         stopped: Callable[[str], bool] | None = None,
         seed: int = 0,
     ) -> Iterator[Completion]:
-        """Yield what is kept, then what the teacher answers to the rest, keeping it.
+        """Yield what is kept, then what the teacher answers to the rest, keeping it. A question that stands
+        here twice is asked once: whether a kill came between the two must not change what they are told.
 
         Raises TeacherError, naming the request, where an answer is missing under ``only``.
         """
@@ -65,13 +66,19 @@ class Replayed:
                 f"{missing[0].prompt[:80]!r}",
                 next_step="Record them with replay=record, or point at the directory that has them.",
             )
-        asked = {request.key: request for request in missing}
         if not missing:
             return
-        for answer in self.teacher.complete(missing, sampling, stopped, seed):
+        same: dict[Path, list[Request]] = {}
+        for request in missing:
+            same.setdefault(self._path(request, sampling, seed), []).append(request)
+        paths = {alike[0].key: path for path, alike in same.items()}
+        once = [alike[0] for alike in same.values()]
+        for answer in self.teacher.complete(once, sampling, stopped, seed):
+            path = paths[answer.key]
             record = answer.model_dump(mode="json", exclude={"task_id", "sample"})
-            write_atomic(self._path(asked[answer.key], sampling, seed), to_json(record) + "\n")
-            yield answer
+            write_atomic(path, to_json(record) + "\n")
+            for request in same[path]:
+                yield answer.model_copy(update={"task_id": request.task_id, "sample": request.sample})
 
     def _read(self, request: Request, sampling: SamplingConfig, seed: int) -> Completion | None:
         try:

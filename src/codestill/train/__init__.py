@@ -1,7 +1,6 @@
 """``fit``: the only training loop. What differs between recipes is the examples and the objective."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -60,8 +59,6 @@ class TrainConfig(BaseModel):
     """Optimiser steps between checkpoints (default: one per epoch)."""
     keep: Literal["last", "best"] = "last"
     """Which checkpoint becomes the student: the last, or the one with the lowest validation loss."""
-    shared: Path | None = None
-    """Directory of trained students that several runs share: an equal training is not repeated."""
 
 
 def fit(

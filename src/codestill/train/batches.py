@@ -25,6 +25,10 @@ class TokenExample:
     tokens: list[int]
     prompt_length: int
     example_id: str
+    faults: tuple[list[int], ...] = ()
+    """Token ids of the same prompt with completions that fail."""
+    before: tuple[float, ...] = ()
+    """Scores of it and of each fault before training, where the objective compares with them."""
 
     @property
     def first_scored(self) -> int:
@@ -38,9 +42,12 @@ class TokenExample:
 
 
 def tokenize(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    faults: bool = False,
 ) -> list[TokenExample]:
-    """Tokens of every example of at most ``max_length`` tokens, in order.
+    """Tokens of every example of at most ``max_length`` tokens, in order; with its ``faults`` of that length.
 
     Prompt and completion are encoded apart, as they are at inference, where only the prompt is known.
     """
@@ -50,9 +57,12 @@ def tokenize(
     completions = tokenizer([e.completion for e in examples], add_special_tokens=False)["input_ids"]
     made = []
     for example, prompt, completion in zip(examples, prompts, completions, strict=True):
-        tokens = [*prompt, *completion, tokenizer.eos_token_id]
+        wrong = [fault.completion for fault in example.faults] if faults else []
+        endings = [completion, *(tokenizer(wrong, add_special_tokens=False)["input_ids"] if wrong else [])]
+        tokens, *others = ([*prompt, *ending, tokenizer.eos_token_id] for ending in endings)
+        kept = tuple(other for other in others if len(other) <= max_length)
         if len(tokens) <= max_length:
-            made.append(TokenExample(tokens, len(prompt), example.example_id))
+            made.append(TokenExample(tokens, len(prompt), example.example_id, kept))
     return made
 
 
@@ -61,28 +71,47 @@ class Collator:
     """Pads a batch on the right; labels are -100 on prompt and pads.
 
     So is the label of position 0, which nothing predicts. An empty batch becomes a row without a target.
+
+    With ``contrast`` the faulty programs of the batch follow its right ones: ``group`` names each row's right
+    one, ``fault_labels`` are theirs alone, and ``groups`` counts right ones that have any. They ride along,
+    and count in no token budget: a batch has the same right programs as without them.
     """
 
     pad_id: int
+    contrast: bool = False
 
     def __call__(self, batch: Sequence[tuple[int, TokenExample]]) -> dict[str, Tensor]:
-        shape = max(len(batch), 1), _bucket(max((len(example.tokens) for _, example in batch), default=1))
+        examples = [example for _, example in batch]
+        faulty = [(row, ids) for row, example in enumerate(examples) for ids in example.faults]
+        rows = [
+            *(example.tokens for example in examples),
+            *(ids for _, ids in (faulty if self.contrast else [])),
+        ]
+        shape = max(len(rows), 1), _bucket(max(map(len, rows), default=1))
         tokens_BT = torch.full(shape, self.pad_id)
-        labels_BT = torch.full(shape, IGNORED)
+        labels_BT, fault_labels_BT = torch.full(shape, IGNORED), torch.full(shape, IGNORED)
         mask_BT = torch.zeros(shape, dtype=torch.long)
         mask_BT[:, 0] = 1  # a row that attends to nothing would give NaN
-        for row, (_, example) in enumerate(batch):
-            length = len(example.tokens)
-            tokens_BT[row, :length] = torch.tensor(example.tokens)
-            mask_BT[row, :length] = 1
-            scored = slice(example.first_scored, length)
-            labels_BT[row, scored] = tokens_BT[row, scored]
-        return {
+        group_B = torch.arange(shape[0])
+        for row, ids in enumerate(rows):
+            right = row < len(examples)
+            group_B[row] = row if right else faulty[row - len(examples)][0]
+            tokens_BT[row, : len(ids)] = torch.tensor(ids)
+            mask_BT[row, : len(ids)] = 1
+            scored = slice(examples[int(group_B[row])].first_scored, len(ids))
+            (labels_BT if right else fault_labels_BT)[row, scored] = tokens_BT[row, scored]
+        made = {
             "input_ids": tokens_BT,
             "attention_mask": mask_BT,
             "labels": labels_BT,
             "example_index": torch.tensor([index for index, _ in batch]),
         }
+        if self.contrast:
+            groups = torch.tensor(len({row for row, _ in faulty}))
+            made |= {"fault_labels": fault_labels_BT, "group": group_B, "groups": groups}
+            before = [e.before[0] for e in examples if e.before] + [x for e in examples for x in e.before[1:]]
+            made |= {"before": torch.tensor(before)} if before else {}
+        return made
 
 
 class Examples(torch.utils.data.Dataset[tuple[int, TokenExample]]):

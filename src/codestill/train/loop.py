@@ -2,12 +2,11 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NoReturn
 
 import torch
-from accelerate import PartialState
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
 from torch.utils._triton import has_triton
@@ -16,9 +15,10 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import set_seed
 
 from codestill.errors import ConfigError, LogitsError, TrainingError
-from codestill.losses import Objective
+from codestill.losses import Contrastive, CrossEntropy, Objective
 from codestill.losses.batch import Loss
 from codestill.losses.compute import compute
+from codestill.losses.contrast import PER_GROUP
 from codestill.losses.linear import linear_loss
 from codestill.losses.targets import LinearTeacher, SparseTargets
 from codestill.models.heads import linear_head
@@ -30,8 +30,8 @@ from codestill.teachers.cached import CachedLogits
 from codestill.train import TrainConfig
 from codestill.train.batches import Collator, Examples, LengthBatches, TokenExample, tokenize
 from codestill.train.checkpoints import Checkpoints, Progress
+from codestill.train.contrast import contrast, scored_before
 from codestill.train.optimizers import build_optimizer
-from codestill.train.sharing import Shared
 from codestill.types import Example
 
 BF16_MIN_PARAMETERS = 2_000_000
@@ -50,28 +50,19 @@ def fit(
 ) -> Student:
     """See :func:`codestill.train.fit`."""
     checkpoints = Checkpoints(run.checkpoints)
-    given = teacher if objective.needs_teacher else None
-    known = Shared.of(student, examples, validation, objective, config, run.seed, given)
-    if not checkpoints.finished and known is not None and known.exists:
-        if _place()[0] == 0:
-            run.message("train", f"an equal training's student is taken from {known.directory}")
-            known.take(run.student_directory)
-            checkpoints.finish()
-        PartialState().wait_for_everyone()
-    elif not checkpoints.finished:
+    if not checkpoints.finished:
+        contrasts = isinstance(objective, Contrastive) and objective.weight > 0
         trainer = DistillationTrainer(
             student,
-            _fitting("training", examples, student, config, run),
-            _fitting("validation", validation, student, config, run) if validation else [],
+            _fitting("training", examples, student, config, run, contrasts),
+            _fitting("validation", validation, student, config, run, contrasts) if validation else [],
             objective,
             config,
             run,
             checkpoints,
-            given,
+            teacher if objective.needs_teacher else None,
         )
         _train(trainer, checkpoints)
-        if known is not None and _place()[0] == 0:
-            known.give(run.student_directory)
     # Always from the disk: a continued run must go on with what an uninterrupted one goes on with.
     saved = Student.load(
         run.student_directory,
@@ -125,11 +116,11 @@ def _place() -> tuple[int, int]:
 
 
 def _fitting(
-    name: str, examples: Sequence[Example], student: Student, config: TrainConfig, run: Run
+    name: str, examples: Sequence[Example], student: Student, config: TrainConfig, run: Run, faults: bool
 ) -> list[TokenExample]:
     positions = getattr(student.model.config, "max_position_embeddings", config.max_length)
     limit = min(config.max_length, positions)
-    made = tokenize(examples, student.tokenizer, limit)
+    made = tokenize(examples, student.tokenizer, limit, faults)
     if len(made) < len(examples) and _place()[0] == 0:
         run.message("train", f"{len(examples) - len(made)} {name} examples exceed {limit} tokens: left out")
     if not made:
@@ -173,13 +164,20 @@ class DistillationTrainer(Trainer):
                     student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
                 )
         self.batches = self._batches(examples, run.seed)
+        # At weight 0 the loss is cross-entropy alone, and faulty programs are not read.
+        contrasts = isinstance(objective, Contrastive)
+        self.contrast = objective if contrasts and objective.weight > 0 else None
+        self.plain = CrossEntropy() if contrasts else objective
+        self.step_groups: Tensor | None = None
+        if self.contrast is not None and self.contrast.contrast == "dpo":
+            examples, validation = (scored_before(student, self.head, e, run) for e in (examples, validation))
         self.sums: dict[str, float] = {}
         self.step_batches: list[dict[str, Tensor]] = []
         self.checkpoints = checkpoints
         super().__init__(
             model=student.model,
             args=_arguments(student, config, run, len(self.batches), bool(validation)),
-            data_collator=Collator(student.pad_id),
+            data_collator=Collator(student.pad_id, self.contrast is not None),
             train_dataset=Examples(examples),
             eval_dataset=Examples(validation) if validation else None,
             callbacks=[checkpoints, Progress(run, self.batches)],
@@ -230,7 +228,7 @@ class DistillationTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        loss = self._loss(model, inputs, num_items_in_batch)
+        loss = self._loss(model, inputs, num_items_in_batch, self.step_groups)
         self._add(loss)
         self.step_batches.append(inputs)
         if not math.isfinite(loss.total.item()):
@@ -240,20 +238,22 @@ class DistillationTrainer(Trainer):
             total = total * self.accelerator.num_processes  # DDP averages what should be a sum
         return (total, None) if return_outputs else total
 
-    def _loss(self, model: torch.nn.Module, inputs: dict[str, Tensor], normalizer: Any) -> Loss:
+    def _loss(
+        self, model: torch.nn.Module, inputs: dict[str, Tensor], normalizer: Any, groups: Any = None
+    ) -> Loss:
+        if self.contrast is not None:
+            return contrast(self.contrast, model, self.head, inputs, normalizer, groups)
         student = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"use_cache": False}
         options = {"normalizer": normalizer, "vocabulary": self.vocabulary}
         teacher = self._targets(**inputs)
         if self.head is None:
             logits_BTV = model(**student).logits
             assert not isinstance(teacher, LinearTeacher)
-            return compute(self.objective, logits_BTV, inputs["labels"], teacher, **options)
+            return compute(self.plain, logits_BTV, inputs["labels"], teacher, **options)
         # Through the wrapped model, whose hooks gather gradients; of its logits the fewest that it can make.
         hidden_BTD = model(**student, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
         labels_BT = inputs["labels"]
-        return linear_loss(
-            self.objective, hidden_BTD, self.head, labels_BT, teacher, fused=self.fused, **options
-        )
+        return linear_loss(self.plain, hidden_BTD, self.head, labels_BT, teacher, fused=self.fused, **options)
 
     def _targets(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: Tensor
@@ -286,6 +286,15 @@ class DistillationTrainer(Trainer):
             next_step=f"Weights and batches are in {directory}: look at them, or lower train.learning_rate.",
         )
 
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> Any:
+        """As Trainer's; also counts the step's groups, which the contrast is averaged over."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.contrast is not None:
+            count = torch.stack([batch["groups"].to(self.args.device) for batch in batches]).sum()
+            reduced: Any = self.accelerator.reduce(count, "sum") if self.args.world_size > 1 else count
+            self.step_groups = reduced
+        return batches, items
+
     # log: each term per token, whatever its weight in the loss
 
     def _add(self, loss: Loss) -> None:
@@ -301,8 +310,9 @@ class DistillationTrainer(Trainer):
         reduced: Any = self.accelerator.reduce(local, "sum")
         sums = dict(zip(names, reduced.tolist(), strict=True))
         self.sums = {}
-        tokens = sums.pop("tokens", 0.0)
-        terms = {name: value / max(tokens, 1.0) for name, value in sums.items()}
+        tokens, groups = sums.pop("tokens", 0.0), sums.pop("groups", 0.0)
+        over = {name: groups if name in PER_GROUP else tokens for name in sums}
+        terms = {name: value / max(over[name], 1.0) for name, value in sums.items()}
         return {"loss": self.objective.total(terms), **terms}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

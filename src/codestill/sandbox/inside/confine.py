@@ -30,7 +30,7 @@ class Confinement:
         self.layers = layers = config["layers"]
         self.zygote = os.getpid()
         self.limits = (
-            {role: self._limits(role) for role in ("solver", "judge")} if "rlimits" in layers else {}
+            {role: self._limits(role) for role in ("solver", "node", "judge")} if "rlimits" in layers else {}
         )
         self.identity = config["identity"]
         self.reads_all = False
@@ -44,6 +44,8 @@ class Confinement:
         self.filter, self.filter_address = None, 0
         if "seccomp" in layers:
             self.filter, self.filter_address = kernel.sock_filter(seccomp.seccomp_filter())
+            # A process of node begins by becoming it; it can start no other.
+            self.node_filter, self.node_address = kernel.sock_filter(seccomp.seccomp_filter(("execve",)))
 
     def make_rulesets(self) -> None:
         """Also called again when the scratch directory has become another one."""
@@ -55,10 +57,12 @@ class Confinement:
         self.rulesets = {
             "judge": landlock_ruleset(self.landlock, *paths, None),
             "solver": landlock_ruleset(self.landlock, *paths, self.scratch),
+            "node": landlock_ruleset(self.landlock, *paths, self.scratch, executable=True),
         }
 
     def enter(self, role: str, keep: list[int], cpu_seconds: float | None) -> None:
-        """Confine this process as ``solver`` or ``judge``; only ``keep`` and 0, 1, 2 stay open.
+        """Confine this process as ``solver``, as ``node`` (a solver that becomes that) or as ``judge``; only
+        ``keep`` and 0, 1, 2 stay open.
 
         Raises OSError where a layer fails: nothing untrusted may run then.
         """
@@ -69,7 +73,7 @@ class Confinement:
             os.closerange(lowest, descriptor)
             lowest = descriptor + 1
         os.closerange(lowest, 1 << 20)
-        os.chdir(self.scratch if self.scratch and role == "solver" else "/")
+        os.chdir(self.scratch if self.scratch and role != "judge" else "/")
         if self.limits:
             with Named("rlimits"):
                 if cpu_seconds is not None:
@@ -79,7 +83,7 @@ class Confinement:
                 for kind, pair in self.limits[role]:
                     resource.setrlimit(kind, pair)
         if self.identity == "uid":
-            uid = SOLVER_UID if role == "solver" else JUDGE_UID
+            uid = JUDGE_UID if role == "judge" else SOLVER_UID
             if self.reads_all:
                 kernel.prctl("identity", _PR_SET_KEEPCAPS, 1)
             with Named("identity"):
@@ -98,7 +102,8 @@ class Confinement:
             kernel.syscall("landlock", _RESTRICT_SELF, ruleset, 0)
             os.close(ruleset)
         if self.filter_address:
-            kernel.prctl("seccomp", _PR_SET_SECCOMP, 2, self.filter_address)
+            address = self.node_address if role == "node" else self.filter_address
+            kernel.prctl("seccomp", _PR_SET_SECCOMP, 2, address)
 
     def _limits(self, role: str) -> list[tuple[int, tuple[int, int]]]:
         """``(resource, (soft, hard))``, within what this process may have.
@@ -111,7 +116,7 @@ class Confinement:
         own_user = "namespaces" in self.layers or config["identity"] == "uid"
         threads = _THREADS if own_user else _THREADS_OF_USER
         # The files that the zygote hands out are files too: the judge's records, and the program's output.
-        size = config["file_bytes"] if role == "solver" else 1 << 30
+        size = 1 << 30 if role == "judge" else config["file_bytes"]
         memory = config["memory_bytes"]
         wanted = [
             (resource.RLIMIT_AS, memory, memory + MEMORY_RESERVE),
@@ -151,9 +156,11 @@ def landlock_version() -> int:
     return kernel.syscall("landlock_create_ruleset", _CREATE_RULESET, None, 0, only_version)
 
 
-def landlock_ruleset(version: int, readable: list[str], listable: list[str], scratch: str | None) -> int:
+def landlock_ruleset(
+    version: int, readable: list[str], listable: list[str], scratch: str | None, executable: bool = False
+) -> int:
     """Descriptor of a ruleset: read below ``readable``, read and write below ``scratch``, read the names that
-    are below ``listable``, nothing else."""
+    are below ``listable``, nothing else; with ``executable``, what is readable may be executed, too."""
     handled = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
     attributes = struct.pack("=Q", handled)
     if version >= 4:
@@ -162,7 +169,7 @@ def landlock_ruleset(version: int, readable: list[str], listable: list[str], scr
         attributes += struct.pack("=Q", _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS)
     ruleset = kernel.syscall("landlock_create_ruleset", _CREATE_RULESET, attributes, len(attributes), 0)
     for path in readable:
-        _allow(ruleset, path, (_READ_FILE | _READ_DIR) & handled)
+        _allow(ruleset, path, (_READ_FILE | _READ_DIR | (_EXECUTE if executable else 0)) & handled)
     for path in listable:
         _allow(ruleset, path, _READ_DIR & handled)
     _allow(ruleset, "/dev/null", (_READ_FILE | _WRITE_FILE | _TRUNCATE) & handled)

@@ -167,6 +167,7 @@ def run(payload: dict, report: int, solver: Solver) -> str:
     """Record what the tests say of the solver's program; returns why they say nothing, or an empty text."""
     tests = Tests(payload, report)
     tests.solver = solver
+    solver.marshals = payload["marshals"]
     names = Names(tests, solver)
     names["__memo__"] = Memo(tests)
     tests.namespace["__builtins__"] = names

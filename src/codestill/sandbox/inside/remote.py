@@ -135,6 +135,8 @@ class Solver(wire.Codec):
         self.functions: list = []
         self.seen: dict[bytes, bytes] = {}
         """Requests of the present test and their replies, so that a failure can be explained as it was."""
+        self.marshals = True
+        """Whether it reads marshal; a program that is not Python reads JSON alone."""
         self.asked = 0
         self.explaining = False
         self.lost: BaseException | None = None
@@ -162,7 +164,7 @@ class Solver(wire.Codec):
         """The outcome of an operation in the solver, whose exceptions are raised here."""
         self.asked += 1
         request = (operation, target, tuple(args), kwargs or {})
-        body = wire.to_marshal(request)
+        body = wire.to_marshal(request) if self.marshals else None
         kind = b"M" if body is not None else b"J"
         if body is None:
             body = self.dumps(request)

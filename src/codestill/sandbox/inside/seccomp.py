@@ -184,11 +184,12 @@ Instruction = tuple[int, int, int, int]
 _allow, _refuse = (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)
 
 
-def seccomp_filter() -> bytes:
+def seccomp_filter(allowed: tuple[str, ...] = ()) -> bytes:
     """The BPF program (``struct sock_filter`` array) that refuses processes, sockets and administration.
 
     Threads are allowed; ``clone3`` answers ENOSYS, because a filter cannot see its flags and libc then uses
-    ``clone``. Raises OSError on a machine whose call numbers are not known here.
+    ``clone``. ``allowed`` are refused calls that are not, by name. Raises OSError on a machine whose call
+    numbers are not known here.
     """
     machine = os.uname().machine
     if machine not in _MACHINES:
@@ -201,8 +202,9 @@ def seccomp_filter() -> bytes:
         if number is not None:
             bodies[number] = list(body)
 
-    for numbers in _REFUSED.values():
-        rule(numbers, _refuse)
+    for name, numbers in _REFUSED.items():
+        if name not in allowed:
+            rule(numbers, _refuse)
     for numbers in _IGNORED.values():
         rule(numbers, (_RETURN, 0, 0, _IGNORE))
     for numbers in _UNSUPPORTED.values():

@@ -5,9 +5,10 @@ loaded and the garbage collector frozen. It is told of a program by four descrip
 the solution (for the solver), the tests (for the judge), and files for the program's output and the judge's
 records. So what it forks next has nothing of earlier programs, nor of this one's tests, in its memory.
 
-Every request and answer is one JSON packet. A request: ``cpu``, ``wall``, ``split``, the ``sizes`` of the
-solution and its tests, and whether these leave a judge ``reusable``. An answer: ``ended`` (``itself``,
-``cpu`` or ``wall``), ``solver`` and ``judge``, each [status, CPU seconds, peak KiB, whether it still ran].
+Every request and answer is one JSON packet. A request: ``language``, ``cpu``, ``wall``, ``split``, the
+``sizes`` of the solution and its tests, and whether these leave a judge ``reusable``. An answer: ``ended``
+(``itself``, ``cpu`` or ``wall``), ``solver`` and ``judge``, each [status, CPU seconds, peak KiB, whether it
+still ran].
 """
 
 import _socket
@@ -38,6 +39,8 @@ class Zygote:
         self.scratch = namespaces.SCRATCH if "namespaces" in self.layers else None
         self.contained = self.scratch is not None
         prepare_interpreter(config, self.scratch)
+        with open(os.path.join(os.path.dirname(__file__), "solver.js")) as script:
+            self.javascript = script.read()  # here: the new root does not show it
         if self.contained:
             namespaces.build_root(config["readable"], config["hidden"], config["scratch_bytes"])
         self.confinement = Confinement(config, self.scratch)
@@ -127,13 +130,24 @@ class Zygote:
         requests_out, requests_in = os.pipe()
         answers_out, answers_in = os.pipe()
 
+        def solve_javascript() -> None:
+            redirect(output)
+            os.lseek(solution, 0, os.SEEK_SET)
+            kept = [solution, requests_out, answers_in]
+            for descriptor in kept:
+                os.set_inheritable(descriptor, True)
+            self.confinement.enter("node", kept, cpu)
+            node = self.config["node"]
+            heap = f"--max-old-space-size={max(16, self.config['memory_bytes'] >> 21)}"
+            os.execv(node, ["node", heap, "-e", self.javascript, *map(str, kept)])
+
         def solve() -> None:
             source, entry_point = marshal.loads(os.pread(solution, sizes[0], 0))
             redirect(output)
             self.confinement.enter("solver", [requests_out, answers_in], cpu)
             solver.solve(source, entry_point, path, requests_out, answers_in)
 
-        solving = Child(solve)
+        solving = Child(solve if request["language"] == "python" else solve_javascript)
         judging, self.judge = self.judge, None
         if judging is None or judging.child.ended():
             judging = Judge(self.confinement, path)
@@ -222,7 +236,7 @@ def rehearse() -> None:
     that are forked, which then copy fewer pages of memory."""
     setup, test = "def check(f):\n    assert f(1, [2]) == 2\n", "check(f)"
     codes = [marshal.dumps(compile(text, "<rehearsal>", "exec")) for text in (setup, test)]
-    texts = {"entry_point": "f", "test_setup": setup, "tests": [test], "support_names": []}
+    texts = {"entry_point": "f", "test_setup": setup, "tests": [test], "support_names": [], "marshals": True}
     requests_out, requests_in = os.pipe()
     answers_out, answers_in = os.pipe()
     nowhere = os.open("/dev/null", os.O_WRONLY)

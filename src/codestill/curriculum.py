@@ -1,0 +1,154 @@
+"""New questions by difficulty: what a student is asked next, from how hard it found what it was asked.
+
+Ratios, levels and the rule to stop are ours: IterKD's (arXiv:2408.03680) are not published.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+
+from codestill.attempt import Completer
+from codestill.prompts import Level, Prompts
+from codestill.run import Run
+from codestill.sandbox import Sandbox
+from codestill.scoring import paired_difference
+from codestill.serialize import seed_for
+from codestill.synthesis import SynthesisConfig, synthesise
+from codestill.tasks import TaskSet
+from codestill.types import Bin, Interval
+
+BINS: tuple[Bin, ...] = ("easy", "medium", "hard")
+
+
+class Ratio(BaseModel):
+    """Shares, of whatever sum."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    easy: NonNegativeFloat = 0.2
+    medium: NonNegativeFloat = 0.4
+    hard: NonNegativeFloat = 0.4
+
+
+class Levels(BaseModel):
+    """How hard a new question shall be beside its seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    easy: Level = "harder"
+    medium: Level = "same"
+    hard: Level = "easier"
+
+
+class UpdateConfig(BaseModel):
+    """Which questions the next round has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    questions: Literal["updated", "unguided", "static"] = "updated"
+    """updated: new ones, made from those of all rounds by their bins. unguided: as many, made from them in
+    turn, whatever the feedback says. static: the same ones again."""
+    ratio: Ratio = Ratio()
+    """Share of new questions that each bin's tasks are the seeds of; an empty bin's goes to the others."""
+    levels: Levels = Levels()
+    """How hard a new question shall be beside its seed, by the seed's bin."""
+    synthesis: SynthesisConfig = SynthesisConfig(proposals=200, seeds_per_proposal=1)
+    """How many questions are asked for, and which are kept; its `levels` serve unguided questions."""
+
+
+class StopConfig(BaseModel):
+    """When there is no point in going on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    rounds: PositiveInt = 2
+    """Stop after so many rounds in a row without a gain on the validation tasks that its interval shows."""
+    samples_per_task: PositiveInt = 2
+    """Answers to each validation task."""
+    temperature: float = Field(default=0.2, gt=0)
+    """How they are drawn."""
+
+
+def shares(ratio: Ratio, sizes: Mapping[Bin, int], total: int) -> dict[Bin, int]:
+    """``total`` split by the ratio over the bins that have tasks; they sum up to it where any has.
+
+    What does not divide goes to the largest remainders, the harder bin first among equal ones.
+    """
+    weights = {name: getattr(ratio, name) for name in BINS if sizes.get(name, 0)}
+    whole = sum(weights.values())
+    if not whole:  # tasks in bins of no weight alone: they are all that there is
+        weights = dict.fromkeys(weights, 1.0)
+        whole = float(len(weights))
+    exact = {name: total * weight / whole for name, weight in weights.items()}
+    found = {name: int(value) for name, value in exact.items()}
+    rest = sorted(found, key=lambda name: (found[name] - exact[name], -BINS.index(name)))
+    for name in rest[: total - sum(found.values())]:
+        found[name] += 1
+    return {name: found.get(name, 0) for name in BINS}
+
+
+def ask(
+    config: UpdateConfig,
+    task_set: TaskSet,
+    bins: Mapping[str, Bin],
+    teacher: Completer,
+    prompts: Prompts,
+    sandbox: Sandbox,
+    part: Run,
+    allowed: Callable[[str], bool] = lambda prompt: True,
+) -> TaskSet:
+    """The next round's tasks; an empty set where the teacher made none.
+
+    ``task_set`` holds the questions of all rounds, each in the bin that it was in last; what repeats one is
+    dropped. ``allowed`` says of a proposal's prompt whether it may be asked at all. Stages: those
+    of ``synthesise``, below each bin's name.
+    """
+    if config.questions == "static":
+        return task_set
+    everything = [task.task_id for task in task_set.tasks]
+    plan = [("all", everything, config.synthesis.proposals, config.synthesis.levels)]
+    if config.questions == "updated":
+        groups: dict[Bin, list[str]] = {
+            name: [task_id for task_id, bin in bins.items() if bin == name] for name in BINS
+        }
+        sizes: dict[Bin, int] = {name: len(groups[name]) for name in BINS}
+        counts = shares(config.ratio, sizes, config.synthesis.proposals)
+        plan = [
+            (name, groups[name], counts[name], (getattr(config.levels, name),))
+            for name in BINS
+            if counts[name]
+        ]
+    tasks = {task.task_id: task for task in task_set.tasks}
+    seen = [task.prompt for task in task_set.tasks]
+    made = []
+    for name, group, count, levels in plan:
+        # Drawn by the round's own seed: several bins, or rounds, do not begin with the same seeds.
+        drawn = sorted(group, key=lambda task_id: seed_for(part.seed, f"{part.prefix}{task_id}"))
+        seeds = replace(task_set, tasks=tuple(tasks[task_id] for task_id in drawn))
+        how = config.synthesis.model_copy(update={"proposals": count, "levels": levels})
+        found = synthesise(
+            seeds, teacher, prompts, how, sandbox, part.part(name), known=seen, allowed=allowed, some=False
+        )
+        for task in found.tasks:
+            made.append(task.model_copy(update={"task_id": f"{part.prefix}{name}/{task.task_id}"}))
+        seen += [task.prompt for task in found.tasks]
+    return replace(task_set, name=f"{task_set.name.removesuffix('/made')}/made", tasks=tuple(made))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """pass rates per validation task, round by round, the start first."""
+
+    rates: Sequence[Sequence[float]]
+
+    def gain(self, number: int) -> Interval:
+        """Of round ``number`` (from 1) over the best before it, paired over tasks."""
+        best = max(self.rates[:number], key=lambda one: sum(one))
+        return paired_difference([self.rates[number]], [best])
+
+    def stalled(self, rounds: int) -> bool:
+        """Whether none of the last ``rounds`` rounds has shown a gain."""
+        last = len(self.rates) - 1
+        return last >= rounds and all(self.gain(last - n).low <= 0 for n in range(rounds))

@@ -1,0 +1,66 @@
+"""A step of the contrastive objective: a model's scores of right and faulty programs, and their loss."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codestill.losses import Contrastive
+from codestill.losses.batch import Loss
+from codestill.losses.contrast import (
+    contrastive_loss,
+    linear_log_probabilities,
+    log_probabilities,
+    scores,
+)
+from codestill.models.student import Student
+from codestill.run import Run
+from codestill.train.batches import Collator, TokenExample
+
+
+def contrast(
+    objective: Contrastive,
+    model: torch.nn.Module,
+    head: Tensor | None,
+    inputs: dict[str, Tensor],
+    normalizer: Any,
+    groups: Any,
+) -> Loss:
+    """The loss of a collated batch; ``normalizer`` and ``groups`` are the whole step's."""
+    log_p_N, labels_BT = _log_probabilities(model, head, inputs)
+    before_B = inputs["before"] if objective.contrast == "dpo" else None
+    group_B = inputs["group"]
+    return contrastive_loss(
+        objective, log_p_N, labels_BT, group_B, before_B, normalizer=normalizer, groups=groups
+    )
+
+
+def scored_before(
+    student: Student, head: Tensor | None, examples: Sequence[TokenExample], run: Run
+) -> list[TokenExample]:
+    """The examples with the student's scores of them as it is now: a resumed training is handed the same
+    student as it first was, and scores one after the other, so that they come out the same."""
+    model = student.model.eval()
+    collate = Collator(student.pad_id, contrast=True)
+    made = []
+    for number, example in enumerate(examples):
+        inputs = {name: tensor.to(model.device) for name, tensor in collate([(0, example)]).items()}
+        with torch.no_grad():
+            found = scores(*_log_probabilities(model, head, inputs))
+        made.append(replace(example, before=tuple(found.tolist())))
+        run.progress("scores before training", number + 1, len(examples))
+    return made
+
+
+def _log_probabilities(
+    model: torch.nn.Module, head: Tensor | None, inputs: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Of all scored tokens, right and faulty; and all labels."""
+    student = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"use_cache": False}
+    labels_BT = torch.maximum(inputs["labels"], inputs["fault_labels"])
+    if head is None:
+        return log_probabilities(model(**student).logits, labels_BT), labels_BT
+    hidden_BTD = model(**student, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
+    return linear_log_probabilities(hidden_BTD, head, labels_BT), labels_BT

@@ -1,0 +1,127 @@
+"""JavaScript: the same limits, the same judge, the same tests in another language."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from codestill.errors import SandboxUnavailable, TaskError
+from codestill.evaluate import check_gates
+from codestill.sandbox import Program, Sandbox, SandboxConfig, feedback
+from codestill.sandbox import sandbox as sandbox_module
+from codestill.tasks import TasksConfig
+from codestill.types import ExecutionResult, Task
+
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+ROW = {
+    "task_id": "js/0",
+    "language": "javascript",
+    "prompt": "// Twice every item of xs.\nfunction doubled(xs) {\n",
+    "entry_point": "doubled",
+    "reference": "  return xs.map((x) => 2 * x);\n}\n",
+    "tests": [
+        "assert doubled([1, 2.5]) == [2, 5.0]",
+        "assert doubled([]) == []",
+        "assert doubled([-1]) == [-2]",
+    ],
+}
+TASK = Task.model_validate(ROW)
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with SandboxConfig(cpu_seconds=1, wall_factor=1, memory_megabytes=1024).build(1) as box:
+        yield box
+
+
+def ran(sandbox: Sandbox, body: str, *tests: str) -> ExecutionResult:
+    task = TASK.model_copy(update={"prompt": "function f(x) {\n", "entry_point": "f"})
+    return sandbox.execute(Program.of(Task.model_validate(task.model_dump() | {"tests": tests}), body))
+
+
+@needs_node
+def test_a_program_passes_or_fails_as_in_python(sandbox: Sandbox) -> None:
+    assert sandbox.execute(Program.of(TASK, TASK.reference)).passed
+    wrong = sandbox.execute(Program.of(TASK, "  return xs;\n}\n"))
+    assert feedback(wrong) == "AssertionError\nINPUT: ([1, 2.5])\nOUTPUT: [1, 2.5]\nEXPECTED: [2, 5.0]"
+    unknown = sandbox.execute(Program.of(TASK, "  return ys;\n}\n"))
+    assert (unknown.verdict, unknown.tests[0].error_type) == ("exception", "ReferenceError")
+    assert unknown.tests[0].line == 3
+    broken = sandbox.execute(Program.of(TASK, "  return (;\n}\n"))
+    assert broken.verdict == "exception" and broken.error.startswith("SyntaxError")
+
+
+@needs_node
+@pytest.mark.parametrize(
+    "value",
+    [
+        "None",
+        "True",
+        "-3",
+        "2.5",
+        "1e300",
+        "'é\\n\"'",
+        "[1, [2, 'a']]",
+        "{'a': [None, 1.5]}",
+        "{1: 2}",
+        "{3, 4}",
+    ],
+)
+def test_values_cross_both_ways(sandbox: Sandbox, value: str) -> None:
+    result = ran(sandbox, "  return x;\n}\n", f"assert f({value}) == {value}")
+    assert result.passed, result
+
+
+@needs_node
+def test_whole_numbers_beyond_a_double_and_functions(sandbox: Sandbox) -> None:
+    assert ran(sandbox, "  return 2n ** 70n;\n}\n", "assert f(1) == 2 ** 70").passed
+    result = ran(sandbox, "  return () => 1;\n}\n", "assert f(1) == 1")
+    assert (result.verdict, result.tests[0].error_type) == ("exception", "TypeError")
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ("  while (true) {}\n}\n", "cpu_timeout"),
+        ("  const a = []; while (true) a.push(new Array(1e6).fill(1.5));\n}\n", "killed"),
+        ("  while (true) console.log('x'.repeat(1000));\n}\n", "output_limit"),
+        ("  process.exit(0);\n}\n", "exception"),
+        ("  process.kill(process.ppid, 9);\n}\n", "exception"),
+        ("  return require('child_process').execSync('echo 1').toString();\n}\n", "exception"),
+        ("  require('fs').writeFileSync('/usr/lib/x', 'a');\n}\n", "exception"),
+        ("  return require('fs').readFileSync('/etc/passwd', 'utf8');\n}\n", "exception"),
+    ],
+)
+def test_limits_and_walls_are_the_same(sandbox: Sandbox, body: str, verdict: str) -> None:
+    assert ran(sandbox, body, "assert f(1) == 1").verdict == verdict
+
+
+@needs_node
+def test_tasks_of_a_file_hold_their_gates(tmp_path: Path, sandbox: Sandbox) -> None:
+    (tmp_path / "mine.jsonl").write_text(json.dumps(ROW) + "\n", encoding="utf-8")
+    config = TasksConfig.model_validate({"source": "jsonl", "path": tmp_path / "mine.jsonl"})
+    with pytest.raises(TaskError, match="js/0 is in javascript"):
+        config.load()
+    gates = check_gates(config.model_copy(update={"stop": "javascript"}).load(), sandbox)
+    assert (gates.reference, gates.empty, gates.pass_body) == (1, 0, 0)
+
+
+def test_a_missing_runtime_says_so(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox_module, "node", lambda: None)
+    with pytest.raises(SandboxUnavailable, match="node is not installed"):
+        sandbox.execute(Program.of(TASK, TASK.reference))
+
+
+def test_no_test_shares_a_process_with_it() -> None:
+    with SandboxConfig(verdict="in-process").build(1) as box:
+        program = Program.of(TASK, TASK.reference)
+        with pytest.raises(SandboxUnavailable):
+            box.execute(program)
+
+
+def test_a_python_task_is_stored_as_before() -> None:
+    assert TASK.model_dump()["language"] == "javascript"
+    assert "language" not in TASK.model_copy(update={"language": "python"}).model_dump()
