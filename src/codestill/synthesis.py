@@ -7,9 +7,9 @@ only if its value is a literal and a second execution in a fresh process gives i
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
@@ -25,6 +25,10 @@ from codestill.types import Completion, ExecutionResult, Record, Request, Task, 
 
 UNKNOWN = "..."
 """What a call is compared with while its value is not known: Ellipsis, which no solution returns."""
+
+
+MADE = "made"
+"""The source of a task that a teacher made."""
 
 
 class SynthesisConfig(BaseModel):
@@ -64,6 +68,7 @@ class Executed(Record):
 
 
 Why = Literal["unreadable", "length", "known", "unsolved", "too few tests"]
+WHY: tuple[Why, ...] = get_args(Why)
 
 
 def synthesise(
@@ -73,8 +78,8 @@ def synthesise(
 
     Raises ConfigError where the prompts cannot ask for tasks; TaskError where none is left.
     """
-    dropped: dict[Why, int] = dict.fromkeys(("unreadable", "length", "known", "unsolved", "too few tests"), 0)
-    proposed = _propose(seeds, teacher, prompts, config, run, dropped)
+    dropped: dict[Why, int] = dict.fromkeys(WHY, 0)
+    proposed = propose(seeds, teacher, prompts, config, run, dropped)
     solved = _solve(proposed, teacher, prompts, config, seeds, run, dropped)
     made = _test(solved, teacher, prompts, config, sandbox, run, dropped)
     run.account(proposals=config.proposals, tasks_made=len(made))
@@ -88,14 +93,19 @@ def synthesise(
     return TaskSet(f"{seeds.name}/made", tuple(made), "train", "zero-shot", seeds.stop)
 
 
-def _propose(
+def propose(
     seeds: TaskSet,
     teacher: Completer,
     prompts: Prompts,
     config: SynthesisConfig,
     run: Run,
     dropped: dict[Why, int],
+    heard: Callable[[Sequence[Completion]], None] = lambda _: None,
 ) -> list[Task]:
+    """Tasks without solution and tests that the teacher makes from seeds (Self-Instruct, arXiv:2212.10560).
+
+    ``dropped`` counts what is left out, and why; ``heard`` is told all answers."""
+
     def ask(number: int) -> Request:
         first = number * config.seeds_per_proposal
         some = [seeds.tasks[(first + n) % len(seeds)] for n in range(config.seeds_per_proposal)]
@@ -109,6 +119,7 @@ def _propose(
         asked,
         partial(teacher.complete, sampling=config.proposal, seed=run.seed, stopped=prompts.proposed),
     )
+    heard(answers)
     known = [words(task.prompt) for task in seeds.tasks]
     kept: list[Task] = []
     for answer in answers:
@@ -123,19 +134,22 @@ def _propose(
             dropped["known"] += 1
         else:
             known.append(said)
-            none = (Test(code="assert True"),)  # its tests are made below
-            kept.append(
-                Task(
-                    task_id=answer.task_id,
-                    prompt=prompt,
-                    entry_point=name,
-                    reference="",
-                    tests=none,
-                    split="train",
-                    source="made",
-                )
-            )
+            kept.append(untested(answer.task_id, prompt, name))
     return kept
+
+
+def untested(task_id: str, prompt: str, name: str) -> Task:
+    """A task that a teacher made, without solution and, as yet, tests."""
+    none = (Test(code="assert True"),)
+    return Task(
+        task_id=task_id,
+        prompt=prompt,
+        entry_point=name,
+        reference="",
+        tests=none,
+        split="train",
+        source=MADE,
+    )
 
 
 def _solve(
@@ -209,12 +223,12 @@ def _valued(result: ExecutionResult) -> tuple[Test, ...]:
     """The calls that returned a literal, as tests."""
     made = []
     for test in result.tests:
-        if test.verdict == "wrong" and test.call and _literal(test.actual):
+        if test.verdict == "wrong" and test.call and is_literal(test.actual):
             made.append(Test(code=f"assert {test.call} == {test.actual}"))
     return tuple(made)
 
 
-def _literal(text: str) -> bool:
+def is_literal(text: str) -> bool:
     """Whether it is the whole repr of plain data: a value that was cut, or an object, is not."""
     try:
         return repr(ast.literal_eval(text)) == text

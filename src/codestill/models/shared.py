@@ -175,7 +175,9 @@ class _Rest(DynamicCache):
             start += rows
             if len(chosen) and len(chosen) < rows:
                 for layer in layers:
-                    layer.batch_select_indices(chosen)
+                    # Not batch_select_indices, which leaves a layer without tokens as it is.
+                    assert layer.keys is not None and layer.values is not None
+                    layer.keys, layer.values = layer.keys[chosen], layer.values[chosen]
             if len(chosen):
                 kept.append((len(chosen), layers))
         self.cohorts = kept
