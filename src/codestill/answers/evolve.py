@@ -205,8 +205,8 @@ def _plans(
             if some:
                 code = renamed(some[0].code, some[0].name, module.name)
             elif config.missing == "solve":
-                asked = as_task("", module, asker)
-                code = _parsed(renamed(solved[asked.prompt], asked.entry_point, module.name))
+                asked = as_task(module.name, module, asker)
+                code = _renamed(solved[asked.prompt], asked.entry_point, module.name)
             own.append(module.model_copy(update={"code": code}))
             functions += [own[-1]] if code else []
             functions += some[1:]
@@ -215,12 +215,13 @@ def _plans(
     return plans
 
 
-def _parsed(code: str) -> str:
+def _renamed(code: str, old: str, new: str) -> str:
+    """The code under its module's name; nothing where it does not parse."""
     try:
         parse(code)
+        return renamed(code, old, new)
     except SyntaxError:
         return ""
-    return code
 
 
 def as_task(task_id: str, function: Function, asker: Asker) -> Task:

@@ -76,7 +76,7 @@ def account(
     """
     run.stage("answers", Response, tasks.tasks, lambda owed: (responses[task.task_id] for task in owed))
     how = Counter(one.how for one in responses.values())
-    why = Counter(one.why for one in responses.values() if one.why)
+    why = Counter(one.why.partition(":")[0] for one in responses.values() if one.why)
     tokens = asker.tokens - paid_before
     run.account(
         instructions=len(tasks),

@@ -54,40 +54,39 @@ class TfidfEmbedderConfig(_Parts):
         return Tfidf()
 
 
-class SentenceEmbedderConfig(_Parts):
+class _Neural(_Parts):
+    model: str = "Alibaba-NLP/gte-large-en-v1.5"
+    """A directory or hub id; of an endpoint, the model's name there. The default is the paper's."""
+    batch_size: PositiveInt = 32
+    """Texts embedded together."""
+
+
+class SentenceEmbedderConfig(_Neural):
     """A neural embedder (sentence-transformers)."""
 
     type: Literal["sentence-transformers"] = "sentence-transformers"
     """Weights on this machine."""
-    model: str = "Alibaba-NLP/gte-large-en-v1.5"
-    """A directory or hub id; the paper's by default."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     trust_remote_code: bool = False
     """Run Python code that comes with `model`. Read that code first; the default model has some."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where it runs."""
-    batch_size: PositiveInt = 32
-    """Texts embedded together."""
 
     def build(self) -> "Sentences":
         """Raises ConfigError where sentence-transformers is not installed or the model cannot be loaded."""
         return Sentences(self)
 
 
-class EndpointEmbedderConfig(_Parts):
+class EndpointEmbedderConfig(_Neural):
     """An OpenAI-compatible embeddings endpoint."""
 
     type: Literal["endpoint"] = "endpoint"
     """Embeddings from elsewhere."""
-    model: str = "text-embedding-3-small"
-    """The model's name there."""
     base_url: str | None = None
     """Where the API lies, as `http://host:8000/v1` (default: OpenAI's)."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; an endpoint of one's own needs none."""
-    batch_size: PositiveInt = 64
-    """Texts sent together."""
     timeout_seconds: float = Field(default=120.0, gt=0)
     """For one call."""
     retries: int = Field(default=6, ge=0)

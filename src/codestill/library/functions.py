@@ -127,9 +127,12 @@ def parse(program: str) -> ast.Module:
 
 
 def renamed(code: str, old: str, new: str) -> str:
-    """Code in which the function ``old`` is called ``new``; attributes, strings and comments stay."""
+    """Code in which the function ``old`` is called ``new``; attributes, strings and comments stay.
+
+    Raises SyntaxError where it is no Python."""
     if old == new:
         return code
+    parse(code)
     lines = code.split("\n")
     before = ""
     found: list[tuple[int, int]] = []
@@ -161,7 +164,7 @@ def _function(node: ast.FunctionDef, code: str, origin: str) -> Function:
     return Function(
         name=node.name,
         signature=f"({ast.unparse(node.args)}){returns}",
-        description=ast.get_docstring(node) or "",
+        description=(ast.get_docstring(node) or "").strip(),
         code=code,
         origin=origin,
     )
