@@ -90,7 +90,7 @@ def vote(
     sandbox: Sandbox,
 ) -> dict[str, Agreed]:
     """The group that is believed, by task id, where any test is passed; ties go to the earliest answer."""
-    calls = _calls(asker, f"{name}-calls", tasks, sampling)
+    calls = ask_calls(asker, f"{name}-calls", tasks, sampling)
     unknown = [
         task.model_copy(update={"tests": tuple(Test(code=f"assert {c} == {UNKNOWN}") for c, _ in found)})
         for task in tasks
@@ -146,7 +146,7 @@ def teacher_tests(
         found = agree(asker, name, tasks, config, sandbox)
         tests = {task_id: one.tests for task_id, one in found.items()}
     else:
-        calls = _calls(asker, f"{name}-calls", tasks, config.calls)
+        calls = ask_calls(asker, f"{name}-calls", tasks, config.calls)
         tests = {
             task_id: tuple(Test(code=f"assert {call} == {value}") for call, value in found)
             for task_id, found in calls.items()
@@ -162,7 +162,7 @@ def run_on(
     return asker.run.stage(stage, Attempt, answers, partial(execute, sandbox, task_set))
 
 
-def _calls(
+def ask_calls(
     asker: Asker, stage: str, tasks: Sequence[Task], sampling: SamplingConfig
 ) -> dict[str, list[tuple[str, str | None]]]:
     """Calls of each task's function, with their values where the teacher writes them."""

@@ -10,7 +10,7 @@ from codestill.answers.responses import Response
 from codestill.library import Library
 from codestill.run import Run
 from codestill.sandbox import Sandbox
-from codestill.serialize import to_json, write_atomic
+from codestill.serialize import read_jsonl, to_json, write_atomic
 from codestill.synthesis import MADE
 from codestill.tasks import TaskSet
 from codestill.types import Completion, Record
@@ -46,6 +46,12 @@ def growth(library: Library, run: Run, waves: int, cosine: float) -> list[Wave]:
         made.append(Wave(wave=number, functions=size, modules=len(best), found=near, added=added))
         size += added
     return made
+
+
+def read_growth(library: Library) -> list[Wave]:
+    """What :func:`write_growth` wrote; nothing for a run that is not so far."""
+    path = library.directory / "growth.jsonl"
+    return list(read_jsonl(path, Wave)) if path.exists() else []
 
 
 def write_growth(library: Library, run: Run, waves: int, cosine: float) -> None:

@@ -6,7 +6,7 @@ None of them sees a task's own tests.
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from codestill.answers.agreement import AgreementConfig, run_on, teacher_tests, vote
+from codestill.answers.agreement import AgreementConfig, ask_calls, run_on, teacher_tests, vote
 from codestill.answers.asking import Asker
 from codestill.attempt import read
 from codestill.models import SamplingConfig
@@ -78,11 +78,12 @@ def best_of(
     """Of several answers to each task the first of the largest group that agrees (``agreement.vote``).
 
     ``samples`` answers are drawn besides the direct one; with ``spend``, more, one for every task at a time,
-    until the teacher has written so many tokens a task in the run; the calls for the vote come on top.
+    until the teacher has written so many tokens a task, direct answers and the vote's calls included.
     """
     candidates = {task.task_id: [given[task.task_id].completion] for task in tasks}
     known = {task.task_id: task for task in tasks}
     answered = [task.model_copy(update={"reference": given[task.task_id].completion}) for task in tasks]
+    ask_calls(asker, "votes-calls", answered, agreement.calls)  # first: it is part of what is spent
     number = 0
     while number < samples or (spend is not None and asker.tokens < spend * len(tasks)):
         number += 1
