@@ -71,7 +71,7 @@ def stats(directory: Path) -> None:
     tests, per_function = sum(len(one.tests) for one in library.functions), size / max(len(library), 1)
     console.print(
         f"{library.directory}: {len(library):,} functions of {len(names):,} names, {tests:,} tests, "
-        f"{per_function:,.0f} bytes each; embedder {library.config.type} of {', '.join(library.config.parts)}",
+        f"{per_function:,.0f} bytes each; {library.config.type} of {', '.join(library.config.parts)}",
         highlight=False,
         soft_wrap=True,
     )
