@@ -4,8 +4,8 @@
     python benchmarks/library.py scale [--functions 100000]
 
 ``text`` needs HumanEval, MBPP and the released rows of PERsD (persd_release) where CODESTILL_DATA points;
-with --embedder also a sentence-transformers model. ``scale`` makes functions of the pocket world's grammar, kills
-the process that adds them three times, and compares the files with those of one that was left alone.
+with --embedder also a sentence-transformers model. ``scale`` makes functions of the pocket world's grammar,
+kills the process that adds them three times, and compares the files with those of one that was left alone.
 """
 
 import argparse
@@ -134,9 +134,8 @@ def text(embedder: Path | None) -> None:
                     for key, hits in zip(asked, found, strict=True)
                 ]
                 at_1 = sum(rank == 0 for rank in ranks) / len(ranks)
-                print(
-                    f"    found first {100 * at_1:.1f}%, among five {100 * sum(r < 5 for r in ranks) / len(ranks):.1f}%"
-                )
+                at_5 = sum(rank < 5 for rank in ranks) / len(ranks)
+                print(f"    found first {100 * at_1:.1f}%, among five {100 * at_5:.1f}%")
             for distance in (0.02, 0.1, 0.3):
                 kept = library_of[:1000]
                 with tempfile.TemporaryDirectory() as other:

@@ -4,7 +4,7 @@ import pytest
 
 from codestill.library import Function, read_functions, renamed
 from codestill.library.embed import tokens
-from codestill.library.functions import read_headers, self_contained, split_name
+from codestill.library.functions import adapted, read_headers, self_contained, split_name, undefined
 
 PROGRAM = '''\
 import math
@@ -79,6 +79,31 @@ def test_renaming_leaves_attributes_strings_and_comments() -> None:
         renamed("def f(:\n", "f", "g")
     with pytest.raises(SyntaxError):
         renamed("def f():\n    return (1\n", "f", "g")
+
+
+def test_a_function_takes_the_names_of_its_module() -> None:
+    code = 'def f(nums: list[int], k: int) -> str:\n    """Join
+    k of nums."""\n
+    
+    
+     return "nums".join(nums[:k])\n' function = read_functions(code)[0]
+    module = Function(name="g_of", signature="(xs: list[int], n: int) -> str", description="Join them.")
+    wanted = (
+        'def g_of(xs: list[int], n: int) -> str:\n    """Join n of xs."""\n    return "nums".join(xs[:n])\n'
+    )
+    assert adapted(function, module) == wanted
+    # Not where they are not as many, are used already, or would change places.
+    for signature in ("(xs: list[int]) -> str", "(str: list[int], n: int)", "(k: int, nums: int)"):
+        other = module.model_copy(update={"signature": signature})
+        assert adapted(function, other) == renamed(code, "f", "g_of")
+
+
+def test_what_nothing_defines_is_found() -> None:
+    assert undefined(PROGRAM) == set()
+    assert undefined("def f(x):\n    return g(x) + y\n") == {"g", "y"}
+    local = "def f(x, *a, **b):\n    import os\n    try:\n        c = [d for d in a]\n"
+    local += "    except ValueError as e:\n        return e\n    return lambda z: (os, c, b, z, len)\n"
+    assert undefined(local) == set()
 
 
 def test_what_is_called_and_lacking_is_put_in() -> None:

@@ -15,7 +15,7 @@ from codestill.answers.agreement import AgreementConfig, agree, run_on, teacher_
 from codestill.answers.asking import Asker
 from codestill.answers.responses import Response
 from codestill.library import Function, Library, read_functions, renamed
-from codestill.library.functions import parse, self_contained
+from codestill.library.functions import adapted, parse, self_contained, undefined
 from codestill.models import SamplingConfig
 from codestill.prompts import as_completion
 from codestill.prompts.modular import mentions
@@ -43,7 +43,7 @@ class EvolutionConfig(BaseModel):
     """Functions retrieved for each module."""
     cosine: float = Field(default=0.0, ge=-1, le=1)
     """A function that is retrieved for a module is shown from this cosine on; the nearest then stands for the
-    module, and is called like it. The paper shows every one: -1."""
+    module, and takes its name and its parameters' names. The paper shows every one: -1."""
     missing: Literal["describe", "solve"] = "describe"
     """A module for which nothing is shown is shown without code; or the teacher is asked for its code
     first."""
@@ -135,10 +135,13 @@ def _read(answer: Completion, task: Task, plan: Plan, asker: Asker) -> str:
     try:
         program = self_contained(program, [(one.name, one.code) for one in plan.functions])
         tree = parse(program)
+        lacking = undefined(program)
     except SyntaxError as error:
         raise ValueError("the evolved answer does not parse") from error
     if task.entry_point not in [getattr(node, "name", "") for node in tree.body]:
         raise ValueError("the evolved answer lacks the function")
+    if lacking:
+        raise ValueError(f"the evolved answer uses what nothing defines: {min(lacking)}")
     completion = program.removeprefix(task.prompt)
     if mentions(completion):
         raise ValueError("the evolved answer speaks of what it was shown")
@@ -203,7 +206,7 @@ def _plans(
                 continue
             code = ""
             if some:
-                code = renamed(some[0].code, some[0].name, module.name)
+                code = adapted(some[0], module)
             elif config.missing == "solve":
                 asked = as_task(module.name, module, asker)
                 code = _renamed(solved[asked.prompt], asked.entry_point, module.name)

@@ -1,6 +1,7 @@
 """Functions: what is kept of one, how programs are taken apart, and what is read of one to find it."""
 
 import ast
+import builtins
 import io
 import re
 import tokenize
@@ -144,6 +145,46 @@ def renamed(code: str, old: str, new: str) -> str:
         line = lines[row - 1]
         lines[row - 1] = line[:column] + new + line[column + len(old) :]
     return "\n".join(lines)
+
+
+def adapted(function: Function, module: Function) -> str:
+    """The function's code under the module's name, and with the module's names of parameters where they
+    are as many and mean nothing else there."""
+    code = renamed(function.code, function.name, module.name)
+    old, new = _parameters(function.signature), _parameters(module.signature)
+    used = {token.string for token in tokenize.generate_tokens(io.StringIO(code).readline)}
+    if len(old) != len(new) or used.intersection(set(new) - set(old)) or len(set(new)) < len(new):
+        return code
+    if set(old) & set(new) and old != new:
+        return code  # two would change places
+    for before, after in zip(old, new, strict=True):
+        code = renamed(code, before, after)
+        lines = code.split("\n")
+        for node in parse(code).body:
+            if isinstance(node, ast.FunctionDef) and node.name == module.name and ast.get_docstring(node):
+                said = node.body[0]
+                for row in range(said.lineno - 1, said.end_lineno or said.lineno):
+                    lines[row] = re.sub(rf"\b{re.escape(before)}\b", after, lines[row])
+        code = "\n".join(lines)
+    return code
+
+
+def undefined(program: str) -> set[str]:
+    """Names that a program reads, and that nothing in it or in Python defines."""
+    tree = parse(program)
+    known = {name for node in ast.walk(tree) if isinstance(node, ast.stmt) for name in _defined(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            known.add(node.arg)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            known.add(node.id)
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            known.add(node.name)
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            known.add(node.rest)
+        elif isinstance(node, ast.ImportFrom) and any(one.name == "*" for one in node.names):
+            return set()
+    return _loaded(tree) - known - set(dir(builtins)) - {"__file__", "__name__"}
 
 
 def self_contained(program: str, known: Iterable[tuple[str, str]]) -> str:
