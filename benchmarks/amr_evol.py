@@ -1,5 +1,6 @@
-"""Which answers of a comparison's arms are right, and what they cost: python benchmarks/amr_evol.py
-runs/amr_evol
+"""Which answers of a comparison's arms are right, and what they cost.
+
+    python benchmarks/amr_evol.py runs/amr_evol
 
 Reads what ``codestill compare benchmarks/amr_evol.yaml`` left. Right is what passes the tasks' own tests,
 which no method has seen. Differences are paired over instructions and seeds.
@@ -96,10 +97,8 @@ def main(directory: Path) -> None:
         for waves in zip(*curves, strict=True):
             mean = {name: sum(one[name] for one in waves) / len(waves) for name in waves[0]}
             hits = 100 * mean["found"] / mean["modules"]
-            print(
-                f"| {arm} | {mean['wave']:.0f}
-                | {mean['functions']:.0f} | {mean['modules']:.0f} | {hits:.0f}% " f"| {mean['added']:.0f} |"
-            )
+            cells = [arm, *(f"{mean[name]:.0f}" for name in ("wave", "functions", "modules"))]
+            print("| " + " | ".join([*cells, f"{hits:.0f}%", f"{mean['added']:.0f}"]) + " |")
 
 
 SUMS = ("teacher_tokens", "teacher_calls", "kept_direct")
