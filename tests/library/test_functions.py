@@ -82,12 +82,10 @@ def test_renaming_leaves_attributes_strings_and_comments() -> None:
 
 
 def test_a_function_takes_the_names_of_its_module() -> None:
-    code = 'def f(nums: list[int], k: int) -> str:\n    """Join k of nums."""\n    return "nums".join(nums[:k])\n'
+    code = 'def f(nums: list[int], k: int):\n    """Join k of nums."""\n    return "nums".join(nums[:k])\n'
     function = read_functions(code)[0]
     module = Function(name="g_of", signature="(xs: list[int], n: int) -> str", description="Join them.")
-    wanted = (
-        'def g_of(xs: list[int], n: int) -> str:\n    """Join n of xs."""\n    return "nums".join(xs[:n])\n'
-    )
+    wanted = 'def g_of(xs: list[int], n: int):\n    """Join n of xs."""\n    return "nums".join(xs[:n])\n'
     assert adapted(function, module) == wanted
     # Not where they are not as many, are used already, or would change places.
     for signature in ("(xs: list[int]) -> str", "(str: list[int], n: int)", "(k: int, nums: int)"):
