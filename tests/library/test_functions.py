@@ -88,7 +88,7 @@ def test_a_function_takes_the_names_of_its_module() -> None:
     wanted = 'def g_of(xs: list[int], n: int):\n    """Join n of xs."""\n    return "nums".join(xs[:n])\n'
     assert adapted(function, module) == wanted
     # Not where they are not as many, are used already, or would change places.
-    for signature in ("(xs: list[int]) -> str", "(str: list[int], n: int)", "(k: int, nums: int)"):
+    for signature in ("(xs: list[int]) -> str", "(join: list[int], n: int)", "(k: int, nums: int)"):
         other = module.model_copy(update={"signature": signature})
         assert adapted(function, other) == renamed(code, "f", "g_of")
 
