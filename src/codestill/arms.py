@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from codestill.prompts import CONTINUED
 from codestill.serialize import seed_for
 from codestill.tasks import TaskSet
-from codestill.types import Attempt, Example, Refinement
+from codestill.types import Attempt, Example, Refinement, Task
 
 ArmName = Literal[
     "stand",
@@ -118,6 +118,15 @@ def rows(
 
 def _row(name: str, prompt: str, completion: str, source: str) -> Example:
     return Example(example_id=name, prompt=prompt, completion=completion, source=source)
+
+
+def draw(items: Sequence[Task], limit: int | None, seed: int) -> list[Task]:
+    """At most so many of the tasks, drawn at random, in their order; smaller draws are part of larger
+    ones."""
+    if limit is None:
+        return list(items)
+    kept = {one.key for one in sorted(items, key=lambda one: seed_for(seed, one.key))[:limit]}
+    return [one for one in items if one.key in kept]
 
 
 def subset(

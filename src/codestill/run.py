@@ -197,6 +197,11 @@ class Run:
         write_atomic(marker, to_json({"fingerprint": stamp, "count": len(items), "done": True}))
         return ordered
 
+    def read(self, name: str, record: type[R]) -> list[R]:
+        """The records that a stage holds, in their order; none where it was never begun."""
+        path = self.directory / "stages" / self.prefix / f"{name}.jsonl"
+        return list(read_jsonl(path, record)) if path.exists() else []
+
     def _known_stage(self, path: Path, marker: Path, stamp: str) -> dict[str, Any] | None:
         if not marker.exists():
             if path.exists():

@@ -28,6 +28,10 @@ UNKNOWN = "..."
 """What a call is compared with while its value is not known: Ellipsis, which no solution returns."""
 
 
+MADE = "made"
+"""The source of a task that a teacher made."""
+
+
 class SynthesisConfig(BaseModel):
     """How many tasks are asked for, and which are kept."""
 
@@ -65,6 +69,7 @@ class Executed(Record):
 
 
 Why = Literal["unreadable", "length", "known", "held out", "unsolved", "too few tests"]
+WHY: tuple[Why, ...] = get_args(Why)
 
 
 def synthesise(
@@ -85,11 +90,15 @@ def synthesise(
     as held out. Raises ConfigError where the prompts cannot ask for tasks; TaskError where none is left,
     unless ``some`` is false.
     """
-    dropped: dict[Why, int] = dict.fromkeys(get_args(Why), 0)
+    dropped: dict[Why, int] = dict.fromkeys(WHY, 0)
     written: list[int] = []  # tokens, by the teacher
-    proposed = _propose(seeds, teacher, prompts, config, run, dropped, written, known, allowed)
-    solved = _solve(proposed, teacher, prompts, config, seeds, run, dropped, written)
-    made = _test(solved, teacher, prompts, config, sandbox, run, dropped, written)
+
+    def heard(answers: Sequence[Completion]) -> None:
+        written.extend(one.tokens for one in answers)
+
+    proposed = propose(seeds, teacher, prompts, config, run, dropped, heard, known, allowed)
+    solved = _solve(proposed, teacher, prompts, config, seeds, run, dropped, heard)
+    made = _test(solved, teacher, prompts, config, sandbox, run, dropped, heard)
     run.account(proposals=config.proposals, tasks_made=len(made), question_tokens=sum(written))
     run.account(**{f"dropped_{why.replace(' ', '_')}": count for why, count in dropped.items()})
     if not made and some:
@@ -101,17 +110,21 @@ def synthesise(
     return TaskSet(f"{seeds.name}/made", tuple(made), "train", "zero-shot", seeds.stop)
 
 
-def _propose(
+def propose(
     seeds: TaskSet,
     teacher: Completer,
     prompts: Prompts,
     config: SynthesisConfig,
     run: Run,
     dropped: dict[Why, int],
-    written: list[int],
-    others: Sequence[str],
-    allowed: Callable[[str], bool],
+    heard: Callable[[Sequence[Completion]], None] = lambda _: None,
+    others: Sequence[str] = (),
+    allowed: Callable[[str], bool] = lambda prompt: True,
 ) -> list[Task]:
+    """Tasks without solution and tests that the teacher makes from seeds (Self-Instruct, arXiv:2212.10560).
+
+    ``dropped`` counts what is left out, and why; ``heard`` is told all answers; ``others`` are prompts that
+    must not come again, besides the seeds'; one that is not ``allowed`` is held out."""
     again: Counter[str] = Counter()
 
     def ask(number: int) -> Request:
@@ -128,7 +141,7 @@ def _propose(
         asked,
         partial(teacher.complete, sampling=config.proposal, seed=run.seed, stopped=prompts.proposed),
     )
-    written += [one.tokens for one in answers]
+    heard(answers)
     known = [words(prompt) for prompt in (*(task.prompt for task in seeds.tasks), *others)]
     kept: list[Task] = []
     for answer in answers:
@@ -145,19 +158,22 @@ def _propose(
             dropped["held out"] += 1
         else:
             known.append(said)
-            none = (Test(code="assert True"),)  # its tests are made below
-            kept.append(
-                Task(
-                    task_id=answer.task_id,
-                    prompt=prompt,
-                    entry_point=name,
-                    reference="",
-                    tests=none,
-                    split="train",
-                    source="made",
-                )
-            )
+            kept.append(untested(answer.task_id, prompt, name))
     return kept
+
+
+def untested(task_id: str, prompt: str, name: str) -> Task:
+    """A task that a teacher made, without solution and, as yet, tests."""
+    none = (Test(code="assert True"),)
+    return Task(
+        task_id=task_id,
+        prompt=prompt,
+        entry_point=name,
+        reference="",
+        tests=none,
+        split="train",
+        source=MADE,
+    )
 
 
 def _solve(
@@ -168,14 +184,14 @@ def _solve(
     seeds: TaskSet,
     run: Run,
     dropped: dict[Why, int],
-    written: list[int],
+    heard: Callable[[Sequence[Completion]], None],
 ) -> list[Task]:
     asked = [Request(task_id=task.task_id, prompt=prompts.to_solve(task)) for task in proposed]
     make = partial(
         teacher.complete, sampling=config.solution, seed=run.seed, stopped=prompts.ended(seeds.stop)
     )
     answers = run.stage("made-solutions", Completion, asked, make)
-    written += [one.tokens for one in answers]
+    heard(answers)
     solved = []
     for task, answer in zip(proposed, answers, strict=True):
         reference = prompts.read(answer.text, task, seeds.stop)
@@ -194,12 +210,12 @@ def _test(
     sandbox: Sandbox,
     run: Run,
     dropped: dict[Why, int],
-    written: list[int],
+    heard: Callable[[Sequence[Completion]], None],
 ) -> list[Task]:
     asked = [Request(task_id=t.task_id, prompt=prompts.to_inputs(t, t.reference)) for t in solved]
     make = partial(teacher.complete, sampling=config.inputs, seed=run.seed)
     answers = run.stage("inputs", Completion, asked, make)
-    written += [one.tokens for one in answers]
+    heard(answers)
     tried = []
     for task, answer in zip(solved, answers, strict=True):
         calls = read_calls(task.entry_point, answer.text)
@@ -237,12 +253,12 @@ def _valued(result: ExecutionResult) -> tuple[Test, ...]:
     """The calls that returned a literal, as tests."""
     made = []
     for test in result.tests:
-        if test.verdict == "wrong" and test.call and _literal(test.actual):
+        if test.verdict == "wrong" and test.call and is_literal(test.actual):
             made.append(Test(code=f"assert {test.call} == {test.actual}"))
     return tuple(made)
 
 
-def _literal(text: str) -> bool:
+def is_literal(text: str) -> bool:
     """Whether it is the whole repr of plain data: a value that was cut, or an object, is not."""
     try:
         return repr(ast.literal_eval(text)) == text

@@ -81,6 +81,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "validation": TASKS | {"split": "validation", "count": 2, "depths": [2]},
         "watch": 2,
     },
+    "amr_evol": COMMON
+    | {
+        "teacher": FROM_TEACHER["teacher"],
+        "tasks": TASKS | {"depths": [2], "count": 5},
+        "count": 4,
+        "answers": {"max_new_tokens": 96},
+        "evolution": {"wave": 2, "gate": "repair"},
+        "agreement": {"solutions": 2, "sampling": {"temperature": 0.7, "max_new_tokens": 32}},
+        "library": {
+            "seeds": TASKS | {"depths": [2], "count": 2},
+            "proposals": {"proposals": 2, "proposal": {"max_new_tokens": 128}},
+        },
+    },
     "pocket_teacher": COMMON
     | {
         "tokenizer_lessons": 200,
@@ -98,6 +111,17 @@ MOMENTS = [
         ("persd", f"round-{n}/{stage}", 2)
         for n in (1, 2)
         for stage in ("solutions", "attempts", "refinements")
+    ),
+    *(
+        ("amr_evol", stage, done)
+        for stage, done in (
+            ("modules", 2),
+            ("seed/growth-answers", 2),
+            ("wave-1/retrieved", 1),
+            ("wave-1/growth-novelty", 1),
+            ("wave-2/evolved", 1),
+            ("wave-2/growth-outputs", 2),
+        )
     ),
     ("persd", "warm-up/train", 2),
     *(
@@ -134,7 +158,7 @@ def results(directory: Path) -> dict[str, bytes]:
     """Everything that a run is for; its log also tells of interruptions."""
     kinds = ("stages", "student", "samples", "results", "tasks", "accounting.json", "config.yaml", "bundle")
     kinds += ("exam-validation.json", "exam-test.json", "logits", "round-1", "warm-up", "answers", "first")
-    kinds += ("round-2",)
+    kinds += ("round-2", "library")
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     names = {path: path.relative_to(directory) for path in paths}
     return {str(name): path.read_bytes() for path, name in names.items() if name.parts[0] in kinds}
@@ -215,20 +239,27 @@ def test_no_answer_is_asked_for_twice(recipe: str, tmp_path: Path, asked: list[s
 @pytest.mark.parametrize(
     ("recipe", "stage", "done"),
     [
-        ("persd", "solutions", 2),
-        ("persd", "refinements", 1),
-        ("persd", "refinements", 2),
-        ("iterkd", "judgements", 3),
-        ("iterkd", "hard/inputs", 1),
+        ("persd", "round-1/solutions", 2),
+        ("persd", "round-1/refinements", 1),
+        ("persd", "round-1/refinements", 2),
+        ("amr_evol", "wave-1/evolved", 1),
+        ("amr_evol", "wave-1/growth-calls", 1),
+        ("iterkd", "round-1/judgements", 3),
+        ("iterkd", "round-1/hard/inputs", 1),
     ],
     ids=lambda value: str(value),
 )
 def test_a_killed_run_asks_for_what_is_missing_alone(
-    recipe: str, stage: str, done: int, uninterrupted: Callable[[str], Path], tmp_path: Path, asked: list[str]
+    recipe: str,
+    stage: str,
+    done: int,
+    uninterrupted: Callable[[str], Path],
+    tmp_path: Path,
+    asked: list[str],
 ) -> None:
     directory = tmp_path / "run"
     wanted = len((uninterrupted(recipe) / "ledger.jsonl").read_text().splitlines())
-    assert_killed(die_at, recipe, directory, f"round-1/{stage}", done)
+    assert_killed(die_at, recipe, directory, stage, done)
     asked.clear()
     kept = len((directory / "ledger.jsonl").read_text().splitlines())
     distil(recipe, directory)

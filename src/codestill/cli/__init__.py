@@ -18,7 +18,9 @@ app = App(
 )
 tasks = App(name="tasks", help="List, show and check task sets.")
 pocket = App(name="pocket", help="Make and examine the bundled models of the pocket world.")
+library = App(name="library", help="Look into the function library of an amr_evol run.")
 app.command(tasks)
+app.command(library)
 app.command(pocket)
 
 DISK_FULL = ("the disk is full.", "Free some space; the same command continues.")
@@ -45,6 +47,13 @@ tasks.command(f"{COMMANDS}:tasks_show", name="show", help="Show a task set, or o
 tasks.command(
     f"{COMMANDS}:tasks_check", name="check", help="Check that known answers get the right verdicts."
 )
+for name, text in {
+    "ls": "List the functions of a library.",
+    "show": "Show a function: its code, its tests, and where it comes from.",
+    "search": "Search a library: codestill library search RUN 'sum of squares'",
+    "stats": "Say how large a library is, and how it grew.",
+}.items():
+    library.command(f"codestill.cli.library:{name}", name=name, help=text)
 for name, text in {
     "train-teacher": "Train the pocket teacher anew, examine it, and write its bundle.",
     "train-base": "Train a base student of the pocket world anew.",

@@ -1,5 +1,6 @@
 """The set for models that follow instructions."""
 
+from codestill.prompts.modular import Modular
 from codestill.prompts.template import Prompts
 
 _ATTEMPTED = """\
@@ -18,6 +19,144 @@ A student wrote this:
 ```python
 {{ prompt }}{{ attempt|ended }}```
 """
+
+_MODULAR = Modular(
+    decompose="""\
+This is a programming task:
+
+```python
+{{ prompt|ended }}```
+
+Somebody answered:
+
+```python
+{{ answer|ended }}```
+
+The answer may be wrong. Take the task apart: name two functions or more, each of which does one thing, so
+that the task is done by calling them. For a task that counts the weekdays on which shops were open, the
+functions might be
+
+```python
+def parse_hours(line: str) -> tuple[str, int, int]:
+    \"\"\"Read a line such as "Mon 9-17" into the day and its first and last hour.\"\"\"
+
+def is_weekday(day: str) -> bool:
+    \"\"\"Tell whether a day's name is one of Mon to Fri.\"\"\"
+```
+
+Name functions of this task, none of that example. Write one fenced block of Python with nothing but their
+headers, with a type for each parameter and for the result, and a docstring that says what goes in, what comes
+out and what the function does; no bodies.
+""",
+    evolve="""\
+This is a programming task:
+
+```python
+{{ prompt|ended }}```
+
+An answer that may be wrong:
+
+```python
+{{ answer|ended }}```
+{% if modules %}
+It could be done with functions such as these:
+
+```python
+{% for module in modules %}{{ module|ended }}{% endfor %}```
+{% endif %}{% if functions %}
+And this code is known to work:
+
+```python
+{% for function in functions %}{{ function|ended }}
+{% endfor %}```
+{% endif %}
+Write the best answer you can. Use of this what helps, changed where it does not fit, and leave the rest.
+For a task that counts open weekdays, given a function that tells whether a day is a weekday, a good answer
+holds that function and one that reads a line, and calls both.
+
+The answer stands alone: whatever it calls it defines or imports, and nothing in it says that any code was
+shown to you. Answer with one fenced block of Python that holds the function that the task asks for, with
+its header as it is, and all that it needs.
+""",
+    think="""\
+Before you solve a programming task, think it through. An example:
+
+```python
+def count_open(days: list[str]) -> int:
+    \"\"\"Return how many of the days, such as "Mon" or "Sun", are weekdays.\"\"\"
+```
+
+The weekdays are Mon to Fri. Each day of the list is looked up among them, and the hits are counted. An empty
+list gives 0 without a special case.
+
+```python
+def count_open(days: list[str]) -> int:
+    weekdays = {"Mon", "Tue", "Wed", "Thu", "Fri"}
+    return sum(day in weekdays for day in days)
+```
+
+Now this task:
+
+```python
+{{ prompt|ended }}```
+
+Write your thoughts first. End with one fenced block of Python that begins with the function's header and
+holds all of it.
+""",
+    regenerate="""\
+This is a programming task:
+
+```python
+{{ prompt|ended }}```
+
+This answer is wrong:
+
+```python
+{{ prompt }}{{ attempt|ended }}```
+
+Solve the task. Answer with one fenced block of Python that begins with the function's header and holds all of
+it.
+""",
+    tests="""\
+This function shall solve a task, and may be wrong:
+
+```python
+{{ prompt }}{{ solution|ended }}```
+
+Write five assertions that a right solution passes, edge cases among them. Take the expected values from
+what the task says, not from the code. Each stands in a line of its own, as
+`assert name(arguments) == value`, with literal arguments and a literal value; no other text.
+""",
+    evolve_task="""\
+This is a programming task, the header of a Python function with its docstring:
+
+```python
+{{ prompt|ended }}```
+
+Make a new task of it: {{ how }}. The new task is complete in itself, can be done by a skilled programmer,
+and its answer follows from the arguments alone: no files, no network, no chance. Write one fenced block of
+Python with imports where they are needed, the header with type hints, and the docstring; no body.
+""",
+    ways=(
+        "add one condition that the result must meet",
+        "replace a common requirement by a rarer, more precise one",
+        "ask for one more step of thought before the result is known",
+        "let a plausible but wrong reading of the task fail on some argument",
+        "ask for a result in less time or memory than the plain solution takes",
+    ),
+    same="""\
+Two programming tasks:
+
+```
+{{ prompt|ended }}```
+
+```
+{{ other|ended }}```
+
+Would somebody who knows the answer to the first know that to the second, up to names and wording? Say yes
+or no.
+""",
+)
 
 INSTRUCT = Prompts(
     version="instruct-1",
@@ -109,5 +248,6 @@ it, and without any remark on the mistake.
         "near": "If its idea can work, change as little as possible; write it anew only if it cannot.",
         "nearest": "Keep its idea, its names and every line that is not at fault.",
     },
+    modular=_MODULAR,
 )
 """For models that follow instructions."""

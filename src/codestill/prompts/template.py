@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cache, partial
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from codestill.errors import ConfigError
 from codestill.prompts.answers import PROPOSAL, as_completion
+from codestill.prompts.modular import Modular
 from codestill.prompts.rating import Rating, read_rubric, read_steps
+from codestill.prompts.render import render
 from codestill.tasks.stops import StopRule, cut, extract_code, stopped
 from codestill.types import Task
 
@@ -57,10 +59,13 @@ class Prompts(BaseModel):
     """Whether ``refine`` has a place for the teacher's own solution."""
     nearness: dict[str, str] = {}
     """What is said for each rule of nearness; a set without words knows one rule."""
+    modular: Modular | None = None
+    """How a task is taken apart and its answer written again with functions. None where the set cannot
+    ask."""
 
     def to_solve(self, task: Task) -> str:
         """The prompt that asks for a solution."""
-        return _render(self.solve, prompt=task.prompt)
+        return render(self.solve, prompt=task.prompt)
 
     def to_refine(
         self,
@@ -84,7 +89,7 @@ class Prompts(BaseModel):
                 f"the prompts {self.version} have no place for the teacher's own solution.",
                 next_step="Use the prompts `instruct`, or set refine.show_solution to false.",
             )
-        return _render(
+        return render(
             template,
             prompt=task.prompt,
             attempt=attempt,
@@ -95,23 +100,23 @@ class Prompts(BaseModel):
 
     def to_propose(self, seeds: Sequence[Task], level: Level) -> str:
         """The prompt that asks for a new task. Raises ConfigError where the set has none."""
-        return _render(
+        return render(
             _needed(self.propose, self, "tasks"), seeds=[task.prompt for task in seeds], level=level
         )
 
     def to_inputs(self, task: Task, solution: str) -> str:
         """The prompt that asks for calls. Raises ConfigError where the set has none."""
-        return _render(_needed(self.inputs, self, "test inputs"), prompt=task.prompt, solution=solution)
+        return render(_needed(self.inputs, self, "test inputs"), prompt=task.prompt, solution=solution)
 
     def to_judge(self, task: Task, solution: str) -> str:
         """The prompt that asks for a judgement. Raises ConfigError where the set has none."""
         template = _needed(self.judge, self, "judgements")
         points = [f"{name}: 0 to {most}" for name, most in self.rubric.items()]
-        return _render(template, prompt=task.prompt, solution=solution, rubric=points)
+        return render(template, prompt=task.prompt, solution=solution, rubric=points)
 
     def to_fault(self, task: Task, solution: str) -> str:
         """The prompt that asks for a faulty program."""
-        return _render(self.fault or self.solve, prompt=task.prompt, solution=solution)
+        return render(self.fault or self.solve, prompt=task.prompt, solution=solution)
 
     def read_judgement(self, answer: str) -> Rating | None:
         """The points in an answer; None where they cannot be read."""
@@ -148,29 +153,3 @@ def _needed(template: str | None, prompts: Prompts, what: str) -> str:
             next_step="Use the prompts `instruct` or `continued`, or give tasks that have tests.",
         )
     return template
-
-
-@cache
-def _compiled(template: str) -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    environment.filters["ended"] = lambda text: text if text.endswith("\n") else f"{text}\n"
-    environment.filters["commented"] = _commented
-    return environment.from_string(template)
-
-
-def _render(template: str, **values: str | list[str] | None) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        return _compiled(template).render(**values)
-    except TemplateError as error:
-        raise ConfigError(
-            f"a prompt template cannot be filled in: {error}",
-            next_step=f"It may use {', '.join(values)}, and the filters ended and commented.",
-        ) from error
-
-
-def _commented(text: str) -> str:
-    return "".join(f"# {line}\n" for line in text.split("\n")) if text else ""

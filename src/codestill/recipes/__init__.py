@@ -11,7 +11,7 @@ from types import ModuleType
 
 from codestill.errors import ConfigError
 
-RECIPES = ("sft", "logit_kd", "persd", "iterkd", "pocket_teacher", "pocket_base")
+RECIPES = ("sft", "logit_kd", "persd", "amr_evol", "iterkd", "pocket_teacher", "pocket_base")
 
 
 def load_recipe(name: str) -> ModuleType:

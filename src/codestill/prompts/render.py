@@ -1,0 +1,33 @@
+"""Templates filled in."""
+
+from functools import cache
+from typing import Any
+
+from codestill.errors import ConfigError
+
+
+@cache
+def _compiled(template: str) -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment.filters["ended"] = lambda text: text if text.endswith("\n") else f"{text}\n"
+    environment.filters["commented"] = _commented
+    return environment.from_string(template)
+
+
+def render(template: str, **values: str | list[str] | None) -> str:
+    """The template with its values. Raises ConfigError where it wants others."""
+    from jinja2 import TemplateError
+
+    try:
+        return _compiled(template).render(**values)
+    except TemplateError as error:
+        raise ConfigError(
+            f"a prompt template cannot be filled in: {error}",
+            next_step=f"It may use {', '.join(values)}, and the filters ended and commented.",
+        ) from error
+
+
+def _commented(text: str) -> str:
+    return "".join(f"# {line}\n" for line in text.split("\n")) if text else ""
