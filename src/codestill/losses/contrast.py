@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, softplus
 from torch.utils.checkpoint import checkpoint
 
 from codestill.losses.batch import Loss, Positions, require_labels, shared_width
-from codestill.losses.linear import CHUNK_ELEMENTS
+from codestill.losses.chunks import rows_at_once
 from codestill.losses.objective import Contrastive
 
 PER_GROUP = ("contrast", "gap", "ranked")
@@ -47,7 +47,7 @@ def linear_log_probabilities(
             logits_NV = hidden_ND[start:end] @ head_VD.to(hidden_ND.dtype).T
             return _of_targets(logits_NV, positions.targets[start:end])
 
-    return _in_chunks(of, positions, head_VD.shape[0], device, chunk_tokens)
+    return _in_chunks(of, positions, chunk_tokens or rows_at_once(hidden_BTD, head_VD.shape[0]))
 
 
 def log_probabilities(
@@ -61,7 +61,7 @@ def log_probabilities(
         rows, columns = positions.rows[start:end], positions.columns[start:end]
         return _of_targets(logits_BTV[rows, columns], positions.targets[start:end])
 
-    return _in_chunks(of, positions, logits_BTV.shape[-1], logits_BTV.device.type, chunk_tokens)
+    return _in_chunks(of, positions, chunk_tokens or rows_at_once(logits_BTV, logits_BTV.shape[-1]))
 
 
 def _of_targets(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
@@ -69,11 +69,8 @@ def _of_targets(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     return -cross_entropy(logits_NV.to(precise), targets_N, reduction="none")
 
 
-def _in_chunks(
-    of: Callable[[int, int], Tensor], positions: Positions, width: int, device: str, chunk_tokens: int | None
-) -> Tensor:
+def _in_chunks(of: Callable[[int, int], Tensor], positions: Positions, size: int) -> Tensor:
     """Chunk after chunk; a chunk's logits are made again for its gradient, and kept between for none."""
-    size = chunk_tokens or max(1, CHUNK_ELEMENTS.get(device, CHUNK_ELEMENTS["cuda"]) // width)
     chunks = list(positions.chunks(size)) or [(0, 0)]
     return torch.cat(
         [checkpoint(of, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]  # type: ignore[misc]
