@@ -325,7 +325,7 @@ def test_instructions_level_by_level_without_what_evaluation_repeats(judge: Any,
     known = 'def merge(spans: str) -> str:\n    """Merge all spans of numbers that overlap somewhere."""'
 
     def answer(stage: str, request: Request) -> str:
-        number = int(request.task_id.rpartition("/")[2]) if "/" in request.task_id else 0
+        number = int(re.findall(r"\d+", f"0 {request.task_id.split()[0]}")[-1])
         if stage == "proposals":
             said = "Count the letters of a long text", "Sort strange birds by the length of wing"
             return block(f'def made_{number}(x: str) -> int:\n    """{said[number]}."""')
