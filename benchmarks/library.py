@@ -106,9 +106,8 @@ def text(embedder: Path | None) -> None:
         f"TF-IDF of {name}": TfidfEmbedderConfig(parts=parts) for name, parts in PARTS.items()
     }
     if embedder is not None:
-        for name in ("description", "all, with code"):
-            config = SentenceEmbedderConfig(model=str(embedder), parts=PARTS[name], device="cpu")
-            configs[f"{embedder.parent.name} of {name}"] = config
+        config = SentenceEmbedderConfig(model=str(embedder), parts=PARTS["description"], device="cpu")
+        configs[f"{embedder.parent.name} of description"] = config
     for name, config in configs.items():
         print(f"\n{name}")
         with tempfile.TemporaryDirectory() as directory:
