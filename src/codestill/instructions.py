@@ -50,6 +50,11 @@ def instruct(seeds: TaskSet, asker: Asker, config: InstructionsConfig, against: 
     if config.decontaminate is not None:
         kept = _clean(seeds.tasks, asker, config, config.decontaminate, against, "-seeds")
         seeds = replace(seeds, tasks=tuple(kept))
+    if not len(seeds):
+        raise TaskError(
+            "no seed task is left: the evaluation repeats them all.",
+            next_step="Take other seeds; decontamination-seeds.txt says what each repeats.",
+        )
     dropped: dict[Why, int] = dict.fromkeys(WHY, 0)
     level = self_instruct(seeds, asker, config.proposals, dropped)
     made = list(level) if 0 in config.keep else []

@@ -25,6 +25,8 @@ COMMANDS = (
     "sweep --help",
     "tasks --help",
     "tasks ls",
+    "library --help",
+    "run amr_evol --help",
 )
 
 

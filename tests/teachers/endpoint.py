@@ -36,6 +36,8 @@ class Server:
 
 
 def said(asked: dict[str, Any]) -> str:
+    if "input" in asked:  # embeddings
+        return "\n".join(asked["input"])
     return asked["prompt"] if "prompt" in asked else asked["messages"][-1]["content"]
 
 
