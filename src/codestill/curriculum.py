@@ -141,7 +141,16 @@ def ask(
         seeds = replace(task_set, tasks=tuple(tasks[task_id] for task_id in drawn))
         how = config.synthesis.model_copy(update={"proposals": count, "levels": levels})
         found = synthesise(
-            seeds, teacher, prompts, how, sandbox, part.part(name), known=seen, allowed=allowed, some=False
+            seeds,
+            teacher,
+            prompts,
+            how,
+            sandbox,
+            part.part(name),
+            known=seen,
+            allowed=allowed,
+            some=False,
+            seed=seed_for(part.seed, part.prefix),  # a task that was asked about before is asked differently
         )
         for task in found.tasks:
             made.append(task.model_copy(update={"task_id": f"{part.prefix}{name}/{task.task_id}"}))

@@ -78,16 +78,18 @@ def synthesise(
     known: Sequence[str] = (),
     allowed: Callable[[str], bool] = lambda prompt: True,
     some: bool = True,
+    seed: int | None = None,
 ) -> TaskSet:
     """New training tasks, in the order of their proposals; the stages are kept and resumed like any other.
 
     ``known`` are prompts that must not come again, besides the seeds'; one that is not ``allowed`` is dropped
-    as held out. Raises ConfigError where the prompts cannot ask for tasks; TaskError where none is left,
+    as held out. ``seed`` draws the proposals (default: the run's): another one where the same seeds are asked
+    again. Raises ConfigError where the prompts cannot ask for tasks; TaskError where none is left,
     unless ``some`` is false.
     """
     dropped: dict[Why, int] = dict.fromkeys(get_args(Why), 0)
     written: list[int] = []  # tokens, by the teacher
-    proposed = _propose(seeds, teacher, prompts, config, run, dropped, written, known, allowed)
+    proposed = _propose(seeds, teacher, prompts, config, run, dropped, written, known, allowed, seed)
     solved = _solve(proposed, teacher, prompts, config, seeds, run, dropped, written)
     made = _test(solved, teacher, prompts, config, sandbox, run, dropped, written)
     run.account(proposals=config.proposals, tasks_made=len(made), question_tokens=sum(written))
@@ -111,6 +113,7 @@ def _propose(
     written: list[int],
     others: Sequence[str],
     allowed: Callable[[str], bool],
+    seed: int | None,
 ) -> list[Task]:
     again: Counter[str] = Counter()
 
@@ -126,7 +129,12 @@ def _propose(
         "proposals",
         Completion,
         asked,
-        partial(teacher.complete, sampling=config.proposal, seed=run.seed, stopped=prompts.proposed),
+        partial(
+            teacher.complete,
+            sampling=config.proposal,
+            seed=run.seed if seed is None else seed,
+            stopped=prompts.proposed,
+        ),
     )
     written += [one.tokens for one in answers]
     known = [words(prompt) for prompt in (*(task.prompt for task in seeds.tasks), *others)]
