@@ -57,7 +57,7 @@ def test_new_questions_come_from_their_bins_at_their_level(tmp_path: Path, sandb
 
     found = made(task_set, "first")
     of_bin = {name: [t for t in found.tasks if t.task_id.startswith(f"round-1/{name}/")] for name in names}
-    assert sum(map(len, of_bin.values())) == len(found) >= 4
+    assert sum(map(len, of_bin.values())) == len(found) >= 2
     assert len(of_bin["easy"]) <= 3 and len(of_bin["hard"]) <= 6
     assert found.split == "train" and not {task.prompt for task in found.tasks} & known
     proposals = (tmp_path / "first/stages/round-1/easy/proposals.jsonl").read_text().splitlines()
