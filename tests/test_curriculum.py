@@ -28,15 +28,17 @@ def world(count: int = 9) -> TaskSet:
     return TasksConfig.model_validate(settings).load()
 
 
-def test_shares_follow_the_ratio_and_sum_up() -> None:
+def test_shares_follow_the_ratio_within_what_there_is_room_for() -> None:
     ratio = Ratio(easy=0.2, medium=0.4, hard=0.4)
-    assert shares(ratio, {"easy": 5, "medium": 5, "hard": 5}, 10) == {"easy": 2, "medium": 4, "hard": 4}
-    assert shares(ratio, {"easy": 5, "medium": 0, "hard": 5}, 9) == {"easy": 3, "medium": 0, "hard": 6}
-    assert shares(ratio, {"easy": 1, "medium": 1, "hard": 1}, 7) == {"easy": 1, "medium": 3, "hard": 3}
-    assert shares(ratio, {"easy": 0, "medium": 0, "hard": 0}, 7) == {"easy": 0, "medium": 0, "hard": 0}
-    assert shares(Ratio(easy=0), {"easy": 3, "medium": 0, "hard": 0}, 7)["easy"] == 7
+    assert shares(ratio, {"easy": 50, "medium": 50, "hard": 50}, 10) == {"easy": 2, "medium": 4, "hard": 4}
+    assert shares(ratio, {"easy": 50, "hard": 50}, 9) == {"easy": 3, "medium": 0, "hard": 6}
+    assert shares(ratio, {"easy": 9, "medium": 9, "hard": 9}, 7) == {"easy": 1, "medium": 3, "hard": 3}
+    assert shares(ratio, {"easy": 9, "medium": 9, "hard": 2}, 10) == {"easy": 2, "medium": 6, "hard": 2}
+    assert shares(ratio, {"easy": 1, "medium": 1, "hard": 1}, 10) == {"easy": 1, "medium": 1, "hard": 1}
+    assert shares(ratio, {}, 7) == {"easy": 0, "medium": 0, "hard": 0}
+    assert shares(Ratio(easy=0), {"easy": 30}, 7)["easy"] == 7
     for total in range(20):
-        assert sum(shares(ratio, {"easy": 3, "medium": 1, "hard": 2}, total).values()) == total
+        assert sum(shares(ratio, {"easy": 8, "medium": 3, "hard": 9}, total).values()) == total
 
 
 def test_new_questions_come_from_their_bins_at_their_level(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -55,7 +57,7 @@ def test_new_questions_come_from_their_bins_at_their_level(tmp_path: Path, sandb
 
     found = made(task_set, "first")
     of_bin = {name: [t for t in found.tasks if t.task_id.startswith(f"round-1/{name}/")] for name in names}
-    assert sum(map(len, of_bin.values())) == len(found) >= 4
+    assert sum(map(len, of_bin.values())) == len(found) >= 2
     assert len(of_bin["easy"]) <= 3 and len(of_bin["hard"]) <= 6
     assert found.split == "train" and not {task.prompt for task in found.tasks} & known
     proposals = (tmp_path / "first/stages/round-1/easy/proposals.jsonl").read_text().splitlines()

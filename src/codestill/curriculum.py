@@ -52,6 +52,9 @@ class UpdateConfig(BaseModel):
     turn, whatever the feedback says. static: the same ones again."""
     ratio: Ratio = Ratio()
     """Share of new questions that each bin's tasks are the seeds of; an empty bin's goes to the others."""
+    per_seed: PositiveInt = 2
+    """At most so many questions are made from one task in a round: more mostly repeat each other. What a
+    small bin cannot take goes to the others."""
     levels: Levels = Levels()
     """How hard a new question shall be beside its seed, by the seed's bin."""
     synthesis: SynthesisConfig = SynthesisConfig(proposals=200, seeds_per_proposal=1)
@@ -71,22 +74,31 @@ class StopConfig(BaseModel):
     """How they are drawn."""
 
 
-def shares(ratio: Ratio, sizes: Mapping[Bin, int], total: int) -> dict[Bin, int]:
-    """``total`` split by the ratio over the bins that have tasks; they sum up to it where any has.
+def shares(ratio: Ratio, room: Mapping[Bin, int], total: int) -> dict[Bin, int]:
+    """``total`` split by the ratio over the bins, none beyond its ``room``; less where there is no more room.
 
-    What does not divide goes to the largest remainders, the harder bin first among equal ones.
+    What a full bin cannot take goes to the others; what does not divide, to the largest remainders, the
+    harder bin first among equal ones. Bins of no weight take what is left when all others are full.
     """
-    weights = {name: getattr(ratio, name) for name in BINS if sizes.get(name, 0)}
-    whole = sum(weights.values())
-    if not whole:  # tasks in bins of no weight alone: they are all that there is
-        weights = dict.fromkeys(weights, 1.0)
-        whole = float(len(weights))
-    exact = {name: total * weight / whole for name, weight in weights.items()}
-    found = {name: int(value) for name, value in exact.items()}
-    rest = sorted(found, key=lambda name: (found[name] - exact[name], -BINS.index(name)))
-    for name in rest[: total - sum(found.values())]:
-        found[name] += 1
-    return {name: found.get(name, 0) for name in BINS}
+    found: dict[Bin, int] = dict.fromkeys(BINS, 0)
+    while (left := total - sum(found.values())) > 0:
+        wanting: list[Bin] = [name for name in BINS if found[name] < room.get(name, 0)]
+        if not wanting:
+            break
+        weights: dict[Bin, float] = {name: float(getattr(ratio, name)) for name in wanting}
+        weights = weights if sum(weights.values()) else dict.fromkeys(wanting, 1.0)
+        exact: dict[Bin, float] = {
+            name: left * weight / sum(weights.values()) for name, weight in weights.items()
+        }
+        given: dict[Bin, int] = {
+            name: min(int(exact[name] + 1e-9), room[name] - found[name]) for name in wanting
+        }
+        if not any(given.values()):
+            largest = sorted(wanting, key=lambda name: (-exact[name], -BINS.index(name)))
+            given = dict.fromkeys(largest[:left], 1)
+        for name, count in given.items():
+            found[name] += count
+    return found
 
 
 def ask(
@@ -113,8 +125,8 @@ def ask(
         groups: dict[Bin, list[str]] = {
             name: [task_id for task_id, bin in bins.items() if bin == name] for name in BINS
         }
-        sizes: dict[Bin, int] = {name: len(groups[name]) for name in BINS}
-        counts = shares(config.ratio, sizes, config.synthesis.proposals)
+        room: dict[Bin, int] = {name: len(groups[name]) * config.per_seed for name in BINS}
+        counts = shares(config.ratio, room, config.synthesis.proposals)
         plan = [
             (name, groups[name], counts[name], (getattr(config.levels, name),))
             for name in BINS
@@ -129,7 +141,16 @@ def ask(
         seeds = replace(task_set, tasks=tuple(tasks[task_id] for task_id in drawn))
         how = config.synthesis.model_copy(update={"proposals": count, "levels": levels})
         found = synthesise(
-            seeds, teacher, prompts, how, sandbox, part.part(name), known=seen, allowed=allowed, some=False
+            seeds,
+            teacher,
+            prompts,
+            how,
+            sandbox,
+            part.part(name),
+            known=seen,
+            allowed=allowed,
+            some=False,
+            seed=seed_for(part.seed, part.prefix),  # a task that was asked about before is asked differently
         )
         for task in found.tasks:
             made.append(task.model_copy(update={"task_id": f"{part.prefix}{name}/{task.task_id}"}))

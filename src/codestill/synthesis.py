@@ -83,11 +83,13 @@ def synthesise(
     known: Sequence[str] = (),
     allowed: Callable[[str], bool] = lambda prompt: True,
     some: bool = True,
+    seed: int | None = None,
 ) -> TaskSet:
     """New training tasks, in the order of their proposals; the stages are kept and resumed like any other.
 
     ``known`` are prompts that must not come again, besides the seeds'; one that is not ``allowed`` is dropped
-    as held out. Raises ConfigError where the prompts cannot ask for tasks; TaskError where none is left,
+    as held out. ``seed`` draws the proposals (default: the run's): another one where the same seeds are asked
+    again. Raises ConfigError where the prompts cannot ask for tasks; TaskError where none is left,
     unless ``some`` is false.
     """
     dropped: dict[Why, int] = dict.fromkeys(WHY, 0)
@@ -96,7 +98,7 @@ def synthesise(
     def heard(answers: Sequence[Completion]) -> None:
         written.extend(one.tokens for one in answers)
 
-    proposed = propose(seeds, teacher, prompts, config, run, dropped, heard, known, allowed)
+    proposed = propose(seeds, teacher, prompts, config, run, dropped, heard, known, allowed, seed)
     solved = _solve(proposed, teacher, prompts, config, seeds, run, dropped, heard)
     made = _test(solved, teacher, prompts, config, sandbox, run, dropped, heard)
     run.account(proposals=config.proposals, tasks_made=len(made), question_tokens=sum(written))
@@ -120,6 +122,7 @@ def propose(
     heard: Callable[[Sequence[Completion]], None] = lambda _: None,
     others: Sequence[str] = (),
     allowed: Callable[[str], bool] = lambda prompt: True,
+    seed: int | None = None,
 ) -> list[Task]:
     """Tasks without solution and tests that the teacher makes from seeds (Self-Instruct, arXiv:2212.10560).
 
@@ -139,7 +142,12 @@ def propose(
         "proposals",
         Completion,
         asked,
-        partial(teacher.complete, sampling=config.proposal, seed=run.seed, stopped=prompts.proposed),
+        partial(
+            teacher.complete,
+            sampling=config.proposal,
+            seed=run.seed if seed is None else seed,
+            stopped=prompts.proposed,
+        ),
     )
     heard(answers)
     known = [words(prompt) for prompt in (*(task.prompt for task in seeds.tasks), *others)]
