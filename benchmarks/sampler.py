@@ -1,6 +1,6 @@
 """codestill's sampler against Hugging Face ``generate``: same model, prompts and sampling, in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/sampler.py [--preset pocket-0.9m] [--prompts 16] [--samples 10]
+    OMP_NUM_THREADS=1 python benchmarks/sampler.py [--preset pocket-0.9m] [--prompts 128] [--samples 10]
 
 The model has random weights and a tokenizer trained on the standard library, so nothing is fetched. One id
 in 64 counts as an end, for every method, so completions have lively lengths (about 50 tokens, 128 at most).
@@ -36,7 +36,7 @@ ENDS = 64
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--preset", choices=get_args(PresetName), default="pocket-0.9m")
-    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--prompts", type=int, default=128)
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--top-p", type=float, default=1.0)

@@ -1,7 +1,7 @@
 """Configs that name a training objective. No torch here: ``codestill --help`` reads them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
@@ -67,7 +67,7 @@ class Distillation(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _parameters_apply(cls, values: Any) -> Any:
-        """Fill in the chosen divergence's own parameter; refuse one that would change nothing."""
+        """Refuse a parameter that would change nothing."""
         if not isinstance(values, dict):
             return values
         divergence = values.get("divergence", "forward_kl")
@@ -81,7 +81,16 @@ class Distillation(BaseModel):
                     f"{name} has no effect on {divergence}: leave it out, or choose a divergence that "
                     f"takes it ({users})"
                 )
-        return values | {name: value for name, value in applicable.items() if values.get(name) is None}
+        return values
+
+    @model_validator(mode="after")
+    def _own_parameter(self) -> Self:
+        """The chosen divergence's own where none was given: not as if it had been, for another's sake."""
+        missing = {
+            name: value for name, value in PARAMETERS[self.divergence].items() if getattr(self, name) is None
+        }
+        vars(self).update(missing)
+        return self
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -132,15 +141,23 @@ class Contrastive(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _parameters_apply(cls, values: Any) -> Any:
-        """Fill in the chosen contrast's own parameter; refuse one that would change nothing."""
+        """Refuse a parameter that would change nothing."""
         if not isinstance(values, dict) or values.get("contrast", "hinge") not in CONTRASTS:
             return values  # the field itself refuses an unknown name
         chosen = values.get("contrast", "hinge")
-        own, default = CONTRASTS[chosen]
+        own, _ = CONTRASTS[chosen]
         for other, (name, _) in CONTRASTS.items():
             if name != own and values.get(name) is not None:
                 raise ValueError(f"{name} has no effect on {chosen}: leave it out, or choose {other}")
-        return values if values.get(own) is not None else values | {own: default}
+        return values
+
+    @model_validator(mode="after")
+    def _own_parameter(self) -> Self:
+        """The chosen contrast's own where none was given: not as if it had been, for another's sake."""
+        own, default = CONTRASTS[self.contrast]
+        if getattr(self, own) is None:
+            vars(self)[own] = default
+        return self
 
     @property
     def parameter(self) -> float:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from codestill.models.decode import Prompt, RoomyLayer, longer, prefill, unused_columns
+from codestill.models.decode import ROOM, Prompt, longer, prefill, unused_columns
 
 
 @dataclass
@@ -30,9 +31,9 @@ class ReadPrompts:
     values_GHPD: list[Tensor]
 
     @classmethod
-    def of(cls, model: PreTrainedModel, prompts: Sequence[Prompt], pad: int) -> "ReadPrompts":
+    def of(cls, model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: int) -> "ReadPrompts":
         """Prefill. Raises NotImplementedError where the model's cache is of a kind that cannot be shared."""
-        logits_GV, cache, mask_GP, last_G = prefill(model, prompts, pad)
+        logits_GV, cache, mask_GP, last_G = prefill(model, prompts, pad_id)
         if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
             raise NotImplementedError("a cache of another kind")
         keys, values = ([getattr(layer, name) for layer in cache.layers] for name in ("keys", "values"))
@@ -73,12 +74,43 @@ class ReadPrompts:
         )
 
 
+class LaterTokens:
+    """Keys and values of B rows' T tokens after their prompts, with room for some to come.
+
+    The room is read along, and masked: memory with holes is read several times more slowly."""
+
+    def __init__(self, rows: int, like: Sequence[Tensor]) -> None:
+        """``like``: each layer's keys of the prompts [G, H, P, D]."""
+        self.heads = like[0].shape[1]
+        self.keys_BHTD = [keys.new_empty(rows * self.heads, 0, keys.shape[3]) for keys in like]
+        self.values_BHTD = list(self.keys_BHTD)
+        self.bias_11T = like[0].new_empty(1, 1, 0)
+        self.length = 0
+
+    def add(self, layer: int, keys_BH1D: Tensor, values_BH1D: Tensor) -> None:
+        """Take in every row's newest token, the first layer first."""
+        if layer == 0:
+            if self.length == self.bias_11T.shape[2]:
+                self.bias_11T = pad(self.bias_11T, (0, ROOM), value=-torch.inf)
+            self.bias_11T[..., self.length] = 0
+            self.length += 1
+        for held, new in ((self.keys_BHTD, keys_BH1D), (self.values_BHTD, values_BH1D)):
+            if held[layer].shape[1] < self.length:
+                held[layer] = pad(held[layer], (0, 0, 0, ROOM))  # zeros: what is masked must be finite
+            held[layer].select(1, self.length - 1).copy_(new.flatten(0, 2))
+
+    def keep(self, alive: Tensor) -> None:
+        """Let all other rows go."""
+        for held in (self.keys_BHTD, self.values_BHTD):
+            held[:] = [layer.unflatten(0, (-1, self.heads))[alive].flatten(0, 1) for layer in held]
+
+
 class Cohort:
     """B rows that joined together, each with a prompt of ``read`` and what came after it."""
 
     def __init__(self, read: ReadPrompts, group_B: Tensor) -> None:
         self.read = read
-        self.rest = [RoomyLayer.empty(keys, len(group_B)) for keys in read.keys_GHPD]
+        self.later = LaterTokens(len(group_B), read.keys_GHPD)
         self._seat(group_B)
 
     def __len__(self) -> int:
@@ -89,44 +121,53 @@ class Cohort:
         left_G, group_B = self.group_B[alive].unique(return_inverse=True)
         if len(left_G) < len(self.read.prompts):
             self.read = self.read.chosen(left_G.tolist())
-        for layer in self.rest:
-            layer.batch_select_indices(alive)
+        self.later.keep(alive)
         self._seat(group_B)
 
     def _seat(self, group_B: Tensor) -> None:
-        """Give every row a place among those of its prompt."""
+        """Give every row a place among the N of its prompt, of which some may stay empty."""
         self.group_B = group_B
         taken = [0] * len(self.read.prompts)
         seats = []
         for group in group_B.tolist():
             seats.append(taken[group])
             taken[group] += 1
-        self.seats = max(taken, default=0)
-        seat_B = torch.tensor(seats, dtype=torch.long, device=group_B.device)
-        self.places = group_B, slice(None), seat_B
-        self.bias_G11P = _bias(self.read.mask_GP, self.read.logits_GV.dtype)
+        G, H, N = len(taken), self.read.keys_GHPD[0].shape[1], max(taken, default=0)
+        of_heads = torch.arange(H, device=group_B.device)
+        seat_B1 = torch.tensor(seats, dtype=torch.long, device=group_B.device)[:, None]
+        self.place_BH = ((group_B[:, None] * H + of_heads) * N + seat_B1).flatten()
+        self.row_GHN = group_B.new_zeros(G * H * N)  # an empty place repeats what the first row has
+        self.row_GHN[self.place_BH] = torch.arange(len(seats) * H, device=group_B.device)
+        bias_G1P = _bias(self.read.mask_GP, self.read.logits_GV.dtype)
+        self.bias_GH1P = bias_G1P.repeat_interleave(H, dim=0)
+        self.keys_GHPD = [keys.flatten(0, 1) for keys in self.read.keys_GHPD]
+        self.values_GHPD = [values.flatten(0, 1) for values in self.read.values_GHPD]
 
     def attend(self, layer: int, query_BHRD: Tensor) -> Tensor:
         """Attention of each row's newest token to its prompt and to what came after: [B, H, R, D].
 
-        The R query heads that share a head of keys stand together; queries are scaled already."""
-        keys_GHPD, values_GHPD = self.read.keys_GHPD[layer], self.read.values_GHPD[layer]
-        keys_BHTD, values_BHTD = self.rest[layer].held
-        G, H, P, D = keys_GHPD.shape
+        The R query heads that share a head of keys stand together; queries are scaled already. At this
+        size it is the calls that take the time: rows and heads are one dimension, and calls are few."""
+        keys_GHPD, values_GHPD = self.keys_GHPD[layer], self.values_GHPD[layer]
+        keys_BHTD, values_BHTD = self.later.keys_BHTD[layer], self.later.values_BHTD[layer]
+        GH, P, D = keys_GHPD.shape
         R = query_BHRD.shape[2]
-        query_GHNRD = query_BHRD.new_zeros(G, H, self.seats, R, D)
-        query_GHNRD[self.places] = query_BHRD
-        of_prompt = query_GHNRD.view(G, H, -1, D) @ keys_GHPD.transpose(2, 3) + self.bias_G11P
-        of_prompt_BHRP = of_prompt.view(G, H, self.seats, R, P)[self.places]
-        scores = torch.cat([of_prompt_BHRP, query_BHRD @ keys_BHTD.transpose(2, 3)], dim=-1)
-        weights = scores.softmax(dim=-1, dtype=torch.float32).to(query_BHRD.dtype)
-        weights_GHNRP = weights.new_zeros(G, H, self.seats, R, P)
-        weights_GHNRP[self.places] = weights[..., :P]
-        found_GHNRD = (weights_GHNRP.view(G, H, -1, P) @ values_GHPD).view(G, H, self.seats, R, D)
-        return found_GHNRD[self.places] + weights[..., P:] @ values_BHTD
+        query_BHX = query_BHRD.reshape(-1, R * D)
+        query_GHND = query_BHX.index_select(0, self.row_GHN).view(GH, -1, D)
+        of_prompt = torch.baddbmm(self.bias_GH1P, query_GHND, keys_GHPD.transpose(1, 2))
+        of_prompt_BHRP = of_prompt.view(-1, R * P).index_select(0, self.place_BH).view(-1, R, P)
+        rows_BHRD = query_BHX.view(-1, R, D)
+        of_later_BHRT = torch.baddbmm(self.later.bias_11T, rows_BHRD, keys_BHTD.transpose(1, 2))
+        scores = torch.cat([of_prompt_BHRP, of_later_BHRT], dim=-1)
+        weights = scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
+        weights_GHNX = weights.flatten(1).index_select(0, self.row_GHN).view(GH, -1, weights.shape[-1])
+        found_GHND = torch.bmm(weights_GHNX[..., :P], values_GHPD)
+        found_BHX = found_GHND.view(-1, R * D).index_select(0, self.place_BH)
+        found = torch.baddbmm(found_BHX.view(-1, R, D), weights[..., P:], values_BHTD)
+        return found.view(query_BHRD.shape)
 
 
 def _bias(mask_NT: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to scores [N, ..., T]: minus infinity where there is nothing to attend to."""
+    """What is added to scores [N, 1, T]: minus infinity where there is nothing to attend to."""
     nothing = torch.zeros(mask_NT.shape, dtype=dtype, device=mask_NT.device)
-    return nothing.masked_fill_(~mask_NT, -torch.inf)[:, None, None, :]
+    return nothing.masked_fill_(~mask_NT, -torch.inf)[:, None, :]

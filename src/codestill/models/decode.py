@@ -3,6 +3,7 @@
 ``codestill.models.shared`` does it with less memory and time for most models.
 """
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -47,7 +48,7 @@ def forward_last(
     **more: Any,
 ) -> tuple[Tensor, Any]:
     """Logits [B, V] after the last token, and the KV cache; the head runs on that token only."""
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:  # code from the hub may lack it
+    if _takes_logits_to_keep(type(model)):
         more["logits_to_keep"] = 1
     output = model(
         input_ids=tokens_BT,
@@ -58,6 +59,12 @@ def forward_last(
         **more,
     )
     return output.logits[:, -1], output.past_key_values
+
+
+@functools.cache
+def _takes_logits_to_keep(model: type[PreTrainedModel]) -> bool:
+    """Code from the hub may not."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
 
 
 def prefill(
@@ -140,16 +147,6 @@ class RoomyLayer(DynamicLayer):
         made.keys, made.values, made.room = layer.keys, layer.values, []
         return made
 
-    @classmethod
-    def empty(cls, like_GHPD: Tensor, rows: int) -> "RoomyLayer":
-        """No tokens yet, for so many rows."""
-        made = cls()
-        _, H, _, D = like_GHPD.shape
-        nothing = like_GHPD.new_empty(rows, H, 0, D)
-        made.lazy_initialization(nothing, nothing)
-        made.keys, made.values, made.room = nothing, nothing.clone(), []
-        return made
-
     @property
     def held(self) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, T, D]."""
@@ -169,10 +166,6 @@ class RoomyLayer(DynamicLayer):
         self.room = [(whole, whole[:, :, :length]) for whole, _ in self.room]
         (_, self.keys), (_, self.values) = self.room
         return self.keys, self.values
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """These rows alone, also of a layer that has no token yet, which the base class leaves as it is."""
-        self.keys, self.values = (kept[indices] for kept in self.held)
 
 
 def _roomy(held_BHTD: Tensor, length: int) -> Tensor:

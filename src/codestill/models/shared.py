@@ -93,7 +93,7 @@ class _Rest(DynamicCache):
 
     def slices(self) -> list[tuple[slice, Cohort]]:
         """Each cohort, and which of the rows it has."""
-        ends = list(itertools.accumulate(map(len, self.cohorts), initial=0))
+        ends = itertools.accumulate(map(len, self.cohorts), initial=0)
         return [(slice(*pair), one) for pair, one in zip(itertools.pairwise(ends), self.cohorts, strict=True)]
 
     def update(
@@ -101,12 +101,12 @@ class _Rest(DynamicCache):
     ) -> tuple[Tensor, Tensor]:
         """Take in every row's newest token, which is given back."""
         for some, cohort in self.slices():
-            cohort.rest[layer_idx].update(key_states[some], value_states[some])
+            cohort.later.add(layer_idx, key_states[some], value_states[some])
         return key_states, value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Of the oldest rows, after the prompt: models ask, though they are told every position."""
-        return self.cohorts[0].rest[layer_idx].get_seq_length()
+        return self.cohorts[0].later.length
 
 
 def _attend(
