@@ -14,6 +14,7 @@ from pydantic import BaseModel, PositiveInt
 from codestill.arms import Arm
 from codestill.attempt import Completer, attempt, requests
 from codestill.examples import first_passing
+from codestill.library import AnyEmbedderConfig, cosines
 from codestill.models import SamplingConfig
 from codestill.nearness import nearness, summarise
 from codestill.prompts import Prompts
@@ -37,6 +38,8 @@ class CollectConfig(BaseModel):
     """Attempts at each task."""
     refine: RefineConfig = RefineConfig()
     """How the teacher is asked to repair."""
+    embedder: AnyEmbedderConfig | None = None
+    """Measures by embeddings, too, how near refinements lie to attempts and solutions."""
     spend: PositiveInt | None = None
     """Rows of so many tasks a round, drawn at random, as so many tokens written by the teacher pay for."""
 
@@ -105,6 +108,7 @@ def collect(
     kept = [one for one in refinements if counts(one, solutions[one.task_id], config.refine.keep)]
     made = Collection(task_set, solutions, answers, attempts, refinements, kept)
     _account(made, part)
+    _measure(made, config.embedder, part)
     return made
 
 
@@ -136,9 +140,29 @@ def _account(made: Collection, part: Run) -> None:
         refined=len(good),
         refinements_kept=len(made.kept),
     )
-    of = [
-        nearness(one.attempt.completion.text, one.completion.text, made.solutions[one.task_id])
-        for one in good
+
+
+def _measure(made: Collection, embedder: AnyEmbedderConfig | None, part: Run) -> None:
+    """Say how personal the refinements are that passed."""
+    triples = [
+        (one.attempt.completion.text, one.completion.text, made.solutions[one.task_id])
+        for one in made.refinements
+        if one.result.passed
     ]
-    if not all(one.empty for one in of):
-        write_atomic(part.directory / part.prefix / "nearness.json", to_json(summarise(of)) + "\n")
+    of = [nearness(*triple) for triple in triples]
+    if all(one.empty for one in of):
+        return
+    if embedder is not None:
+        attempts, refinements, solutions = zip(*triples, strict=True)
+        pairs = cosines(embedder.build(), attempts, refinements, solutions)
+        of = [
+            one.model_copy(
+                update={
+                    "attempt_refinement_embedding": attempt_refinement,
+                    "refinement_solution_embedding": refinement_solution,
+                    "attempt_solution_embedding": attempt_solution,
+                }
+            )
+            for one, attempt_refinement, refinement_solution, attempt_solution in zip(of, *pairs, strict=True)
+        ]
+    write_atomic(part.directory / part.prefix / "nearness.json", to_json(summarise(of)) + "\n")

@@ -56,6 +56,10 @@ class Nearness(Record):
     """The same of their syntax trees; None where one of the two does not parse."""
     refinement_solution_tree: float | None = None
     attempt_solution_tree: float | None = None
+    attempt_refinement_embedding: float | None = None
+    """Cosine of their embeddings; None where no embedder was asked."""
+    refinement_solution_embedding: float | None = None
+    attempt_solution_embedding: float | None = None
 
     @property
     def empty(self) -> bool:
@@ -105,6 +109,10 @@ class NearnessSummary(Record):
     """None where no pair parses."""
     refinement_solution_tree: Average | None = None
     attempt_solution_tree: Average | None = None
+    attempt_refinement_embedding: Average | None = None
+    """None where no embedder was asked."""
+    refinement_solution_embedding: Average | None = None
+    attempt_solution_embedding: Average | None = None
     copied: float
     """Shares of ``count``, as the properties of :class:`Nearness`."""
     nearer_to_solution: float
@@ -174,6 +182,11 @@ def summarise(items: Iterable[Nearness]) -> NearnessSummary:
         attempt_refinement_tree=_optional_average([item.attempt_refinement_tree for item in kept]),
         refinement_solution_tree=_optional_average([item.refinement_solution_tree for item in kept]),
         attempt_solution_tree=_optional_average([item.attempt_solution_tree for item in kept]),
+        attempt_refinement_embedding=_optional_average([item.attempt_refinement_embedding for item in kept]),
+        refinement_solution_embedding=_optional_average(
+            [item.refinement_solution_embedding for item in kept]
+        ),
+        attempt_solution_embedding=_optional_average([item.attempt_solution_embedding for item in kept]),
         copied=fmean(item.copied for item in kept),
         nearer_to_solution=fmean(item.nearer_to_solution for item in kept),
         personal=fmean(item.personal for item in kept),

@@ -17,6 +17,7 @@ from codestill.library import (
     Library,
     SentenceEmbedderConfig,
     TfidfEmbedderConfig,
+    cosines,
     read_library,
 )
 from codestill.library import store as module
@@ -48,6 +49,17 @@ def minilm() -> SentenceEmbedderConfig:
 
     assert package.__file__
     return SentenceEmbedderConfig(model=str(Path(package.__file__).parent / "model"), device="cpu")
+
+
+@pytest.mark.parametrize("neural", [False, True])
+def test_texts_are_compared_row_by_row(neural: bool, minilm: SentenceEmbedderConfig) -> None:
+    config: AnyEmbedderConfig = minilm if neural else TfidfEmbedderConfig()
+    a, b = ["return a + b", "for x in y: print(x)"], ["return a + b", "raise ValueError(text)"]
+    same, forth, back = cosines(config.build(), a, a, b)
+    assert same == pytest.approx([1, 1], abs=1e-5)
+    assert forth[0] == pytest.approx(1, abs=1e-5)
+    assert -1 <= forth[1] < 0.9
+    assert back == pytest.approx(forth, abs=1e-6)
 
 
 def test_finds_by_words_in_the_order_of_nearness(tmp_path: Path) -> None:

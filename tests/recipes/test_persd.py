@@ -70,6 +70,15 @@ def test_a_round_keeps_every_step_and_how_personal_it_was(tmp_path: Path) -> Non
     assert summary["count"] + summary["empty"] == len(good)
 
 
+def test_how_personal_it_was_by_embeddings_too(tmp_path: Path) -> None:
+    distilled(tmp_path / "run", arm="persd", embedder={"type": "tfidf"})
+    found = json.loads((tmp_path / "run" / "round-1" / "nearness.json").read_text())
+    by_tokens, by_words = found["attempt_refinement"], found["attempt_refinement_embedding"]
+    assert by_words["count"] == by_tokens["count"]
+    assert 0 < by_words["mean"] <= 1
+    assert found["refinement_solution_embedding"]["mean"] != by_words["mean"]
+
+
 def test_tasks_that_the_evaluation_repeats_are_left_out(tmp_path: Path) -> None:
     tasks = TasksConfig.model_validate(TASKS).load().tasks
     again = [

@@ -5,6 +5,7 @@ from codestill.library.embed import (
     EndpointEmbedderConfig,
     SentenceEmbedderConfig,
     TfidfEmbedderConfig,
+    cosines,
 )
 from codestill.library.functions import Function, read_functions, renamed
 from codestill.library.store import Hit, Library, read_library
@@ -17,6 +18,7 @@ __all__ = [
     "Library",
     "SentenceEmbedderConfig",
     "TfidfEmbedderConfig",
+    "cosines",
     "read_functions",
     "read_library",
     "renamed",

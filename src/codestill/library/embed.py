@@ -236,5 +236,19 @@ class Endpoint:
         return _as_they_are
 
 
+def cosines(embedder: Embedder, *columns: Sequence[str]) -> list[list[float]]:
+    """How alike the texts of each column are to those of the next, row by row; last, the last one's to the
+    first one's. TF-IDF's weights are of all these texts."""
+    import numpy as np
+
+    found = embedder.encode([text for column in columns for text in column])
+    found = embedder.weigh(found)(found)
+    count = len(columns[0])
+    rows = [found[start : start + count] for start in range(0, count * len(columns), count)]
+    pairs = zip(rows, [*rows[1:], rows[0]], strict=True)
+    products = [a.multiply(b) if hasattr(a, "multiply") else a * b for a, b in pairs]
+    return [np.asarray(product.sum(axis=1)).ravel().tolist() for product in products]
+
+
 def _as_they_are(rows: Rows) -> Rows:
     return rows
