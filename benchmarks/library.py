@@ -22,15 +22,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from codestill.library import (
-    AnyEmbedderConfig,
-    Function,
-    Library,
-    SentenceEmbedderConfig,
-    TfidfEmbedderConfig,
-    read_functions,
-)
-from codestill.library.functions import Part, read_headers
+from codestill.embeddings import SentenceEmbedderConfig
+from codestill.library import Function, Library, Manifest, Part, read_functions
+from codestill.library.functions import read_headers
 from codestill.pocket.generate import sketches
 from codestill.tasks import TasksConfig
 from codestill.tasks.alike import description
@@ -102,12 +96,12 @@ def text(embedder: Path | None) -> None:
     again = of(persd_rows("finetuning_data_chatgpt_newgold_rectification_only_.jsonl"), "refinements")
     humaneval, mbpp = of(references("humaneval"), "HumanEval"), of(references("mbpp"), "MBPP")
     library_of = list(rows.values())
-    configs: dict[str, AnyEmbedderConfig] = {
-        f"TF-IDF of {name}": TfidfEmbedderConfig(parts=parts) for name, parts in PARTS.items()
-    }
+    configs = {f"TF-IDF of {name}": Manifest(parts=parts) for name, parts in PARTS.items()}
     if embedder is not None:
-        config = SentenceEmbedderConfig(model=str(embedder), parts=PARTS["description"], device="cpu")
-        configs[f"{embedder.parent.name} of description"] = config
+        neural = SentenceEmbedderConfig(model=str(embedder), device="cpu")
+        configs[f"{embedder.parent.name} of description"] = Manifest(
+            embedder=neural, parts=PARTS["description"]
+        )
     for name, config in configs.items():
         print(f"\n{name}")
         with tempfile.TemporaryDirectory() as directory:
@@ -145,9 +139,7 @@ def text(embedder: Path | None) -> None:
     show_ten(library_of + list(mbpp.values()), list(humaneval.values()), list(configs.values()))
 
 
-def show_ten(
-    library_of: Sequence[Function], queries: Sequence[Function], configs: list[AnyEmbedderConfig]
-) -> None:
+def show_ten(library_of: Sequence[Function], queries: Sequence[Function], configs: list[Manifest]) -> None:
     """HumanEval's tasks among MBPP's references and the teacher's solutions, to be read by eye."""
     asked = random.Random(0).sample(list(queries), 10)
     print("\nten retrievals")
@@ -161,8 +153,8 @@ def show_ten(
     for place, one in enumerate(asked):
         print(f"- {one.origin} {one.name}: {one.description[:150]}")
         for config, hits in zip(shown, found, strict=True):
-            hit = hits[place][0]
-            print(f"    {config.type} {hit.cosine:.2f} {hit.function.name}: {hit.function.description[:120]}")
+            hit, kind = hits[place][0], config.embedder.type
+            print(f"    {kind} {hit.cosine:.2f} {hit.function.name}: {hit.function.description[:120]}")
 
 
 # scale
@@ -186,7 +178,7 @@ def made(count: int) -> Iterator[list[Function]]:
 
 
 def fill(directory: Path, count: int) -> None:
-    library = Library(directory, TfidfEmbedderConfig())
+    library = Library(directory, Manifest())
     for number, batch in enumerate(made(count)):
         if f"batch-{number}" not in library.batches:
             library.add(f"batch-{number}", batch)

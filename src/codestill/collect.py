@@ -13,8 +13,8 @@ from pydantic import BaseModel, PositiveInt
 
 from codestill.arms import Arm
 from codestill.attempt import Completer, attempt, requests
+from codestill.embeddings import AnyEmbedderConfig, OptionalEmbedderConfig, cosines
 from codestill.examples import first_passing
-from codestill.library import AnyEmbedderConfig, cosines
 from codestill.models import SamplingConfig
 from codestill.nearness import nearness, summarise
 from codestill.prompts import Prompts
@@ -38,7 +38,7 @@ class CollectConfig(BaseModel):
     """Attempts at each task."""
     refine: RefineConfig = RefineConfig()
     """How the teacher is asked to repair."""
-    embedder: AnyEmbedderConfig | None = None
+    embedder: OptionalEmbedderConfig = None
     """Measures by embeddings, too, how near refinements lie to attempts and solutions."""
     spend: PositiveInt | None = None
     """Rows of so many tasks a round, drawn at random, as so many tokens written by the teacher pay for."""

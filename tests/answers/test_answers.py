@@ -17,7 +17,7 @@ from codestill.answers.evolve import EvolutionConfig, as_task, brought, evolve, 
 from codestill.answers.responses import Response, answer_repair, best_of, direct, think
 from codestill.errors import ConfigError, TaskError
 from codestill.instructions import InstructionsConfig, instruct
-from codestill.library import Function, Library, TfidfEmbedderConfig, read_functions
+from codestill.library import Function, Library, Manifest, read_functions
 from codestill.models import SamplingConfig
 from codestill.prompts import CONTINUED, INSTRUCT, Prompts
 from codestill.prompts.modular import mentions, says_yes
@@ -136,7 +136,7 @@ def test_an_evolved_answer_uses_what_was_found_and_stands_alone(tmp_path: Path, 
         return solved(request.task_id, "return next_of(twice_of(x))")
 
     asker, desk = asking(tmp_path, answer)
-    library = Library(tmp_path / "library", TfidfEmbedderConfig(parts=("description",)))
+    library = Library(tmp_path / "library", Manifest(parts=("description",)))
     library.add("seed", read_functions(TWICE, "seed"))
     tasks = [task("f"), task("g")]
     config = EvolutionConfig(cosine=0.9, missing="solve")

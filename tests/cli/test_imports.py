@@ -26,6 +26,8 @@ COMMANDS = (
     "tasks --help",
     "tasks ls",
     "library --help",
+    "run persd --help",
+    "run iterkd --help",
     "run amr_evol --help",
 )
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from codestill.embeddings import split_name, tokens
 from codestill.library import Function, read_functions, renamed
-from codestill.library.embed import tokens
-from codestill.library.functions import adapted, read_headers, self_contained, split_name, undefined
+from codestill.library.functions import adapted, read_headers, self_contained, undefined
 
 PROGRAM = '''\
 import math

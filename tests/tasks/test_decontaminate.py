@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from codestill.embeddings import SentenceEmbedderConfig
 from codestill.errors import ConfigError, TaskError
 from codestill.tasks import STOP_RULES, TasksConfig, TaskSet, alike
 from codestill.tasks.alike import description
@@ -245,6 +246,16 @@ def test_neighbours() -> None:
     assert result.kept == ("far",)
     fewer = decontaminate(train, [held_out(made("e", ASKED))], but(NEAR, neighbours=1))
     assert fewer.removed == ("nearer",)
+
+
+def test_neighbours_by_meaning(minilm: SentenceEmbedderConfig) -> None:
+    train = [
+        made("far", "reverse every word of the sentence"),
+        made("near", "greatest prime that divides the integer"),
+    ]
+    said = decontaminate(train, [held_out(made("e", ASKED))], but(NEAR, embedder=minilm))
+    assert said.removed == ("near",)
+    assert decontaminate(train, [held_out(made("e", ASKED))], NEAR).removed == ()
 
 
 def test_only_the_nearest_of_those_below_the_threshold_is_shown() -> None:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from codestill.embeddings import split_name
 from codestill.serialize import fingerprint
 from codestill.types import Record
 
@@ -58,11 +59,6 @@ class Function(Record):
             "code": self.code,
         }
         return "\n".join(kept[part] for part in parts)
-
-
-def split_name(name: str) -> list[str]:
-    """The words of an identifier, in lower case: ``["read", "json", "2"]`` of ``readJSON_2``."""
-    return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
 
 
 def read_functions(program: str, origin: str = "") -> list[Function]:

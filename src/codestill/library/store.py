@@ -1,6 +1,6 @@
 """A library on disk, and its search.
 
-    library.json                format, embedder
+    library.json                format, embedder, what of a function is embedded
     0000-seed.jsonl + .npz      functions of a batch, and their rows
     0001-wave-1.jsonl + .npz    ...
 
@@ -9,24 +9,33 @@ what it was before. Rows can be made again from the functions.
 """
 
 import io
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from codestill.embeddings import AnyEmbedderConfig, Embedder, Rows, TfidfEmbedderConfig, Weights
 from codestill.errors import RunError
-from codestill.library.embed import AnyEmbedderConfig, Embedder, Rows, TfidfEmbedderConfig, Weights
-from codestill.library.functions import Function
+from codestill.library.functions import Function, Part
 from codestill.serialize import read_jsonl, to_json, write_atomic
 
-FORMAT = 1
 DIGITS = 5
 """Cosines are rounded: equal texts tie, whatever the order in which a machine sums."""
 _AT_ONCE = 512  # texts embedded, and queries searched, together
+
+
+class Manifest(BaseModel):
+    """How functions are compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    embedder: AnyEmbedderConfig = TfidfEmbedderConfig()
+    parts: tuple[Part, ...] = ("name", "signature", "description")
+    """What of a function is embedded."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,10 @@ class Library:
     What is searched is what was there when the search began: all committed batches.
     """
 
-    def __init__(self, directory: Path, config: AnyEmbedderConfig | None = None) -> None:
-        """Open or begin the library in ``directory``. Raises RunError where it is of another embedder."""
+    def __init__(self, directory: Path, manifest: Manifest | None = None) -> None:
+        """Open or begin the library in ``directory``. Raises RunError where it has another manifest."""
         self.directory = directory
-        self.config: AnyEmbedderConfig = _manifest(directory, config)
+        self.manifest = _manifest(directory, manifest)
         self.functions: list[Function] = []
         self.batches: dict[str, int] = {}
         """Names of the batches, and how many functions each brought."""
@@ -130,11 +139,11 @@ class Library:
 
     def _built(self) -> Embedder:
         if self._embedder is None:
-            self._embedder = self.config.build()
+            self._embedder = self.manifest.embedder.build()
         return self._embedder
 
     def _encode(self, functions: Sequence[Function]) -> Rows:
-        return self._built().encode([one.text(self.config.parts) for one in functions])
+        return self._built().encode([one.text(self.manifest.parts) for one in functions])
 
     def _load(self) -> None:
         """The rows of all batches, made where they are missing."""
@@ -166,27 +175,25 @@ def read_library(directory: Path) -> Library:
     )
 
 
-def _manifest(directory: Path, config: AnyEmbedderConfig | None) -> AnyEmbedderConfig:
+def _manifest(directory: Path, manifest: Manifest | None) -> Manifest:
     path = directory / "library.json"
     if not path.exists():
-        made = config or TfidfEmbedderConfig()
-        write_atomic(path, to_json({"format": FORMAT, "embedder": made}) + "\n")
+        made = manifest or Manifest()
+        write_atomic(path, to_json(made) + "\n")
         return made
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        kind: TypeAdapter[AnyEmbedderConfig] = TypeAdapter(AnyEmbedderConfig)
-        found = kind.validate_python(known["embedder"])
-        if known["format"] != FORMAT:
-            raise ValueError(f"format {known['format']}, not {FORMAT}")
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        found = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
         raise RunError(
-            f"{path} is not the head of a function library: {str(error).splitlines()[0]}",
+            f"{path} is not the head of a function library: {where}: {first['msg']}",
             next_step="Use another directory, or the version of codestill that wrote it.",
         ) from error
-    if config is not None and found != config:
+    if manifest is not None and found != manifest:
         raise RunError(
-            f"{directory} was made with another embedder: {to_json(found)}.",
-            next_step="Use that embedder, or another directory.",
+            f"{directory} was made with another embedder, or of other parts: {to_json(found)}.",
+            next_step="Use those, or another directory.",
         )
     return found
 

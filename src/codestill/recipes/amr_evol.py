@@ -27,9 +27,10 @@ from codestill.answers.growth import account, write_growth
 from codestill.answers.responses import Response, answer_repair, best_of, direct, think
 from codestill.arms import draw
 from codestill.config import RunConfig
+from codestill.embeddings import AnyEmbedderConfig, TfidfEmbedderConfig
 from codestill.evaluate import EvaluateConfig, evaluate
 from codestill.instructions import InstructionsConfig, instruct, self_instruct
-from codestill.library import AnyEmbedderConfig, Function, Library, TfidfEmbedderConfig, read_functions
+from codestill.library import Function, Library, Manifest, Part, read_functions
 from codestill.losses import CrossEntropy
 from codestill.models import SamplingConfig, StudentConfig
 from codestill.prompts import Prompts, PromptSetName, prompt_set
@@ -51,8 +52,11 @@ class LibraryConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    embedder: AnyEmbedderConfig = TfidfEmbedderConfig(parts=("types", "description"))
+    embedder: AnyEmbedderConfig = TfidfEmbedderConfig()
     """How functions are compared."""
+    parts: tuple[Part, ...] = ("types", "description")
+    """What of a function is embedded: `name`, `signature`, `types` (without the names of parameters),
+    `description`, `code`. A module that is looked for has no code."""
     start: Literal["seeded", "empty"] = "seeded"
     """With functions that the teacher invents and agrees on, or with none."""
     seeds: TasksConfig = TasksConfig(source="pocket-easy", split="train", count=100, skip=5000)
@@ -176,7 +180,8 @@ def _evolve(
         modules = {task.task_id: _whole(task, given[task.task_id]) for task in tasks}
     library = None
     if how.retrieve:
-        library = Library(run.directory / run.prefix / "library", config.library.embedder)
+        manifest = Manifest(embedder=config.library.embedder, parts=config.library.parts)
+        library = Library(run.directory / run.prefix / "library", manifest)
         _seed(config, library, asker.at(run.part("seed")), sandbox)
     responses: dict[str, Response] = {
         task_id: given[task_id].model_copy(update={"why": f"not taken apart: {why}"})

@@ -4,9 +4,10 @@ import ast
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
+from codestill.embeddings import AnyEmbedderConfig, Rows
 from codestill.errors import ConfigError
 from codestill.tasks.rows import FieldError, parse_python
 from codestill.types import Task
@@ -114,6 +115,10 @@ class _Bare(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
+Vectors = Callable[[Sequence[Text]], Rows]
+"""Unit rows of texts, all together: what is rare among them may count for more."""
+
+
 class Match(NamedTuple):
     """Numbers of a training task and an evaluation task, and how they are alike."""
 
@@ -181,7 +186,16 @@ def _index(texts: Iterable[Iterable[Hashable]]) -> dict[Hashable, list[int]]:
     return holders
 
 
-def make_vectorizer() -> Any:
+def make_vectors(embedder: AnyEmbedderConfig | None) -> Vectors:
+    """Raises ConfigError where a package or the embedder's model is missing."""
+    if embedder is not None:
+        built = embedder.build()
+
+        def embedded(texts: Sequence[Text]) -> Rows:
+            rows = built.encode([text.description for text in texts])
+            return built.weigh(rows)(rows)
+
+        return embedded
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
     except ImportError as error:
@@ -189,11 +203,12 @@ def make_vectorizer() -> Any:
             "nearest neighbours are found with the `scikit-learn` package, which is not installed.",
             next_step="pip install 'codestill[retrieval]', or set neighbours to 0 to do without this view.",
         ) from error
-    return TfidfVectorizer(analyzer=tuple)  # pyright: ignore[reportArgumentType]
+    of_words: Any = TfidfVectorizer(analyzer=tuple)  # pyright: ignore[reportArgumentType]
+    return lambda texts: of_words.fit_transform([text.words for text in texts])
 
 
 def neighbours(
-    vectorizer: Any, train: Sequence[Text], evaluation: Sequence[Text], count: int
+    vectors: Vectors, train: Sequence[Text], evaluation: Sequence[Text], count: int
 ) -> Iterator[list[Match]]:
     """The ``count`` nearest of each evaluation task, nearest first, ties in the order of training tasks."""
     import numpy as np  # naming a config imports nothing heavy
@@ -201,11 +216,12 @@ def neighbours(
     count = min(count, len(train))
     if not count or not any(text.words for text in (*train, *evaluation)):
         return
-    vectors = vectorizer.fit_transform([text.words for text in (*train, *evaluation)])
-    columns = vectors[: len(train)].T.tocsr()
+    rows = vectors([*train, *evaluation])
+    columns = rows[: len(train)].T
     for start in range(len(train), len(train) + len(evaluation), BLOCK):
+        product = rows[start : start + BLOCK] @ columns
         # Six digits: equal texts tie, whatever the order in which a machine sums.
-        cosines_ET = np.round((vectors[start : start + BLOCK] @ columns).toarray(), 6)
+        cosines_ET = np.round(product.toarray() if hasattr(product, "toarray") else product, 6)
         for held, cosines_T in enumerate(cosines_ET, start - len(train)):
             near = np.flatnonzero(cosines_T >= np.partition(cosines_T, -count)[-count])
             near = near[np.argsort(-cosines_T[near], kind="stable")][:count]

@@ -11,6 +11,7 @@ from itertools import groupby
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from codestill.embeddings import OptionalEmbedderConfig
 from codestill.errors import TaskError
 from codestill.tasks.alike import (
     VIEWS,
@@ -19,7 +20,7 @@ from codestill.tasks.alike import (
     View,
     exact,
     jaccard,
-    make_vectorizer,
+    make_vectors,
     neighbours,
     ngrams,
 )
@@ -49,7 +50,9 @@ class DecontaminateConfig(BaseModel):
     neighbours: int = Field(default=5, ge=0)
     """Nearest training tasks that each evaluation task retrieves. 0: none, and scikit-learn is not needed."""
     cosine: float = Field(default=0.85, gt=0, le=1)
-    """TF-IDF cosine from which a retrieved neighbour is a match or, where there is a judge, is judged."""
+    """Cosine from which a retrieved neighbour is a match or, where there is a judge, is judged."""
+    embedder: OptionalEmbedderConfig = None
+    """Whose cosine; its threshold is its own. By default TF-IDF of the descriptions' words."""
 
 
 class Overlap(Record):
@@ -161,13 +164,13 @@ def decontaminate(
     The same arguments give the same result. Another evaluation set shifts all cosines a little: the idf is
     over every description.
 
-    Raises ConfigError where neighbours are asked for and scikit-learn is not installed, TaskError where two
-    training tasks have one id or two evaluation sets one name.
+    Raises ConfigError where neighbours are asked for and what finds them is not installed, TaskError where
+    two training tasks have one id or two evaluation sets one name.
     """
     _require_unique([task.task_id for task in tasks], "training tasks", "id")
     _require_unique([task_set.name for task_set in against], "evaluation sets", "name")
     # First, so that a missing package is said before the work.
-    vectorizer = make_vectorizer() if config.neighbours else None
+    vectors = make_vectors(config.embedder) if config.neighbours else None
     held_out = [(task_set.name, task) for task_set in against for task in task_set.tasks]
     train = [Text(task) for task in tasks]
     evaluation = [Text(task) for _, task in held_out]
@@ -178,8 +181,8 @@ def decontaminate(
         *jaccard(train, evaluation, config.jaccard_words, config.jaccard),
     ]
     known = {(match.train, match.held) for match in matches}
-    if vectorizer:
-        for nearest in neighbours(vectorizer, train, evaluation, config.neighbours):
+    if vectors:
+        for nearest in neighbours(vectors, train, evaluation, config.neighbours):
             for rank, near in enumerate(nearest):
                 pair = (near.train, near.held)
                 if near.score >= config.cosine:

@@ -1,8 +1,8 @@
-"""Embeddings of functions: rows of numbers, near each other where functions are for the same thing.
+"""Embeddings: rows of numbers, near each other where texts are about the same thing.
 
-Three kinds: TF-IDF of scikit-learn, which needs no download and is the default; sentence-transformers; and
-any OpenAI-compatible endpoint. A row depends on its text alone, so that a library can grow; what depends
-on the whole library, TF-IDF's weights, is put on when it is searched.
+Three kinds: TF-IDF of scikit-learn, which needs no download; sentence-transformers; and any
+OpenAI-compatible endpoint. A row depends on its text alone, so that a library can grow; what depends on the
+whole library, TF-IDF's weights, is put on when it is searched.
 """
 
 import os
@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from codestill.errors import ConfigError, TeacherError
-from codestill.library.functions import Part, split_name
 
 Rows = Any
 """[N, D]: float32 with unit rows, or scipy's CSR of counts."""
@@ -35,15 +34,11 @@ class Embedder(Protocol):
         ...
 
 
-class _Parts(BaseModel):
+class _Embedder(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    parts: tuple[Part, ...] = ("name", "signature", "description")
-    """What of a function is read: `name`, `signature`, `types` (without the names of parameters),
-    `description`, `code`. A module that is looked for has no code."""
 
-
-class TfidfEmbedderConfig(_Parts):
+class TfidfEmbedderConfig(_Embedder):
     """Words weighed by how rare they are in the library (scikit-learn)."""
 
     type: Literal["tfidf"] = "tfidf"
@@ -54,7 +49,7 @@ class TfidfEmbedderConfig(_Parts):
         return Tfidf()
 
 
-class _Neural(_Parts):
+class _Neural(_Embedder):
     model: str = "Alibaba-NLP/gte-large-en-v1.5"
     """A directory or hub id; of an endpoint, the model's name there. The default is the paper's."""
     batch_size: PositiveInt = 32
@@ -100,6 +95,10 @@ class EndpointEmbedderConfig(_Neural):
 AnyEmbedderConfig = Annotated[
     TfidfEmbedderConfig | SentenceEmbedderConfig | EndpointEmbedderConfig, Field(discriminator="type")
 ]
+OptionalEmbedderConfig = Annotated[
+    TfidfEmbedderConfig | SentenceEmbedderConfig | EndpointEmbedderConfig | None, Field(discriminator="type")
+]
+"""A union of its own: the command line finds no discriminator inside another union."""
 
 
 class Tfidf:
@@ -110,7 +109,7 @@ class Tfidf:
             from sklearn.feature_extraction.text import HashingVectorizer
         except ImportError as error:
             raise ConfigError(
-                "the function library is searched with scikit-learn, which is not installed.",
+                "TF-IDF needs scikit-learn, which is not installed.",
                 next_step="pip install 'codestill[retrieval]'",
             ) from error
         self._counts = HashingVectorizer(
@@ -129,6 +128,11 @@ class Tfidf:
 
         fitted = TfidfTransformer(sublinear_tf=True).fit(library)
         return lambda rows: fitted.transform(rows)
+
+
+def split_name(name: str) -> list[str]:
+    """The words of an identifier, in lower case: ``["read", "json", "2"]`` of ``readJSON_2``."""
+    return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
 
 
 def tokens(text: str) -> list[str]:
