@@ -133,11 +133,12 @@ class Cohort:
             seats.append(taken[group])
             taken[group] += 1
         G, H, N = len(taken), self.read.keys_GHPD[0].shape[1], max(taken, default=0)
-        of_heads = torch.arange(H, device=group_B.device)
-        seat_B1 = torch.tensor(seats, dtype=torch.long, device=group_B.device)[:, None]
-        self.place_BH = ((group_B[:, None] * H + of_heads) * N + seat_B1).flatten()
+        head_H = torch.arange(H, device=group_B.device)
+        seat_B1 = group_B.new_tensor(seats)[:, None]
+        # Rows and heads count together, [B * H], as do places, [G * H * N].
+        self.place_BH = ((group_B[:, None] * H + head_H) * N + seat_B1).flatten()
         self.row_GHN = group_B.new_zeros(G * H * N)  # an empty place repeats what the first row has
-        self.row_GHN[self.place_BH] = torch.arange(len(seats) * H, device=group_B.device)
+        self.row_GHN[self.place_BH] = torch.arange(len(self.place_BH), device=group_B.device)
         bias_G1P = _bias(self.read.mask_GP, self.read.logits_GV.dtype)
         self.bias_GH1P = bias_G1P.repeat_interleave(H, dim=0)
         self.keys_GHPD = [keys.flatten(0, 1) for keys in self.read.keys_GHPD]
