@@ -13,7 +13,7 @@ from pydantic import BaseModel, PositiveInt
 
 from codestill.arms import Arm
 from codestill.attempt import Completer, attempt, requests
-from codestill.embeddings import AnyEmbedderConfig, OptionalEmbedderConfig, cosines
+from codestill.embeddings import Embedder, OptionalEmbedderConfig, cosines
 from codestill.examples import first_passing
 from codestill.models import SamplingConfig
 from codestill.nearness import nearness, summarise
@@ -93,6 +93,8 @@ def collect(
     seed: int,
 ) -> Collection:
     """Go through the stages that the arm needs. ``seed`` is the attempts': another one every round."""
+    # First, so that one that cannot be loaded is said before the work.
+    embedder = config.embedder.build() if config.embedder and arm.needs_refinements else None
     solutions, answers = _solve(config, task_set, desk, prompts, sandbox, part)
     attempts: list[Attempt] = []
     if arm.needs_attempts:
@@ -108,7 +110,7 @@ def collect(
     kept = [one for one in refinements if counts(one, solutions[one.task_id], config.refine.keep)]
     made = Collection(task_set, solutions, answers, attempts, refinements, kept)
     _account(made, part)
-    _measure(made, config.embedder, part)
+    _measure(made, embedder, part)
     return made
 
 
@@ -142,7 +144,7 @@ def _account(made: Collection, part: Run) -> None:
     )
 
 
-def _measure(made: Collection, embedder: AnyEmbedderConfig | None, part: Run) -> None:
+def _measure(made: Collection, embedder: Embedder | None, part: Run) -> None:
     """Say how personal the refinements are that passed."""
     triples = [
         (one.attempt.completion.text, one.completion.text, made.solutions[one.task_id])
@@ -154,7 +156,7 @@ def _measure(made: Collection, embedder: AnyEmbedderConfig | None, part: Run) ->
         return
     if embedder is not None:
         attempts, refinements, solutions = zip(*triples, strict=True)
-        pairs = cosines(embedder.build(), attempts, refinements, solutions)
+        pairs = cosines(embedder, attempts, refinements, solutions)
         of = [
             one.model_copy(
                 update={
