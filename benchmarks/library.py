@@ -1,7 +1,7 @@
 """The function library on real text, and at 100,000 functions.
 
     CODESTILL_DATA=... python benchmarks/library.py text [--embedder DIRECTORY]
-    python benchmarks/library.py scale [--functions 100000]
+    python benchmarks/library.py scale [--functions 100000] [--embedder DIRECTORY]
 
 ``text`` needs HumanEval, MBPP and the released rows of PERsD (persd_release) where CODESTILL_DATA points;
 with --embedder also a sentence-transformers model. ``scale`` makes functions of the pocket world's grammar,
@@ -177,18 +177,23 @@ def made(count: int) -> Iterator[list[Function]]:
         ]
 
 
-def fill(directory: Path, count: int) -> None:
-    library = Library(directory, Manifest())
+def fill(directory: Path, count: int, manifest: Manifest | None = None) -> None:
+    library = Library(directory, manifest)
     for number, batch in enumerate(made(count)):
         if f"batch-{number}" not in library.batches:
             library.add(f"batch-{number}", batch)
 
 
-def scale(count: int) -> None:
+def scale(count: int, embedder: Path | None) -> None:
+    """Kills are tried with TF-IDF alone: whose rows they are makes no difference, and a neural embedder takes
+    its time."""
+    manifest = Manifest()
+    if embedder is not None:
+        manifest = Manifest(embedder=SentenceEmbedderConfig(model=str(embedder), device="cpu"))
     with tempfile.TemporaryDirectory() as root:
         whole, killed = Path(root) / "whole", Path(root) / "killed"
         timed("functions made", lambda: [None for _ in made(count)], count)
-        timed("made and added", lambda: fill(whole, count), count)
+        timed("made and added", lambda: fill(whole, count, manifest), count)
         size = sum(path.stat().st_size for path in whole.iterdir())
         texts = sum(path.stat().st_size for path in whole.glob("*.jsonl"))
         print(f"  {size / count:.0f} bytes each, {texts / count:.0f} of them text")
@@ -201,6 +206,8 @@ def scale(count: int) -> None:
         timed("novelty of a batch of 100", lambda: library.novel(queries[:100], 0.05))
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"  peak resident memory: {after:.0f} MiB, {before:.0f} before it was opened")
+        if embedder is not None:
+            return
         delays = random.Random(1)
         for _ in range(3):
             child = subprocess.Popen([sys.executable, __file__, "fill", str(killed), str(count)])
@@ -223,6 +230,7 @@ def main() -> None:
     of_text.add_argument("--embedder", type=Path)
     of_scale = commands.add_parser("scale")
     of_scale.add_argument("--functions", type=int, default=100_000)
+    of_scale.add_argument("--embedder", type=Path)
     of_fill = commands.add_parser("fill")
     of_fill.add_argument("directory", type=Path)
     of_fill.add_argument("functions", type=int)
@@ -232,7 +240,7 @@ def main() -> None:
     elif given.command == "fill":
         fill(given.directory, given.functions)
     else:
-        scale(given.functions)
+        scale(given.functions, given.embedder)
 
 
 if __name__ == "__main__":
