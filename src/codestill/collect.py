@@ -62,6 +62,11 @@ class Collection:
     def failed(self) -> list[Attempt]:
         return [one for one in self.attempts if not one.result.passed]
 
+    @property
+    def repaired(self) -> list[Refinement]:
+        """Refinements that pass their tests."""
+        return [one for one in self.refinements if one.result.passed]
+
     def spent(self) -> dict[str, int]:
         """Tokens that the teacher wrote for each task, in whatever run that was."""
         found: dict[str, int] = {}
@@ -129,7 +134,6 @@ def _solve(
 
 def _account(made: Collection, part: Run) -> None:
     """Answers count here whether this run asked for them or found them kept: so much the arm needs."""
-    good = [one for one in made.refinements if one.result.passed]
     part.account(
         tasks=len(made.task_set),
         solved=len(made.solutions),
@@ -139,7 +143,7 @@ def _account(made: Collection, part: Run) -> None:
         attempts_passed=sum(one.result.passed for one in made.attempts),
         refinement_calls=len(made.refinements),
         refinement_tokens=sum(one.completion.tokens for one in made.refinements),
-        refined=len(good),
+        refined=len(made.repaired),
         refinements_kept=len(made.kept),
     )
 
@@ -148,23 +152,16 @@ def _measure(made: Collection, embedder: Embedder | None, part: Run) -> None:
     """Say how personal the refinements are that passed."""
     triples = [
         (one.attempt.completion.text, one.completion.text, made.solutions[one.task_id])
-        for one in made.refinements
-        if one.result.passed
+        for one in made.repaired
     ]
     of = [nearness(*triple) for triple in triples]
     if all(one.empty for one in of):
         return
     if embedder is not None:
-        attempts, refinements, solutions = zip(*triples, strict=True)
-        pairs = cosines(embedder, attempts, refinements, solutions)
+        names = ("attempt_refinement", "refinement_solution", "attempt_solution")
+        pairs = cosines(embedder, *zip(*triples, strict=True))
         of = [
-            one.model_copy(
-                update={
-                    "attempt_refinement_embedding": attempt_refinement,
-                    "refinement_solution_embedding": refinement_solution,
-                    "attempt_solution_embedding": attempt_solution,
-                }
-            )
-            for one, attempt_refinement, refinement_solution, attempt_solution in zip(of, *pairs, strict=True)
+            one.model_copy(update={f"{name}_embedding": n for name, n in zip(names, found, strict=True)})
+            for one, *found in zip(of, *pairs, strict=True)
         ]
     write_atomic(part.directory / part.prefix / "nearness.json", to_json(summarise(of)) + "\n")

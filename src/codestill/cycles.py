@@ -75,14 +75,12 @@ class Measured:
     def round(self, student: Completer, part: Run) -> dict[str, object]:
         """After a round: the record's fields that are measured here."""
         before = self.errors[-1]
-        answers = self._validate(student, part)
+        each = self._validate(student, part)
         greedy = SamplingConfig(max_new_tokens=self.max_new_tokens)
         make = partial(attempt, student, self.watched, self.sandbox, greedy, part.seed)
         again = part.stage("first-tasks", Attempt, requests(self.watched), make)
         progress = Progress(self.rates)
         samples = self.stop.samples_per_task
-        counts = Counter(one.task_id for one in answers if one.result.passed)
-        each = [counts[task.task_id] for task in self.validation.tasks]
         return {
             "errors_before": before,
             "errors_after": self.errors[-1],
@@ -96,15 +94,17 @@ class Measured:
         """Whether the rule to stop is met."""
         return Progress(self.rates).stalled(self.stop.rounds)
 
-    def _validate(self, student: Completer, part: Run) -> Sequence[Attempt]:
+    def _validate(self, student: Completer, part: Run) -> list[int]:
+        """How many answers to each validation task pass."""
         samples = self.stop.samples_per_task
         how = SamplingConfig(temperature=self.stop.temperature, max_new_tokens=self.max_new_tokens)
         make = partial(attempt, student, self.validation, self.sandbox, how, part.seed)
         answers = part.stage("validation", Attempt, requests(self.validation, samples), make)
         passed = Counter(one.task_id for one in answers if one.result.passed)
-        self.rates.append([passed[task.task_id] / samples for task in self.validation.tasks])
+        each = [passed[task.task_id] for task in self.validation.tasks]
+        self.rates.append([count / samples for count in each])
         self.errors.append(by_error(answers))
-        return answers
+        return each
 
 
 def by_error(attempts: Sequence[Attempt]) -> dict[str, int]:

@@ -92,12 +92,9 @@ class EndpointEmbedderConfig(_Neural):
         return Endpoint(self)
 
 
-AnyEmbedderConfig = Annotated[
-    TfidfEmbedderConfig | SentenceEmbedderConfig | EndpointEmbedderConfig, Field(discriminator="type")
-]
-OptionalEmbedderConfig = Annotated[
-    TfidfEmbedderConfig | SentenceEmbedderConfig | EndpointEmbedderConfig | None, Field(discriminator="type")
-]
+_Kinds = TfidfEmbedderConfig | SentenceEmbedderConfig | EndpointEmbedderConfig
+AnyEmbedderConfig = Annotated[_Kinds, Field(discriminator="type")]
+OptionalEmbedderConfig = Annotated[_Kinds | None, Field(discriminator="type")]
 """A union of its own: the command line finds no discriminator inside another union."""
 
 

@@ -12,11 +12,10 @@ from codestill.models import StudentConfig
 from codestill.run import Run
 from codestill.serialize import fingerprint
 from codestill.tasks import TasksConfig, require_trainable
+from codestill.teachers import Teacher
 from codestill.train import TrainConfig, fit
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from codestill.models.student import Student
 
 
@@ -50,12 +49,13 @@ class SharedWarmUp(RunConfig):
 def start(
     student: StudentConfig,
     warm_up: WarmUpConfig | None,
-    tokenizer: "PreTrainedTokenizerBase | None",
+    teacher: Teacher,
     execution: ExecutionConfig,
     run: Run,
 ) -> "Student":
-    """The student before the first round; trained once, and then loaded."""
-    built = student.build(tokenizer, execution.device, seed=run.seed)
+    """The student before the first round; trained once, and then loaded. A preset takes the teacher's
+    tokenizer, where it has one."""
+    built = student.build(getattr(teacher, "tokenizer", None), execution.device, seed=run.seed)
     if warm_up is None:
         return built
     task_set = warm_up.tasks.load()

@@ -37,9 +37,8 @@ from codestill.pocket.skills import held_out
 from codestill.prompts import Prompts, PromptSetName, prompt_set
 from codestill.run import Run
 from codestill.sandbox import Sandbox
-from codestill.serialize import write_atomic
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
-from codestill.tasks.decontaminate import DecontaminateConfig, decontaminate
+from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
 from codestill.teachers import LocalTeacherConfig, Teacher
 from codestill.teachers.desk import AnyTeacherConfig, Desk, TeachingConfig, open_desk
 from codestill.train import TrainConfig, fit
@@ -119,10 +118,9 @@ def distill(config: Config, run: Run) -> "Student":
     """Warm up; then round by round solve, attempt, look, train on right and wrong, and ask anew."""
     config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
     desk = open_desk(config.teacher, config.teaching, config.execution.device, run)
-    tokenizer = getattr(desk.teacher, "tokenizer", None)
-    student = start(config.student, config.warm_up, tokenizer, config.execution, run)
+    student = start(config.student, config.warm_up, desk.teacher, config.execution, run)
     logits = desk.teacher if config.objective.needs_teacher else None
-    task_set = _clean(config.tasks.load(), config, run)
+    task_set = without_repeats(config.tasks.load(), config.evaluate.tasks, config.decontaminate, run)
     require_trainable(task_set, False)
     watched = replace(task_set, tasks=task_set.tasks[: config.watch])
     read: list[Example] = []  # rows of earlier rounds
@@ -230,21 +228,13 @@ def _ask(work: Work, known: TaskSet, levels: Mapping[str, Bin]) -> TaskSet:
     """The next round's questions, from all that were asked so far."""
     teacher, update = work.teacher("questions"), work.config.update
     made = ask(update, known, levels, teacher, work.prompts, work.sandbox, work.part, _trainable)
-    return _clean(made, work.config, work.part) if update.questions != "static" else made
+    if update.questions == "static":
+        return made
+    return without_repeats(made, work.config.evaluate.tasks, work.config.decontaminate, work.part)
 
 
 def _trainable(prompt: str) -> bool:
     return not held_out(prompt)
-
-
-def _clean(task_set: TaskSet, config: Config, part: Run) -> TaskSet:
-    """The tasks that the evaluation does not repeat; ``decontamination.txt`` says what goes, and why."""
-    if config.decontaminate is None or not task_set.tasks:
-        return task_set
-    found = decontaminate(task_set.tasks, [config.evaluate.tasks.load()], config.decontaminate)
-    write_atomic(part.directory / part.prefix / "decontamination.txt", found.report())
-    kept = set(found.kept)
-    return replace(task_set, tasks=tuple(task for task in task_set.tasks if task.task_id in kept))
 
 
 def _written(part: Run, name: str) -> int:

@@ -28,10 +28,9 @@ from codestill.multistep import MultiStep, MultiStepConfig, visible_tasks
 from codestill.prompts import Prompts, PromptSetName, prompt_set
 from codestill.run import Run
 from codestill.sandbox import Sandbox
-from codestill.serialize import write_atomic
 from codestill.synthesis import SynthesisConfig, synthesise
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
-from codestill.tasks.decontaminate import DecontaminateConfig, decontaminate
+from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.desk import AnyTeacherConfig, Desk, TeachingConfig, open_desk
 from codestill.train import TrainConfig, fit
@@ -110,7 +109,8 @@ def distill(config: Config, run: Run) -> "Student":
     """Warm up; then round by round solve, attempt, repair, train, evaluate."""
     config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
     desk = open_desk(config.teacher, config.teaching, config.execution.device, run)
-    student = _start(config, desk, run)
+    begin = partial(start, config.student, config.warm_up, desk.teacher, config.execution, run)
+    student = begin()
     collected: list[Example] = []
     with config.execution.sandbox(config.sandbox) as sandbox:
         for number, part in enumerate(run.rounds(config.rounds)):
@@ -120,7 +120,7 @@ def distill(config: Config, run: Run) -> "Student":
             examples = new + subset(collected, config.replay, config.seed + number)
             collected += new
             part.account(rows=len(examples), row_tokens=sum(map(size, examples)))
-            learner = _start(config, desk, run) if config.start == "base" and number else student
+            learner = begin() if config.start == "base" and number else student
             logits = desk.teacher if config.objective.needs_teacher else None
             last = run if number == config.rounds - 1 else part  # the last student is the run's
             if examples:
@@ -144,12 +144,6 @@ def _keep(student: "Student", number: int, last: Run) -> "Student":
     return student
 
 
-def _start(config: Config, desk: Desk, run: Run) -> "Student":
-    """The student before the first round; trained once, and then loaded."""
-    tokenizer = getattr(desk.teacher, "tokenizer", None)
-    return start(config.student, config.warm_up, tokenizer, config.execution, run)
-
-
 def _collect(
     config: Config, number: int, student: "Student", desk: Desk, sandbox: Sandbox, part: Run
 ) -> list[Example]:
@@ -159,8 +153,7 @@ def _collect(
     if config.synthesis is not None:
         maker = desk.at(f"{part.prefix}synthesis")
         task_set = synthesise(task_set, maker, prompts, config.synthesis, sandbox, part)
-    if config.decontaminate is not None:
-        task_set = _clean(task_set, config, part)
+    task_set = without_repeats(task_set, config.evaluate.tasks, config.decontaminate, part)
     require_trainable(task_set, False)
     arm = ARMS[config.arm]
     if config.generation_half is not None and arm.generate is not None:
@@ -182,15 +175,6 @@ def _tasks(config: Config, number: int) -> TaskSet:
         skip = config.tasks.skip + number * config.tasks.count
         return config.tasks.model_copy(update={"skip": skip}).load()
     return config.tasks.load()
-
-
-def _clean(task_set: TaskSet, config: Config, part: Run) -> TaskSet:
-    """The tasks that the evaluation does not repeat; ``decontamination.txt`` says what goes, and why."""
-    assert config.decontaminate is not None
-    found = decontaminate(task_set.tasks, [config.evaluate.tasks.load()], config.decontaminate)
-    write_atomic(part.directory / part.prefix / "decontamination.txt", found.report())
-    kept = set(found.kept)
-    return replace(task_set, tasks=tuple(task for task in task_set.tasks if task.task_id in kept))
 
 
 def _tokens(student: "Student", one: Example) -> int:

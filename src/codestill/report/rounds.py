@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from codestill.curriculum import BINS
 from codestill.cycles import Cycle
 from codestill.report.claims import bounds, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Section
 from codestill.report.tables import NOTHING, Cell, Table
-from codestill.types import Bin, Interval
+from codestill.types import Interval
 
-BINS: tuple[Bin, ...] = ("easy", "medium", "hard")
 CLASSES = 6
 """Columns of errors: the commonest, then all others together."""
 

@@ -7,12 +7,15 @@ and, for short texts, words in common; nearest neighbours, judged (AMR-Evol, arX
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from codestill.embeddings import OptionalEmbedderConfig
 from codestill.errors import TaskError
+from codestill.run import Run
+from codestill.serialize import write_atomic
 from codestill.tasks.alike import (
     VIEWS,
     Alike,
@@ -24,7 +27,7 @@ from codestill.tasks.alike import (
     neighbours,
     ngrams,
 )
-from codestill.tasks.config import TaskSet
+from codestill.tasks.config import TasksConfig, TaskSet
 from codestill.types import Record, Task
 
 Judge = Callable[[Task, Task], bool]
@@ -210,6 +213,19 @@ def decontaminate(
             for match in matches
         ),
     )
+
+
+def without_repeats(
+    task_set: TaskSet, evaluated: TasksConfig, config: DecontaminateConfig | None, part: Run
+) -> TaskSet:
+    """The tasks that the evaluation does not repeat; ``decontamination.txt`` says what goes, and why. All of
+    them without a ``config``."""
+    if config is None or not task_set.tasks:
+        return task_set
+    found = decontaminate(task_set.tasks, [evaluated.load()], config)
+    write_atomic(part.directory / part.prefix / "decontamination.txt", found.report())
+    kept = set(found.kept)
+    return replace(task_set, tasks=tuple(task for task in task_set.tasks if task.task_id in kept))
 
 
 def _require_unique(names: Sequence[str], of: str, what: str) -> None:

@@ -49,7 +49,7 @@ def calibrate(
     """AUROC of a view that does not know the tests' outcome, with its interval over attempts.
 
     ``first`` is the same view's in the first round, from which it may drift; ``counts`` are what a
-    :class:`~codestill.types.Calibration` counts besides. An attempt without a score is left out.
+    :class:`Calibration` counts besides. An attempt without a score is left out.
     """
     known = [(score, ok) for score, ok in zip(scores, passed, strict=True) if score is not None]
     outcomes = {ok for _, ok in known}

@@ -101,14 +101,14 @@ def inspect(
             found = LANGUAGES[name].static([texts[n] for n in mine], config.complexity, config.lint)
             for n, report in zip(mine, found, strict=True):
                 static[n] = report
+        blind = [task.model_copy(update={"tests": _without_values(task)}) for task in of]
         bare = sandbox.run(
-            Program.of(task.model_copy(update={"tests": _without_values(task)}), one.completion.text)
-            for task, one in zip(of, some, strict=True)
+            Program.of(task, one.completion.text) for task, one in zip(blind, some, strict=True)
         )
-        for one, task, (checks, findings), result in zip(some, of, static, bare, strict=True):
+        for one, task, (checks, findings), result in zip(some, blind, static, bare, strict=True):
             passed = sum(test.verdict == "pass" for test in one.result.tests)
-            executed = _executed(result, len(_without_values(task)))
-            tests: dict[Check, float] = {"tests": passed / len(task.tests)}
+            executed = _executed(result, len(task.tests))
+            tests: dict[Check, float] = {"tests": passed / len(tasks[one.task_id].tests)}
             yield ToolReport(attempt=one.key, checks={**checks, **executed, **tests}, findings=findings)
 
 
