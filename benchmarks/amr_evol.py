@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from codestill.scoring import interval_over_seeds, paired_difference
+from codestill.evaluation.metrics import interval_over_seeds, paired_difference
 from codestill.serialize import read_jsonl
 from codestill.tasks import TasksConfig
 from codestill.types import Attempt, Interval

@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from codestill.embeddings import SentenceEmbedderConfig
-from codestill.library import Function, Library, Manifest, Part, read_functions
-from codestill.library.functions import read_headers
 from codestill.pocket.generate import sketches
+from codestill.recipes.amr_evol.library import Function, Library, Manifest, Part, read_functions
+from codestill.recipes.amr_evol.library.functions import read_headers
 from codestill.tasks import TasksConfig
 from codestill.tasks.alike import description
 

@@ -177,8 +177,8 @@ class Step:
 class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden_ND: Tensor, head_VD: Tensor, teacher_ND: Tensor, teacher_VD: Tensor) -> Tensor:
-        from codestill.kernels import add_product, product
         from codestill.losses.chunks import rows_at_once
+        from codestill.matmul import add_product, product
 
         gradient_ND, gradient_VD = torch.empty_like(hidden_ND), torch.zeros_like(head_VD)
         rows = rows_at_once(hidden_ND, V)

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.worlds import DieAt, assert_killed
+from tests.support.worlds import DieAt, assert_killed
 
 from codestill.compare import CompareConfig, SweepConfig, compare
 from codestill.errors import ConfigError, UserError
-from codestill.evaluate import read_evaluation
+from codestill.evaluation import read_evaluation
 from codestill.models.student import Student
 from codestill.run import Observer
 from codestill.train.loop import DistillationTrainer

@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 
 from codestill.config import RunConfig, problems
 from codestill.errors import ConfigError, RunError
-from codestill.evaluate import EvaluateConfig, EvaluateModel, evaluate_model, read_evaluation
+from codestill.evaluation import EvaluateConfig, EvaluateModel, evaluate_model, read_evaluation
+from codestill.evaluation.metrics import interval_over_seeds, paired_difference, pass_at_k
 from codestill.examples import ExamplesConfig
 from codestill.losses import Divergence
 from codestill.recipes import load_recipe
 from codestill.run import Observer, Run, slug
-from codestill.scoring import interval_over_seeds, paired_difference, pass_at_k
 from codestill.serialize import write_atomic
 from codestill.tasks import TaskSet
 from codestill.teachers import LocalTeacherConfig

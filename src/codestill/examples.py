@@ -1,5 +1,6 @@
 """What a student reads: tasks with their reference solutions, or with a teacher's verified answers."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -10,8 +11,9 @@ from codestill.errors import ConfigError
 from codestill.models import SamplingConfig
 from codestill.run import Run
 from codestill.sandbox import Sandbox
+from codestill.serialize import seed_for
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
-from codestill.types import Attempt, Example
+from codestill.types import Attempt, Example, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -116,3 +118,31 @@ def first_passing(attempts: "Iterable[Attempt]") -> dict[str, str]:
         if one.result.passed and (best is None or one.completion.sample < best.completion.sample):
             proved[one.task_id] = one
     return {task_id: one.completion.text for task_id, one in proved.items()}
+
+
+def draw(items: Sequence[Task], limit: int | None, seed: int) -> list[Task]:
+    """At most so many of the tasks, drawn at random, in their order; smaller draws are part of larger
+    ones."""
+    if limit is None:
+        return list(items)
+    kept = {one.key for one in sorted(items, key=lambda one: seed_for(seed, one.key))[:limit]}
+    return [one for one in items if one.key in kept]
+
+
+def subset(
+    examples: Sequence[Example],
+    limit: int | None,
+    seed: int,
+    size: Callable[[Example], int] = lambda _: 1,
+) -> list[Example]:
+    """Examples drawn at random whose sizes sum up to ``limit`` at most, in their order. Subsets are nested:
+    one of the same examples and seed with a smaller limit is part of one with a larger."""
+    if limit is None:
+        return list(examples)
+    kept: set[str] = set()
+    for one in sorted(examples, key=lambda one: seed_for(seed, one.key)):
+        limit -= size(one)
+        if limit < 0:
+            break
+        kept.add(one.key)
+    return [one for one in examples if one.key in kept]

@@ -373,3 +373,6 @@ class Comparison(Record):
     differences: tuple[Difference, ...] = ()
     teacher: str | None = None
     """Name of the arm that is the teacher: tables give each number's ratio to it."""
+
+
+BINS: tuple[Bin, ...] = ("easy", "medium", "hard")

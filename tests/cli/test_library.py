@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.cli.conftest import Codestill, assert_refused
 
-from codestill.library import Library, read_functions
+from codestill.recipes.amr_evol.library import Library, read_functions
 from codestill.serialize import to_json
 
 PROGRAM = '''\

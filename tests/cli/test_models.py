@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Codestill, assert_refused
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.support.tiny import tiny_model, tiny_tokenizer
 from transformers import BertConfig, BertForMaskedLM
 
 TASKS = ("--examples.validation", "tasks.jsonl", "--evaluate.tasks", "tasks.jsonl", "--examples.tasks")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import TASKS, Codestill, assert_refused, write_rows, write_samples
 
-from codestill.evaluate import read_evaluation
+from codestill.evaluation import read_evaluation
 from codestill.types import Evaluation
 
 RIGHT = {str(row["task_id"]): str(row["reference"]) for row in TASKS}

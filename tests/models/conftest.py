@@ -2,7 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.tiny import tiny_model
+from tests.support.tiny import tiny_model
 
 from codestill.models.student import Student
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import CODE, tiny_model
+from tests.support.tiny import CODE, tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from tests.models.test_sample import PROMPTS, draw, requests
-from tests.tiny import save_model, tiny_config, tiny_tokenizer
+from tests.support.tiny import save_model, tiny_config, tiny_tokenizer
 from transformers import Gemma2Config, PreTrainedModel
 
 from codestill.models import cohorts, shared

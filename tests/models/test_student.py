@@ -12,7 +12,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from tests.tiny import CODE, tiny_config, tiny_model, tiny_tokenizer
+from tests.support.tiny import CODE, tiny_config, tiny_model, tiny_tokenizer
 from transformers import (
     AutoTokenizer,
     BertConfig,

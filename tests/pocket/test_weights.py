@@ -8,10 +8,10 @@ import torch
 from tests.pocket.test_render import passes
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from codestill.exam import MEASURES
 from codestill.models import preset_table
 from codestill.models.student import Student
 from codestill.pocket import BUNDLED, bundled_directory, generate
+from codestill.recipes.pocket.exam import MEASURES
 
 DIRECTORIES = (bundled_directory("pocket"), bundled_directory("pocket-base"))
 ALL = sorted({bundled_directory(name) for name in BUNDLED})

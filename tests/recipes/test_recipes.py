@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import tiny_gpt2, tiny_starcoder2
-from tests.worlds import DieAt, assert_killed, metrics
+from tests.support.tiny import tiny_gpt2, tiny_starcoder2
+from tests.support.worlds import DieAt, assert_killed, metrics
 
 from codestill.errors import TaskError, VocabularyError
-from codestill.evaluate import read_evaluation
+from codestill.evaluation import read_evaluation
 from codestill.models import SamplingConfig
 from codestill.recipes import RECIPES, load_recipe
 from codestill.run import Observer, Run

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from codestill.cli import main
-from codestill.evaluate import read_evaluation
+from codestill.evaluation import read_evaluation
 from codestill.report import write_report
 from codestill.report.claims import warnings
 from codestill.report.collect import collect

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codestill.errors import SandboxUnavailable, TaskError
-from codestill.evaluate import check_gates
+from codestill.evaluation import check_gates
 from codestill.sandbox import Program, Sandbox, SandboxConfig, feedback
 from codestill.sandbox import sandbox as sandbox_module
 from codestill.tasks import TasksConfig

@@ -13,7 +13,7 @@ from tests.sandbox.forbid import (
     run_without,
 )
 
-from codestill.evaluate import read_evaluation
+from codestill.evaluation import read_evaluation
 
 BUILD_TWICE = """
 import sys

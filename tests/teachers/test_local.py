@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import CODE, tiny_gpt2, tiny_llama
+from tests.support.tiny import CODE, tiny_gpt2, tiny_llama
 from transformers import T5Config, T5ForConditionalGeneration
 
 from codestill.errors import ModelError

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.teachers import endpoint
 
-from codestill.evaluate import EvaluateModel, evaluate_model
+from codestill.evaluation import EvaluateModel, evaluate_model
 from codestill.run import Run
 from codestill.tasks import TasksConfig
 from codestill.types import Evaluation

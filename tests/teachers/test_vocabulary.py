@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.tiny import tiny_qwen2, tiny_tokenizer
+from tests.support.tiny import tiny_qwen2, tiny_tokenizer
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import tiny_gpt2
+from tests.support.tiny import tiny_gpt2
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.worlds import examples, metrics, open_run, student
+from tests.support.worlds import examples, metrics, open_run, student
 
 from codestill.errors import ConfigError
 from codestill.losses import CrossEntropy

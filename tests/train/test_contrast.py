@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.worlds import examples, metrics, open_run, student, weights
+from tests.support.worlds import examples, metrics, open_run, student, weights
 
 from codestill.losses import Contrastive, CrossEntropy, Objective
 from codestill.train import TrainConfig, fit

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from tests.worlds import examples, metrics, open_run, student, weights
+from tests.support.worlds import examples, metrics, open_run, student, weights
 from torch.nn import functional
 
 from codestill.errors import ConfigError, LogitsError, TrainingError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.worlds import examples, metrics, open_run, student
+from tests.support.worlds import examples, metrics, open_run, student
 
 from codestill.losses import Distillation
 from codestill.run import Run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.worlds import DieAt, assert_killed, die, examples, metrics, open_run, student, weights
+from tests.support.worlds import DieAt, assert_killed, die, examples, metrics, open_run, student, weights
 
 from codestill.losses import CrossEntropy
 from codestill.models.student import Student

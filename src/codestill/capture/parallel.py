@@ -9,7 +9,8 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from queue import Empty
 
-from codestill.capture import CaptureRun, fill
+from codestill.capture.config import CaptureRun
+from codestill.capture.fill import fill
 from codestill.errors import Failure
 from codestill.logits import CaptureSpec
 from codestill.logits.writer import LogitWriter

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codestill.capture import ServerConfig
+from codestill.capture.config import ServerConfig
 from codestill.errors import LogitsError
 from codestill.logits import CaptureSpec, MeasuredError, Rows, rows_from_top
 from codestill.models.fingerprints import tokenizer_fingerprint

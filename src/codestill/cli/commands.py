@@ -12,7 +12,7 @@ from codestill.cli import tables
 from codestill.cli.settings import read_settings
 from codestill.config import RunConfig
 from codestill.errors import ConfigError, GateError, SandboxError
-from codestill.evaluate import EvaluateConfig
+from codestill.evaluation import EvaluateConfig
 from codestill.run import Observer, Run, slug
 from codestill.tasks import TasksConfig
 
@@ -94,7 +94,7 @@ def pocket_exam(*arguments: Rest) -> None:
 
     MODEL is ``pocket``, the bundled one, or a directory.
     """
-    from codestill.recipes.pocket_teacher import ExamineModel, examine_model
+    from codestill.recipes.pocket.teacher import ExamineModel, examine_model
 
     given = list(arguments)
     if given and not given[0].startswith("-"):
@@ -115,7 +115,7 @@ def evaluate(*arguments: Rest) -> None:
     MODEL is a directory or hub id, or ``pocket``. ``codestill evaluate --samples FILE --tasks humaneval``
     scores HumanEval-format completions made elsewhere. ``codestill evaluate MODEL --help`` lists settings.
     """
-    from codestill.evaluate import EvaluateModel, ScoreSamples, evaluate_model, score_samples
+    from codestill.evaluation import EvaluateModel, ScoreSamples, evaluate_model, score_samples
 
     given = list(arguments)
     if given and not given[0].startswith("-"):
@@ -276,7 +276,7 @@ def tasks_show(tasks: str, task_id: str | None = None) -> None:
 
 def tasks_check(tasks: str) -> None:
     """Check a task set: references must pass, an empty completion and a bare ``pass`` must not."""
-    from codestill.evaluate import known_answers
+    from codestill.evaluation import known_answers
     from codestill.sandbox import SandboxConfig
     from codestill.trackers import ProgressBars
     from codestill.types import Event

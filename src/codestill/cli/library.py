@@ -11,7 +11,7 @@ from rich.table import Table
 
 from codestill.cli.tables import console
 from codestill.errors import ConfigError
-from codestill.library import Function, read_library
+from codestill.recipes.amr_evol.library import Function, read_library
 
 
 def ls(directory: Path, *, limit: Annotated[int, Parameter(help="At most so many.")] = 50) -> None:
@@ -63,7 +63,7 @@ def search(
 
 def stats(directory: Path) -> None:
     """Say how large a library is and, of a finished run, how it grew and how often it was of use."""
-    from codestill.answers.growth import read_growth
+    from codestill.recipes.amr_evol.growth import read_growth
 
     library = read_library(directory)
     names = Counter(one.name for one in library.functions)

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
-from codestill.evaluate import read_evaluation
+from codestill.evaluation import read_evaluation
 from codestill.models import PresetRow
 from codestill.tasks import TaskSet, TasksReport
 from codestill.tasks.config import Source
@@ -156,7 +156,7 @@ def difference_sentence(comparison: Comparison, difference_index: int) -> str:
 
 def print_exams(directory: Path) -> None:
     """A row per measure of every exam in a run."""
-    from codestill.exam import MEASURES, Exam
+    from codestill.recipes.pocket.exam import MEASURES, Exam
 
     for path in sorted(directory.glob("exam-*.json")):
         exam = Exam.model_validate_json(path.read_bytes())

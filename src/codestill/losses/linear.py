@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from codestill.kernels import add_product, product
 from codestill.losses.batch import Loss, Positions, finish, require_labels, require_targets, shared_width
 from codestill.losses.chunks import add_terms, rows_at_once
 from codestill.losses.objective import CrossEntropy, Distillation
 from codestill.losses.targets import LinearTeacher, SparseTargets
+from codestill.matmul import add_product, product
 
 
 def linear_loss(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from codestill import kernels
+from codestill import matmul
 from codestill.models.config import SamplingConfig
 from codestill.models.shared import memory_for
 from codestill.models.tokenizers import decode_completion, encode_prompt, id_count
@@ -77,7 +77,7 @@ def complete(
     was_training = model.training
     model.eval()
     try:
-        with kernels.inference(model):
+        with matmul.inference(model):
             longest = max((len(row.prompt) + row.room for row in waiting), default=0)
             running = _Batch(model, tokenizer, sampling, longest)
             while waiting or running.rows:

@@ -1,6 +1,9 @@
-"""Recipes: one file, one ``Config``, one ``distill(config, run)`` that reads like its paper.
+"""Recipes: one file or folder, one ``Config``, one ``distill(config, run)`` that reads like its paper.
 
-A stranger's recipe is any Python file with these two names; nothing is registered or subclassed.
+A recipe is a file here, a folder with ``recipe.py``, or a file in a folder without one, named after both:
+``sft.py`` is sft, ``persd/recipe.py`` persd, ``pocket/teacher.py`` pocket_teacher. What only one of them uses
+lives in its folder. A stranger's recipe is any Python file with these two names; nothing is registered or
+subclassed.
 """
 
 import importlib
@@ -11,13 +14,26 @@ from types import ModuleType
 
 from codestill.errors import ConfigError
 
-RECIPES = ("sft", "logit_kd", "persd", "amr_evol", "iterkd", "pocket_teacher", "pocket_base")
+
+def _bundled() -> dict[str, str]:
+    """Name -> module of every recipe below this folder."""
+    here = Path(__file__).parent
+    found = {path.stem: path.stem for path in here.glob("[!_]*.py")}
+    for folder in here.glob("[!_]*/"):
+        if (folder / "recipe.py").exists():
+            found[folder.name] = folder.name
+        else:
+            found |= {f"{folder.name}_{p.stem}": f"{folder.name}.{p.stem}" for p in folder.glob("[!_]*.py")}
+    return dict(sorted(found.items()))
+
+
+RECIPES = _bundled()
 
 
 def load_recipe(name: str) -> ModuleType:
     """A bundled recipe by name, or any Python file by path. Raises ConfigError."""
     if name in RECIPES:
-        return importlib.import_module(f"codestill.recipes.{name}")
+        return importlib.import_module(f"codestill.recipes.{RECIPES[name]}")
     path = Path(name)
     if path.suffix != ".py":
         raise ConfigError(

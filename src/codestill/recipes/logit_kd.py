@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from codestill.capture import CacheConfig, capture, is_finished, open_cache
 from codestill.config import RunConfig
-from codestill.evaluate import EvaluateConfig, evaluate
+from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.examples import ExamplesConfig, training_examples, validation_examples
 from codestill.losses import Distillation
 from codestill.models import StudentConfig

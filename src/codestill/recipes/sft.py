@@ -10,7 +10,7 @@ Stages: answers (with a teacher), student, evaluation.
 from typing import TYPE_CHECKING, Literal
 
 from codestill.config import RunConfig
-from codestill.evaluate import EvaluateConfig, evaluate
+from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.examples import ExamplesConfig, training_examples, validation_examples
 from codestill.losses import CrossEntropy
 from codestill.models import StudentConfig

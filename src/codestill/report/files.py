@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from codestill.cycles import Cycle
 from codestill.errors import RunError
+from codestill.recipes.iterkd.records import Cycle
 from codestill.run import slug
 from codestill.serialize import R, read_jsonl
 from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task

@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from codestill.curriculum import BINS
-from codestill.cycles import Cycle
+from codestill.recipes.iterkd.records import Cycle
 from codestill.report.claims import bounds, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Section
 from codestill.report.tables import NOTHING, Cell, Table
-from codestill.types import Interval
+from codestill.types import BINS, Interval
 
 CLASSES = 6
 """Columns of errors: the commonest, then all others together."""

@@ -1,0 +1,211 @@
+"""Evaluation: gates first, then one pool of samples, its pass@k, and what the model costs to run."""
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+from codestill.attempt import Completer, attempt, requests
+from codestill.errors import RunError, StageMismatch
+from codestill.evaluation.gates import check_gates
+from codestill.evaluation.metrics import bleu, interval, pass_at_k
+from codestill.models import SamplingConfig
+from codestill.prompts import CONTINUED, Prompts
+from codestill.run import Run, environment
+from codestill.sandbox import Sandbox
+from codestill.serialize import to_json, write_atomic
+from codestill.tasks import TasksConfig, TaskSet
+from codestill.types import Attempt, Evaluation, Gates, Interval, ModelProfile
+
+
+class EvaluateConfig(BaseModel):
+    """How a model is evaluated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    tasks: TasksConfig = Field(default_factory=lambda: TasksConfig.model_validate("humaneval"))
+    """The task set: a name such as ``humaneval`` or ``mbpp:test``, or a file."""
+    samples_per_task: PositiveInt = 10
+    """Samples in one pool: pass@k is given for every k up to this number."""
+    temperature: PositiveFloat = 0.2
+    """Sampling temperature of the pool."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """Nucleus of the pool."""
+    max_new_tokens: PositiveInt = 384
+    """Longest completion, in tokens."""
+    greedy: bool = True
+    """Also complete every task greedily: greedy pass@1, and BLEU."""
+    profile: bool = True
+    """Measure latency, memory and size."""
+    known_broken: tuple[str, ...] = ()
+    """Task ids whose published reference fails its own tests: named in the result, still counted."""
+
+
+@runtime_checkable
+class Profiled(Protocol):
+    """A model whose cost to run can be measured here."""
+
+    def profile(self) -> ModelProfile: ...
+
+
+def evaluate(
+    model: Completer,
+    name: str,
+    config: EvaluateConfig,
+    sandbox: Sandbox,
+    run: Run,
+    *,
+    prompts: Prompts = CONTINUED,
+) -> Evaluation:
+    """Sample, execute and score ``model``; writes samples and ``results/<name>.json``.
+
+    ``prompts`` say how it is asked and its answers are read. Raises GateError, before anything is sampled,
+    when the task set fails its gates. An evaluation that this run already holds is read, not measured again.
+    """
+    task_set = config.tasks.load()
+    require_same_tasks(task_set, run)
+    if run.result_path(name).exists():
+        return read_evaluation(run.result_path(name))
+    gates = check_gates(task_set, sandbox, config.known_broken, partial(run.progress, "gates"))
+    write_atomic(run.tasks_path(task_set.name), _lines(task_set))
+    pool_sampling = SamplingConfig(
+        temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens
+    )
+    stage = f"evaluate-{name}"
+    make = partial(attempt, model, task_set, sandbox, pool_sampling, run.seed, prompts=prompts)
+    pool = run.stage(stage, Attempt, requests(task_set, config.samples_per_task, prompts), make)
+    greedy: list[Attempt] = []
+    if config.greedy:
+        sampling = SamplingConfig(max_new_tokens=config.max_new_tokens)
+        make = partial(attempt, model, task_set, sandbox, sampling, run.seed, prompts=prompts)
+        greedy = run.stage(f"{stage}-greedy", Attempt, requests(task_set, prompts=prompts), make)
+    profile = model.profile() if config.profile and isinstance(model, Profiled) else None
+    return conclude(
+        name, model.name, task_set, task_set.stop.name, pool, greedy, gates, profile, config, sandbox, run
+    )
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """The evaluation in a result file. Raises RunError when it is not one."""
+    try:
+        return Evaluation.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RunError(
+            f"{path} is not an evaluation: {error.errors()[0]['msg']}",
+            next_step="Delete the file and run the same command again: the samples are kept.",
+        ) from error
+
+
+def require_same_tasks(task_set: TaskSet, run: Run) -> None:
+    """Refuse tasks other than those of this name that the run holds verdicts on."""
+    path = run.tasks_path(task_set.name)
+    if path.exists() and path.read_bytes() != _lines(task_set).encode():
+        raise StageMismatch(
+            f"{task_set.name} is not what it was when this run evaluated it: {path} differs.",
+            next_step="Use another run directory for the changed tasks.",
+        )
+
+
+def _lines(task_set: TaskSet) -> str:
+    return "".join(to_json(task) + "\n" for task in task_set.tasks)
+
+
+def conclude(
+    name: str,
+    model: str,
+    task_set: TaskSet,
+    stop_rule: str,
+    pool: list[Attempt],
+    greedy: list[Attempt],
+    gates: Gates,
+    profile: ModelProfile | None,
+    config: EvaluateConfig,
+    sandbox: Sandbox,
+    run: Run,
+) -> Evaluation:
+    counts = _counts(task_set, pool, group=None)
+    plus = any(test.group != "base" for task in task_set.tasks for test in task.tests)
+    base = _counts(task_set, pool, group="base") if plus else {}
+    samples = len(pool) // len(task_set.tasks)
+    compared = {a.task_id: a.completion.text for a in reversed(greedy or pool)}
+    score, signature = bleu(
+        [compared[task.task_id] for task in task_set.tasks], [task.reference for task in task_set.tasks]
+    )
+    result = Evaluation(
+        model=model,
+        tasks=task_set.name,
+        task_count=len(task_set.tasks),
+        subset=task_set.subset,
+        samples_per_task=samples,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        pass_at=_pass_at(counts, samples),
+        pass_at_base=_pass_at(base, samples) if base else {},
+        greedy=interval([float(a.result.passed) for a in greedy]) if greedy else None,
+        per_task=counts,
+        greedy_per_task={a.task_id: a.result.passed for a in greedy},
+        by_difficulty=_by_difficulty(task_set, counts),
+        verdicts=dict(sorted(Counter(a.result.verdict for a in pool).items())),
+        bleu=score,
+        bleu_signature=signature,
+        profile=profile,
+        gates=gates,
+        data_hash=task_set.data_hash,
+        prompt_mode=task_set.prompt_mode,
+        stop_rule=stop_rule,
+        sandbox=sandbox.description,
+        versions=environment(),
+        seed=run.seed,
+    )
+    lines = [to_json({"task_id": a.task_id, "completion": a.completion.text}) for a in pool]
+    write_atomic(run.samples_path(name), "\n".join(lines) + "\n")
+    write_atomic(run.result_path(name), result.model_dump_json(indent=1) + "\n")
+    run.log("evaluate", metrics={f"{name}/pass@{k}": value.mean for k, value in result.pass_at.items()})
+    return result
+
+
+def _counts(task_set: TaskSet, pool: list[Attempt], group: str | None) -> dict[str, tuple[int, int]]:
+    """Task id -> (samples, passed); with a group, only that group's tests count."""
+    tests = {task.task_id: task.tests for task in task_set.tasks}
+    samples: Counter[str] = Counter()
+    passed: Counter[str] = Counter()
+    for one in pool:
+        samples[one.task_id] += 1
+        wanted = tests[one.task_id]
+        if group is None:
+            ok = one.result.passed
+        else:
+            ran = dict(enumerate(one.result.tests))
+            ok = all(
+                index in ran and ran[index].verdict == "pass"
+                for index, test in enumerate(wanted)
+                if test.group == group
+            )
+        passed[one.task_id] += ok
+    return {task.task_id: (samples[task.task_id], passed[task.task_id]) for task in task_set.tasks}
+
+
+def _pass_at(counts: dict[str, tuple[int, int]], samples: int) -> dict[int, Interval]:
+    return {
+        k: interval([pass_at_k(n, passed, k) for n, passed in counts.values()]) for k in range(1, samples + 1)
+    }
+
+
+def _by_difficulty(task_set: TaskSet, counts: dict[str, tuple[int, int]]) -> dict[str, Interval]:
+    """pass@1 by each number-valued or text-valued difficulty, e.g. ``depth=3``."""
+    groups: dict[str, list[float]] = {}
+    for task in task_set.tasks:
+        n, passed = counts[task.task_id]
+        for name, value in task.difficulty.items():
+            if isinstance(value, int | str):
+                groups.setdefault(f"{name}={value}", []).append(passed / n)
+    return {name: interval(values) for name, values in sorted(groups.items())}

@@ -1,0 +1,140 @@
+"""Evaluation as a run of its own: of a model as it stands, or of completions that were made elsewhere."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from codestill.attempt import Completer, execute
+from codestill.config import RunConfig
+from codestill.errors import TaskError
+from codestill.evaluation.evaluate import (
+    EvaluateConfig,
+    _lines,
+    conclude,
+    evaluate,
+    read_evaluation,
+    require_same_tasks,
+)
+from codestill.evaluation.gates import check_gates
+from codestill.models import Dtype
+from codestill.prompts import Prompts, PromptSetName, prompt_set
+from codestill.run import Run
+from codestill.serialize import write_atomic
+from codestill.tasks import TaskSet, read_samples
+from codestill.teachers import ApiTeacherConfig
+from codestill.types import Attempt, Completion, Evaluation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def _require_even(path: Path, task_set: TaskSet, counts: "Mapping[str, int]") -> None:
+    known = {task.task_id for task in task_set.tasks}
+    unknown, missing = sorted(counts.keys() - known), sorted(known - counts.keys())
+    if unknown or missing:
+        what = f"has task {unknown[0]!r}, which is not in" if unknown else f"lacks task {missing[0]!r} of"
+        raise TaskError(
+            f"{path} {what} {task_set.name} ({len(unknown)} unknown, {len(missing)} missing).",
+            next_step="Score it with the task set it was made for; every task needs a sample.",
+        )
+    if len(set(counts.values())) > 1:
+        raise TaskError(
+            f"{path} has between {min(counts.values())} and {max(counts.values())} samples per task.",
+            next_step="pass@k needs one pool: give every task the same number of samples.",
+        )
+
+
+class EvaluateModel(RunConfig):
+    """The evaluation of a model as it stands."""
+
+    recipe: Literal["evaluate"] = "evaluate"
+    """What kind of run this is."""
+    model: str
+    """A directory or hub id of a causal language model; ``pocket`` is the bundled teacher."""
+    role: Literal["student", "teacher"] = "student"
+    """A report gives every student's ratios to its teacher."""
+    dtype: Dtype = "float32"
+    """Type of the weights in memory."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Read that code first."""
+    served: ApiTeacherConfig | None = None
+    """Nothing is loaded: `model` answers behind this OpenAI-compatible endpoint, vLLM's for one."""
+    prompts: PromptSetName | Prompts = "continued"
+    """How it is asked; `instruct` for a model that answers in words."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How it is evaluated."""
+
+
+def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
+    """Load the model and evaluate it, unless the run already holds the result."""
+    if run.result_path(config.role).exists():
+        require_same_tasks(config.evaluate.tasks.load(), run)
+        return read_evaluation(run.result_path(config.role))
+    model = _loaded(config) if config.served is None else _served(config, config.served, run)
+    prompts = prompt_set(config.prompts)
+    with config.execution.sandbox(config.sandbox) as sandbox:
+        return evaluate(model, config.role, config.evaluate, sandbox, run, prompts=prompts)
+
+
+def _loaded(config: EvaluateModel) -> Completer:
+    from codestill.models.student import Student
+
+    return Student.load(
+        config.model,
+        dtype=config.dtype,
+        trust_remote_code=config.trust_remote_code,
+        device=config.execution.device,
+    )
+
+
+def _served(config: EvaluateModel, served: ApiTeacherConfig, run: Run) -> Completer:
+    """The endpoint, its answers kept in the run and counted in its ledger."""
+    from codestill.teachers.desk import TeachingConfig, open_desk
+
+    named = served.model_copy(update={"model": config.model})
+    return open_desk(named, TeachingConfig(), config.execution.device, run).at("evaluate")
+
+
+class ScoreSamples(RunConfig):
+    """The evaluation of completions that were made elsewhere."""
+
+    recipe: Literal["score_samples"] = "score_samples"
+    """What kind of run this is."""
+    samples: Path
+    """HumanEval-format JSONL: ``task_id`` and ``completion`` (or EvalPlus's ``solution``)."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """The task set; settings of sampling do not apply."""
+
+
+def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
+    """Execute and score the completions of a samples file; torch is not needed.
+
+    Raises TaskError when tasks are missing, unknown, or unevenly sampled; StageMismatch when the run
+    holds verdicts on other completions or tasks.
+    """
+    task_set = config.evaluate.tasks.load()
+    counts: Counter[str] = Counter()
+    completions = []
+    for task_id, text in read_samples(config.samples):
+        completions.append(Completion(task_id=task_id, sample=counts[task_id], text=text))
+        counts[task_id] += 1
+    _require_even(config.samples, task_set, counts)
+    require_same_tasks(task_set, run)
+    with config.execution.sandbox(config.sandbox) as sandbox:
+        progress = partial(run.progress, "gates")
+        gated = partial(check_gates, task_set, sandbox, config.evaluate.known_broken, progress)
+
+        def executed(owed: Sequence[Completion]) -> Iterable[Attempt]:
+            gated()
+            write_atomic(run.tasks_path(task_set.name), _lines(task_set))
+            run.result_path("student").unlink(missing_ok=True)  # of verdicts that somebody deleted
+            return execute(sandbox, task_set, owed)
+
+        pool = run.stage("evaluate-student", Attempt, completions, executed)
+        if run.result_path("student").exists():
+            return read_evaluation(run.result_path("student"))
+        gates = gated()
+        name, settings = config.samples.name, config.evaluate
+        return conclude("student", name, task_set, "none", pool, [], gates, None, settings, sandbox, run)

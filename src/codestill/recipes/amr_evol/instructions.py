@@ -1,0 +1,141 @@
+"""Instructions from seed tasks: Self-Instruct (arXiv:2212.10560), then Code-Evol level by level
+(arXiv:2306.08568), as in AMR-Evol (arXiv:2410.00558, appendix); what evaluation repeats is left out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+
+from codestill.errors import TaskError
+from codestill.models import SamplingConfig
+from codestill.prompts.modular import says_yes
+from codestill.run import Run
+from codestill.serialize import write_atomic
+from codestill.synthesis import WHY, SynthesisConfig, Why, function_name, propose, untested
+from codestill.tasks import TaskSet
+from codestill.tasks.decontaminate import DecontaminateConfig, decontaminate
+from codestill.teaching import Asker
+from codestill.types import Request, Task
+
+
+class InstructionsConfig(BaseModel):
+    """How instructions are made from seed tasks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    proposals: SynthesisConfig = SynthesisConfig()
+    """Self-Instruct: how many, how they are drawn, and how new they must be."""
+    levels: NonNegativeInt = 3
+    """Code-Evol: levels, each made of the one before it."""
+    keep: tuple[NonNegativeInt, ...] = (1, 2, 3)
+    """Levels that become instructions; 0 is Self-Instruct itself. The paper trains a student on each."""
+    sampling: SamplingConfig = SamplingConfig(temperature=0.7)
+    """How evolved instructions are drawn."""
+    decontaminate: DecontaminateConfig | None = DecontaminateConfig()
+    """How alike seeds, instructions and evaluation tasks may be; none for worlds that are split otherwise."""
+    judge: Literal["rule", "teacher"] = "rule"
+    """Who judges a neighbour that is near enough (`decontaminate.cosine`): the threshold alone, or the
+    teacher."""
+
+
+def instruct(seeds: TaskSet, asker: Asker, config: InstructionsConfig, against: Sequence[TaskSet]) -> TaskSet:
+    """New instructions, level by level, without tests. Raises TaskError where none is left.
+
+    Stages: proposals, code-evol-1, ...; lists of what went: ``decontamination-seeds.txt`` and
+    ``decontamination.txt``.
+    """
+    run = asker.run
+    if config.decontaminate is not None:
+        kept = _clean(seeds.tasks, asker, config, config.decontaminate, against, "-seeds")
+        seeds = replace(seeds, tasks=tuple(kept))
+    if not len(seeds):
+        raise TaskError(
+            "no seed task is left: the evaluation repeats them all.",
+            next_step="Take other seeds; decontamination-seeds.txt says what each repeats.",
+        )
+    dropped: dict[Why, int] = dict.fromkeys(WHY, 0)
+    level = self_instruct(seeds, asker, config.proposals, dropped)
+    made = list(level) if 0 in config.keep else []
+    run.account(
+        seeds=len(seeds), level_0=len(level), **{f"proposals_{why}": n for why, n in dropped.items() if n}
+    )
+    for number in range(1, config.levels + 1):
+        level = _evolve(level, number, asker, config)
+        run.account(**{f"level_{number}": len(level)})
+        made += level if number in config.keep else []
+    if config.decontaminate is not None and made:
+        made = _clean(made, asker, config, config.decontaminate, against, "")
+    run.account(instructions=len(made))
+    if not made:
+        raise TaskError(
+            f"none of {config.proposals.proposals} proposals became an instruction.",
+            next_step="Look at the stages proposals and code-evol of the run, and at decontamination.txt.",
+        )
+    return TaskSet(f"{seeds.name}/instructions", tuple(made), "train", "zero-shot", seeds.stop)
+
+
+def self_instruct(
+    seeds: TaskSet, asker: Asker, config: SynthesisConfig, dropped: dict[Why, int] | None = None
+) -> list[Task]:
+    """Tasks that the teacher proposes, without solutions and tests. Stage: proposals."""
+    teacher = asker.desk.at(f"{asker.run.prefix}proposals")
+    heard = partial(asker.count, "proposals")
+    return propose(seeds, teacher, asker.prompts, config, asker.run, dropped or dict.fromkeys(WHY, 0), heard)
+
+
+def _evolve(level: Sequence[Task], number: int, asker: Asker, config: InstructionsConfig) -> list[Task]:
+    """The next level; what cannot be read, or repeats what it was made of, ends there."""
+    asked = [
+        Request(
+            task_id=f"level-{number}/{place}",
+            prompt=asker.modular.to_evolve_task(task.prompt, place + number)
+            or asker.prompts.to_propose([task], "harder"),
+        )
+        for place, task in enumerate(level)
+    ]
+    made = []
+    for task, answer in zip(level, asker.ask(f"code-evol-{number}", asked, config.sampling), strict=True):
+        prompt = asker.prompts.read_proposal(answer.text)
+        name = function_name(prompt) if prompt else None
+        if prompt is not None and name is not None and prompt != task.prompt:
+            made.append(untested(answer.task_id, prompt, name))
+    return made
+
+
+def _clean(
+    tasks: Sequence[Task],
+    asker: Asker,
+    config: InstructionsConfig,
+    how: DecontaminateConfig,
+    against: Sequence[TaskSet],
+    suffix: str,
+) -> list[Task]:
+    """The tasks that no evaluation task repeats. The teacher is asked about all near pairs at once."""
+    if config.judge == "rule":
+        found = decontaminate(tasks, against, how)
+    else:
+        pairs: dict[str, tuple[Task, Task]] = {}
+
+        def gather(task: Task, other: Task) -> bool:
+            pairs[f"{task.task_id} {other.task_id}"] = task, other
+            return False
+
+        decontaminate(tasks, against, how, gather)
+        asked = [
+            Request(task_id=key, prompt=asker.modular.to_compare(task.prompt, other.prompt))
+            for key, (task, other) in pairs.items()
+        ]
+        answers = asker.ask(f"same{suffix}", asked, SamplingConfig()) if asked else []
+        same = {one.task_id for one in answers if says_yes(one.text)}
+        found = decontaminate(
+            tasks, against, how, lambda task, other: f"{task.task_id} {other.task_id}" in same
+        )
+    _write(asker.run, f"decontamination{suffix}.txt", found.report(limit=len(tasks)))
+    kept = set(found.kept)
+    return [task for task in tasks if task.task_id in kept]
+
+
+def _write(run: Run, name: str, text: str) -> None:
+    write_atomic(run.directory / run.prefix / name, text)

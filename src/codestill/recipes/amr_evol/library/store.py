@@ -1,0 +1,242 @@
+"""A library on disk, and its search.
+
+    library.json                format, embedder, what of a function is embedded
+    0000-seed.jsonl + .npz      functions of a batch, and their rows
+    0001-wave-1.jsonl + .npz    ...
+
+A batch appears whole or not at all, and is never written again: a library that is killed while it grows is
+what it was before. Rows can be made again from the functions.
+"""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from codestill.embeddings import AnyEmbedderConfig, Embedder, Rows, TfidfEmbedderConfig, Weights
+from codestill.errors import RunError
+from codestill.recipes.amr_evol.library.functions import Function, Part
+from codestill.serialize import read_jsonl, to_json, write_atomic
+
+DIGITS = 5
+"""Cosines are rounded: equal texts tie, whatever the order in which a machine sums."""
+_AT_ONCE = 512  # texts embedded, and queries searched, together
+
+
+class Manifest(BaseModel):
+    """How functions are compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    embedder: AnyEmbedderConfig = TfidfEmbedderConfig()
+    parts: tuple[Part, ...] = ("name", "signature", "description")
+    """What of a function is embedded."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A function that was found."""
+
+    function: Function
+    cosine: float
+
+
+class Library:
+    """Functions in the order in which they came; grows by batches.
+
+    What is searched is what was there when the search began: all committed batches.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest | None = None) -> None:
+        """Open or begin the library in ``directory``. Raises RunError where it has another manifest."""
+        self.directory = directory
+        self.manifest = _manifest(directory, manifest)
+        self.functions: list[Function] = []
+        self.batches: dict[str, int] = {}
+        """Names of the batches, and how many functions each brought."""
+        self._embedder: Embedder | None = None
+        self._rows: list[Rows] = []
+        self._ready: tuple[Weights, Any] | None = None
+        for path in sorted(directory.glob("[0-9]*-*.jsonl")):
+            found = list(read_jsonl(path, Function))
+            self.functions += found
+            self.batches[path.stem.partition("-")[2]] = len(found)
+
+    def __len__(self) -> int:
+        return len(self.functions)
+
+    def by_key(self) -> dict[str, Function]:
+        """Every function by its key."""
+        return {one.key: one for one in self.functions}
+
+    def add(self, batch: str, functions: Sequence[Function]) -> None:
+        """Commit a batch, also an empty one. Raises ValueError where there is one of that name."""
+        if batch in self.batches:
+            raise ValueError(f"the library has a batch {batch}")
+        self._load()
+        path = self.directory / f"{len(self.batches):04d}-{batch}.jsonl"
+        if functions:
+            rows = self._encode(functions)
+            _write_rows(path.with_suffix(".npz"), rows)
+            self._rows.append(rows)
+        # The functions last: with them the batch is there.
+        write_atomic(path, "".join(to_json(one) + "\n" for one in functions))
+        self.functions += functions
+        self.batches[batch] = len(functions)
+        self._ready = None
+
+    def search(self, queries: Sequence[Function], k: int = 1) -> list[list[Hit]]:
+        """The ``k`` functions nearest to each query, nearest first, ties in the order in which they came."""
+        if not self.functions or not queries:
+            return [[] for _ in queries]
+        weigh, index = self._searchable()
+        found: list[list[Hit]] = []
+        for start in range(0, len(queries), _AT_ONCE):
+            rows = weigh(self._encode(queries[start : start + _AT_ONCE]))
+            distances_QK, numbers_QK = index.kneighbors(rows, n_neighbors=min(k, len(self.functions)))
+            for distances_K, numbers_K in zip(distances_QK.tolist(), numbers_QK.tolist(), strict=True):
+                near = [(round(1 - d, DIGITS), n) for d, n in zip(distances_K, numbers_K, strict=True)]
+                near.sort(key=lambda one: (-one[0], one[1]))
+                found.append([Hit(self.functions[n], cosine) for cosine, n in near])
+        return found
+
+    def novel(self, candidates: Sequence[Function], distance: float) -> list[int]:
+        """Numbers of the candidates whose cosine distance to every function of the library, and to every
+        novel candidate before them, exceeds ``distance``."""
+        import numpy as np
+
+        if not candidates:
+            return []
+        nearest = [hits[0].cosine if hits else -1.0 for hits in self.search(candidates)]
+        rows = self._encode(candidates)
+        weigh = self._searchable()[0] if self.functions else self._built().weigh(rows)
+        rows = weigh(rows)
+        between = rows @ rows.T  # the candidates are those of one batch: few enough for a square
+        between_CC = between if isinstance(between, np.ndarray) else between.toarray()
+        kept: list[int] = []
+        for number, cosine in enumerate(nearest):
+            largest = max([cosine, *between_CC[number, kept].tolist()])
+            if round(1 - largest, DIGITS) > distance:
+                kept.append(number)
+        return kept
+
+    def _searchable(self) -> tuple[Weights, Any]:
+        from sklearn.neighbors import NearestNeighbors
+
+        self._load()
+        if self._ready is None:
+            rows = _stacked(self._rows)
+            self._rows = [rows]
+            weigh = self._built().weigh(rows)
+            index = NearestNeighbors(metric="cosine", algorithm="brute").fit(weigh(rows))
+            self._ready = weigh, index
+        return self._ready
+
+    def _built(self) -> Embedder:
+        if self._embedder is None:
+            self._embedder = self.manifest.embedder.build()
+        return self._embedder
+
+    def _encode(self, functions: Sequence[Function]) -> Rows:
+        return self._built().encode([one.text(self.manifest.parts) for one in functions])
+
+    def _load(self) -> None:
+        """The rows of all batches, made where they are missing."""
+        if self._rows or not self.functions:
+            return
+        first = 0
+        for path, (_, count) in zip(self._paths(), self.batches.items(), strict=True):
+            if count:
+                rows = _read_rows(path.with_suffix(".npz"), count)
+                if rows is None:
+                    rows = self._encode(self.functions[first : first + count])
+                    _write_rows(path.with_suffix(".npz"), rows)
+                self._rows.append(rows)
+                first += count
+
+    def _paths(self) -> Iterator[Path]:
+        return iter(sorted(self.directory.glob("[0-9]*-*.jsonl")))
+
+
+def read_library(directory: Path) -> Library:
+    """The library in a directory, or of the run in it, to be looked at. Raises RunError where there is
+    none."""
+    for place in (directory, directory / "library"):
+        if (place / "library.json").exists():
+            return Library(place)
+    raise RunError(
+        f"{directory} holds no function library.",
+        next_step="Name a run of amr_evol, or the directory that has library.json in it.",
+    )
+
+
+def _manifest(directory: Path, manifest: Manifest | None) -> Manifest:
+    path = directory / "library.json"
+    if not path.exists():
+        made = manifest or Manifest()
+        write_atomic(path, to_json(made) + "\n")
+        return made
+    try:
+        found = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RunError(
+            f"{path} is not the head of a function library: {where}: {first['msg']}",
+            next_step="Use another directory, or the version of codestill that wrote it.",
+        ) from error
+    if manifest is not None and found != manifest:
+        raise RunError(
+            f"{directory} was made with another embedder, or of other parts: {to_json(found)}.",
+            next_step="Use those, or another directory.",
+        )
+    return found
+
+
+def _stacked(parts: list[Rows]) -> Rows:
+    import numpy as np
+
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    from scipy import sparse
+
+    return sparse.vstack(parts, format="csr")
+
+
+def _write_rows(path: Path, rows: Rows) -> None:
+    import numpy as np
+    from scipy import sparse
+
+    content = io.BytesIO()
+    if isinstance(rows, np.ndarray):
+        np.savez(content, rows=rows)
+    else:
+        sparse.save_npz(content, rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content.getvalue())
+    temporary.replace(path)
+
+
+def _read_rows(path: Path, count: int) -> Rows | None:
+    """None where there are none, or they are damaged or not as many: they are made again then."""
+    import zipfile
+
+    import numpy as np
+    from scipy import sparse
+
+    try:
+        with np.load(path) as found:
+            rows = found.get("rows")
+        if rows is None:
+            rows = sparse.load_npz(path).tocsr()
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    return rows if rows.shape[0] == count else None

@@ -1,0 +1,69 @@
+"""The model card of a pocket teacher: what it is, what it is not, and what it was measured to do."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from codestill.recipes.pocket.exam.records import MEASURES, Exam, Score
+from codestill.run import Run
+from codestill.serialize import write_atomic
+from codestill.types import Interval
+
+FRONT = """---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+tags: [code, distillation, codestill]
+---
+"""
+
+
+def write_bundle(name: str, about: str, exams: Sequence[Exam], run: Run) -> Path:
+    """What is shipped of a run: its student's weights in bfloat16, the tokenizer, and the card."""
+    from codestill.models.student import Student
+
+    place = Student.load(run.student_directory, dtype="bfloat16").save(run.directory / "bundle")
+    write_atomic(place / "README.md", card(name, about, exams))
+    return place
+
+
+def card(name: str, about: str, exams: Sequence[Exam]) -> str:
+    """Markdown with a front matter as model hubs read it; a table of skills for each exam."""
+    return "\n".join([FRONT + f"# {name}\n\n{about.strip()}\n", *map(_measured, exams)])
+
+
+def _measured(exam: Exam) -> str:
+    depths = sorted({depth for score in exam.scores for depth in score.by_depth})
+    head = ["measure", "what is counted", "n", "all", *(f"depth {depth}" for depth in depths)]
+    rows = [head, ["---"] * len(head), *(_row(score, depths) for score in exam.scores)]
+    lines = [f"| {' | '.join(cells)} |" for cells in rows]
+    scored = [
+        f"| {one.score} | {one.programs} | {one.passed:.2f} | {8 * one.tests:.1f} |"
+        for one in exam.calibration
+    ]
+    return "\n".join(
+        [
+            f"## Measured on {exam.split} compositions",
+            "",
+            f"Percent with 95% bootstrap intervals. Repaired and judged are attempts of {exam.student}.",
+            f"Programs were executed in: {exam.sandbox}.",
+            "",
+            *lines,
+            "",
+            "What became of programs by the judge's score, which forecasts the tests passed, of eight:",
+            "",
+            "| score | programs | share that passed all | tests passed |",
+            "| --- | --- | --- | --- |",
+            *scored,
+            "",
+        ]
+    )
+
+
+def _row(score: Score, depths: Sequence[str]) -> list[str]:
+    by_depth = [percent(score.by_depth[depth]) if depth in score.by_depth else "" for depth in depths]
+    return [score.measure, MEASURES[score.measure], str(score.count), percent(score.value), *by_depth]
+
+
+def percent(value: Interval) -> str:
+    """``87.4 [84.4, 90.2]``."""
+    return f"{100 * value.mean:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"

@@ -1,0 +1,34 @@
+"""New tasks with tests, from seeds: a teacher proposes, solves and names inputs; execution gives the outputs.
+
+``propose`` asks for tasks; ``synthesise`` has them solved and tested; ``calls`` reads calls and values.
+"""
+
+from codestill.synthesis.calls import UNKNOWN, is_literal, read_calls
+from codestill.synthesis.propose import (
+    MADE,
+    WHY,
+    SynthesisConfig,
+    Why,
+    function_name,
+    propose,
+    rouge_l,
+    untested,
+    words,
+)
+from codestill.synthesis.synthesise import synthesise
+
+__all__ = [
+    "MADE",
+    "UNKNOWN",
+    "WHY",
+    "SynthesisConfig",
+    "Why",
+    "function_name",
+    "is_literal",
+    "propose",
+    "read_calls",
+    "rouge_l",
+    "synthesise",
+    "untested",
+    "words",
+]
