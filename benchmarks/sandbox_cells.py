@@ -74,7 +74,7 @@ class Measurement(NamedTuple):
 
 def codestill(cell: Cell, rows: list[Row], notes: list[str]) -> Job:
     """Ours, from opening the sandbox to closing it: its helpers live as long as it does."""
-    from codestill.sandbox import Program, SandboxConfig
+    from codestill.sandbox import Program, Sandbox, SandboxConfig
     from codestill.tasks import TasksConfig
 
     tasks = {
@@ -83,7 +83,7 @@ def codestill(cell: Cell, rows: list[Row], notes: list[str]) -> Job:
     programs = [Program.of(tasks[row["task_id"]], row["canonical_solution"]) for row in rows]
 
     def job() -> int:
-        with SandboxConfig().build(workers=cell.workers) as sandbox:
+        with Sandbox(SandboxConfig(), workers=cell.workers) as sandbox:
             notes[:] = [sandbox.description]
             return sum(result.passed for result in sandbox.run(programs))
 

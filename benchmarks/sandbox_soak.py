@@ -95,7 +95,7 @@ def soak(data: Path, count: int, workers: int | None = None) -> int:
         scratch = Path(folder)
         os.environ["TMPDIR"], tempfile.tempdir = folder, None  # of this process, which does nothing else
         start = Census.take(scratch)
-        with SandboxConfig().build(workers=workers) as sandbox:
+        with Sandbox(SandboxConfig(), workers=workers) as sandbox:
             print(f"{sandbox.workers} workers, {sandbox.description}")
             print(f"{'programs':>8}" + "".join(f"{name.replace('_', ' '):>18}" for name in Census._fields))
             _show("start", start)

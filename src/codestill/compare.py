@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from codestill.config import RunConfig, problems
 from codestill.errors import ConfigError, RunError
@@ -25,13 +25,11 @@ from codestill.serialize import write_atomic
 from codestill.tasks import TaskSet
 from codestill.teachers import LocalTeacherConfig
 from codestill.train import TrainConfig
-from codestill.types import Arm, Comparison, Difference, Evaluation, Event
+from codestill.types import Arm, Comparison, Difference, Evaluation, Event, Settings
 
 
-class ArmConfig(BaseModel):
+class ArmConfig(Settings):
     """One side of a comparison."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = Field(min_length=1)
     """How tables call it."""

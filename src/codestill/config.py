@@ -3,17 +3,16 @@
 import difflib
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, PositiveInt, ValidationError, model_validator
 
 from codestill.models import Device
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.trackers import TrackerName
+from codestill.types import Settings
 
 
-class ExecutionConfig(BaseModel):
+class ExecutionConfig(Settings):
     """What may change between resumes: it decides speed, never results (but for float rounding)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     device: Device = "auto"
     """Where models run: ``auto`` takes a GPU if there is one."""
@@ -33,17 +32,15 @@ class ExecutionConfig(BaseModel):
 
     def sandbox(self, config: SandboxConfig) -> Sandbox:
         """The sandbox of ``config``, with this many workers."""
-        return config.build(self.workers)
+        return Sandbox(config, self.workers)
 
 
-class RunConfig(BaseModel):
+class RunConfig(Settings):
     """Base of a run's config: groups of settings may be given in part.
 
     What is left out of a group keeps the default of this config. A student, a teacher and a task set are
     choices, not groups: one that is given is taken as it is.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     sandbox: SandboxConfig = SandboxConfig()
     """Limits of each program."""

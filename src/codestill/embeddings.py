@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from codestill.errors import ConfigError, TeacherError
+from codestill.types import Settings
 
 Rows = Any
 """[N, D]: float32 with unit rows, or scipy's CSR of counts."""
@@ -34,11 +35,7 @@ class Embedder(Protocol):
         ...
 
 
-class _Embedder(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class TfidfEmbedderConfig(_Embedder):
+class TfidfEmbedderConfig(Settings):
     """Words weighed by how rare they are in the library (scikit-learn)."""
 
     type: Literal["tfidf"] = "tfidf"
@@ -49,7 +46,7 @@ class TfidfEmbedderConfig(_Embedder):
         return Tfidf()
 
 
-class _Neural(_Embedder):
+class _Neural(Settings):
     model: str = "Alibaba-NLP/gte-large-en-v1.5"
     """A directory or hub id; of an endpoint, the model's name there. The default is the paper's."""
     batch_size: PositiveInt = 32

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from codestill.attempt import Completer, attempt, requests
 from codestill.errors import ConfigError
@@ -13,16 +13,14 @@ from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.serialize import seed_for
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
-from codestill.types import Attempt, Example, Task
+from codestill.types import Attempt, Example, Settings, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class ExamplesConfig(BaseModel):
+class ExamplesConfig(Settings):
     """Which tasks a student learns from, and whose answers to them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     tasks: TasksConfig = Field(default_factory=lambda: TasksConfig.model_validate("mbpp:train"))
     """Training tasks."""

@@ -28,6 +28,12 @@ Bin = Literal["easy", "medium", "hard"]
 """How hard a task is for a student, by what feedback says of its attempts."""
 
 
+class Settings(BaseModel):
+    """Base of what can be set: frozen, no unknown key; a field's docstring is its help text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
 class Record(BaseModel):
     """Base of every record: frozen, no unknown field."""
 

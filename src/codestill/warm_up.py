@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from codestill.config import ExecutionConfig, RunConfig
 from codestill.examples import references
 from codestill.losses import CrossEntropy
@@ -14,15 +12,14 @@ from codestill.serialize import fingerprint
 from codestill.tasks import TasksConfig, require_trainable
 from codestill.teachers import Teacher
 from codestill.train import TrainConfig, fit
+from codestill.types import Settings
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
 
 
-class WarmUpConfig(BaseModel):
+class WarmUpConfig(Settings):
     """Reference solutions that the student reads before it attempts anything."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=1000)
     """Whose references; other tasks than those to be attempted, else there is little left to repair."""

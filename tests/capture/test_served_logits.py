@@ -18,7 +18,7 @@ from codestill.examples import training_examples
 from codestill.logits import LogitCache
 from codestill.losses import Distillation
 from codestill.run import Run
-from codestill.sandbox import SandboxConfig
+from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.cached import CachedLogits
 from codestill.teachers.frozen import LocalTeacher
@@ -114,7 +114,7 @@ def test_the_servers_tokens_are_the_teachers(server: Server, teacher: LocalTeach
     assert (manifest.source, manifest.support, manifest.teacher) == ("server", 8, "served-pocket")
     assert manifest.error == ()
     config = settings(server)
-    with Run.open(tmp_path / "local", config) as run, SandboxConfig().build() as sandbox:
+    with Run.open(tmp_path / "local", config) as run, Sandbox(SandboxConfig()) as sandbox:
         examples = training_examples(config.examples, None, sandbox, run)
         local = capture(examples, teacher, [1.0], config.capture, tmp_path / "local" / "logits", run)
     assert set(served) == set(local)
@@ -140,7 +140,7 @@ def test_a_student_trains_from_them_at_temperature_one_alone(server: Server, tmp
     with pytest.raises(LogitsError, match="cannot serve temperature 2"):
         CachedLogits(cache, 2.0)
     config = settings(server)
-    with open_run(tmp_path / "run") as run, SandboxConfig().build() as sandbox:
+    with open_run(tmp_path / "run") as run, Sandbox(SandboxConfig()) as sandbox:
         examples = training_examples(config.examples, None, sandbox, run)
         steps = TrainConfig(max_steps=3, batch_tokens=400, accumulation=1, precision="float32")
         fit(student(), examples, Distillation(temperature=1.0), steps, run, teacher=CachedLogits(cache, 1.0))

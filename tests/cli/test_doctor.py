@@ -14,6 +14,7 @@ from tests.sandbox.forbid import (
 )
 
 from codestill import doctor
+from codestill.sandbox import Sandbox
 
 DOCTOR = "from codestill.cli import main\nmain(['doctor', '--sandbox'])"
 LAYERS = ("namespaces", "minimal root", "landlock", "seccomp", "rlimits", "identity")
@@ -89,7 +90,7 @@ def test_no_sandbox_is_the_users_to_mend(refused: tuple[int, int, int | None], l
 PROBE = """
 from codestill import doctor
 with doctor.planted() as bait:
-    with doctor.CONFIG.model_copy(update={"tier": "unsafe"}).build(workers=1) as sandbox:
+    with Sandbox(doctor.CONFIG.model_copy(update={"tier": "unsafe"}), workers=1) as sandbox:
         for one in doctor.probe(sandbox, bait):
             print(one.outcome, one.name, sep="  ")
 """
@@ -114,7 +115,7 @@ def test_the_probes_get_out_where_nothing_holds_them() -> None:
 
 def test_the_cheats_pass_where_tests_share_the_programs_process() -> None:
     config = doctor.CONFIG.model_copy(update={"verdict": "in-process"})
-    with doctor.planted() as bait, config.build(workers=1) as sandbox:
+    with doctor.planted() as bait, Sandbox(config, workers=1) as sandbox:
         outcomes = {one.name: one.outcome for one in doctor.probe(sandbox, bait)}
     assert outcomes["answer what equals everything"] == "BREACH"
     assert outcomes["search memory for the answer"] == "BREACH"

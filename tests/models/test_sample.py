@@ -6,8 +6,8 @@ from tests.support.tiny import CODE, tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from codestill.models.config import SamplingConfig
 from codestill.models.sample import CHECK_EVERY, pick
+from codestill.models.settings import SamplingConfig
 from codestill.models.student import Student
 from codestill.models.tokenizers import decode_completion, encode_prompt
 from codestill.types import Completion, Request

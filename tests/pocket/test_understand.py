@@ -11,7 +11,7 @@ from codestill.pocket.faults import fault
 from codestill.pocket.generate import Sketch, cases
 from codestill.pocket.trial import trial
 from codestill.pocket.understand import understand
-from codestill.sandbox import Program, SandboxConfig
+from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.types import Task, Test
 
 SPLITS: tuple[HeldOut, ...] = ("train", "validation", "test")
@@ -61,7 +61,7 @@ def test_faults_fail_and_come_in_every_kind():
     rng = random.Random(0)
     tasks = generate("train", 150, seed=5)
     faults = [fault(sketch_of(task), rng) for task in tasks]
-    with SandboxConfig(cpu_seconds=2).build() as sandbox:
+    with Sandbox(SandboxConfig(cpu_seconds=2)) as sandbox:
         programs = (Program.of(task, wrong.body) for task, wrong in zip(tasks, faults, strict=True))
         verdicts = [result.verdict for result in sandbox.run(programs)]
     assert len({wrong.kind for wrong in faults}) == 9
@@ -89,7 +89,7 @@ def test_a_trial_says_what_the_sandbox_says():
             program = Program(solution=sketch.prompt + text, entry_point=sketch.function, tests=tuple(tests))
             programs.append(program)
             expected.append(trial(sketch, text, drawn))
-    with SandboxConfig(cpu_seconds=2).build() as sandbox:
+    with Sandbox(SandboxConfig(cpu_seconds=2)) as sandbox:
         for result, tried in zip(sandbox.run(programs), expected, strict=True):
             assert tried == result.model_copy(update=dict.fromkeys(("sandbox",), "")).model_copy(
                 update={"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_megabytes": 0.0}

@@ -336,7 +336,7 @@ def test_distils_a_starcoder2_into_the_shape_of_a_gpt2(tmp_path: Path) -> None:
 def test_teachers_bad_answer_is_never_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that fails its tests is dropped, or gives way to the reference, as the config says."""
     from codestill.examples import ExamplesConfig, training_examples
-    from codestill.sandbox import Program, SandboxConfig
+    from codestill.sandbox import Program, Sandbox, SandboxConfig
 
     teacher = LocalTeacher.load("pocket", device="cpu")
     complete = LocalTeacher.complete
@@ -351,7 +351,7 @@ def test_teachers_bad_answer_is_never_learnt(tmp_path: Path, monkeypatch: pytest
     tasks = {task.task_id: task for task in ExamplesConfig.model_validate(settings).tasks.load().tasks}
     first = next(iter(tasks))
     module = load_recipe("sft")
-    with SandboxConfig().build() as sandbox:
+    with Sandbox(SandboxConfig()) as sandbox:
         for unsolved in ("drop", "reference"):
             config = module.Config.model_validate(
                 SETTINGS["sft"] | {"examples": settings | {"unsolved": unsolved}}

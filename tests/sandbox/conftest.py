@@ -8,7 +8,7 @@ from codestill.types import Test
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    with SandboxConfig(cpu_seconds=1, memory_megabytes=1024).build(workers=2) as built:
+    with Sandbox(SandboxConfig(cpu_seconds=1, memory_megabytes=1024), workers=2) as built:
         yield built
 
 

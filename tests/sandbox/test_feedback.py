@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codestill.sandbox import Program, SandboxConfig, feedback
+from codestill.sandbox import Program, Sandbox, SandboxConfig, feedback
 from codestill.sandbox.feedback import Form
 from codestill.types import ExecutionResult, Test, TestResult, Verdict
 
@@ -117,7 +117,7 @@ class TestReleasedRows:
         unparsable = ("SyntaxError", "IndentationError")
         broken = [(code, name) for code, error in rows if (name := class_name(error)) in unparsable]
         programs = [Program(solution=code, entry_point="f", tests=(Test(code="1"),)) for code, _ in broken]
-        with SandboxConfig().build(workers=2) as sandbox:
+        with Sandbox(SandboxConfig(), workers=2) as sandbox:
             told = [class_name(feedback(result)) for result in sandbox.run(programs)]
         assert len(told) == 317
         assert told == [name for _, name in broken]

@@ -43,7 +43,7 @@ def box(request: pytest.FixtureRequest, world: World) -> Iterator[Sandbox]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LD_LIBRARY_PATH", str(world.readable))  # programs may read what is there
         try:
-            built = config(request.param, cache=world.kept).build(workers=1)
+            built = Sandbox(config(request.param, cache=world.kept), workers=1)
         except SandboxUnavailable as error:
             pytest.skip(str(error))
         with built:
@@ -110,7 +110,7 @@ def test_the_same_act_works_where_nothing_forbids_it(row: Hostile, tmp_path: Pat
 
 @pytest.mark.parametrize("row", SEARCHES, ids=lambda row: row.name.replace(" ", "_"))
 def test_searches_find_the_value_where_the_tests_share_the_process(row: Hostile, world: World) -> None:
-    with config("best", verdict="in-process").build(workers=1) as shared:
+    with Sandbox(config("best", verdict="in-process"), workers=1) as shared:
         result = shared.execute(row.program(world.names(), token()))
     assert result.passed and "in-process" in result.sandbox, result
 
@@ -183,7 +183,7 @@ def test_what_tests_compute_once_is_not_the_programs_to_say(tmp_path: Path) -> N
     named = "EXPECTED = __memo__(lambda: NAME)"  # that tests have it of the program is their mistake
     liar = program("NAME = 'lie'\ndef f(): return 'lie'", named, "assert f() == EXPECTED")
     honest = program("NAME = 'truth'\ndef f(): return 'truth'", named, "assert f() == EXPECTED")
-    with config("best", cache=tmp_path).build(workers=1) as box:
+    with Sandbox(config("best", cache=tmp_path), workers=1) as box:
         assert not box.execute(early).passed
         assert [result.verdict for result in box.run(right)] == ["pass"] * 3
         assert box.execute(liar).passed  # of itself alone
@@ -199,7 +199,7 @@ def test_neighbours_are_not_disturbed(box: Sandbox, world: World) -> None:
     ]
     programs = [program for pair in zip(hostile, controls, strict=True) for program in pair]
     before = state(world, box)
-    with config(box.config.tier).build(workers=2) as busy:
+    with Sandbox(config(box.config.tier), workers=2) as busy:
         results = list(busy.run(programs))
     assert [result.verdict for result in results[1::2]] == ["pass"] * len(rows)
     for row, result in zip(rows, results[::2], strict=True):

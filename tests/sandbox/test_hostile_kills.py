@@ -42,10 +42,10 @@ threading.Event().wait()
 }
 CALLER = """
 import sys
-from codestill.sandbox import Program, SandboxConfig
+from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.types import Test
 solutions = {solutions!r}
-box = SandboxConfig(tier={tier!r}, cpu_seconds=1000).build(workers=len(solutions))
+box = Sandbox(SandboxConfig(tier={tier!r}, cpu_seconds=1000), workers=len(solutions))
 print("built", flush=True)
 list(box.run(Program(solution=s, entry_point="f", tests=(Test(code="list(f())"),)) for s in solutions))
 """
@@ -59,7 +59,7 @@ def config(tier: str) -> SandboxConfig:
 @pytest.fixture(params=["A", "B"])
 def tier(request: pytest.FixtureRequest) -> str:
     try:
-        config(request.param).build(workers=1).close()
+        Sandbox(config(request.param), workers=1).close()
     except SandboxUnavailable as error:
         pytest.skip(str(error))
     return request.param
@@ -140,7 +140,7 @@ class Victims:
 @pytest.mark.parametrize("who", ["guard", "zygote", "solver", "judge"])
 def test_a_death_in_the_middle_does_not_change_the_verdict(tier: str, who: str, orphans: None) -> None:
     before = running()
-    with config(tier).build(workers=1) as box:
+    with Sandbox(config(tier), workers=1) as box:
         for answer, verdict in ((1, "pass"), (2, "wrong")):
             killer = ThreadPoolExecutor().submit(wait_until, lambda: Victims(box).kill(who))
             result = box.execute(nap(answer))
@@ -180,7 +180,7 @@ def test_one_death_after_another_is_told(
             time.sleep(0.005)
 
     before = running()
-    with config(tier).build(workers=1) as box:
+    with Sandbox(config(tier), workers=1) as box:
         killer = threading.Thread(target=kill_always, args=(box,))
         killer.start()
         result = box.execute(nap(1))
@@ -203,7 +203,7 @@ def test_deaths_at_any_moment_make_no_verdict_false(tier: str, orphans: None) ->
                     os.kill(chance.choice(family), signal.SIGKILL)
 
     before = running()
-    with config(tier).build(workers=1) as box:
+    with Sandbox(config(tier), workers=1) as box:
         killer = threading.Thread(target=kill_now_and_then, args=(box,))
         killer.start()
         programs = [nap(1 + number % 2, number / 5000) for number in range(40)]

@@ -14,11 +14,11 @@ DRIVER = """
 import sys
 import codestill
 from codestill.errors import SandboxUnavailable
-from codestill.sandbox import Program, SandboxConfig
+from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.types import Test
 assert codestill.__file__.startswith(sys.prefix), codestill.__file__
 try:
-    sandbox = SandboxConfig(tier=sys.argv[1]).build(workers=1)
+    sandbox = Sandbox(SandboxConfig(tier=sys.argv[1]), workers=1)
 except SandboxUnavailable:
     print("unavailable")
 else:

@@ -32,7 +32,7 @@ TASK = Task.model_validate(ROW)
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with SandboxConfig(cpu_seconds=1, wall_factor=1, memory_megabytes=1024).build(1) as box:
+    with Sandbox(SandboxConfig(cpu_seconds=1, wall_factor=1, memory_megabytes=1024), 1) as box:
         yield box
 
 
@@ -116,7 +116,7 @@ def test_a_missing_runtime_says_so(sandbox: Sandbox, monkeypatch: pytest.MonkeyP
 
 
 def test_no_test_shares_a_process_with_it() -> None:
-    with SandboxConfig(verdict="in-process").build(1) as box:
+    with Sandbox(SandboxConfig(verdict="in-process"), 1) as box:
         program = Program.of(TASK, TASK.reference)
         with pytest.raises(SandboxUnavailable):
             box.execute(program)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from codestill.sandbox import Program, SandboxConfig
+from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.types import Test
 
 ENDLESS = "while True: pass"
@@ -57,17 +57,17 @@ def computes(number: int, seconds: float) -> Program:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.slow)])
 def test_programs_within_their_cpu_limit_pass_on_a_busy_core(count: int) -> None:
-    with one_busy_core(*[ENDLESS] * 4), SandboxConfig(cpu_seconds=2).build() as sandbox:
+    with one_busy_core(*[ENDLESS] * 4), Sandbox(SandboxConfig(cpu_seconds=2)) as sandbox:
         assert sandbox.workers == 1
         results = list(sandbox.run(computes(number, 1) for number in range(count)))
     assert [result.verdict for result in results] == ["pass"] * count
 
 
 def test_programs_over_their_cpu_limit_fail_on_a_busy_core() -> None:
-    with one_busy_core(*[ENDLESS] * 4), SandboxConfig(cpu_seconds=1).build() as sandbox:
+    with one_busy_core(*[ENDLESS] * 4), Sandbox(SandboxConfig(cpu_seconds=1)) as sandbox:
         assert sandbox.execute(computes(0, 3)).verdict == "cpu_timeout"
 
 
 def test_cpu_time_is_what_a_program_used_and_not_the_ticks_that_met_it() -> None:
-    with one_busy_core(STINTS), SandboxConfig(cpu_seconds=4).build() as sandbox:
+    with one_busy_core(STINTS), Sandbox(SandboxConfig(cpu_seconds=4)) as sandbox:
         assert sandbox.execute(computes(0, 3.4)).verdict == "pass"

@@ -74,7 +74,7 @@ def differing(sandbox: Sandbox, source: str, told: tuple[Answer, ...]) -> dict[s
 @pytest.fixture(scope="module", params=["split", "in-process"])
 def sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     cache = tmp_path_factory.mktemp("expected")
-    with SandboxConfig(verdict=request.param, cache=cache).build() as built:
+    with Sandbox(SandboxConfig(verdict=request.param, cache=cache)) as built:
         assert built.description.startswith(f"{request.param} verdict, tier ")
         yield built
 

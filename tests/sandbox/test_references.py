@@ -32,7 +32,7 @@ PLUS_SAMPLE = {
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """The sandbox as it is by default, with a cache of its own: references are really run."""
-    with SandboxConfig(cache=tmp_path_factory.mktemp("expected")).build() as sandbox:
+    with Sandbox(SandboxConfig(cache=tmp_path_factory.mktemp("expected"))) as sandbox:
         assert sandbox.description.startswith("split verdict, tier ")
         yield sandbox
 
@@ -140,5 +140,5 @@ def test_all_references_of_the_published_programs(
     tmp_path: Path, source: str, file: str, broken: set[str]
 ) -> None:
     # These rows bring no limit of their own, and Mbpp/599 computes for half a minute.
-    with SandboxConfig(cpu_seconds=120, cache=tmp_path).build() as sandbox:
+    with Sandbox(SandboxConfig(cpu_seconds=120, cache=tmp_path)) as sandbox:
         assert set(failing(sandbox, load(source, file))) == broken

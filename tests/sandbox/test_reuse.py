@@ -66,7 +66,7 @@ def kept(box: Sandbox) -> list[int]:
 
 
 def test_a_judge_is_kept_where_nothing_can_have_changed() -> None:
-    with SandboxConfig().build(workers=1) as box:
+    with Sandbox(SandboxConfig(), workers=1) as box:
         if "seccomp" not in box.description:
             pytest.skip("judges are kept only where a filter refuses new processes")
         assert box.execute(program(HARMLESS[0])).passed
@@ -105,10 +105,10 @@ SOLUTIONS = [
 def test_verdicts_do_not_depend_on_what_was_judged_before() -> None:
     programs = [program(test, solution) for test in HARMLESS[:4] + CHANGING[:2] for solution in SOLUTIONS]
     config = SandboxConfig(cpu_seconds=1)
-    with config.build(workers=1) as box:
+    with Sandbox(config, workers=1) as box:
         expected = {item: box.execute(item) for item in programs}
     random.Random(0).shuffle(programs)
-    with config.build(workers=1) as box:
+    with Sandbox(config, workers=1) as box:
         for item in programs:
             found, known = box.execute(item), expected[item]
             assert (found.verdict, found.tests) == (known.verdict, known.tests), item
@@ -116,7 +116,7 @@ def test_verdicts_do_not_depend_on_what_was_judged_before() -> None:
 
 def test_kept_judges_end() -> None:
     """More programs than one judge takes."""
-    with SandboxConfig().build(workers=1) as box:
+    with Sandbox(SandboxConfig(), workers=1) as box:
         judges = set()
         for number in range(520):
             test = f"assert add(1, {number}) == {number + 1}"

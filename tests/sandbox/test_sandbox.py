@@ -21,10 +21,10 @@ from codestill.types import Test
 
 DRIVER = """
 import sys
-from codestill.sandbox import Program, SandboxConfig
+from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.types import Test
 {before}
-sandbox = SandboxConfig().build(workers=2)
+sandbox = Sandbox(SandboxConfig(), workers=2)
 print(" ".join(str(worker.process.pid) for worker in sandbox._pool._workers), flush=True)
 programs = [Program(solution={solution!r}, entry_point="f", tests=(Test(code=str(n)),)) for n in range(3)]
 for result in sandbox.run(programs):
@@ -105,7 +105,7 @@ def test_completion_order(sandbox, program):
 
 
 def test_closing_the_iterator_kills_what_runs(program):
-    with SandboxConfig(cpu_seconds=1000).build(workers=2) as sandbox:  # no limit ends these programs
+    with Sandbox(SandboxConfig(cpu_seconds=1000), workers=2) as sandbox:  # no limit ends these programs
         naps = (program(f"import time\ntime.sleep({1000 + n})", "1") for n in range(3))
         stream = sandbox.run([program("import time\ntime.sleep(0.5)", "1"), *naps])
         assert next(stream).passed
@@ -118,7 +118,7 @@ def test_closing_the_iterator_kills_what_runs(program):
 
 
 def test_closing_the_sandbox_from_another_thread(program):
-    with SandboxConfig().build(workers=1) as sandbox:
+    with Sandbox(SandboxConfig(), workers=1) as sandbox:
         threading.Timer(0.5, sandbox.close).start()
         with pytest.raises(SandboxError, match="closed"):
             sandbox.execute(program("import time\ntime.sleep(60)", "1"))
@@ -166,7 +166,7 @@ def test_lost_worker_is_replaced_and_the_program_run_again(sandbox, program):
 
 def test_a_process_that_cannot_start_is_no_verdict_of_the_program(program, monkeypatch):
     monkeypatch.setattr("codestill.sandbox.sandbox._PAUSES", (0.0,))
-    with SandboxConfig().build(workers=1) as sandbox:
+    with Sandbox(SandboxConfig(), workers=1) as sandbox:
         monkeypatch.setattr("sys.executable", "/nonexistent/python")
         for worker in sandbox._pool._workers:
             worker.kill()
@@ -174,7 +174,7 @@ def test_a_process_that_cannot_start_is_no_verdict_of_the_program(program, monke
         assert (result.verdict, result.tests) == ("infra_error", ())
         assert "does not start" in result.error
         with pytest.raises(SandboxError, match="does not start"):
-            SandboxConfig().build()
+            Sandbox(SandboxConfig())
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -199,7 +199,7 @@ def test_processes_of_the_caller_have_workers_of_their_own(sandbox, method):
 
 
 def _execute(sandbox: Sandbox | None, queue, number: int) -> None:
-    sandbox = sandbox or SandboxConfig().build(workers=1)
+    sandbox = sandbox or Sandbox(SandboxConfig(), workers=1)
     program = Program(solution=f"print({number})", entry_point="f", tests=(Test(code="1"),))
     queue.put(sandbox.execute(program).output)
 
@@ -209,7 +209,7 @@ def test_from_an_asyncio_loop_beside_torch(program):
     assert float((torch.ones(200, 200) @ torch.ones(200, 200)).sum()) == 200**3
 
     async def main() -> list[str]:
-        with SandboxConfig().build(workers=2) as sandbox:
+        with Sandbox(SandboxConfig(), workers=2) as sandbox:
             direct = sandbox.execute(program("print('a')", "1")).output
             others = [asyncio.to_thread(sandbox.execute, program(f"print({n})", "1")) for n in range(3)]
             return [direct, *(result.output for result in await asyncio.gather(*others))]
@@ -218,7 +218,7 @@ def test_from_an_asyncio_loop_beside_torch(program):
 
 
 def test_a_forgotten_sandbox_leaves_nothing(program):
-    sandbox = SandboxConfig().build(workers=1)
+    sandbox = Sandbox(SandboxConfig(), workers=1)
     assert sandbox.execute(program("1", "1")).passed
     zygotes = [worker.process.pid for worker in sandbox._pool._workers]
     del sandbox
@@ -227,7 +227,7 @@ def test_a_forgotten_sandbox_leaves_nothing(program):
 
 
 def test_nothing_heavy_is_imported():
-    code = "import sys, codestill.sandbox as s; s.SandboxConfig().build(); print('torch' in sys.modules)"
+    code = "import sys, codestill.sandbox as s; s.Sandbox(s.SandboxConfig()); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

@@ -4,7 +4,7 @@ import pytest
 
 from codestill.attempt import execute
 from codestill.errors import SandboxError
-from codestill.sandbox import Program, SandboxConfig
+from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.tasks import TasksConfig
 from codestill.types import Completion, Task
 
@@ -292,7 +292,7 @@ def test_what_the_tests_print_is_not_the_programs_output(sandbox, program):
 
 
 def test_in_process_by_name_and_marked(program):
-    with SandboxConfig(verdict="in-process").build(workers=1) as sandbox:
+    with Sandbox(SandboxConfig(verdict="in-process"), workers=1) as sandbox:
         result = sandbox.execute(program("def f(x): return [x]", "assert f(1) == [1]", "assert f(2) == 3"))
         assert result.sandbox.startswith("in-process verdict, tier ")
         assert (result.verdict, result.tests[1].actual) == ("wrong", "[2]")
@@ -304,7 +304,7 @@ def test_programs_that_the_sandbox_fails_on_stay_owed(program, monkeypatch):
     task_set = TasksConfig.model_validate({"source": "pocket", "split": "validation", "count": 4}).load()
     completions = [Completion(task_id=task.task_id, sample=0, text=task.reference) for task in task_set.tasks]
     monkeypatch.setattr("codestill.sandbox.sandbox._PAUSES", (0.0,))
-    with SandboxConfig().build(workers=1) as sandbox:
+    with Sandbox(SandboxConfig(), workers=1) as sandbox:
         assert [a.result.verdict for a in execute(sandbox, task_set, completions)] == ["pass"] * 4
 
         def broken():

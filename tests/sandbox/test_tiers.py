@@ -18,11 +18,11 @@ from codestill.evaluation import read_evaluation
 BUILD_TWICE = """
 import sys
 from codestill.errors import CodestillError
-from codestill.sandbox import Program, SandboxConfig
+from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.types import Test
 try:
     for _ in range(2):
-        with SandboxConfig(tier=sys.argv[1]).build(workers=2) as sandbox:
+        with Sandbox(SandboxConfig(tier=sys.argv[1]), workers=2) as sandbox:
             print(sandbox.description)
             tests = (Test(code="assert f() == 2"),)
             program = Program(solution="def f(): return 2", entry_point="f", tests=tests)

@@ -129,7 +129,7 @@ def test_fractional_cpu_limit_counts(sandbox, program):
 
 
 def test_waiting_program_meets_the_wall_limit(program):
-    with SandboxConfig(cpu_seconds=0.1, wall_factor=1).build(workers=1) as quick:
+    with Sandbox(SandboxConfig(cpu_seconds=0.1, wall_factor=1), workers=1) as quick:
         result = quick.execute(program("import time\ntime.sleep(60)", "1"))
     assert (result.verdict, result.error) == ("wall_timeout", "more than 2.1 s of wall time")
 
@@ -139,7 +139,7 @@ def test_load_does_not_turn_computing_into_waiting(program):
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        with SandboxConfig(cpu_seconds=2, wall_factor=1).build(workers=6) as crowded:
+        with Sandbox(SandboxConfig(cpu_seconds=2, wall_factor=1), workers=6) as crowded:
             spin = "import time\nwhile time.process_time() < 0.9: pass"
             programs = [program(spin, f"assert {n} >= 0") for n in range(6)]
             assert [result.verdict for result in crowded.run(programs)] == ["pass"] * 6

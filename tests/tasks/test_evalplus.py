@@ -29,7 +29,7 @@ PLUS = {
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with SandboxConfig(cache=tmp_path_factory.mktemp("expected")).build() as sandbox:
+    with Sandbox(SandboxConfig(cache=tmp_path_factory.mktemp("expected"))) as sandbox:
         yield sandbox
 
 

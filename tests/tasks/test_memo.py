@@ -43,7 +43,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sandbox(cache: Path) -> Iterator[Sandbox]:
-    with SandboxConfig(cache=cache).build(workers=1) as built:
+    with Sandbox(SandboxConfig(cache=cache), workers=1) as built:
         yield built
 
 
@@ -64,9 +64,9 @@ def test_the_reference_runs_once(sandbox: Sandbox, tmp_path: Path, cache: Path) 
     value = expected(sandbox, task)
     assert passes(sandbox, task, value)
     assert expected(sandbox, task) == value
-    with SandboxConfig(cache=cache).build(workers=1) as another:
+    with Sandbox(SandboxConfig(cache=cache), workers=1) as another:
         assert passes(another, task, value)
-    with SandboxConfig(cache=tmp_path / "another").build(workers=1) as elsewhere:
+    with Sandbox(SandboxConfig(cache=tmp_path / "another"), workers=1) as elsewhere:
         assert not passes(elsewhere, task, value)
 
 
@@ -115,23 +115,23 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 )
 def test_a_damaged_file_is_ignored(damage: str, tmp_path: Path, cache: Path) -> None:
     task = load(tmp_path, STEADY)
-    with SandboxConfig(cache=cache).build(workers=1) as sandbox:
+    with Sandbox(SandboxConfig(cache=cache), workers=1) as sandbox:
         assert passes(sandbox, task, "xs[1:]")
     DAMAGE[damage](kept(cache))
-    with SandboxConfig(cache=cache).build(workers=1) as sandbox:
+    with Sandbox(SandboxConfig(cache=cache), workers=1) as sandbox:
         assert passes(sandbox, task, "xs[1:]")
         assert not passes(sandbox, task, "xs")
 
 
 def test_a_damaged_file_is_written_anew(tmp_path: Path, cache: Path) -> None:
     task = load(tmp_path)
-    with SandboxConfig(cache=cache).build(workers=1) as sandbox:
+    with Sandbox(SandboxConfig(cache=cache), workers=1) as sandbox:
         first = expected(sandbox, task)
     kept(cache).write_text("[")
-    with SandboxConfig(cache=cache).build(workers=1) as sandbox:
+    with Sandbox(SandboxConfig(cache=cache), workers=1) as sandbox:
         second = expected(sandbox, task)
     assert second != first
-    with SandboxConfig(cache=cache).build(workers=1) as sandbox:
+    with Sandbox(SandboxConfig(cache=cache), workers=1) as sandbox:
         assert passes(sandbox, task, second)
 
 
@@ -141,7 +141,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
     sealed.mkdir(mode=0o500)  # root may write there all the same
     (tmp_path / "file").write_text("")
     for place in (sealed, sealed / "below", tmp_path / "file", tmp_path / "file" / "below", Path("/proc/no")):
-        with SandboxConfig(cache=place).build(workers=1) as sandbox:
+        with Sandbox(SandboxConfig(cache=place), workers=1) as sandbox:
             assert passes(sandbox, task, "xs[1:]")
             assert not passes(sandbox, task, "xs")
 
@@ -168,11 +168,11 @@ def test_two_processes_and_their_threads_at_once_do_no_harm(tmp_path: Path, cach
         """
         import sys
         from pathlib import Path
-        from codestill.sandbox import Program, SandboxConfig
+        from codestill.sandbox import Program, Sandbox, SandboxConfig
         from codestill.tasks import TasksConfig
 
         tasks = TasksConfig(source="humaneval-plus", path=Path(sys.argv[1])).load().tasks
-        with SandboxConfig(cache=Path(sys.argv[2])).build(workers=3) as sandbox:
+        with Sandbox(SandboxConfig(cache=Path(sys.argv[2])), workers=3) as sandbox:
             answers = ["    return xs[1:]\\n", "    return [x for x in xs[1:]]\\n", "    return xs\\n"]
             programs = [Program.of(task, answer) for task in tasks for answer in answers]
             print("".join("01"[result.passed] for result in sandbox.run(programs)))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from codestill.sandbox import Program, SandboxConfig
+from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.tasks import TasksConfig, check_tasks
 from codestill.types import ExecutionResult, Task
 
@@ -17,7 +17,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with SandboxConfig().build() as sandbox:
+    with Sandbox(SandboxConfig()) as sandbox:
         yield sandbox
 
 

@@ -11,7 +11,7 @@ from tests.teachers import endpoint
 from tests.teachers.endpoint import Behaviour, Server, serving
 
 from codestill.errors import BudgetError, ConfigError, TeacherError
-from codestill.models.config import SamplingConfig
+from codestill.models.settings import SamplingConfig
 from codestill.serialize import read_jsonl
 from codestill.teachers import ApiTeacherConfig, Teacher
 from codestill.teachers import endpoint as module

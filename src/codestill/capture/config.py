@@ -3,23 +3,21 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from codestill.config import RunConfig
 from codestill.examples import ExamplesConfig
 from codestill.logits import Threshold, Truncation
 from codestill.teachers import LocalTeacherConfig
-from codestill.types import TailRule
+from codestill.types import Settings, TailRule
 
 Temperatures = Annotated[
     tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1, max_length=16)
 ]
 
 
-class CaptureConfig(BaseModel):
+class CaptureConfig(Settings):
     """What of a teacher's logits is kept."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     truncation: Truncation = Threshold()
     """Which tokens are kept one by one; the others are the tail, whose mass is kept."""
@@ -41,10 +39,8 @@ class CacheConfig(CaptureConfig):
     """What stands for the tokens that are not kept; see docs/logit-cache.md."""
 
 
-class ServerConfig(BaseModel):
+class ServerConfig(Settings):
     """A vLLM-style server, asked for ``prompt_logprobs``. Its key is OPENAI_API_KEY's, where it needs one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     base_url: str
     """Where its completions endpoint lies: ``http://host:8000/v1``."""

@@ -233,12 +233,13 @@ def doctor(*, sandbox: Annotated[bool, Parameter(negative="")] = False) -> None:
         all are contained, 1 when one is not, 2 when this machine has no sandbox.
     """
     from codestill import doctor as examine
+    from codestill.sandbox import Sandbox
 
     if not sandbox:
         return tables.print_pairs([*examine.machine(), ("sandbox", examine.sandbox_in_short())])
     tables.print_findings("layer", examine.layers())
     tables.print_findings("tier", examine.tiers())
-    with examine.planted() as bait, examine.CONFIG.build(workers=1) as built:
+    with examine.planted() as bait, Sandbox(examine.CONFIG, workers=1) as built:
         probes = list(examine.probe(built, bait))
     tables.print_probes(probes)
     out = [one.name for one in probes if not one.right]
@@ -277,12 +278,12 @@ def tasks_show(tasks: str, task_id: str | None = None) -> None:
 def tasks_check(tasks: str) -> None:
     """Check a task set: references must pass, an empty completion and a bare ``pass`` must not."""
     from codestill.evaluation import known_answers
-    from codestill.sandbox import SandboxConfig
+    from codestill.sandbox import Sandbox, SandboxConfig
     from codestill.trackers import ProgressBars
     from codestill.types import Event
 
     task_set = TasksConfig.model_validate(tasks).load()
-    with SandboxConfig().build() as sandbox, closing(ProgressBars()) as bars:
+    with Sandbox(SandboxConfig()) as sandbox, closing(ProgressBars()) as bars:
 
         def progress(done: int, total: int) -> None:
             bars(Event(stage="gates", kind="progress", done=done, total=total))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codestill.errors import CodestillError
-from codestill.sandbox import SandboxConfig
+from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.sandbox.isolation import TIERS, Isolation, Missing, start
 from codestill.sandbox.worker import LAYERS
 
@@ -55,7 +55,7 @@ def layers() -> list[Finding]:
 
     Raises SandboxUnavailable where the system is not Linux, SandboxError where no process starts at all."""
     if platform.system() != "Linux":
-        SandboxConfig().build()  # raises, and says what to do
+        Sandbox(SandboxConfig())  # raises, and says what to do
     bare = _try()
     if isinstance(bare, Missing):  # nothing works without this
         return [Finding(bare.layer, False, _why(bare))]
@@ -129,7 +129,7 @@ def tiers() -> list[Finding]:
 def sandbox_in_short() -> str:
     """Whether programs can be executed here, and in which tier."""
     try:
-        with SandboxConfig().build(workers=1) as sandbox:
+        with Sandbox(SandboxConfig(), workers=1) as sandbox:
             return f"works, {sandbox.isolation}"
     except CodestillError as error:
         return f"does not work: {error.message}. {error.next_step}"

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -24,13 +22,11 @@ from codestill.run import Run, environment
 from codestill.sandbox import Sandbox
 from codestill.serialize import to_json, write_atomic
 from codestill.tasks import TasksConfig, TaskSet
-from codestill.types import Attempt, Evaluation, Gates, Interval, ModelProfile
+from codestill.types import Attempt, Evaluation, Gates, Interval, ModelProfile, Settings
 
 
-class EvaluateConfig(BaseModel):
+class EvaluateConfig(Settings):
     """How a model is evaluated."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     tasks: TasksConfig = Field(default_factory=lambda: TasksConfig.model_validate("humaneval"))
     """The task set: a name such as ``humaneval`` or ``mbpp:test``, or a file."""

@@ -9,16 +9,13 @@ docs/logit-cache.md.
 from codestill.logits.manifest import (
     CaptureSpec,
     Expectation,
-    FixedK,
     Manifest,
-    Mass,
     MeasuredError,
-    Threshold,
-    Truncation,
 )
 from codestill.logits.reader import LogitCache
 from codestill.logits.rows import TAIL_RULES, Rows, SparseRows, Target, rows_from_top, target
 from codestill.logits.shard import digest
+from codestill.logits.truncation import FixedK, Mass, Threshold, Truncation
 from codestill.logits.writer import LogitWriter, finish
 
 __all__ = [

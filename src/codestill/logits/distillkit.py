@@ -23,31 +23,28 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from codestill.errors import LogitsError
 from codestill.logits.manifest import CaptureSpec
 from codestill.logits.rows import rows_from_top
 from codestill.logits.writer import LogitWriter
+from codestill.types import Record, Settings
 
 FloatType = Literal["float16", "bfloat16", "float32", "float64"]
 _BYTES: dict[FloatType, int] = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
-class ResidualBin(BaseModel):
+class ResidualBin(Record):
     """Some consecutive residuals that share a scale."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale_dtype: FloatType
     element_bits: int = Field(ge=1, le=32)
     num_elements: int = Field(ge=1)
 
 
-class Codec(BaseModel):
+class Codec(Settings):
     """``compression_config.yaml``, or ``logprob_compressor`` of a DistillKit training config."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     d: int = Field(ge=2)
     """Size of the vocabulary."""

@@ -2,69 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from codestill.errors import LogitsError
-from codestill.logits.rows import MAX_K
-from codestill.types import TailRule
-
-_CONFIG = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from codestill.logits.truncation import MAX_K, Threshold, Truncation
+from codestill.types import Settings, TailRule
 
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Threshold(BaseModel):
-    """Keep a token while its probability at temperature 1 is above ``min_probability``.
-
-    The most likely token is always kept. Of the rules here the one with the smallest error for its bytes.
-    """
-
-    model_config = _CONFIG
-
-    type: Literal["threshold"] = "threshold"
-    """Kind of truncation."""
-    min_probability: float = Field(default=2e-5, gt=0, lt=1)
-    """Tokens less likely than this belong to the tail."""
-    max_k: int = Field(default=MAX_K, ge=1, le=MAX_K)
-    """Most tokens kept for one position."""
-
-
-class Mass(BaseModel):
-    """Keep the most likely tokens until together they have ``mass`` at temperature 1."""
-
-    model_config = _CONFIG
-
-    type: Literal["mass"] = "mass"
-    """Kind of truncation."""
-    mass: float = Field(default=0.9995, gt=0, lt=1)
-    """Probability that the kept tokens hold together, where ``max_k`` allows it."""
-    max_k: int = Field(default=MAX_K, ge=1, le=MAX_K)
-    """Most tokens kept for one position."""
-
-
-class FixedK(BaseModel):
-    """Keep exactly ``k`` tokens (all that are possible, where those are fewer)."""
-
-    model_config = _CONFIG
-
-    type: Literal["fixed"] = "fixed"
-    """Kind of truncation."""
-    k: int = Field(default=32, ge=1, le=MAX_K)
-    """Tokens kept for every position."""
-
-    @property
-    def max_k(self) -> int:
-        """Most tokens kept for one position."""
-        return self.k
-
-
-Truncation = Annotated[Threshold | Mass | FixedK, Field(discriminator="type")]
-
-
-class CaptureSpec(BaseModel):
+class CaptureSpec(Settings):
     """Whose distributions are captured, and how: what every writer of a cache agrees on."""
-
-    model_config = _CONFIG
 
     teacher: str
     """Name of the teacher."""
@@ -119,10 +67,8 @@ class CaptureSpec(BaseModel):
         return (*plain, "sampled") if self.tail_samples else plain
 
 
-class MeasuredError(BaseModel):
+class MeasuredError(Settings):
     """How far a loss from the cache is from the loss over the whole vocabulary, on a sample."""
-
-    model_config = _CONFIG
 
     temperature: Temperature
     """Divides the logits of both."""
@@ -141,10 +87,8 @@ class MeasuredError(BaseModel):
     """||G - G_cache|| / ||G||, Frobenius, of the gradients with respect to the student's logits."""
 
 
-class ShardEntry(BaseModel):
+class ShardEntry(Settings):
     """One shard file."""
-
-    model_config = _CONFIG
 
     name: str
     """File name within the cache."""
@@ -189,13 +133,11 @@ class Manifest(CaptureSpec):
         return self.bytes / max(self.tokens, 1)
 
 
-class Expectation(BaseModel):
+class Expectation(Settings):
     """What a reader demands: the fields that are given must agree, the others are free.
 
     ``temperatures`` are those that must be servable; the cache may serve more.
     """
-
-    model_config = _CONFIG
 
     teacher: str | None = None
     revision: str | None = None

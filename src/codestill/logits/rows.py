@@ -2,19 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codestill.errors import LogitsError
+from codestill.logits.truncation import Truncation, keep_counts
 from codestill.types import TailRule
-
-if TYPE_CHECKING:
-    from codestill.logits.manifest import Truncation
-
-MAX_K = 256
-"""Most tokens kept for one position: a row's count is one byte."""
 
 TAIL_RULES: tuple[TailRule, ...] = get_args(TailRule)
 
@@ -119,24 +114,8 @@ def target(rows: SparseRows, rule: TailRule) -> Target:
     return Target(np.hstack([ids, samples]), np.hstack([log_p, shares]))
 
 
-def keep_counts(log_probabilities_NK: NDArray[np.floating], truncation: "Truncation") -> NDArray[np.int64]:
-    """How many of each row's tokens to keep, from log-probabilities at temperature 1, descending.
-
-    At least 1; none of zero probability beyond the first.
-    """
-    log_p = log_probabilities_NK[:, : truncation.max_k]
-    if truncation.type == "threshold":
-        kept = log_p > np.log(truncation.min_probability)
-    elif truncation.type == "mass":
-        before = np.cumsum(np.exp(log_p), axis=1) - np.exp(log_p)
-        kept = before < truncation.mass
-    else:
-        kept = np.ones(log_p.shape, dtype=bool)
-    return np.maximum((kept & np.isfinite(log_p)).sum(axis=1), 1)
-
-
 def rows_from_top(
-    ids_NK: NDArray[np.integer], log_probabilities_NK: NDArray[np.floating], truncation: "Truncation"
+    ids_NK: NDArray[np.integer], log_probabilities_NK: NDArray[np.floating], truncation: Truncation
 ) -> Rows:
     """Rows from lists of likely tokens, as servers give them, in any order; -inf or NaN is an absent entry.
 

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from codestill.errors import LogitsError, VocabularyError
-from codestill.logits.manifest import CaptureSpec, Truncation
-from codestill.logits.rows import Rows, join, keep_counts
+from codestill.logits.manifest import CaptureSpec
+from codestill.logits.rows import Rows, join
+from codestill.logits.truncation import Truncation, keep_counts
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
 """Logits per chunk: what is held beyond the logits is a few tensors of this size."""

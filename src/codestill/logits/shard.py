@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from codestill.errors import LogitsError, VocabularyError
 from codestill.logits import packing
 from codestill.logits.manifest import CaptureSpec
-from codestill.logits.rows import MAX_K, Rows, SparseRows
+from codestill.logits.rows import Rows, SparseRows
+from codestill.logits.truncation import MAX_K
 from codestill.serialize import fingerprint
 
 MAGIC = b"CSLOGIT\x01"

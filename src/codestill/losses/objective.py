@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, model_validator
+
+from codestill.types import Settings
 
 Divergence = Literal[
     "forward_kl", "reverse_kl", "generalized_jsd", "skew_kl", "skew_reverse_kl", "total_variation"
@@ -28,10 +30,8 @@ CONTRASTS: dict[Contrast, tuple[str, float]] = {
 }
 
 
-class CrossEntropy(BaseModel):
+class CrossEntropy(Settings):
     """Negative log-likelihood of the completion: ordinary fine-tuning."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     type: Literal["cross_entropy"] = "cross_entropy"
     """Kind of objective."""
@@ -46,10 +46,8 @@ class CrossEntropy(BaseModel):
         return terms["cross_entropy"]
 
 
-class Distillation(BaseModel):
+class Distillation(Settings):
     """loss = alpha * temperature^2 * divergence + (1 - alpha) * cross-entropy (Hinton et al. 2015)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     type: Literal["distillation"] = "distillation"
     """Kind of objective."""
@@ -114,14 +112,12 @@ class Distillation(BaseModel):
         return self.alpha * distillation + (1 - self.alpha) * terms["cross_entropy"]
 
 
-class Contrastive(BaseModel):
+class Contrastive(Settings):
     """loss = cross-entropy of right programs + weight * contrast with faulty ones (IterKD, arXiv:2408.03680).
 
     The paper's formula is not published; these are ours. A program's score s is its mean log-probability per
     completion token, end of sequence included: a longer program is not worse for being longer.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     type: Literal["contrastive"] = "contrastive"
     """Kind of objective."""

@@ -1,43 +1,25 @@
-"""What a run says about its student and about sampling. Nothing here imports torch."""
+"""Which student a run trains. Nothing here imports torch before it is built."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import model_validator
 
-from codestill.models.presets import PRESET_NAMES, PresetName
+from codestill.errors import ModelError
+from codestill.models.presets import POCKET_VOCABULARY, PRESET_NAMES, PRESETS, PresetName
+from codestill.models.settings import DEFAULT_TOKENIZER, Device, Dtype
+from codestill.types import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from codestill.models.student import Student
 
-Device = Literal["auto", "cpu", "cuda"]
-Dtype = Literal["float32", "bfloat16"]
-DEFAULT_TOKENIZER = "bigcode/starcoder2-3b"
 
-
-class SamplingConfig(BaseModel):
-    """How completions are drawn from a local model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    temperature: float = Field(default=0.0, ge=0)
-    """0 is greedy decoding."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    """Draw from the smallest set of tokens that holds this much probability (nucleus sampling)."""
-    max_new_tokens: int = Field(default=256, ge=1)
-    """Longest completion, in tokens; a model's position limit may end it earlier."""
-    batch_size: int = Field(default=192, ge=1)
-    """Completions decoded together. Changes speed and memory; results only by float rounding."""
-
-
-class StudentConfig(BaseModel):
+class StudentConfig(Settings):
     """The model to be trained: a preset with fresh weights, or any causal language model.
 
     A plain string stands for a preset's name, else for a directory or hub id.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     preset: PresetName | None = None
     """A shape that ships with codestill, with fresh weights; `codestill students` lists them."""
@@ -79,6 +61,58 @@ class StudentConfig(BaseModel):
         Raises ModelError when it cannot be loaded, VocabularyError when the tokenizer has more ids than
         the model has rows.
         """
-        from codestill.models.student import build_student
+        from codestill.models.student import Student
 
-        return build_student(self, tokenizer, device, seed)
+        if self.model is None or self.from_scratch:
+            return _fresh(self, tokenizer, device, seed)
+        return Student.load(
+            self.model,
+            tokenizer=self.tokenizer,
+            revision=self.revision,
+            dtype=self.dtype,
+            trust_remote_code=self.trust_remote_code,
+            device=device,
+        )
+
+
+def _fresh(
+    config: StudentConfig, tokenizer: "PreTrainedTokenizerBase | None", device: Device, seed: int
+) -> "Student":
+    """A student of a preset's or a model's shape, with fresh weights."""
+    from codestill.models.load import fresh_weights, load_config, resolve
+    from codestill.models.student import Student, name_of
+    from codestill.models.tokenizers import load_tokenizer, require_rows
+
+    trust = config.trust_remote_code
+    if config.model is not None:
+        place = resolve(config.model)
+        name = name_of(config.model)
+        ids = (
+            load_tokenizer(resolve(config.tokenizer, weights=False), trust_remote_code=trust)
+            if config.tokenizer
+            else load_tokenizer(place, revision=config.revision, trust_remote_code=trust)
+        )
+        shape = load_config(place, revision=config.revision, trust_remote_code=trust)
+        for key, value in _token_ids(ids).items():
+            setattr(shape, key, value)
+    elif config.preset is not None:
+        preset, name = PRESETS[config.preset], config.preset
+        default = "pocket" if preset.vocabulary == POCKET_VOCABULARY else DEFAULT_TOKENIZER
+        if config.tokenizer or tokenizer is None:
+            ids = load_tokenizer(resolve(config.tokenizer or default, weights=False), trust_remote_code=trust)
+        else:
+            ids = tokenizer
+        require_rows(ids, preset.vocabulary, name)  # before the weights are made
+        shape = preset.transformers_config(**_token_ids(ids))
+    else:
+        raise ModelError("A student needs a preset or a model.", next_step="Set one of them.")
+    weights = fresh_weights(shape, seed=seed, trust_remote_code=trust, dtype=config.dtype, device=device)
+    return Student(weights, ids, name, trust)
+
+
+def _token_ids(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int | None]:
+    return {
+        "bos_token_id": tokenizer.bos_token_id,  # pyright: ignore[reportReturnType]
+        "eos_token_id": tokenizer.eos_token_id,  # pyright: ignore[reportReturnType]
+        "pad_token_id": tokenizer.pad_token_id,  # pyright: ignore[reportReturnType]
+    }

@@ -9,7 +9,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from codestill.errors import ModelError
-from codestill.models.config import Device, Dtype
+from codestill.models.settings import Device, Dtype
 from codestill.pocket import BUNDLED, bundled_directory
 
 transformers_logging.disable_progress_bar()  # of files and tensors: the run shows its own

@@ -21,20 +21,25 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from codestill.errors import Failure
-from codestill.models.config import Device
 from codestill.models.decode import forward_last
 from codestill.models.load import load_weights
 from codestill.models.sample import position_limit
+from codestill.models.settings import Device
 from codestill.types import ModelProfile
 
 if TYPE_CHECKING:
-    from codestill.models.student import LanguageModel
+    from transformers import PreTrainedModel
 
 WARM_UP = 3
 
 
 def profile(
-    language_model: "LanguageModel", prompt_tokens: int, new_tokens: int, repeats: int, threads: int | None
+    model: "PreTrainedModel",
+    prompt_tokens: int,
+    new_tokens: int,
+    repeats: int,
+    threads: int | None,
+    trust_remote_code: bool = False,
 ) -> ModelProfile:
     """Save the model to a temporary directory and measure it in a fresh process.
 
@@ -42,17 +47,17 @@ def profile(
     the profile records what was used. ``threads`` is torch's number here unless given.
     Raises Failure when that process dies.
     """
-    limit = position_limit(language_model.model.config)
+    limit = position_limit(model.config)
     new_tokens = min(new_tokens, limit // 2)
     prompt_tokens = min(prompt_tokens, limit - new_tokens)
     with tempfile.TemporaryDirectory(prefix="codestill-profile-") as temporary:
         directory = Path(temporary) / "model"
-        language_model.model.save_pretrained(directory)
+        model.save_pretrained(directory)
         job = {
             "directory": str(directory),
-            "dtype": language_model.dtype,
-            "device": language_model.model.device.type,
-            "trust_remote_code": language_model.trust_remote_code,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": model.device.type,
+            "trust_remote_code": trust_remote_code,
             "prompt_tokens": prompt_tokens,
             "new_tokens": new_tokens,
             "repeats": repeats,
@@ -69,7 +74,7 @@ def profile(
         if process.returncode != 0 or not answer.exists():
             last = (process.stderr.strip() or "no message").splitlines()[-1]
             raise Failure(
-                f"Profiling {language_model.name} ended with exit code {process.returncode}: {last}",
+                f"Profiling a {model.config.model_type} model ended with code {process.returncode}: {last}",
                 next_step="A negative code is a signal, often for want of memory; try a smaller model "
                 "or another device.",
             )

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from codestill import matmul
-from codestill.models.config import SamplingConfig
+from codestill.models.settings import SamplingConfig
 from codestill.models.shared import memory_for
 from codestill.models.tokenizers import decode_completion, encode_prompt, id_count
 from codestill.serialize import seed_for

@@ -8,11 +8,9 @@ from typing import Self
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from codestill.errors import ModelError
-from codestill.models.config import DEFAULT_TOKENIZER, Device, Dtype, SamplingConfig, StudentConfig
-from codestill.models.load import DTYPES, fresh_weights, load_config, load_weights, resolve
-from codestill.models.presets import POCKET_VOCABULARY, PRESETS
+from codestill.models.load import DTYPES, load_weights, resolve
 from codestill.models.sample import complete
+from codestill.models.settings import Device, Dtype, SamplingConfig
 from codestill.models.tokenizers import load_tokenizer, require_rows, warn_if_reload_differs
 from codestill.types import Completion, ModelProfile, Request
 
@@ -123,7 +121,7 @@ class LanguageModel:
         """Latency, memory and size, measured in a process of its own; see :mod:`codestill.models.profile`."""
         from codestill.models.profile import profile
 
-        return profile(self, prompt_tokens, new_tokens, repeats, threads)
+        return profile(self.model, prompt_tokens, new_tokens, repeats, threads, self.trust_remote_code)
 
 
 class Student(LanguageModel):
@@ -133,51 +131,3 @@ class Student(LanguageModel):
 def name_of(source: str) -> str:
     """A hub id stays whole; of a path the last part remains."""
     return Path(source).resolve().name if Path(source).expanduser().exists() else source
-
-
-def build_student(
-    config: StudentConfig, tokenizer: PreTrainedTokenizerBase | None, device: Device, seed: int
-) -> Student:
-    """What :meth:`StudentConfig.build` does."""
-    trust = config.trust_remote_code
-    if config.model is not None and not config.from_scratch:
-        return Student.load(
-            config.model,
-            tokenizer=config.tokenizer,
-            revision=config.revision,
-            dtype=config.dtype,
-            trust_remote_code=trust,
-            device=device,
-        )
-    if config.model is not None:
-        place = resolve(config.model)
-        name = name_of(config.model)
-        ids = (
-            load_tokenizer(resolve(config.tokenizer, weights=False), trust_remote_code=trust)
-            if config.tokenizer
-            else load_tokenizer(place, revision=config.revision, trust_remote_code=trust)
-        )
-        shape = load_config(place, revision=config.revision, trust_remote_code=trust)
-        for key, value in _token_ids(ids).items():
-            setattr(shape, key, value)
-    elif config.preset is not None:
-        preset, name = PRESETS[config.preset], config.preset
-        default = "pocket" if preset.vocabulary == POCKET_VOCABULARY else DEFAULT_TOKENIZER
-        if config.tokenizer or tokenizer is None:
-            ids = load_tokenizer(resolve(config.tokenizer or default, weights=False), trust_remote_code=trust)
-        else:
-            ids = tokenizer
-        require_rows(ids, preset.vocabulary, name)  # before the weights are made
-        shape = preset.transformers_config(**_token_ids(ids))
-    else:
-        raise ModelError("A student needs a preset or a model.", next_step="Set one of them.")
-    weights = fresh_weights(shape, seed=seed, trust_remote_code=trust, dtype=config.dtype, device=device)
-    return Student(weights, ids, name, trust)
-
-
-def _token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
-    return {
-        "bos_token_id": tokenizer.bos_token_id,  # pyright: ignore[reportReturnType]
-        "eos_token_id": tokenizer.eos_token_id,  # pyright: ignore[reportReturnType]
-        "pad_token_id": tokenizer.pad_token_id,  # pyright: ignore[reportReturnType]
-    }

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from codestill.errors import ConfigError
 from codestill.prompts.render import render
+from codestill.types import Settings
 
 _MENTIONED = re.compile(
     r"\b(?:relevant|provided|given|retrieved|helper|reference|above|supplied)\s+(?:\w+\s+)?functions?\b",
@@ -14,14 +13,12 @@ _MENTIONED = re.compile(
 )
 
 
-class Modular(BaseModel):
+class Modular(Settings):
     """Templates (jinja2) of a set, as :class:`codestill.prompts.Prompts` has them.
 
     ``prompt`` is a task's, ``answer`` is the direct one as a program, ``modules`` are headers with
     docstrings, ``functions`` are programs.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     decompose: str
     """Asks for functions of which the task can be made, given ``answer``: headers with docstrings alone."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from codestill.errors import ConfigError
 from codestill.prompts.answers import PROPOSAL, as_completion
@@ -13,7 +13,7 @@ from codestill.prompts.modular import Modular
 from codestill.prompts.rating import Rating, read_rubric, read_steps
 from codestill.prompts.render import render
 from codestill.tasks.stops import StopRule, cut, extract_code, stopped
-from codestill.types import Task
+from codestill.types import Settings, Task
 
 Nearness = Literal["free", "near", "nearest"]
 """How near to the attempt a repair shall stay: PERsD's prompts v0, v1 and v2."""
@@ -23,14 +23,12 @@ Level = Literal["easier", "same", "harder"]
 """How hard a proposed task shall be, beside its seed."""
 
 
-class Prompts(BaseModel):
+class Prompts(Settings):
     """Templates (jinja2), and the form of the answers.
 
     ``prompt`` is a task's, ``attempt`` and ``solution`` are completions of it, ``feedback`` is text; the
     filter ``ended`` gives a text its last newline, ``commented`` puts ``#`` before every line.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     version: str
     """Name and number of the set: part of what a run is."""
@@ -50,14 +48,14 @@ class Prompts(BaseModel):
     """Asks for calls that test the ``solution``, a line each."""
     judge: str | None = None
     """Asks for a judgement of the ``solution``."""
-    rubric: dict[str, int] = {}
+    rubric: dict[str, int] = Field(default_factory=dict)
     """Criteria of a judgement and the most points of each; without any, the pocket teacher's form is read."""
     fault: str | None = None
     """Asks for a program that is wrong in a way that a learner would be, given a right ``solution``. None:
     wrong ones are found among the teacher's own answers."""
     shows_solution: bool = True
     """Whether ``refine`` has a place for the teacher's own solution."""
-    nearness: dict[str, str] = {}
+    nearness: dict[str, str] = Field(default_factory=dict)
     """What is said for each rule of nearness; a set without words knows one rule."""
     modular: Modular | None = None
     """How a task is taken apart and its answer written again with functions. None where the set cannot

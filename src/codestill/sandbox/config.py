@@ -1,18 +1,15 @@
 """What can be set about the sandbox."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-if TYPE_CHECKING:
-    from codestill.sandbox.sandbox import Sandbox
+from codestill.types import Settings
 
 
-class SandboxConfig(BaseModel):
+class SandboxConfig(Settings):
     """Limits under which untrusted programs run, and how their verdict is reached."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     verdict: Literal["split", "in-process"] = "split"
     """``split``: the tests run in another process than the program, which sees none of them. ``in-process``:
@@ -37,12 +34,3 @@ class SandboxConfig(BaseModel):
     """Modules loaded once for all programs, e.g. numpy, besides the usual ones of the standard library."""
     cache: Path | None = None
     """Where expected values are kept that tests compute with a reference; None: in the user's cache."""
-
-    def build(self, workers: int | None = None) -> "Sandbox":
-        """Probe this machine and return the sandbox.
-
-        Raises SandboxUnavailable, naming the layer, where a required one does not work.
-        """
-        from codestill.sandbox.sandbox import Sandbox
-
-        return Sandbox(self, workers)

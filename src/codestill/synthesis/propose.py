@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from codestill.attempt import Completer
 from codestill.errors import ConfigError
@@ -15,16 +15,14 @@ from codestill.models import SamplingConfig
 from codestill.prompts import Level, Prompts
 from codestill.run import Run
 from codestill.tasks import TaskSet
-from codestill.types import Completion, Request, Task, Test
+from codestill.types import Completion, Request, Settings, Task, Test
 
 MADE = "made"
 """The source of a task that a teacher made."""
 
 
-class SynthesisConfig(BaseModel):
+class SynthesisConfig(Settings):
     """How many tasks are asked for, and which are kept."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     proposals: PositiveInt = 500
     """Tasks asked for; fewer remain."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from codestill.errors import TaskError
 from codestill.serialize import fingerprint
@@ -16,7 +16,7 @@ from codestill.tasks.rows import Rows, to_tasks
 from codestill.tasks.schema import read_tasks
 from codestill.tasks.sources import BENCHMARKS, benchmark_rows
 from codestill.tasks.stops import STOP_RULES, StopName, StopRule
-from codestill.types import Task
+from codestill.types import Settings, Task
 
 Source = Literal[
     "humaneval",
@@ -61,10 +61,8 @@ class TaskSet:
         return len(self.tasks)
 
 
-class TasksConfig(BaseModel):
+class TasksConfig(Settings):
     """A set of tasks. A string is accepted too: ``humaneval``, ``mbpp:train``, ``mine.jsonl:train``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: Source
     """The family: a benchmark, the bundled pocket world, or a JSONL file of your own."""

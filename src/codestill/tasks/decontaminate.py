@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from codestill.embeddings import OptionalEmbedderConfig
 from codestill.errors import TaskError
@@ -28,7 +28,7 @@ from codestill.tasks.alike import (
     ngrams,
 )
 from codestill.tasks.config import TasksConfig, TaskSet
-from codestill.types import Record, Task
+from codestill.types import Record, Settings, Task
 
 Judge = Callable[[Task, Task], bool]
 """Whether a training task (the first) gives an evaluation task (the second) away."""
@@ -37,10 +37,8 @@ TO_CHECK = 0.5
 """Cosine from which an evaluation task's nearest neighbour is worth a look, though it is no match."""
 
 
-class DecontaminateConfig(BaseModel):
+class DecontaminateConfig(Settings):
     """How alike a training task and an evaluation task may be: a score at its threshold is a match."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     ngram_words: int = Field(default=8, ge=1)
     """Words of an n-gram. A shorter description is one n-gram."""

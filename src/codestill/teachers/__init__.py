@@ -1,7 +1,7 @@
 """Teachers: what a recipe may ask of one, and local weights as one."""
 
-from codestill.teachers.api import ApiTeacherConfig
 from codestill.teachers.base import LogitTeacher, Teacher
+from codestill.teachers.endpoint import ApiTeacherConfig
 from codestill.teachers.local import LocalTeacherConfig
 from codestill.teachers.vocabulary import require_same_vocabulary
 

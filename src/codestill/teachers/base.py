@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from codestill.models.config import SamplingConfig
+from codestill.models.settings import SamplingConfig
 from codestill.types import Completion, Request
 
 if TYPE_CHECKING:

@@ -7,17 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from codestill.errors import BudgetError
-from codestill.models.config import Device, SamplingConfig
+from codestill.models.settings import Device, SamplingConfig
 from codestill.run import Run
-from codestill.teachers.api import ApiTeacherConfig
 from codestill.teachers.base import Teacher
+from codestill.teachers.endpoint import ApiTeacherConfig
 from codestill.teachers.ledger import Budget, Ledger, Totals
 from codestill.teachers.local import LocalTeacherConfig
 from codestill.teachers.replay import Identified, Replay, Replayed
-from codestill.types import Call, Completion, Request
+from codestill.types import Call, Completion, Request, Settings
 
 
 def _tagged(value: Any) -> Any:
@@ -32,10 +32,8 @@ AnyTeacherConfig = Annotated[
 """Weights on this machine, or an endpoint; a plain string names weights."""
 
 
-class TeachingConfig(BaseModel):
+class TeachingConfig(Settings):
     """What is kept of a teacher's answers, and what they may cost."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     replay: Replay = "record"
     """``record``: an answer that is kept is not asked for again. ``only``: nothing is asked at all."""

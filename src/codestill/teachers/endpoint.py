@@ -7,20 +7,57 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from codestill.errors import BudgetError, CodestillError, ConfigError, TeacherError
-from codestill.models.config import SamplingConfig
+from codestill.models.settings import Device, SamplingConfig
 from codestill.serialize import seed_for
-from codestill.teachers.api import ApiTeacherConfig
-from codestill.teachers.ledger import Ledger
-from codestill.types import Call, Completion, Request
+from codestill.teachers.ledger import Ledger, Prices
+from codestill.types import Call, Completion, Request, Settings
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
 _WAIT_SECONDS = 0.02
 _CHARACTERS_PER_TOKEN = 2.0
 """Of the densest prompts: what a call may cost is estimated from above."""
 _TRANSIENT = frozenset({408, 409, 425, 429})
+
+
+class ApiTeacherConfig(Settings):
+    """A model that answers over HTTP, in words. Its key stands in the environment and nowhere else."""
+
+    type: Literal["api"] = "api"
+    """An endpoint, which gives text alone."""
+    model: str = "bigcode/starcoder2-3b"
+    """A directory or hub id (`pocket` is the bundled teacher); of an endpoint, the model's name there."""
+    base_url: str | None = None
+    """Where the API lies, as `http://host:8000/v1` (default: OpenAI's)."""
+    endpoint: Literal["chat", "completions"] = "chat"
+    """`completions` continues the prompt as it stands; `chat` answers it."""
+    system: str | None = None
+    """System message, for `chat`."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; an endpoint of one's own needs none."""
+    concurrency: PositiveInt = 8
+    """Calls at once."""
+    timeout_seconds: PositiveFloat = 120.0
+    """For one call, from beginning to end, however slowly it drips."""
+    retries: NonNegativeInt = 6
+    """Calls more, with growing pauses, where the endpoint is busy, broken, or answers nonsense."""
+    also_named: tuple[str, ...] = ()
+    """Names under which the endpoint may answer besides `model` and its dated versions."""
+    prices: Prices | None = None
+    """What tokens cost; unknown prices are said to be unknown."""
+
+    def build(self, device: Device = "auto") -> "ApiTeacher":
+        """The teacher; nothing is called yet. Raises ConfigError where the key is missing."""
+        if self.base_url is None and not os.environ.get(self.key_variable):
+            raise ConfigError(
+                f"{self.model} needs a key, and {self.key_variable} is not set.",
+                next_step=f"export {self.key_variable}=..., or set teacher.base_url to your own endpoint.",
+            )
+        return ApiTeacher(self)
 
 
 class _Unusable(Exception):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from codestill.losses.targets import LinearTeacher
-from codestill.models.config import SamplingConfig
 from codestill.models.fingerprints import weights_fingerprint
 from codestill.models.heads import linear_head
+from codestill.models.settings import SamplingConfig
 from codestill.models.student import LanguageModel
 from codestill.models.tokenizers import encode_prompt
 from codestill.types import Completion, Request

@@ -4,19 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from codestill.errors import BudgetError
 from codestill.serialize import append_jsonl, cut_torn_line, read_jsonl
-from codestill.types import Call
+from codestill.types import Call, Settings
 
 _MILLION = 1_000_000
 
 
-class Prices(BaseModel):
+class Prices(Settings):
     """Money per million tokens, in whatever currency the budget is in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     prompt: NonNegativeFloat
     """Per million tokens read."""
@@ -28,10 +26,8 @@ class Prices(BaseModel):
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / _MILLION
 
 
-class Budget(BaseModel):
+class Budget(Settings):
     """Limits of a run, over all its resumes; a call that could pass one is not made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     calls: PositiveInt | None = None
     """Answers."""

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from codestill.errors import ModelError
-from codestill.models.config import Device, Dtype
+from codestill.models.settings import Device, Dtype
+from codestill.types import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -13,10 +14,8 @@ if TYPE_CHECKING:
     from codestill.teachers.frozen import LocalTeacher
 
 
-class LocalTeacherConfig(BaseModel):
+class LocalTeacherConfig(Settings):
     """A causal language model from a directory or the hub. A plain string stands for ``model``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     type: Literal["local"] = "local"
     """Weights on this machine, which give text and logits."""

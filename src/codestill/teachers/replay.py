@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from codestill.errors import TeacherError
-from codestill.models.config import SamplingConfig
+from codestill.models.settings import SamplingConfig
 from codestill.serialize import fingerprint, to_json, write_atomic
 from codestill.teachers.base import Teacher
 from codestill.types import Completion, Request

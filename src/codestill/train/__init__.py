@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
-from codestill.types import Example
+from codestill.types import Example, Settings
 
 if TYPE_CHECKING:
     from codestill.losses import Objective
@@ -20,10 +20,8 @@ __all__ = ["TrainConfig", "fit"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Settings):
     """How a student is optimised."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     epochs: Positive = 7
     """Passes over the examples, unless ``max_steps`` is given."""

@@ -33,7 +33,7 @@ AGREEMENT = AgreementConfig(solutions=2, tests=2)
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with SandboxConfig().build(1) as box:
+    with Sandbox(SandboxConfig(), 1) as box:
         yield box
 
 

@@ -13,7 +13,7 @@ from codestill.recipes.amr_evol.library import read_library
 from codestill.recipes.amr_evol.recipe import Config, distill
 from codestill.recipes.amr_evol.responses import Response
 from codestill.run import Run
-from codestill.sandbox import Program, SandboxConfig
+from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.serialize import read_jsonl
 from codestill.synthesis import untested
 from codestill.types import Test
@@ -66,7 +66,7 @@ def test_the_library_holds_verified_functions_that_answers_are_made_of(tmp_path:
         tests = tuple(Test(code=test) for test in one.tests)
         assert len(tests) >= 3
         programs.append(Program.of(task.model_copy(update={"prompt": one.code, "tests": tests}), ""))
-    with SandboxConfig().build(1) as sandbox:
+    with Sandbox(SandboxConfig(), 1) as sandbox:
         assert all(result.passed for result in sandbox.run(programs))
     curve = (tmp_path / "library" / "growth.jsonl").read_text().splitlines()
     assert sum(json.loads(line)["modules"] for line in curve) == account["modules"] >= 6

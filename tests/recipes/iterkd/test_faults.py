@@ -18,7 +18,7 @@ from codestill.types import Attempt, Completion, Example, ExecutionResult, Fault
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with SandboxConfig().build(1) as box:
+    with Sandbox(SandboxConfig(), 1) as box:
         yield box
 
 

@@ -20,7 +20,7 @@ from codestill.types import Bin
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with SandboxConfig().build(1) as box:
+    with Sandbox(SandboxConfig(), 1) as box:
         yield box
 
 

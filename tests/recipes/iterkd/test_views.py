@@ -43,7 +43,7 @@ TASK = Task(
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with SandboxConfig().build(1) as box:
+    with Sandbox(SandboxConfig(), 1) as box:
         yield box
 
 

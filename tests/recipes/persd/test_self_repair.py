@@ -29,7 +29,7 @@ TASKS = [
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with SandboxConfig().build(1) as box:
+    with Sandbox(SandboxConfig(), 1) as box:
         yield box
 
 

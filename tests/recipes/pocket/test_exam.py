@@ -25,7 +25,7 @@ from codestill.pocket.trial import trial
 from codestill.pocket.understand import HEADER
 from codestill.recipes.pocket.exam import MEASURES, Exam, ExamConfig, card, examine
 from codestill.run import Run
-from codestill.sandbox import SandboxConfig
+from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.types import Completion, Request
 
 COUNT = 12
@@ -80,7 +80,7 @@ def take(
 ) -> Exam:
     with (
         Run.open(directory, RunConfig(), observers) as run,
-        SandboxConfig().build(workers=1) as box,
+        Sandbox(SandboxConfig(), workers=1) as box,
     ):
         return examine(teacher, student, frozenset(taught), ExamConfig(count=COUNT), box, run)
 

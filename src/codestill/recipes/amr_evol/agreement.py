@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from codestill.attempt import execute
 from codestill.models import SamplingConfig
@@ -18,16 +18,14 @@ from codestill.sandbox import Sandbox
 from codestill.synthesis import UNKNOWN, is_literal, read_calls
 from codestill.tasks import TaskSet
 from codestill.teaching import Asker
-from codestill.types import Attempt, Completion, Request, Task, Test
+from codestill.types import Attempt, Completion, Request, Settings, Task, Test
 
 Expected = tuple[str, str]
 """A call, and the repr of its value."""
 
 
-class AgreementConfig(BaseModel):
+class AgreementConfig(Settings):
     """How a teacher's answers are held against each other."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     solutions: NonNegativeInt = 4
     """Answers drawn besides the one in question."""

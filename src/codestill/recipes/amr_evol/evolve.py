@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from codestill.models import SamplingConfig
 from codestill.prompts import as_completion
@@ -22,13 +22,11 @@ from codestill.sandbox import Sandbox
 from codestill.sandbox.feedback import feedback
 from codestill.synthesis import untested
 from codestill.teaching import Asker
-from codestill.types import Completion, Record, Request, Task
+from codestill.types import Completion, Record, Request, Settings, Task
 
 
-class EvolutionConfig(BaseModel):
+class EvolutionConfig(Settings):
     """How answers are taken apart and written again; each switch is an ablation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     decompose: bool = True
     """Take the task apart. Without, the direct answer itself is what the library is searched for."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import NonNegativeInt
 
 from codestill.errors import TaskError
 from codestill.models import SamplingConfig
@@ -17,13 +17,11 @@ from codestill.synthesis import WHY, SynthesisConfig, Why, function_name, propos
 from codestill.tasks import TaskSet
 from codestill.tasks.decontaminate import DecontaminateConfig, decontaminate
 from codestill.teaching import Asker
-from codestill.types import Request, Task
+from codestill.types import Request, Settings, Task
 
 
-class InstructionsConfig(BaseModel):
+class InstructionsConfig(Settings):
     """How instructions are made from seed tasks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     proposals: SynthesisConfig = SynthesisConfig()
     """Self-Instruct: how many, how they are drawn, and how new they must be."""

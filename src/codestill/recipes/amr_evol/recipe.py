@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from codestill.config import RunConfig
 from codestill.embeddings import AnyEmbedderConfig, TfidfEmbedderConfig
@@ -41,16 +41,14 @@ from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.desk import AnyTeacherConfig, TeachingConfig, open_desk
 from codestill.teaching import Asker
 from codestill.train import TrainConfig, fit
-from codestill.types import Example, Task
+from codestill.types import Example, Settings, Task
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
 
 
-class LibraryConfig(BaseModel):
+class LibraryConfig(Settings):
     """The function library."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     embedder: AnyEmbedderConfig = TfidfEmbedderConfig()
     """How functions are compared."""

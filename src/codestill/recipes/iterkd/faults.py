@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from codestill.attempt import Completer, attempt, execute
 from codestill.evaluation.metrics import auroc
@@ -21,13 +21,11 @@ from codestill.sandbox import Sandbox, error_class
 from codestill.serialize import seed_for, to_json, write_atomic
 from codestill.tasks import TaskSet
 from codestill.tasks.stops import parses
-from codestill.types import Attempt, Completion, Example, Fault, FaultSource, Request
+from codestill.types import Attempt, Completion, Example, Fault, FaultSource, Request, Settings
 
 
-class FaultsConfig(BaseModel):
+class FaultsConfig(Settings):
     """Which faulty programs stand beside a right one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     sources: tuple[FaultSource, ...] = ("student",)
     """Who writes them, in order of preference: a later source fills up what an earlier one leaves."""

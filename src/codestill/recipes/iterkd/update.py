@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
 from codestill.attempt import Completer
 from codestill.prompts import Level, Prompts
@@ -16,33 +16,27 @@ from codestill.sandbox import Sandbox
 from codestill.serialize import seed_for
 from codestill.synthesis import SynthesisConfig, synthesise
 from codestill.tasks import TaskSet
-from codestill.types import BINS, Bin
+from codestill.types import BINS, Bin, Settings
 
 
-class Ratio(BaseModel):
+class Ratio(Settings):
     """Shares, of whatever sum."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     easy: NonNegativeFloat = 0.2
     medium: NonNegativeFloat = 0.4
     hard: NonNegativeFloat = 0.4
 
 
-class Levels(BaseModel):
+class Levels(Settings):
     """How hard a new question shall be beside its seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     easy: Level = "harder"
     medium: Level = "same"
     hard: Level = "easier"
 
 
-class UpdateConfig(BaseModel):
+class UpdateConfig(Settings):
     """Which questions the next round has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     questions: Literal["updated", "unguided", "static"] = "updated"
     """updated: new ones, made from those of all rounds by their bins. unguided: as many, made from them in

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from codestill.attempt import Completer, attempt, requests
 from codestill.evaluation.metrics import interval, paired_difference, pass_at_k
@@ -16,13 +16,11 @@ from codestill.run import Run
 from codestill.sandbox import Sandbox, error_class
 from codestill.serialize import to_json, write_atomic
 from codestill.tasks import TaskSet
-from codestill.types import Attempt, Interval
+from codestill.types import Attempt, Interval, Settings
 
 
-class StopConfig(BaseModel):
+class StopConfig(Settings):
     """When there is no point in going on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     rounds: PositiveInt = 2
     """Stop after so many rounds in a row without a gain on the validation tasks that its interval shows."""

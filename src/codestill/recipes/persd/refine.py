@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 
 from codestill.attempt import Completer, attempt
 from codestill.models import SamplingConfig
@@ -12,15 +12,13 @@ from codestill.recipes.persd.nearness import nearness
 from codestill.sandbox import Sandbox
 from codestill.sandbox.feedback import Form, feedback
 from codestill.tasks import TaskSet
-from codestill.types import Attempt, Refinement, Request
+from codestill.types import Attempt, Refinement, Request, Settings
 
 Keep = Literal["all", "passed", "not-copied", "personal"]
 
 
-class RefineConfig(BaseModel):
+class RefineConfig(Settings):
     """How a teacher is asked to repair an attempt."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     sampling: SamplingConfig = SamplingConfig()
     """How the teacher's repair is drawn."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from codestill.attempt import Completer, execute, read
 from codestill.models import SamplingConfig
@@ -18,17 +18,15 @@ from codestill.prompts import CONTINUED
 from codestill.sandbox import Sandbox
 from codestill.sandbox.feedback import feedback
 from codestill.tasks import TaskSet
-from codestill.types import Attempt, Completion, Request, Task, Test
+from codestill.types import Attempt, Completion, Request, Settings, Task, Test
 
 Told = Literal["execution", "generic", "none"]
 GENERIC = "The program is wrong."
 _AT_ONCE = 256
 
 
-class MultiStepConfig(BaseModel):
+class MultiStepConfig(Settings):
     """How often a model may repair its own answer, and what it is told."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     repairs: PositiveInt = 2
     """At most so many, each of the answer before it."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from codestill.config import RunConfig
 from codestill.evaluation import EvaluateConfig, evaluate
@@ -36,7 +36,7 @@ from codestill.recipes.pocket.exam import (
 from codestill.run import Run
 from codestill.sandbox.feedback import feedback
 from codestill.train import TrainConfig, fit
-from codestill.types import Example
+from codestill.types import Example, Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -64,10 +64,8 @@ used. Made by `codestill pocket train-teacher`.
 """
 
 
-class Shares(BaseModel):
+class Shares(Settings):
     """How often each skill is the lesson."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     solve: NonNegativeFloat = 0.33
     """Task to solution."""
@@ -85,10 +83,8 @@ class Shares(BaseModel):
     """Task and code to calls that test it."""
 
 
-class FinishConfig(BaseModel):
+class FinishConfig(Settings):
     """A second phase at a lower rate, mostly of the skills that are learnt last."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     lessons: PositiveInt = 88_000
     """Training examples, others than those of the first phase."""

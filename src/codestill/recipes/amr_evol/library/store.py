@@ -15,22 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from codestill.embeddings import AnyEmbedderConfig, Embedder, Rows, TfidfEmbedderConfig, Weights
 from codestill.errors import RunError
 from codestill.recipes.amr_evol.library.functions import Function, Part
 from codestill.serialize import read_jsonl, to_json, write_atomic
+from codestill.types import Record
 
 DIGITS = 5
 """Cosines are rounded: equal texts tie, whatever the order in which a machine sums."""
 _AT_ONCE = 512  # texts embedded, and queries searched, together
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """How functions are compared."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     embedder: AnyEmbedderConfig = TfidfEmbedderConfig()

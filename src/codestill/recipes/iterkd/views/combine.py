@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from codestill.attempt import Completer
 from codestill.prompts import Prompts
@@ -15,13 +15,11 @@ from codestill.recipes.iterkd.views.tool import ToolReport, ToolViewConfig, insp
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import TaskSet
-from codestill.types import Attempt, Bin
+from codestill.types import Attempt, Bin, Settings
 
 
-class FeedbackConfig(BaseModel):
+class FeedbackConfig(Settings):
     """Which views there are, and what their scores mean."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     views: Literal["model", "tool", "both"] = "both"
     """Whose scores bin the tasks. A view that is not asked costs nothing and is not calibrated."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 
 from codestill.attempt import Completer
 from codestill.models import SamplingConfig
@@ -11,13 +11,11 @@ from codestill.prompts import Prompts
 from codestill.tasks import TaskSet
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.desk import AnyTeacherConfig
-from codestill.types import Attempt, Completion, Record, Request
+from codestill.types import Attempt, Completion, Record, Request, Settings
 
 
-class JudgeConfig(BaseModel):
+class JudgeConfig(Settings):
     """Who judges, and how it is asked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     by: Literal["teacher", "model"] = "teacher"
     """Who judges: the teacher, or the ``model`` below."""

@@ -11,12 +11,12 @@ import ast
 from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from codestill.recipes.iterkd.views.languages import LANGUAGES
 from codestill.sandbox import Program, Sandbox
 from codestill.tasks import TaskSet
-from codestill.types import Attempt, ExecutionResult, Language, Record, Task, Test
+from codestill.types import Attempt, ExecutionResult, Language, Record, Settings, Task, Test
 
 Check = Literal["parse", "compile", "load", "calls", "names", "bugs", "security", "complexity", "tests"]
 BROKEN: tuple[Check, ...] = ("parse", "compile", "load", "calls")
@@ -24,10 +24,8 @@ BROKEN: tuple[Check, ...] = ("parse", "compile", "load", "calls")
 _AT_ONCE = 256
 
 
-class Weights(BaseModel):
+class Weights(Settings):
     """What each check counts in a score."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     parse: NonNegativeFloat = 1
     compile: NonNegativeFloat = 1
@@ -40,10 +38,8 @@ class Weights(BaseModel):
     tests: NonNegativeFloat = 6
 
 
-class ToolViewConfig(BaseModel):
+class ToolViewConfig(Settings):
     """What each check counts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     weights: Weights = Weights()
     """Of each check in the score."""

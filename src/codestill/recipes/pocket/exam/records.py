@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
-from codestill.types import Interval, Record
+from codestill.types import Interval, Record, Settings
 
 Measure = Literal[
     "solve",
@@ -38,10 +38,8 @@ MEASURES: dict[Measure, str] = {
 }
 
 
-class ExamConfig(BaseModel):
+class ExamConfig(Settings):
     """How a pocket teacher is examined."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     split: Literal["validation", "test"] = "validation"
     """Held-out compositions. Choices are made on validation; test is for the last word."""

@@ -1,20 +1,17 @@
 """The student whose attempts are repaired and judged: a base student, trained on raw data."""
 
-from pydantic import BaseModel, ConfigDict
-
 from codestill.examples import references
 from codestill.losses import CrossEntropy
-from codestill.models.config import Device
+from codestill.models.settings import Device
 from codestill.models.student import Student
 from codestill.run import Run
 from codestill.tasks import TasksConfig
 from codestill.train import TrainConfig, fit
+from codestill.types import Settings
 
 
-class RawStudentConfig(BaseModel):
+class RawStudentConfig(Settings):
     """A model, trained on reference solutions; by default as the quickstart's raw arm."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     model: str = "pocket-base"
     """What it starts from."""
