@@ -35,6 +35,7 @@ from codestill.logits import (
 )
 from codestill.logits.error import measure
 from codestill.logits.select import select_for
+from codestill.models import Placement
 from codestill.models.student import Student
 from codestill.teachers import LocalTeacherConfig
 
@@ -68,7 +69,7 @@ def spec_of(vocabulary: int, truncation: Truncation, **fields) -> CaptureSpec:
 
 def pocket_data(tasks: int) -> tuple[list[tuple[list[int], int]], np.ndarray, np.ndarray]:
     """Sequences, and the logits of teacher and student at their scored positions."""
-    teacher = LocalTeacherConfig(model="pocket", dtype="float32").build("cpu")
+    teacher = LocalTeacherConfig(model="pocket", dtype="float32").build(Placement(device="cpu"))
     student = Student.load("pocket-base", device="cpu")
     sequences, seen, believed = [], [], []
     for task in pocket.generate("train", tasks):

@@ -30,7 +30,7 @@ from codestill.config import RunConfig
 from codestill.examples import references
 from codestill.logits import FixedK
 from codestill.losses import Distillation
-from codestill.models import StudentConfig
+from codestill.models import Placement, StudentConfig
 from codestill.run import Run
 from codestill.tasks import TasksConfig
 from codestill.teachers.cached import CachedLogits
@@ -88,7 +88,7 @@ def compare(tasks: int, epochs: int, threads: int) -> None:
     examples = references(data)
     objective, train = Distillation(), TrainConfig(epochs=epochs)
     body = sum(p.numel() for p in teacher.model.base_model.layers.parameters())  # type: ignore[union-attr]
-    student = StudentConfig(preset="gpt2-44m").build(tokenizer, "cpu")
+    student = StudentConfig(preset="gpt2-44m").build(tokenizer, placement=Placement(device="cpu"))
     own = sum(p.numel() for p in student.model.transformer.h.parameters())  # type: ignore[union-attr]
     print(
         f"{len(examples)} tasks, {epochs} epochs, {threads} thread(s); without embeddings the teacher has "
@@ -110,7 +110,7 @@ def compare(tasks: int, epochs: int, threads: int) -> None:
             )
             print(f"capture: {once:.0f} s, {found[0].manifest.bytes_per_token:.1f} bytes a token", flush=True)
             del teacher
-            student = StudentConfig(preset="gpt2-44m").build(tokenizer, "cpu")
+            student = StudentConfig(preset="gpt2-44m").build(tokenizer, placement=Placement(device="cpu"))
             cached = CachedLogits(found[0], objective.temperature)
             reading = seconds(lambda: fit(student, examples, objective, train, run, teacher=cached))
         print(f"training from the cache: {reading:.0f} s")

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from codestill.embeddings import SentenceEmbedderConfig
 from codestill.pocket.generate import sketches
-from codestill.recipes.amr_evol.library import Function, Library, Manifest, Part, read_functions
+from codestill.recipes.amr_evol.library import Function, Library, LibrarySpec, Part, read_functions
 from codestill.recipes.amr_evol.library.functions import read_headers
 from codestill.tasks import TasksConfig
 from codestill.tasks.alike import description
@@ -96,10 +96,10 @@ def text(embedder: Path | None) -> None:
     again = of(persd_rows("finetuning_data_chatgpt_newgold_rectification_only_.jsonl"), "refinements")
     humaneval, mbpp = of(references("humaneval"), "HumanEval"), of(references("mbpp"), "MBPP")
     library_of = list(rows.values())
-    configs = {f"TF-IDF of {name}": Manifest(parts=parts) for name, parts in PARTS.items()}
+    configs = {f"TF-IDF of {name}": LibrarySpec(parts=parts) for name, parts in PARTS.items()}
     if embedder is not None:
         neural = SentenceEmbedderConfig(model=str(embedder), device="cpu")
-        configs[f"{embedder.parent.name} of description"] = Manifest(
+        configs[f"{embedder.parent.name} of description"] = LibrarySpec(
             embedder=neural, parts=PARTS["description"]
         )
     for name, config in configs.items():
@@ -139,7 +139,7 @@ def text(embedder: Path | None) -> None:
     show_ten(library_of + list(mbpp.values()), list(humaneval.values()), list(configs.values()))
 
 
-def show_ten(library_of: Sequence[Function], queries: Sequence[Function], configs: list[Manifest]) -> None:
+def show_ten(library_of: Sequence[Function], queries: Sequence[Function], configs: list[LibrarySpec]) -> None:
     """HumanEval's tasks among MBPP's references and the teacher's solutions, to be read by eye."""
     asked = random.Random(0).sample(list(queries), 10)
     print("\nten retrievals")
@@ -177,7 +177,7 @@ def made(count: int) -> Iterator[list[Function]]:
         ]
 
 
-def fill(directory: Path, count: int, manifest: Manifest | None = None) -> None:
+def fill(directory: Path, count: int, manifest: LibrarySpec | None = None) -> None:
     library = Library(directory, manifest)
     for number, batch in enumerate(made(count)):
         if f"batch-{number}" not in library.batches:
@@ -187,9 +187,9 @@ def fill(directory: Path, count: int, manifest: Manifest | None = None) -> None:
 def scale(count: int, embedder: Path | None) -> None:
     """Kills are tried with TF-IDF alone: whose rows they are makes no difference, and a neural embedder takes
     its time."""
-    manifest = Manifest()
+    manifest = LibrarySpec()
     if embedder is not None:
-        manifest = Manifest(embedder=SentenceEmbedderConfig(model=str(embedder), device="cpu"))
+        manifest = LibrarySpec(embedder=SentenceEmbedderConfig(model=str(embedder), device="cpu"))
     with tempfile.TemporaryDirectory() as root:
         whole, killed = Path(root) / "whole", Path(root) / "killed"
         timed("functions made", lambda: [None for _ in made(count)], count)

@@ -23,7 +23,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from codestill.models import PRESETS, SamplingConfig, StudentConfig
+from codestill.models import PRESETS, Decoding, SamplingConfig, StudentConfig
 from codestill.models.presets import PresetName
 from codestill.models.sample import complete
 from codestill.models.student import Student
@@ -103,7 +103,7 @@ def draw(student: Student, texts: list[str], samples: int, top_p: float, ends: l
         for sample in range(samples)
     ]
     sampling = SamplingConfig(temperature=1.0, top_p=top_p, max_new_tokens=NEW_TOKENS)
-    return complete(student.model, student.tokenizer, requests, sampling, stop_ids=ends)
+    return complete(student.model, student.tokenizer, requests, Decoding(sampling), stop_ids=ends)
 
 
 def length(ids: list[int], ends: list[int]) -> int:

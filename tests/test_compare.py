@@ -243,21 +243,21 @@ def test_an_arm_may_be_another_evaluation_of_anothers_runs(tmp_path: Path) -> No
         "rounds": 2,
         "refine": {"sampling": {"max_new_tokens": 48}},
         "train": ARM["train"],
-        "multistep": {"visible": "first", "repairs": 1},
+        "self_repair": {"visible": "first", "repairs": 1},
     }
     arms = [
         {"name": "once", "recipe": "persd", "config": personal},
-        {"name": "repairing", "of": "once", "result": "student-multistep"},
+        {"name": "repairing", "of": "once", "result": "student-self-repair"},
         {"name": "first round", "of": "once", "result": "round-1/student"},
     ]
     found = run(tmp_path / "run", arms=arms, seeds=[0], teacher=None, differences=[["repairing", "once"]])
     assert [(arm.runs, arm.result) for arm in found.arms] == [
-        (("once/seed-0",), result) for result in ("student", "student-multistep", "round-1/student")
+        (("once/seed-0",), result) for result in ("student", "student-self-repair", "round-1/student")
     ]
     for arm in found.arms:
         score = read_evaluation(tmp_path / "run" / "once/seed-0" / "results" / f"{arm.result}.json")
         assert score.pass_at[1].mean == arm.pass_at[1].mean
-    with pytest.raises(ConfigError, match=r"asks for the result 'nothing'.*student-multistep"):
+    with pytest.raises(ConfigError, match=r"asks for the result 'nothing'.*student-self-repair"):
         wrong = [*arms[:1], arms[1] | {"result": "nothing"}]
         run(tmp_path / "other", arms=wrong, seeds=[0], teacher=None, differences=[])
 

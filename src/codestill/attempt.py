@@ -1,62 +1,80 @@
-"""Attempts: a model completes tasks, and the sandbox executes what it wrote."""
+"""Attempts: a model completes tasks, and the sandbox executes what it generated."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from codestill.errors import SandboxError
+from codestill.models import Completer, Decoding, SamplingConfig
 from codestill.prompts import CONTINUED, Prompts
+from codestill.run import Run
 from codestill.sandbox import Program, Sandbox
 from codestill.tasks import TaskSet
 from codestill.tasks.stops import StopRule
 from codestill.types import Attempt, Completion, Request, Task
 
-if TYPE_CHECKING:
-    from codestill.models import SamplingConfig
 
+@dataclass(frozen=True)
+class Workbench:
+    """Where completions are executed and kept: a sandbox, and the run or round that keeps them.
 
-class Completer(Protocol):
-    """Anything that completes prompts: a student, or a teacher."""
+    ``prompts`` say how models are prompted here, and where the program is in their answers.
+    """
 
-    @property
-    def name(self) -> str: ...
+    sandbox: Sandbox
+    run: Run
+    prompts: Prompts = CONTINUED
 
-    def complete(
+    def attempt(
         self,
-        requests: Iterable[Request],
-        sampling: "SamplingConfig",
+        stage: str,
+        model: Completer,
+        task_set: TaskSet,
+        sampling: SamplingConfig,
         *,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]: ...
+        samples: int = 1,
+        seed: int | None = None,
+    ) -> list[Attempt]:
+        """``samples`` attempts at every task as a stage of the run, task by task in the set's order.
+
+        ``seed`` is the run's unless given. Raises SandboxError when a program could not be executed.
+        """
+        produce = partial(self.try_out, model, task_set, sampling, seed=seed)
+        return self.run.stage(stage, Attempt, requests(task_set, samples, self.prompts), produce)
+
+    def try_out(
+        self,
+        model: Completer,
+        task_set: TaskSet,
+        sampling: SamplingConfig,
+        asked: Iterable[Request],
+        seed: int | None = None,
+    ) -> Iterator[Attempt]:
+        """Complete each request and execute the program in the answer; in any order, outside any stage."""
+        tasks = {task.task_id: task for task in task_set.tasks}
+        decoding = Decoding(
+            sampling, self.prompts.ended(task_set.stop), self.run.seed if seed is None else seed
+        )
+        completions = (
+            read(answer, self.prompts, tasks[answer.task_id], task_set.stop)
+            for answer in model.complete(asked, decoding)
+        )
+        return execute(self.sandbox, task_set, completions)
+
+    def execute(self, stage: str, task_set: TaskSet, completions: Sequence[Completion]) -> list[Attempt]:
+        """Execute completions as a stage of the run."""
+        return self.run.stage(stage, Attempt, completions, partial(execute, self.sandbox, task_set))
 
 
 def requests(task_set: TaskSet, samples: int = 1, prompts: Prompts = CONTINUED) -> list[Request]:
-    """``samples`` requests for every task, asked as the prompts say."""
-    asked = [(task.task_id, prompts.to_solve(task)) for task in task_set.tasks]
+    """``samples`` requests for every task, as the prompts phrase them."""
+    phrased = [(task.task_id, prompts.to_solve(task)) for task in task_set.tasks]
     return [
         Request(task_id=task_id, prompt=prompt, sample=sample)
-        for task_id, prompt in asked
+        for task_id, prompt in phrased
         for sample in range(samples)
     ]
-
-
-def attempt(
-    model: Completer,
-    task_set: TaskSet,
-    sandbox: Sandbox,
-    sampling: "SamplingConfig",
-    seed: int,
-    owed: Sequence[Request],
-    *,
-    prompts: Prompts = CONTINUED,
-) -> Iterator[Attempt]:
-    """Complete each request, read the answer as its prompts say, and execute it; in any order."""
-    tasks = {task.task_id: task for task in task_set.tasks}
-    answers = model.complete(owed, sampling, stopped=prompts.ended(task_set.stop), seed=seed)
-    return execute(
-        sandbox, task_set, (read(answer, prompts, tasks[answer.task_id], task_set.stop) for answer in answers)
-    )
 
 
 def execute(sandbox: Sandbox, task_set: TaskSet, completions: Iterable[Completion]) -> Iterator[Attempt]:
@@ -90,3 +108,13 @@ def read(answer: Completion, prompts: Prompts, task: Task, stop: StopRule) -> Co
     """The completion that an answer holds; the model's own text is kept where it differs."""
     text = prompts.read(answer.text, task, stop)
     return answer if text == answer.text else answer.model_copy(update={"text": text, "raw": answer.text})
+
+
+def solved(attempts: Iterable[Attempt]) -> dict[str, str]:
+    """Task id -> its first completion, by sample number, that passed every test."""
+    first: dict[str, Attempt] = {}
+    for attempt in attempts:
+        best = first.get(attempt.task_id)
+        if attempt.result.passed and (best is None or attempt.completion.sample < best.completion.sample):
+            first[attempt.task_id] = attempt
+    return {task_id: attempt.completion.text for task_id, attempt in first.items()}

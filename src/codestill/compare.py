@@ -40,7 +40,7 @@ class ArmConfig(Settings):
     of: str | None = None
     """Another arm, named before: this one is a further evaluation of its runs."""
     result: str = "student"
-    """Which evaluation of a run: also `round-1/student`, or `student-multistep` where a recipe makes it."""
+    """Which evaluation of a run: also `round-1/student`, or `student-self-repair` where a recipe makes it."""
     config: dict[str, Any] = Field(default_factory=dict)
     """The recipe's config, in part."""
 
@@ -120,7 +120,7 @@ def _result(arm: ArmConfig, run: Path) -> Evaluation:
         )
         raise ConfigError(
             f"arm {arm.name!r} asks for the result {arm.result!r}, and {run} has {', '.join(known)}.",
-            next_step="Name one of these; `student-multistep` is made where the recipe's `multistep` is set.",
+            next_step="Name one of these; `student-self-repair` is made where `self_repair` is set.",
         )
     return read_evaluation(path)
 

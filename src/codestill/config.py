@@ -5,17 +5,15 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, PositiveInt, ValidationError, model_validator
 
-from codestill.models import Device
+from codestill.models import Placement
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.trackers import TrackerName
 from codestill.types import Settings
 
 
-class ExecutionConfig(Settings):
-    """What may change between resumes: it decides speed, never results (but for float rounding)."""
+class ExecutionConfig(Placement):
+    """What may change between resumes: it decides speed and memory, never results, but for float rounding."""
 
-    device: Device = "auto"
-    """Where models run: ``auto`` takes a GPU if there is one."""
     threads: PositiveInt | None = None
     """CPU threads of each model (default: torch's choice)."""
     workers: PositiveInt | None = None

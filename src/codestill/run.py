@@ -157,6 +157,37 @@ class Run:
     def result_path(self, name: str) -> Path:
         return self.directory / "results" / self.prefix / f"{slug(name)}.json"
 
+    @property
+    def answers_directory(self) -> Path:
+        """Kept answers of the teacher, over all rounds."""
+        return self.directory / "answers"
+
+    @property
+    def logits_directory(self) -> Path:
+        """The run's own cache of the teacher's logits."""
+        return self.directory / "logits"
+
+    @property
+    def library_directory(self) -> Path:
+        """The function library of AMR-Evol."""
+        return self.directory / self.prefix / "library"
+
+    @property
+    def bundle_directory(self) -> Path:
+        """What is published of a pocket model: weights and model card."""
+        return self.directory / "bundle"
+
+    def write(self, name: str, content: str | BaseModel | Sequence[BaseModel]) -> Path:
+        """Write a file of this run or round, whole or not at all: text, a record as JSON, or records as
+        JSONL."""
+        if isinstance(content, BaseModel):
+            content = to_json(content) + "\n"
+        elif not isinstance(content, str):
+            content = "".join(to_json(record) + "\n" for record in content)
+        path = self.directory / self.prefix / name
+        write_atomic(path, content)
+        return path
+
     # stages
 
     def stage(
@@ -364,7 +395,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
     """The config without what may change between resumes: where it runs, and what its teacher may cost."""
-    return {name: value for name, value in config.items() if name not in ("execution", "teaching")}
+    return {name: value for name, value in config.items() if name not in ("execution", "teacher_usage")}
 
 
 def _require_same(directory: Path, saved: dict[str, Any], now: dict[str, Any]) -> None:

@@ -1,60 +1,178 @@
-"""What a teacher is asked in one run: every stage kept, and what it wrote counted."""
+"""A teacher at work: one way to prompt it, keep its answers, execute them, and count its tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Self
 
+from pydantic import model_validator
+
+from codestill.attempt import Workbench
+from codestill.config import RunConfig
 from codestill.errors import ConfigError
-from codestill.models import SamplingConfig
-from codestill.prompts import Prompts
+from codestill.evaluation import EvaluateConfig
+from codestill.models import Completer, Decoding, SamplingConfig, StudentConfig
+from codestill.prompts import Prompts, PromptSetName, prompt_set
 from codestill.prompts.modular import Modular
 from codestill.run import Run
-from codestill.tasks.stops import StopRule
-from codestill.teachers.desk import Desk
-from codestill.types import Completion, Request
+from codestill.sandbox import Sandbox
+from codestill.tasks import STOP_RULES, StopRule, TaskSet
+from codestill.teachers import LocalTeacherConfig
+from codestill.teachers.session import AnyTeacherConfig, TeacherSession, TeacherUsage, open_session
+from codestill.train import TrainConfig
+from codestill.types import Attempt, Completion, Request
 
 
 @dataclass(frozen=True)
-class Asker:
-    """Asks a teacher stage by stage; a kept stage is read, and counts all the same."""
+class Teaching:
+    """A teacher in one run or round, with all that a stage needs: prompts, sandbox, and where records go.
 
-    desk: Desk
+    Tokens are counted whether this run paid for them or found the answers kept, so that the numbers do not
+    depend on interruptions.
+    """
+
+    session: TeacherSession
     prompts: Prompts
-    stop: StopRule
+    sandbox: Sandbox
     run: Run
+    stop: StopRule = STOP_RULES["definitions"]
+    """Where generated code ends."""
     spent: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Stage -> answers and tokens that the teacher wrote, in whatever run it did."""
+    """Stage -> answers, and tokens that the teacher generated for them."""
 
-    def at(self, part: Run) -> "Asker":
-        """The same for a part of the run; what is spent is counted together."""
+    def within(self, part: Run) -> "Teaching":
+        """The same in a part of the run; tokens are counted together."""
         return replace(self, run=part)
 
+    def round(self, part: Run) -> "Teaching":
+        """The same in a round of the run, with a count of its own."""
+        return replace(self, run=part, spent={})
+
+    @property
+    def students(self) -> Workbench:
+        """Where students' attempts are executed and kept: they continue the task's own prompt."""
+        return Workbench(self.sandbox, self.run)
+
     def ask(
-        self, stage: str, requests: Sequence[Request], sampling: SamplingConfig, *, code: bool = False
+        self,
+        stage: str,
+        requests: Sequence[Request],
+        sampling: SamplingConfig,
+        *,
+        ended: Callable[[str], bool] | None = None,
+        seed: int | None = None,
     ) -> list[Completion]:
-        """The answers, in the order of the requests. ``code``: each ends where the set's solutions do."""
-        name = f"{self.run.prefix}{stage}"
-        stopped = self.prompts.ended(self.stop) if code else None
-        make = partial(self.desk.at(name).complete, sampling=sampling, seed=self.run.seed, stopped=stopped)
-        answers = self.run.stage(stage, Completion, requests, make)
+        """The teacher's answers as a stage of the run, in the order of the requests.
+
+        ``ended``: whether a text is complete as far as it is generated. ``seed`` is the run's unless given.
+        """
+        produce = partial(self.answers, stage, sampling=sampling, ended=ended, seed=seed)
+        answers = self.run.stage(stage, Completion, requests, produce)
         self.count(stage, answers)
         return answers
 
+    def answers(
+        self,
+        stage: str,
+        requests: Sequence[Request],
+        sampling: SamplingConfig,
+        *,
+        ended: Callable[[str], bool] | None = None,
+        seed: int | None = None,
+    ) -> Iterator[Completion]:
+        """The teacher's answers as they arrive, for a stage of another record."""
+        decoding = Decoding(sampling, ended, self.run.seed if seed is None else seed)
+        return self._teacher(stage).complete(requests, decoding)
+
+    def ask_for_code(
+        self, stage: str, requests: Sequence[Request], sampling: SamplingConfig
+    ) -> list[Completion]:
+        """As :meth:`ask`; each answer ends where the stop rule ends a program."""
+        return self.ask(stage, requests, sampling, ended=self.prompts.ended(self.stop))
+
+    def attempt(self, stage: str, task_set: TaskSet, sampling: SamplingConfig) -> list[Attempt]:
+        """The teacher's attempts at the tasks, executed, as a stage of the run."""
+        workbench = Workbench(self.sandbox, self.run, self.prompts)
+        attempts = workbench.attempt(stage, self._teacher(stage), task_set, sampling)
+        self.count(stage, [attempt.completion for attempt in attempts])
+        return attempts
+
+    def try_out(
+        self, stage: str, task_set: TaskSet, sampling: SamplingConfig, asked: Sequence[Request]
+    ) -> Iterator[Attempt]:
+        """The teacher's answers to these requests, executed, in any order, for a stage of another record."""
+        workbench = Workbench(self.sandbox, self.run, self.prompts)
+        return workbench.try_out(self._teacher(stage), task_set, sampling, asked)
+
+    def _teacher(self, stage: str) -> Completer:
+        return self.session.stage(f"{self.run.prefix}{stage}")
+
     def count(self, stage: str, answers: Sequence[Completion]) -> None:
-        """Count the answers of a stage that somebody else asked for."""
-        self.spent[f"{self.run.prefix}{stage}"] = len(answers), sum(one.tokens for one in answers)
+        """Count the answers of a stage."""
+        tokens = sum(answer.tokens for answer in answers)
+        self.spent[f"{self.run.prefix}{stage}"] = len(answers), tokens
 
     @property
     def tokens(self) -> int:
-        """Written by the teacher so far."""
+        """Tokens that the teacher generated."""
         return sum(tokens for _, tokens in self.spent.values())
+
+    @property
+    def calls(self) -> int:
+        """Its answers."""
+        return sum(calls for calls, _ in self.spent.values())
 
     @property
     def modular(self) -> Modular:
         """The prompts' forms for functions. Raises ConfigError where they have none."""
         if self.prompts.modular is None:
             raise ConfigError(
-                f"the prompts {self.prompts.version} cannot ask for functions.",
+                f"the prompts {self.prompts.version} have no form for functions.",
                 next_step="Give them `modular`, or use the prompts `instruct` or `continued`.",
             )
         return self.prompts.modular
+
+
+class TaughtConfig(RunConfig):
+    """Base of the recipes whose teacher answers with text. The defaults run offline on the bundled pocket
+    tasks and teacher."""
+
+    student: StudentConfig = StudentConfig(model="pocket-base")
+    """The model that learns."""
+    teacher: AnyTeacherConfig = LocalTeacherConfig(model="pocket")
+    """The model that teaches: local weights, or an OpenAI-compatible endpoint."""
+    teacher_usage: TeacherUsage = TeacherUsage()
+    """What is kept of its answers, and their budget."""
+    prompts: PromptSetName | Prompts = "continued"
+    """How the teacher is prompted; `instruct` for instruction-tuned ones."""
+    train: TrainConfig = TrainConfig(
+        max_steps=120, batch_tokens=1536, accumulation=1, learning_rate=1e-3, precision="float32"
+    )
+    """How the student is trained."""
+    evaluate: EvaluateConfig = EvaluateConfig.model_validate(
+        {
+            "tasks": {"source": "pocket", "split": "test", "count": 300},
+            "samples_per_task": 5,
+            "profile": False,
+        }
+    )
+    """How it is evaluated."""
+
+    @model_validator(mode="after")
+    def _gives_what_is_learnt(self) -> Self:
+        objective = getattr(self, "objective", None)
+        if objective is not None and objective.needs_teacher and self.teacher.type != "local":
+            raise ValueError("objective: a text-only endpoint has no logits to distil")
+        return self
+
+    @contextmanager
+    def open(self, run: Run) -> Iterator[Teaching]:
+        """The teacher at work in a run, with its sandbox.
+
+        Raises what cannot be evaluated or loaded first, before anything is paid for.
+        """
+        self.evaluate.tasks.load()
+        session = open_session(self.teacher, self.teacher_usage, self.execution, run)
+        with self.execution.sandbox(self.sandbox) as sandbox:
+            yield Teaching(session, prompt_set(self.prompts), sandbox, run)

@@ -343,7 +343,7 @@ class Arm(Record):
     runs: tuple[str, ...]
     """Run directories, relative to the comparison's, in seed order."""
     result: str = "student"
-    """Which of a run's evaluations, e.g. ``student-multistep``."""
+    """Which of a run's evaluations, e.g. ``student-self-repair``."""
     pass_at: dict[int, Interval]
     """pass@k over tasks and seeds."""
     greedy: Interval | None = None

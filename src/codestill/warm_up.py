@@ -1,16 +1,17 @@
-"""What a base student reads before it attempts anything: reference solutions of other tasks."""
+"""Warm-up: fine-tune the base student on reference solutions before the first round."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from codestill.config import ExecutionConfig, RunConfig
+from codestill.config import RunConfig
 from codestill.examples import references
 from codestill.losses import CrossEntropy
 from codestill.models import StudentConfig
 from codestill.run import Run
 from codestill.serialize import fingerprint
 from codestill.tasks import TasksConfig, require_trainable
-from codestill.teachers import Teacher
+from codestill.teachers.session import TeacherSession
+from codestill.teaching import TaughtConfig
 from codestill.train import TrainConfig, fit
 from codestill.types import Settings
 
@@ -19,17 +20,18 @@ if TYPE_CHECKING:
 
 
 class WarmUpConfig(Settings):
-    """Reference solutions that the student reads before it attempts anything."""
+    """Fine-tuning on reference solutions before the first round."""
 
     tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=1000)
-    """Whose references; other tasks than those to be attempted, else there is little left to repair."""
+    """Tasks whose references are trained on: other tasks than those to be attempted, else little is left to
+    repair."""
     train: TrainConfig = TrainConfig(
         max_steps=200, batch_tokens=1536, accumulation=1, learning_rate=1.5e-3, precision="float32"
     )
-    """How it reads them."""
+    """How the student is trained."""
     shared: Path | None = None
-    """Directory in which runs share what came of it: the same student, settings and seed are warmed up once.
-    Without it each run does it anew."""
+    """Directory in which runs share warmed-up students: the same student, settings and seed are trained once.
+    Without it each run trains its own."""
 
 
 class SharedWarmUp(RunConfig):
@@ -40,31 +42,30 @@ class SharedWarmUp(RunConfig):
     student: StudentConfig
     """The model before it."""
     warm_up: WarmUpConfig
-    """What it reads."""
+    """How it is trained."""
 
 
-def start(
-    student: StudentConfig,
-    warm_up: WarmUpConfig | None,
-    teacher: Teacher,
-    execution: ExecutionConfig,
-    run: Run,
+def initial_student(
+    config: TaughtConfig, warm_up: WarmUpConfig | None, session: TeacherSession, run: Run
 ) -> "Student":
-    """The student before the first round; trained once, and then loaded. A preset takes the teacher's
-    tokenizer, where it has one."""
-    built = student.build(getattr(teacher, "tokenizer", None), execution.device, seed=run.seed)
+    """The student before the first round: warmed up once, and then loaded. A preset takes the tokenizer of a
+    local teacher."""
+    student = config.student.build(session.tokenizer, config.execution, seed=run.seed)
     if warm_up is None:
-        return built
+        return student
     task_set = warm_up.tasks.load()
     require_trainable(task_set, False)
 
-    def read(where: Run) -> "Student":
-        return fit(built, references(task_set), CrossEntropy(), warm_up.train, where)
+    def train(where: Run) -> "Student":
+        return fit(student, references(task_set), CrossEntropy(), warm_up.train, where)
 
     if warm_up.shared is None:
-        return read(run.part("warm-up"))
-    alone: dict[str, Any] = {"student": student, "warm_up": warm_up.model_copy(update={"shared": None})}
-    config = SharedWarmUp(seed=run.seed, **alone)
-    name = fingerprint(config.model_dump(mode="json", exclude={"execution", "sandbox"}))
-    with Run.open(warm_up.shared / name, config) as own:
-        return read(own)
+        return train(run.part("warm-up"))
+    settings: dict[str, Any] = {
+        "student": config.student,
+        "warm_up": warm_up.model_copy(update={"shared": None}),
+    }
+    own_config = SharedWarmUp(seed=run.seed, **settings)
+    name = fingerprint(own_config.model_dump(mode="json", exclude={"execution", "sandbox"}))
+    with Run.open(warm_up.shared / name, own_config) as own_run:
+        return train(own_run)

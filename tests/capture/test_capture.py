@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.support.tiny import tiny_gpt2
+from tests.support.tiny import CPU, tiny_gpt2
 from tests.support.worlds import examples, metrics, open_run, student, weights
 
 from codestill.capture import CaptureConfig, CaptureRun, capture, capture_run
@@ -25,7 +25,7 @@ STEPS = TrainConfig(max_steps=3, batch_tokens=400, accumulation=1, precision="fl
 
 @pytest.fixture(scope="module")
 def teacher() -> LocalTeacher:
-    return LocalTeacherConfig(model="pocket", dtype="float32").build("cpu")
+    return LocalTeacherConfig(model="pocket", dtype="float32").build(CPU)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_other_examples_another_teacher_and_another_tokenizer_are_refused(
             LogitsError, match=r"temperatures: the cache has \[1\.0, 2\.0\], expected \[3\.0\]"
         ):
             capture(examples(8), teacher, (3.0,), config, cache.directory, run)
-        other = LocalTeacherConfig(model="pocket-base-0.1m", dtype="float32").build("cpu")
+        other = LocalTeacherConfig(model="pocket-base-0.1m", dtype="float32").build(CPU)
         with pytest.raises(LogitsError, match="weights: the cache has"):
             capture(examples(8), other, (2.0,), config, cache.directory, run)
         stranger = Student.load(tiny_gpt2(tmp_path / "stranger", positions=512))
@@ -134,7 +134,7 @@ def test_a_finished_cache_trains_without_the_teacher(tmp_path: Path, monkeypatch
     settings = {
         "teacher": {"model": "pocket", "dtype": "float32"},
         "student": "pocket-0.1m",
-        "logits": "cached",
+        "teacher_logits": "cached",
         "cache": {"directory": tmp_path / "logits"},
         "examples": {"tasks": tasks, "validation": None},
         "train": STEPS.model_dump(),
@@ -164,8 +164,7 @@ def test_two_processes_capture_what_one_does(tmp_path: Path) -> None:
                 "tasks": {"source": "pocket", "split": "train", "count": 8, "depths": [2]},
                 "validation": None,
             },
-            "capture": {"batch_tokens": 150},
-            "execution": {"device": "cpu", "threads": 1},
+            "execution": {"device": "cpu", "threads": 1, "capture_batch_tokens": 150},
         }
     )
     for processes in (1, 2):

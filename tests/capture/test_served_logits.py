@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.tiny import CPU
 from tests.support.worlds import metrics, open_run, student
 
 from codestill.capture import CaptureRun, capture, capture_run
@@ -38,7 +39,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def teacher() -> LocalTeacher:
-    return LocalTeacherConfig(model="pocket", dtype="float32").build("cpu")
+    return LocalTeacherConfig(model="pocket", dtype="float32").build(CPU)
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def settings(server: Server, **changes: Any) -> CaptureRun:
             },
             "examples": {"tasks": tasks, "validation": None},
             "temperatures": [1.0],
-            "capture": {"batch_tokens": 200},
+            "execution": {"capture_batch_tokens": 200},
         }
         | changes
     )

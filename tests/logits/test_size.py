@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tests.support.tiny import CPU
 
 from codestill import pocket
 from codestill.logits import CaptureSpec, FixedK, LogitCache, LogitWriter, finish
@@ -15,7 +16,7 @@ from codestill.teachers import LocalTeacherConfig
 
 
 def test_pocket_rows_are_small_and_true(tmp_path: Path):
-    teacher = LocalTeacherConfig(model="pocket", dtype="float32").build("cpu")
+    teacher = LocalTeacherConfig(model="pocket", dtype="float32").build(CPU)
     student = Student.load("pocket-base", device="cpu")
     spec = CaptureSpec(teacher="pocket", weights="w", tokenizer="t", vocabulary=teacher.vocabulary_size)
     seen, believed, pieces = [], [], []

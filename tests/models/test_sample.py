@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from tests.support.tiny import CODE, tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from codestill.models import Decoding, Placement
 from codestill.models.sample import CHECK_EVERY, pick
 from codestill.models.settings import SamplingConfig
 from codestill.models.student import Student
@@ -24,9 +26,12 @@ def requests(samples: int = 1) -> list[Request]:
     ]
 
 
-def draw(student: Student, wanted: list[Request], seed: int = 0, **sampling: float) -> dict[str, Completion]:
+def draw(
+    student: Student, wanted: list[Request], seed: int = 0, batch: int = 192, **sampling: float
+) -> dict[str, Completion]:
     config = SamplingConfig.model_validate({"max_new_tokens": 24, **sampling})
-    return {done.key: done for done in student.complete(wanted, config, seed=seed)}
+    placed = replace(student, placement=Placement(decode_batch=batch))
+    return {done.key: done for done in placed.complete(wanted, Decoding(config, seed=seed))}
 
 
 def test_greedy_equals_generate_token_by_token(student: Student) -> None:
@@ -44,8 +49,8 @@ def test_greedy_equals_generate_token_by_token(student: Student) -> None:
 def test_completion_does_not_depend_on_its_batch(student: Student, top_p: float) -> None:
     wanted = requests(samples=3)
     together = draw(student, wanted, temperature=0.8, top_p=top_p)
-    assert draw(student, wanted, temperature=0.8, top_p=top_p, batch_size=2) == together
-    assert draw(student, wanted[::-1], temperature=0.8, top_p=top_p, batch_size=7) == together
+    assert draw(student, wanted, temperature=0.8, top_p=top_p, batch=2) == together
+    assert draw(student, wanted[::-1], temperature=0.8, top_p=top_p, batch=7) == together
     alone = wanted[4]
     assert draw(student, [alone], temperature=0.8, top_p=top_p)[alone.key] == together[alone.key]
 
@@ -63,8 +68,9 @@ def test_samples_follow_the_models_distribution(llama: Student) -> None:
     prompt = LINES[0]
     count = 4000
     wanted = [Request(task_id="t", prompt=prompt, sample=sample) for sample in range(count)]
-    one = SamplingConfig(temperature=0.7, max_new_tokens=1, batch_size=count)
-    seen = [done.text for done in llama.complete(wanted, one)]
+    seen = [
+        done.text for done in draw(llama, wanted, batch=count, temperature=0.7, max_new_tokens=1).values()
+    ]
     ids = torch.tensor([encode_prompt(llama.tokenizer, prompt)])
     with torch.no_grad():
         expected = (llama.model(ids).logits[0, -1] / 0.7).softmax(-1)
@@ -116,7 +122,7 @@ def test_stop_rule_ends_a_row_and_no_other(llama: Student) -> None:
     config = SamplingConfig(max_new_tokens=40)
     held = {
         done.key: done
-        for done in llama.complete(requests(), config, stopped=lambda text: text.startswith(start))
+        for done in llama.complete(requests(), Decoding(config, stopped=lambda text: text.startswith(start)))
     }
     stopped = held[victim.key]
     assert stopped.finish == "stop"
@@ -129,7 +135,7 @@ def test_stop_rule_ends_a_row_and_no_other(llama: Student) -> None:
 
 def test_stop_rule_is_asked_at_the_end(llama: Student) -> None:
     few = SamplingConfig(max_new_tokens=3)
-    done = list(llama.complete(requests(), few, stopped=lambda text: True))
+    done = list(llama.complete(requests(), Decoding(few, stopped=lambda text: True)))
     assert {completion.finish for completion in done} == {"stop"}
 
 
@@ -140,7 +146,7 @@ def test_position_limit_ends_a_completion(tmp_path: Path) -> None:
         length = len(encode_prompt(student.tokenizer, prompt))
         wanted = [Request(task_id="t", prompt=prompt, sample=sample) for sample in range(8)]
         sampling = SamplingConfig(temperature=1.0, max_new_tokens=500)
-        done = list(student.complete(wanted, sampling))
+        done = list(student.complete(wanted, Decoding(sampling)))
         assert max(completion.tokens for completion in done) == 64 - min(length, 48)
 
 
@@ -151,7 +157,8 @@ def test_too_long_a_prompt_loses_its_beginning(
     config = SamplingConfig(max_new_tokens=16)
     done = list(
         saved_short.complete(
-            [Request(task_id="long", prompt=long), Request(task_id="tail", prompt=tail)], config
+            [Request(task_id="long", prompt=long), Request(task_id="tail", prompt=tail)],
+            Decoding(config),
         )
     )
     texts = {completion.task_id: completion.text for completion in done}
@@ -175,7 +182,7 @@ def test_rows_beyond_the_tokenizer_are_never_drawn(tmp_path: Path) -> None:
 
 def test_modes_are_restored(llama: Student) -> None:
     llama.model.train()
-    completions = llama.complete(requests(), SamplingConfig(max_new_tokens=2))
+    completions = llama.complete(requests(), Decoding(SamplingConfig(max_new_tokens=2)))
     next(completions)
     assert not torch.is_inference_mode_enabled()
     completions.close()  # pyright: ignore[reportAttributeAccessIssue]

@@ -29,10 +29,10 @@ def test_samples_are_those_of_rows_with_prompts_of_their_own(
     assert can_share(student.model)
     before = student.model.config._attn_implementation
     wanted = requests(samples=6)
-    found = draw(student, wanted, batch_size=8, **sampling)
+    found = draw(student, wanted, batch=8, **sampling)
     assert student.model.config._attn_implementation == before
     monkeypatch.setattr(shared, "can_share", lambda model: False)
-    assert draw(student, wanted, batch_size=8, **sampling) == found
+    assert draw(student, wanted, batch=8, **sampling) == found
 
 
 def test_a_prompt_is_read_once_however_many_samples_wait(
@@ -47,7 +47,7 @@ def test_a_prompt_is_read_once_however_many_samples_wait(
     assert can_share(llama.model)
     prefill = cohorts.prefill
     monkeypatch.setattr(cohorts, "prefill", count)
-    draw(llama, requests(samples=9), temperature=1.0, batch_size=4)
+    draw(llama, requests(samples=9), temperature=1.0, batch=4)
     assert sorted(read) == sorted(tuple(encode_prompt(llama.tokenizer, prompt)) for prompt in PROMPTS)
 
 

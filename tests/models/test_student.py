@@ -12,7 +12,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from tests.support.tiny import CODE, tiny_config, tiny_model, tiny_tokenizer
+from tests.support.tiny import CODE, CPU, tiny_config, tiny_model, tiny_tokenizer
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from codestill.errors import ModelError, VocabularyError
-from codestill.models import PRESETS, SamplingConfig, StudentConfig, preset_table
+from codestill.models import PRESETS, Decoding, SamplingConfig, StudentConfig, preset_table
 from codestill.models.presets import PRESET_NAMES
 from codestill.models.student import Student
 from codestill.models.tokenizers import load_tokenizer, same_ids
@@ -82,7 +82,7 @@ def test_config_takes_a_string_and_one_origin() -> None:
 
 def test_preset_takes_the_teachers_tokenizer_and_its_seed() -> None:
     def build(seed: int) -> Student:
-        return StudentConfig(preset="pocket-0.1m").build(tiny_tokenizer(), device="cpu", seed=seed)
+        return StudentConfig(preset="pocket-0.1m").build(tiny_tokenizer(), placement=CPU, seed=seed)
 
     state = torch.get_rng_state()
     a, b, other = build(0), build(0), build(1)
@@ -105,7 +105,7 @@ def test_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
     )
     big.add_tokens([f"<extra_{i}>" for i in range(1024)])
     with pytest.raises(VocabularyError, match="1,024 rows"):
-        StudentConfig(preset="pocket-0.1m").build(big, device="cpu")
+        StudentConfig(preset="pocket-0.1m").build(big, placement=CPU)
     with pytest.raises(VocabularyError, match="300 rows"):
         Student.load(tiny_model(tmp_path / "narrow", "llama", vocab_size=300), device="cpu")
 
@@ -115,7 +115,7 @@ def test_saved_students_need_transformers_alone(saved: Callable[[str], Path], tm
     prompt, expected = CODE[:40], []
     for kind, dtype in kinds.items():
         config = StudentConfig.model_validate({"model": str(saved(kind)), "dtype": dtype})
-        student = config.build(device="cpu")
+        student = config.build(placement=CPU)
         assert {file.name for file in student.save(tmp_path / kind).iterdir()} == {
             "config.json",
             "generation_config.json",
@@ -123,7 +123,9 @@ def test_saved_students_need_transformers_alone(saved: Callable[[str], Path], tm
             "tokenizer.json",
             "tokenizer_config.json",
         }
-        (ours,) = student.complete([Request(task_id="t", prompt=prompt)], SamplingConfig(max_new_tokens=16))
+        (ours,) = student.complete(
+            [Request(task_id="t", prompt=prompt)], Decoding(SamplingConfig(max_new_tokens=16))
+        )
         ids = student.tokenizer.encode(prompt)
         expected.append({"text": ours.text, "dtype": f"torch.{dtype}", "ids": ids})
     assert {file.name for file in tmp_path.iterdir()} == set(kinds)  # nothing temporary is left
@@ -184,7 +186,10 @@ def test_kill_while_saving_leaves_the_old_student(saved: Callable[[str], Path], 
 
 def test_fresh_weights_from_a_models_shape(saved: Callable[[str], Path]) -> None:
     config = StudentConfig(model=str(saved("qwen2")), from_scratch=True)
-    fresh, trained = config.build(device="cpu", seed=3), Student.load(saved("qwen2"), device="cpu")
+    fresh, trained = (
+        config.build(placement=CPU, seed=3),
+        Student.load(saved("qwen2"), device="cpu"),
+    )
     assert fresh.vocabulary_size == trained.vocabulary_size
     assert not same_weights(fresh, trained)
 
@@ -202,7 +207,7 @@ def test_padding_never_adds_an_id(saved: Callable[[str], Path], tmp_path: Path) 
 def test_a_tokenizer_may_stand_alone_in_its_directory(tmp_path: Path) -> None:
     Student.load("pocket-base-0.1m").tokenizer.save_pretrained(tmp_path / "alone")
     config = StudentConfig(preset="pocket-0.1m", tokenizer=str(tmp_path / "alone"))
-    assert config.build(device="cpu").tokenizer.get_vocab() == Student.load("pocket").tokenizer.get_vocab()
+    assert config.build(placement=CPU).tokenizer.get_vocab() == Student.load("pocket").tokenizer.get_vocab()
     with pytest.raises(ModelError, match=r"holds no config\.json"):
         Student.load(tmp_path / "alone")
 

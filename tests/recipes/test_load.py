@@ -33,7 +33,7 @@ class Config(RunConfig):
 
 
 def distill(config, run):
-    student, task_set = config.student.build(device="cpu"), config.tasks.load()
+    student, task_set = config.student.build(placement=CPU), config.tasks.load()
     prompts = {task.task_id: task.prompt for task in task_set.tasks}
     sampling = SamplingConfig(max_new_tokens=48)
     with config.execution.sandbox(config.sandbox) as sandbox:

@@ -11,7 +11,7 @@ from tests.support.worlds import DieAt, assert_killed, metrics
 
 from codestill.errors import TaskError, VocabularyError
 from codestill.evaluation import read_evaluation
-from codestill.models import SamplingConfig
+from codestill.models import Decoding, SamplingConfig
 from codestill.recipes import RECIPES, load_recipe
 from codestill.run import Observer, Run
 from codestill.serialize import read_jsonl
@@ -53,7 +53,7 @@ def subject(recipe: str) -> str:
 SETTINGS: dict[str, dict[str, Any]] = {
     "sft": COMMON | FROM_TEACHER,
     "logit_kd": COMMON | FROM_TEACHER,
-    "logit_kd cached": COMMON | FROM_TEACHER | {"logits": "cached", "cache": {"batch_tokens": 100}},
+    "logit_kd cached": COMMON | FROM_TEACHER | {"teacher_logits": "cached"},
     "persd": COMMON
     | {
         "teacher": FROM_TEACHER["teacher"],
@@ -64,7 +64,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "attempts": {"max_new_tokens": 24, "temperature": 0.3},
         # Rows, whatever the teacher makes of an untrained student's attempts.
         "refine": {"sampling": {"max_new_tokens": 64}, "keep": "all"},
-        "multistep": {"visible": "first", "repairs": 1},
+        "self_repair": {"visible": "first", "repairs": 1},
     },
     "iterkd": COMMON
     | {
@@ -133,7 +133,7 @@ MOMENTS = [
     ("pocket_teacher", "first/train", 2),
     ("persd", "round-1/train", 2),
     ("persd", "round-1/evaluate-student", 3),
-    ("persd", "evaluate-student-multistep", 3),
+    ("persd", "evaluate-student-self-repair", 3),
     *((recipe, "train", 3) for recipe in SETTINGS),
     *((recipe, f"evaluate-{subject(recipe)}", 4) for recipe in SETTINGS),
     *((recipe, f"evaluate-{subject(recipe)}-greedy", 1) for recipe in SETTINGS),
@@ -282,7 +282,7 @@ def test_second_run_asks_and_trains_nothing(
     assert results(directory) == before
     assert (directory / "metrics.jsonl").read_bytes() == log
     request = Request(task_id="a", prompt="def f(x):\n")
-    assert next(iter(student.complete([request], SamplingConfig(max_new_tokens=4)))).tokens <= 4
+    assert next(iter(student.complete([request], Decoding(SamplingConfig(max_new_tokens=4))))).tokens <= 4
 
 
 def test_workers_and_trackers_may_change_between_resumes(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
 """A completer that answers by a function, for tests whose subject is what is done with answers."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from codestill.models import SamplingConfig
+from codestill.models import Completer, Decoding
+from codestill.prompts import Prompts
+from codestill.run import Run
+from codestill.sandbox import Sandbox
+from codestill.teaching import Teaching
 from codestill.types import Completion, Request
 
 
@@ -13,13 +18,23 @@ class Scripted:
         self.answer, self.name = answer, name
         self.prompts: list[str] = []
 
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]:
-        for one in requests:
-            self.prompts.append(one.prompt)
-            yield Completion(task_id=one.task_id, sample=one.sample, text=self.answer(one))
+    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
+        for request in requests:
+            self.prompts.append(request.prompt)
+            yield Completion(task_id=request.task_id, sample=request.sample, text=self.answer(request))
+
+
+class _OneTeacher:
+    """A session whose teacher answers every stage, without ledger or kept answers."""
+
+    def __init__(self, teacher: Completer) -> None:
+        self.teacher = teacher
+
+    def stage(self, name: str) -> Completer:
+        return self.teacher
+
+
+def teaching_by(teacher: Completer, prompts: Prompts, sandbox: Sandbox, run: Run) -> Teaching:
+    """A teacher at work whose answers no session keeps."""
+    session: Any = _OneTeacher(teacher)
+    return Teaching(session, prompts, sandbox, run)

@@ -19,6 +19,9 @@ from transformers import (
     Starcoder2Config,
 )
 
+from codestill.models import Placement
+
+CPU = Placement(device="cpu")
 EOS = "<|endoftext|>"
 CODE = '''
 def add(first, second):

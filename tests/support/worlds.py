@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests.support.tiny import CPU
 
 from codestill.config import RunConfig
 from codestill.examples import references
@@ -32,7 +33,7 @@ def tasks(count: int, split: str = "train") -> TasksConfig:
 
 
 def student(model: str | Path = "pocket-0.1m", seed: int = 0) -> Student:
-    return StudentConfig.model_validate(str(model)).build(device="cpu", seed=seed)
+    return StudentConfig.model_validate(str(model)).build(placement=CPU, seed=seed)
 
 
 def open_run(directory: Path, *observers: Callable[[Event], None], seed: int = 0) -> Run:

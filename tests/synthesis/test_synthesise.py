@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.scripted import Scripted
+from tests.support.scripted import Scripted, teaching_by
+from tests.support.tiny import CPU
 
 from codestill.config import RunConfig
 from codestill.errors import ConfigError, TaskError
@@ -97,7 +98,7 @@ def made(
 ) -> tuple[TaskSet, dict]:
     config = SynthesisConfig(proposals=len(rows), **options)
     with Run.open(directory, RunConfig()) as run:
-        found = synthesise(seeds(), table(rows), INSTRUCT, config, sandbox, run)
+        found = synthesise(seeds(), teaching_by(table(rows), INSTRUCT, sandbox, run), config)
     import json
 
     return found, json.loads((directory / "accounting.json").read_text())
@@ -150,16 +151,16 @@ def test_finished_stages_are_not_asked_for_again(tmp_path: Path, sandbox: Sandbo
     config = SynthesisConfig(proposals=1)
     silent = table([])
     with Run.open(tmp_path / "run", RunConfig()) as run:
-        again = synthesise(seeds(), silent, INSTRUCT, config, sandbox, run)
+        again = synthesise(seeds(), teaching_by(silent, INSTRUCT, sandbox, run), config)
     assert again.tasks == first.tasks
     assert not silent.prompts
 
 
 def test_the_pocket_teacher_makes_tasks_of_its_world(tmp_path: Path, sandbox: Sandbox):
-    teacher = LocalTeacherConfig(model="pocket", dtype="float32").build("cpu")
+    teacher = LocalTeacherConfig(model="pocket", dtype="float32").build(CPU)
     config = SynthesisConfig(proposals=12, novelty=1.0)
     with Run.open(tmp_path / "run", RunConfig()) as run:
-        found = synthesise(seeds(12), teacher, CONTINUED, config, sandbox, run)
+        found = synthesise(seeds(12), teaching_by(teacher, CONTINUED, sandbox, run), config)
     assert len(found) >= 4
     known = {task.prompt for task in seeds(12).tasks}
     for task in found.tasks:
@@ -173,7 +174,7 @@ def test_prompts_without_a_form_for_tasks_are_refused(tmp_path: Path, sandbox: S
         Run.open(tmp_path / "run", RunConfig()) as run,
         pytest.raises(ConfigError, match="mine cannot ask for tasks"),
     ):
-        synthesise(seeds(), table([]), mine, SynthesisConfig(proposals=1), sandbox, run)
+        synthesise(seeds(), teaching_by(table([]), mine, sandbox, run), SynthesisConfig(proposals=1))
 
 
 def test_rouge_l_is_the_longest_common_subsequence():

@@ -11,9 +11,10 @@ from tests.teachers import endpoint
 from tests.teachers.endpoint import Behaviour, Server, serving
 
 from codestill.errors import BudgetError, ConfigError, TeacherError
+from codestill.models import Completer, Decoding
 from codestill.models.settings import SamplingConfig
 from codestill.serialize import read_jsonl
-from codestill.teachers import ApiTeacherConfig, Teacher
+from codestill.teachers import ApiTeacherConfig
 from codestill.teachers import endpoint as module
 from codestill.teachers.endpoint import ApiTeacher
 from codestill.teachers.ledger import Budget, Ledger, Prices
@@ -48,8 +49,8 @@ def requests(count: int = 6) -> list[Request]:
     return [Request(task_id=f"t/{n}", prompt=f"say {n}") for n in range(count)]
 
 
-def answers(one: Teacher, asked: list[Request] | None = None) -> dict[str, str]:
-    return {done.key: done.text for done in one.complete(asked or requests(), SAMPLING)}
+def answers(one: Completer, asked: list[Request] | None = None) -> dict[str, str]:
+    return {done.key: done.text for done in one.complete(asked or requests(), Decoding(SAMPLING))}
 
 
 RIGHT = {f"t/{n}#0": f"SAY {n}" for n in range(6)}
@@ -64,7 +65,7 @@ def test_answers_whatever_the_order(server: Server) -> None:
 
     server.behave = slow_at_first
     one = teacher(server, concurrency=3, system="Be brief.")
-    assert isinstance(one, Teacher)
+    assert isinstance(one, Completer)
     assert answers(one) == RIGHT
     assert server.busiest == 3
     asked = server.asked[0]
@@ -137,7 +138,7 @@ def test_faults_that_stay_stop_and_keep_the_rest(
     server.behave = behave
     found = {}
     with pytest.raises(TeacherError, match=said):
-        for done in teacher(server, concurrency=1).complete(requests(), SAMPLING):
+        for done in teacher(server, concurrency=1).complete(requests(), Decoding(SAMPLING)):
             found[done.key] = done.text
     assert found == {"t/0#0": "SAY 0", "t/1#0": "SAY 1"}
     assert server.times("say 2") == calls and server.times("say 3") == 0
@@ -147,7 +148,7 @@ def test_an_endpoint_that_comes_back_is_found_again() -> None:
     """It is stopped after the second answer, and started again on its port a moment later."""
     with serving() as first:
         one = teacher(first, concurrency=1, retries=20)
-        arriving = one.complete(requests(), SAMPLING)
+        arriving = one.complete(requests(), Decoding(SAMPLING))
         found = {done.key: done.text for done in (next(arriving), next(arriving))}
     port = first.port
 
@@ -272,8 +273,8 @@ def differently(server: Server) -> list[Callable[[Path], Any]]:
         lambda path: answers(Replayed(teacher(server), path), again),
         lambda path: answers(Replayed(teacher(server, model="bigger"), path), requests(1)),
         lambda path: answers(Replayed(teacher(server, system="Be brief."), path), requests(1)),
-        lambda path: list(Replayed(teacher(server), path).complete(requests(1), warm)),
-        lambda path: list(Replayed(teacher(server), path).complete(requests(1), SAMPLING, seed=1)),
+        lambda path: list(Replayed(teacher(server), path).complete(requests(1), Decoding(warm))),
+        lambda path: list(Replayed(teacher(server), path).complete(requests(1), Decoding(SAMPLING, seed=1))),
     ]
 
 
@@ -283,7 +284,7 @@ def test_another_question_is_another(server: Server, tmp_path: Path) -> None:
         ask(tmp_path)
         assert len(server.asked) == number
     same = SAMPLING.model_copy(update={"batch_size": 3})  # no endpoint ever sees it
-    list(Replayed(teacher(server), tmp_path).complete(requests(1), same))
+    list(Replayed(teacher(server), tmp_path).complete(requests(1), Decoding(same)))
     assert len(server.asked) == 6
 
 

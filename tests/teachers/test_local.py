@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.tiny import CODE, tiny_gpt2, tiny_llama
+from tests.support.tiny import CODE, CPU, tiny_gpt2, tiny_llama
 from transformers import T5Config, T5ForConditionalGeneration
 
 from codestill.errors import ModelError
-from codestill.models import SamplingConfig, StudentConfig
+from codestill.models import Completer, Decoding, SamplingConfig, StudentConfig
 from codestill.models.student import Student
-from codestill.teachers import LocalTeacherConfig, LogitTeacher, Teacher
+from codestill.teachers import LocalTeacherConfig, LogitTeacher
 from codestill.teachers.frozen import LocalTeacher
 from codestill.types import Request
 
@@ -16,7 +16,7 @@ from codestill.types import Request
 @pytest.fixture
 def teacher(tmp_path: Path) -> LocalTeacher:
     config = LocalTeacherConfig(model=str(tiny_llama(tmp_path / "teacher")), dtype="float32")
-    return config.build(device="cpu")
+    return config.build(placement=CPU)
 
 
 def test_config_defaults_and_string() -> None:
@@ -26,7 +26,7 @@ def test_config_defaults_and_string() -> None:
 
 
 def test_is_a_frozen_teacher_of_text_and_logits(teacher: LocalTeacher) -> None:
-    assert isinstance(teacher, Teacher)
+    assert isinstance(teacher, Completer)
     assert isinstance(teacher, LogitTeacher)
     assert not teacher.model.training
     assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
@@ -37,8 +37,8 @@ def test_completes_like_a_student(teacher: LocalTeacher, tmp_path: Path) -> None
     wanted = [Request(task_id="t", prompt=CODE[:30], sample=sample) for sample in range(3)]
     sampling = SamplingConfig(temperature=0.8, max_new_tokens=12)
     student = Student.load(tmp_path / "teacher", device="cpu")
-    assert list(teacher.complete(wanted, sampling, seed=4)) == list(
-        student.complete(wanted, sampling, seed=4)
+    assert list(teacher.complete(wanted, Decoding(sampling, seed=4))) == list(
+        student.complete(wanted, Decoding(sampling, seed=4))
     )
 
 
@@ -46,15 +46,15 @@ def test_a_chat_template_is_put_around_what_it_is_asked(tmp_path: Path) -> None:
     place = tiny_llama(tmp_path / "teacher")
     config = LocalTeacherConfig(model=str(place), dtype="float32", chat=True)
     with pytest.raises(ModelError, match="has no chat template"):
-        config.build(device="cpu")
-    plain = LocalTeacherConfig(model=str(place), dtype="float32").build(device="cpu")
+        config.build(placement=CPU)
+    plain = LocalTeacherConfig(model=str(place), dtype="float32").build(placement=CPU)
     template = "{% for m in messages %}# {{ m.role }}: {{ m.content }}\n{% endfor %}# assistant:"
     plain.tokenizer.chat_template = template
     plain.tokenizer.save_pretrained(str(place))
-    teacher = config.build(device="cpu")
+    teacher = config.build(placement=CPU)
     sampling = SamplingConfig(max_new_tokens=8)
-    (said,) = teacher.complete([Request(task_id="t", prompt="add")], sampling)
-    (wanted,) = plain.complete([Request(task_id="t", prompt="# user: add\n# assistant:")], sampling)
+    (said,) = teacher.complete([Request(task_id="t", prompt="add")], Decoding(sampling))
+    (wanted,) = plain.complete([Request(task_id="t", prompt="# user: add\n# assistant:")], Decoding(sampling))
     assert said == wanted
     assert teacher.identity != plain.identity
 
@@ -75,7 +75,7 @@ def test_logits_do_not_depend_on_padding(teacher: LocalTeacher, side: str) -> No
 
 
 def test_logits_serve_a_students_backward_pass(teacher: LocalTeacher) -> None:
-    student = StudentConfig(preset="pocket-0.1m").build(teacher.tokenizer, device="cpu")
+    student = StudentConfig(preset="pocket-0.1m").build(teacher.tokenizer, placement=CPU)
     ids = torch.tensor([teacher.tokenizer.encode(CODE[:40])])
     wanted = teacher.logits(ids, torch.ones_like(ids))
     width = teacher.vocabulary_size
@@ -89,10 +89,10 @@ def test_other_kinds_and_missing_ones_are_refused(tmp_path: Path) -> None:
         t5
     )
     with pytest.raises(ModelError, match="not a causal language model"):
-        LocalTeacherConfig(model=str(t5)).build(device="cpu")
+        LocalTeacherConfig(model=str(t5)).build(placement=CPU)
     with pytest.raises(ModelError, match="does not exist"):
-        LocalTeacherConfig(model=str(tmp_path / "none")).build(device="cpu")
+        LocalTeacherConfig(model=str(tmp_path / "none")).build(placement=CPU)
     empty = tiny_gpt2(tmp_path / "empty")
     (empty / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
-        LocalTeacherConfig(model=str(empty)).build(device="cpu")
+        LocalTeacherConfig(model=str(empty)).build(placement=CPU)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from codestill.models import SamplingConfig
+from codestill.models import Decoding, SamplingConfig
 from codestill.models.student import Student
 from codestill.teachers import ApiTeacherConfig
 from codestill.types import Request
@@ -72,8 +72,10 @@ def test_a_served_model_answers_as_its_weights_do(endpoint: str, model: Path, ad
     config = ApiTeacherConfig.model_validate({"base_url": address, "endpoint": endpoint, **named})
     asked = [Request(task_id=name, prompt=prompt) for name, prompt in TASKS.items()]
     sampling = SamplingConfig(max_new_tokens=40)
-    served = {one.key: one.text for one in config.build().complete(asked, sampling)}
-    here = {one.key: one.text for one in Student.load(model, device="cpu").complete(asked, sampling)}
+    served = {one.key: one.text for one in config.build().complete(asked, Decoding(sampling))}
+    here = {
+        one.key: one.text for one in Student.load(model, device="cpu").complete(asked, Decoding(sampling))
+    }
     assert {key: text.strip() for key, text in served.items()} == {
         key: text.strip() for key, text in here.items()
     }

@@ -1,16 +1,19 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from tests.support.tiny import CPU
 from tests.support.worlds import examples, metrics, open_run, student, weights
 from torch.nn import functional
 
 from codestill.errors import ConfigError, LogitsError, TrainingError
 from codestill.losses import CrossEntropy, Distillation, Objective
+from codestill.models import Placement
 from codestill.models.student import Student
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.frozen import LocalTeacher
@@ -25,7 +28,7 @@ ONE_STEP = TrainConfig(max_steps=1, batch_tokens=100_000, accumulation=1, precis
 
 @pytest.fixture(scope="module")
 def teacher() -> LocalTeacher:
-    return LocalTeacherConfig(model="pocket", dtype="float32").build("cpu")
+    return LocalTeacherConfig(model="pocket", dtype="float32").build(CPU)
 
 
 @pytest.fixture
@@ -189,9 +192,9 @@ def test_compile_reaches_the_trainer(wanted: bool, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(
         DistillationTrainer, "train", lambda self, **_: seen.append(self.args.torch_compile) or 1 / 0
     )
-    config = ONE_STEP.model_copy(update={"compile": wanted})
+    learner = replace(student(), placement=Placement(compile=wanted))
     with open_run(tmp_path) as run, pytest.raises(ZeroDivisionError):
-        fit(student(), examples(2), CrossEntropy(), config, run)
+        fit(learner, examples(2), CrossEntropy(), ONE_STEP, run)
     assert seen == [wanted]
 
 

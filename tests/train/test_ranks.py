@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from tests.support.tiny import CPU
 from tests.support.worlds import examples, metrics, open_run, student
 
 from codestill.losses import Distillation
@@ -24,7 +25,7 @@ def train(directory: Path, accumulation: int) -> None:
         checkpoint_steps=2,
         precision="float32",
     )
-    teacher = LocalTeacherConfig(model="pocket", dtype="float32").build("cpu")
+    teacher = LocalTeacherConfig(model="pocket", dtype="float32").build(CPU)
     given, held_out = examples(11), examples(3, "validation")
     run = open_run(directory) if rank == 0 else Run(directory, {"seed": 0}, [])
     fit(student(), given, Distillation(alpha=0.5), config, run, teacher=teacher, validation=held_out)

@@ -12,7 +12,7 @@ from codestill.run import Run
 
 def capture_run(config: CaptureRun, run: Run) -> Manifest:
     """What ``codestill cache`` does: the cache lies in the run's directory, in `logits`."""
-    directory = run.directory / "logits"
+    directory = run.logits_directory
     if config.server is not None:
         from codestill.capture.served import ServedSource
 
@@ -21,14 +21,14 @@ def capture_run(config: CaptureRun, run: Run) -> Manifest:
                 "examples.answers is teacher, and the server is asked for probabilities alone.",
                 next_step="Take examples.answers=reference, or a JSONL file of the answers as tasks.",
             )
-        served = ServedSource(config.server)
+        served = ServedSource(config.server, config.execution.capture_batch_tokens)
         with config.execution.sandbox(config.sandbox) as sandbox:
             examples = training_examples(config.examples, None, sandbox, run)
         examples += validation_examples(config.examples)
         settings = examples, served.tokenizer, config.temperatures, config.capture, directory, run
         return capture_from(served, *settings).manifest
     with config.execution.sandbox(config.sandbox) as sandbox:
-        teacher = config.teacher.build(config.execution.device)
+        teacher = config.teacher.build(config.execution)
         examples = training_examples(config.examples, teacher, sandbox, run)
     examples += validation_examples(config.examples)
     in_parallel = None

@@ -23,8 +23,6 @@ class CaptureConfig(Settings):
     """Which tokens are kept one by one; the others are the tail, whose mass is kept."""
     tail_samples: NonNegativeInt = 0
     """Tokens drawn from the tail per position, for the tail rule `sampled`."""
-    batch_tokens: PositiveInt = 2048
-    """Padded tokens that the teacher reads at once."""
     max_length: PositiveInt = 512
     """Longer examples are left out, as in training."""
 

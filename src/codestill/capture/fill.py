@@ -28,6 +28,11 @@ class Source(Protocol):
         ...
 
     @property
+    def batch_tokens(self) -> int:
+        """Padded tokens per batch."""
+        ...
+
+    @property
     def paid(self) -> bool:
         """Whether every sequence costs: then what is stored is not asked for again with its batch, and what
         has come is stored at once."""
@@ -168,7 +173,7 @@ def fill(
     from codestill.train.batches import LengthBatches
 
     lengths = [len(one.tokens) for one in sequences]
-    for indices in list(LengthBatches(lengths, config.batch_tokens, seed=None))[part[0] :: part[1]]:
+    for indices in list(LengthBatches(lengths, source.batch_tokens, seed=None))[part[0] :: part[1]]:
         batch = {sequences[index].digest: sequences[index] for index in indices}
         owed = [one for name, one in batch.items() if name not in writer]
         if owed:

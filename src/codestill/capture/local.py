@@ -41,6 +41,11 @@ class LocalSource:
         }
 
     @property
+    def batch_tokens(self) -> int:
+        """Padded tokens per batch, as the teacher's placement says."""
+        return self.teacher.placement.capture_batch_tokens
+
+    @property
     def paid(self) -> bool:
         """Nothing is."""
         return False

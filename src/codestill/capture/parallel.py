@@ -76,7 +76,7 @@ def _part(work: _Work, part: int, done: "Queue[int]") -> None:
         torch.cuda.set_device(part % torch.cuda.device_count())
     else:
         torch.set_num_threads(execution.threads or max(1, torch.get_num_threads() // parts))
-    source = LocalSource(work.config.teacher.build(execution.device))
+    source = LocalSource(work.config.teacher.build(execution))
 
     def tell(count: int) -> None:
         if os.getppid() != parent:  # it was killed, and its next run will have processes of its own

@@ -12,6 +12,7 @@ import numpy as np
 from codestill.capture.config import ServerConfig
 from codestill.errors import LogitsError
 from codestill.logits import CaptureSpec, MeasuredError, Rows, rows_from_top
+from codestill.models import Placement
 from codestill.models.fingerprints import tokenizer_fingerprint
 from codestill.models.load import resolve
 from codestill.models.tokenizers import load_tokenizer
@@ -30,6 +31,8 @@ class ServedSource:
     """The likeliest tokens of every position, over HTTP; the rest is known by its mass alone."""
 
     config: ServerConfig
+    batch_tokens: int = Placement().capture_batch_tokens
+    """Padded tokens per batch."""
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":

@@ -69,7 +69,7 @@ def stats(directory: Path) -> None:
     names = Counter(one.name for one in library.functions)
     size = sum(path.stat().st_size for path in library.directory.iterdir())
     tests, per_function = sum(len(one.tests) for one in library.functions), size / max(len(library), 1)
-    how = library.manifest
+    how = library.spec
     console.print(
         f"{library.directory}: {len(library):,} functions of {len(names):,} names, {tests:,} tests, "
         f"{per_function:,.0f} bytes each; {how.embedder.type} of {', '.join(how.parts)}",

@@ -1,6 +1,7 @@
 """Evaluation: gates first, then one pool of samples, its pass@k, and what the model costs to run."""
 
 from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -12,11 +13,11 @@ from pydantic import (
     ValidationError,
 )
 
-from codestill.attempt import Completer, attempt, requests
+from codestill.attempt import Workbench
 from codestill.errors import RunError, StageMismatch
 from codestill.evaluation.gates import check_gates
 from codestill.evaluation.metrics import bleu, interval, pass_at_k
-from codestill.models import SamplingConfig
+from codestill.models import Completer, SamplingConfig
 from codestill.prompts import CONTINUED, Prompts
 from codestill.run import Run, environment
 from codestill.sandbox import Sandbox
@@ -45,6 +46,13 @@ class EvaluateConfig(Settings):
     known_broken: tuple[str, ...] = ()
     """Task ids whose published reference fails its own tests: named in the result, still counted."""
 
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How the pool is sampled."""
+        return SamplingConfig(
+            temperature=self.temperature, top_p=self.top_p, max_new_tokens=self.max_new_tokens
+        )
+
 
 @runtime_checkable
 class Profiled(Protocol):
@@ -72,22 +80,33 @@ def evaluate(
     if run.result_path(name).exists():
         return read_evaluation(run.result_path(name))
     gates = check_gates(task_set, sandbox, config.known_broken, partial(run.progress, "gates"))
-    write_atomic(run.tasks_path(task_set.name), _lines(task_set))
-    pool_sampling = SamplingConfig(
-        temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens
-    )
-    stage = f"evaluate-{name}"
-    make = partial(attempt, model, task_set, sandbox, pool_sampling, run.seed, prompts=prompts)
-    pool = run.stage(stage, Attempt, requests(task_set, config.samples_per_task, prompts), make)
+    keep_tasks(task_set, run)
+    workbench = Workbench(sandbox, run, prompts)
+    stage, sampling = f"evaluate-{name}", config.sampling
+    pool = workbench.attempt(stage, model, task_set, sampling, samples=config.samples_per_task)
     greedy: list[Attempt] = []
     if config.greedy:
         sampling = SamplingConfig(max_new_tokens=config.max_new_tokens)
-        make = partial(attempt, model, task_set, sandbox, sampling, run.seed, prompts=prompts)
-        greedy = run.stage(f"{stage}-greedy", Attempt, requests(task_set, prompts=prompts), make)
+        greedy = workbench.attempt(f"{stage}-greedy", model, task_set, sampling)
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
-    return conclude(
-        name, model.name, task_set, task_set.stop.name, pool, greedy, gates, profile, config, sandbox, run
-    )
+    samples = Samples(name, model.name, task_set, task_set.stop.name, pool, greedy, profile)
+    return conclude(samples, gates, config, workbench)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a model generated for a task set, executed."""
+
+    name: str
+    """Of the result."""
+    model: str
+    task_set: TaskSet
+    stop_rule: str
+    pool: list[Attempt]
+    """The same number for every task."""
+    greedy: list[Attempt]
+    """One for every task, or none at all."""
+    profile: ModelProfile | None = None
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -111,61 +130,57 @@ def require_same_tasks(task_set: TaskSet, run: Run) -> None:
         )
 
 
+def keep_tasks(task_set: TaskSet, run: Run) -> None:
+    """Write the tasks that the run's verdicts are on."""
+    write_atomic(run.tasks_path(task_set.name), _lines(task_set))
+
+
 def _lines(task_set: TaskSet) -> str:
     return "".join(to_json(task) + "\n" for task in task_set.tasks)
 
 
-def conclude(
-    name: str,
-    model: str,
-    task_set: TaskSet,
-    stop_rule: str,
-    pool: list[Attempt],
-    greedy: list[Attempt],
-    gates: Gates,
-    profile: ModelProfile | None,
-    config: EvaluateConfig,
-    sandbox: Sandbox,
-    run: Run,
-) -> Evaluation:
+def conclude(samples: Samples, gates: Gates, config: EvaluateConfig, workbench: Workbench) -> Evaluation:
+    """Score the samples; write them and the result."""
+    task_set, pool, greedy, run = samples.task_set, samples.pool, samples.greedy, workbench.run
     counts = _counts(task_set, pool, group=None)
     plus = any(test.group != "base" for task in task_set.tasks for test in task.tests)
     base = _counts(task_set, pool, group="base") if plus else {}
-    samples = len(pool) // len(task_set.tasks)
-    compared = {a.task_id: a.completion.text for a in reversed(greedy or pool)}
+    per_task = len(pool) // len(task_set.tasks)
+    compared = {attempt.task_id: attempt.completion.text for attempt in reversed(greedy or pool)}
     score, signature = bleu(
         [compared[task.task_id] for task in task_set.tasks], [task.reference for task in task_set.tasks]
     )
     result = Evaluation(
-        model=model,
+        model=samples.model,
         tasks=task_set.name,
         task_count=len(task_set.tasks),
         subset=task_set.subset,
-        samples_per_task=samples,
+        samples_per_task=per_task,
         temperature=config.temperature,
         top_p=config.top_p,
-        pass_at=_pass_at(counts, samples),
-        pass_at_base=_pass_at(base, samples) if base else {},
-        greedy=interval([float(a.result.passed) for a in greedy]) if greedy else None,
+        pass_at=_pass_at(counts, per_task),
+        pass_at_base=_pass_at(base, per_task) if base else {},
+        greedy=interval([float(attempt.result.passed) for attempt in greedy]) if greedy else None,
         per_task=counts,
-        greedy_per_task={a.task_id: a.result.passed for a in greedy},
+        greedy_per_task={attempt.task_id: attempt.result.passed for attempt in greedy},
         by_difficulty=_by_difficulty(task_set, counts),
-        verdicts=dict(sorted(Counter(a.result.verdict for a in pool).items())),
+        verdicts=dict(sorted(Counter(attempt.result.verdict for attempt in pool).items())),
         bleu=score,
         bleu_signature=signature,
-        profile=profile,
+        profile=samples.profile,
         gates=gates,
         data_hash=task_set.data_hash,
         prompt_mode=task_set.prompt_mode,
-        stop_rule=stop_rule,
-        sandbox=sandbox.description,
+        stop_rule=samples.stop_rule,
+        sandbox=workbench.sandbox.description,
         versions=environment(),
         seed=run.seed,
     )
-    lines = [to_json({"task_id": a.task_id, "completion": a.completion.text}) for a in pool]
-    write_atomic(run.samples_path(name), "\n".join(lines) + "\n")
-    write_atomic(run.result_path(name), result.model_dump_json(indent=1) + "\n")
-    run.log("evaluate", metrics={f"{name}/pass@{k}": value.mean for k, value in result.pass_at.items()})
+    lines = [to_json({"task_id": attempt.task_id, "completion": attempt.completion.text}) for attempt in pool]
+    write_atomic(run.samples_path(samples.name), "\n".join(lines) + "\n")
+    write_atomic(run.result_path(samples.name), result.model_dump_json(indent=1) + "\n")
+    metrics = {f"{samples.name}/pass@{k}": value.mean for k, value in result.pass_at.items()}
+    run.log("evaluate", metrics=metrics)
     return result
 
 
@@ -174,19 +189,19 @@ def _counts(task_set: TaskSet, pool: list[Attempt], group: str | None) -> dict[s
     tests = {task.task_id: task.tests for task in task_set.tasks}
     samples: Counter[str] = Counter()
     passed: Counter[str] = Counter()
-    for one in pool:
-        samples[one.task_id] += 1
-        wanted = tests[one.task_id]
+    for attempt in pool:
+        samples[attempt.task_id] += 1
+        wanted = tests[attempt.task_id]
         if group is None:
-            ok = one.result.passed
+            ok = attempt.result.passed
         else:
-            ran = dict(enumerate(one.result.tests))
+            ran = dict(enumerate(attempt.result.tests))
             ok = all(
                 index in ran and ran[index].verdict == "pass"
                 for index, test in enumerate(wanted)
                 if test.group == group
             )
-        passed[one.task_id] += ok
+        passed[attempt.task_id] += ok
     return {task.task_id: (samples[task.task_id], passed[task.task_id]) for task in task_set.tasks}
 
 

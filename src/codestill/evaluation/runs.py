@@ -6,24 +6,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from codestill.attempt import Completer, execute
+from codestill.attempt import Workbench, execute
 from codestill.config import RunConfig
 from codestill.errors import TaskError
 from codestill.evaluation.evaluate import (
     EvaluateConfig,
-    _lines,
+    Samples,
     conclude,
     evaluate,
+    keep_tasks,
     read_evaluation,
     require_same_tasks,
 )
 from codestill.evaluation.gates import check_gates
-from codestill.models import Dtype
+from codestill.models import Completer, Dtype, StudentConfig
 from codestill.prompts import Prompts, PromptSetName, prompt_set
 from codestill.run import Run
-from codestill.serialize import write_atomic
 from codestill.tasks import TaskSet, read_samples
 from codestill.teachers import ApiTeacherConfig
+from codestill.teachers.session import TeacherUsage, open_session
 from codestill.types import Attempt, Completion, Evaluation
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class EvaluateModel(RunConfig):
     served: ApiTeacherConfig | None = None
     """Nothing is loaded: `model` answers behind this OpenAI-compatible endpoint, vLLM's for one."""
     prompts: PromptSetName | Prompts = "continued"
-    """How it is asked; `instruct` for a model that answers in words."""
+    """How it is prompted; `instruct` for a model that answers a chat with text and fenced code."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How it is evaluated."""
 
@@ -79,22 +80,16 @@ def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
 
 
 def _loaded(config: EvaluateModel) -> Completer:
-    from codestill.models.student import Student
-
-    return Student.load(
-        config.model,
-        dtype=config.dtype,
-        trust_remote_code=config.trust_remote_code,
-        device=config.execution.device,
+    student = StudentConfig(
+        model=config.model, dtype=config.dtype, trust_remote_code=config.trust_remote_code
     )
+    return student.build(placement=config.execution)
 
 
 def _served(config: EvaluateModel, served: ApiTeacherConfig, run: Run) -> Completer:
-    """The endpoint, its answers kept in the run and counted in its ledger."""
-    from codestill.teachers.desk import TeachingConfig, open_desk
-
+    """The endpoint; its answers are kept in the run and counted in its ledger."""
     named = served.model_copy(update={"model": config.model})
-    return open_desk(named, TeachingConfig(), config.execution.device, run).at("evaluate")
+    return open_session(named, TeacherUsage(), config.execution, run).stage("evaluate")
 
 
 class ScoreSamples(RunConfig):
@@ -123,18 +118,18 @@ def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
     _require_even(config.samples, task_set, counts)
     require_same_tasks(task_set, run)
     with config.execution.sandbox(config.sandbox) as sandbox:
+        workbench = Workbench(sandbox, run)
         progress = partial(run.progress, "gates")
         gated = partial(check_gates, task_set, sandbox, config.evaluate.known_broken, progress)
 
         def executed(owed: Sequence[Completion]) -> Iterable[Attempt]:
             gated()
-            write_atomic(run.tasks_path(task_set.name), _lines(task_set))
+            keep_tasks(task_set, run)
             run.result_path("student").unlink(missing_ok=True)  # of verdicts that somebody deleted
             return execute(sandbox, task_set, owed)
 
         pool = run.stage("evaluate-student", Attempt, completions, executed)
         if run.result_path("student").exists():
             return read_evaluation(run.result_path("student"))
-        gates = gated()
-        name, settings = config.samples.name, config.evaluate
-        return conclude("student", name, task_set, "none", pool, [], gates, None, settings, sandbox, run)
+        samples = Samples("student", config.samples.name, task_set, "none", pool, greedy=[])
+        return conclude(samples, gated(), config.evaluate, workbench)

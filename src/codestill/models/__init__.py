@@ -1,7 +1,19 @@
 """Students: presets or any Hugging Face causal language model, batched sampling, and what they cost."""
 
+from codestill.models.completer import Completer, Decoding
 from codestill.models.config import StudentConfig
 from codestill.models.presets import PRESETS, PresetRow, preset_table
-from codestill.models.settings import Device, Dtype, SamplingConfig
+from codestill.models.settings import Device, Dtype, Placement, SamplingConfig
 
-__all__ = ["PRESETS", "Device", "Dtype", "PresetRow", "SamplingConfig", "StudentConfig", "preset_table"]
+__all__ = [
+    "PRESETS",
+    "Completer",
+    "Decoding",
+    "Device",
+    "Dtype",
+    "Placement",
+    "PresetRow",
+    "SamplingConfig",
+    "StudentConfig",
+    "preset_table",
+]

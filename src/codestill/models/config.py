@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from codestill.errors import ModelError
 from codestill.models.presets import POCKET_VOCABULARY, PRESET_NAMES, PRESETS, PresetName
-from codestill.models.settings import DEFAULT_TOKENIZER, Device, Dtype
+from codestill.models.settings import DEFAULT_TOKENIZER, Device, Dtype, Placement
 from codestill.types import Settings
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ class StudentConfig(Settings):
         return self
 
     def build(
-        self, tokenizer: "PreTrainedTokenizerBase | None" = None, device: Device = "auto", seed: int = 0
+        self,
+        tokenizer: "PreTrainedTokenizerBase | None" = None,
+        placement: Placement | None = None,
+        seed: int = 0,
     ) -> "Student":
         """Make or load the student; ``tokenizer`` (the teacher's) serves presets that name none.
 
@@ -63,16 +66,20 @@ class StudentConfig(Settings):
         """
         from codestill.models.student import Student
 
+        placement = placement or Placement()
         if self.model is None or self.from_scratch:
-            return _fresh(self, tokenizer, device, seed)
-        return Student.load(
-            self.model,
-            tokenizer=self.tokenizer,
-            revision=self.revision,
-            dtype=self.dtype,
-            trust_remote_code=self.trust_remote_code,
-            device=device,
-        )
+            student = _fresh(self, tokenizer, placement.device, seed)
+        else:
+            student = Student.load(
+                self.model,
+                tokenizer=self.tokenizer,
+                revision=self.revision,
+                dtype=self.dtype,
+                trust_remote_code=self.trust_remote_code,
+                device=placement.device,
+            )
+        student.placement = placement
+        return student
 
 
 def _fresh(

@@ -18,7 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from codestill import matmul
-from codestill.models.settings import SamplingConfig
+from codestill.models.completer import Decoding
+from codestill.models.settings import Placement, SamplingConfig
 from codestill.models.shared import memory_for
 from codestill.models.tokenizers import decode_completion, encode_prompt, id_count
 from codestill.serialize import seed_for
@@ -59,31 +60,31 @@ def complete(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     requests: Iterable[Request],
-    sampling: SamplingConfig,
+    decoding: Decoding,
     *,
     stop_ids: Collection[int],
-    stopped: Callable[[str], bool] | None = None,
-    seed: int = 0,
+    batch_size: int = Placement().decode_batch,
 ) -> Iterator[Completion]:
     """Yield one Completion per request as each ends, longest prompts first; ``text`` is not yet cut.
 
-    A completion ends on an id of ``stop_ids``, when ``stopped(text)`` holds (asked every
+    A completion ends on an id of ``stop_ids``, when ``decoding.stopped(text)`` holds (checked every
     ``CHECK_EVERY`` tokens and at the end), after ``max_new_tokens``, or at the model's position limit.
     A prompt that leaves fewer than min(max_new_tokens, a quarter of the positions) free loses its
     beginning, with a warning. ``Completion.tokens`` counts every generated token, the stop id included.
     """
+    sampling = decoding.sampling
     waiting = _rows(tokenizer, requests, sampling.max_new_tokens, position_limit(model.config))
-    finish = partial(_finish, tokenizer, stop_ids=stop_ids, stopped=stopped)
+    finish = partial(_finish, tokenizer, stop_ids=stop_ids, stopped=decoding.stopped)
     was_training = model.training
     model.eval()
     try:
         with matmul.inference(model):
             longest = max((len(row.prompt) + row.room for row in waiting), default=0)
-            running = _Batch(model, tokenizer, sampling, longest)
+            running = _Batch(model, tokenizer, sampling, batch_size, longest)
             while waiting or running.rows:
                 if waiting and running.takes_more:
-                    free = sampling.batch_size - len(running.rows)
-                    running.add(waiting[:free], seed)
+                    free = batch_size - len(running.rows)
+                    running.add(waiting[:free], decoding.seed)
                     waiting = waiting[free:]
                 for row, how in running.step(finish):
                     yield _completion(tokenizer, row, stop_ids, how)
@@ -120,9 +121,10 @@ class _Batch:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         sampling: SamplingConfig,
+        size: int,
         longest: int,
     ) -> None:
-        self.sampling = sampling
+        self.sampling, self.size = sampling, size
         self.ids = id_count(tokenizer)
         self.last_position = position_limit(model.config) - 1
         pad = int(tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
@@ -135,8 +137,8 @@ class _Batch:
         """Whether it is time to fill free places: never few at once, for a prefill has its price."""
         if not self.rows:
             return True
-        free = self.sampling.batch_size - len(self.rows)
-        return self.memory.takes_more and free >= self.sampling.batch_size * FREE_SHARE
+        free = self.size - len(self.rows)
+        return self.memory.takes_more and free >= self.size * FREE_SHARE
 
     def add(self, rows: list[_Row], seed: int) -> None:
         """Prefill the rows' prompts, and decode them with those that are here."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from codestill.types import Settings
 
@@ -12,13 +12,27 @@ DEFAULT_TOKENIZER = "bigcode/starcoder2-3b"
 
 
 class SamplingConfig(Settings):
-    """How completions are drawn from a local model."""
+    """How completions are sampled."""
 
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy decoding."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Draw from the smallest set of tokens that holds this much probability (nucleus sampling)."""
+    """Sample from the smallest set of tokens that holds this much probability (nucleus sampling)."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Longest completion, in tokens; a model's position limit may end it earlier."""
-    batch_size: int = Field(default=192, ge=1)
-    """Completions decoded together. Changes speed and memory; results only by float rounding."""
+
+
+class Placement(Settings):
+    """Where a model runs, and how fast: these settings decide speed and memory, never results, but for float
+    rounding. Lower the batches after an out-of-memory error: a run directory takes any of them."""
+
+    device: Device = "auto"
+    """Where models run: ``auto`` takes a GPU if there is one."""
+    decode_batch: PositiveInt = 192
+    """Completions that a local model decodes together."""
+    compile: bool = False
+    """Compile the student with ``torch.compile`` for training."""
+    fused_loss: bool | None = None
+    """Compile the loss (default: on CUDA with Triton)."""
+    capture_batch_tokens: PositiveInt = 2048
+    """Padded tokens per teacher batch while its logits are captured."""

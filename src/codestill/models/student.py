@@ -1,16 +1,17 @@
 """A model with its tokenizer: complete requests, save, load, profile."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from codestill.models.completer import Decoding
 from codestill.models.load import DTYPES, load_weights, resolve
 from codestill.models.sample import complete
-from codestill.models.settings import Device, Dtype, SamplingConfig
+from codestill.models.settings import Device, Dtype, Placement
 from codestill.models.tokenizers import load_tokenizer, require_rows, warn_if_reload_differs
 from codestill.types import Completion, ModelProfile, Request
 
@@ -24,6 +25,7 @@ class LanguageModel:
     name: str
     trust_remote_code: bool = False
     revision: str | None = None
+    placement: Placement = field(default_factory=Placement)
 
     def __post_init__(self) -> None:
         require_rows(self.tokenizer, self.vocabulary_size, self.name)
@@ -54,22 +56,15 @@ class LanguageModel:
     def dtype(self) -> Dtype:
         return next(name for name, dtype in DTYPES.items() if dtype == self.model.dtype)
 
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yield one Completion per request as each ends; see :func:`codestill.models.sample.complete`."""
         return complete(
             self.model,
             self.tokenizer,
             requests,
-            sampling,
+            decoding,
             stop_ids=self.stop_ids,
-            stopped=stopped,
-            seed=seed,
+            batch_size=self.placement.decode_batch,
         )
 
     def save(self, directory: str | Path) -> Path:

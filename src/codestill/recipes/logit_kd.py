@@ -33,10 +33,10 @@ class Config(RunConfig):
     student: StudentConfig = StudentConfig(preset="gpt2-44m")
     """The model to train; a preset takes the teacher's tokenizer."""
     teacher: LocalTeacherConfig = LocalTeacherConfig()
-    """Local weights: an endpoint that answers in words gives no logits."""
+    """Local weights: a text-only endpoint gives no logits."""
     objective: Distillation = Distillation()
     """Divergence, temperature and weight."""
-    logits: Literal["live", "cached"] = "live"
+    teacher_logits: Literal["live", "cached"] = "live"
     """``cached``: the teacher's logits are computed once, kept on disk as `cache` says, and read in every
     epoch."""
     cache: CacheConfig = CacheConfig()
@@ -52,14 +52,16 @@ class Config(RunConfig):
 def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train against the teacher's logits, evaluate."""
     config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
-    device, temperature = config.execution.device, config.objective.temperature
-    directory = config.cache.directory or run.directory / "logits"
+    temperature = config.objective.temperature
+    directory = config.cache.directory or run.logits_directory
     # A finished cache makes do without the teacher, which this machine may not even hold.
-    absent = config.logits == "cached" and is_finished(directory) and not config.examples.needs_teacher
+    absent = (
+        config.teacher_logits == "cached" and is_finished(directory) and not config.examples.needs_teacher
+    )
     with config.execution.sandbox(config.sandbox) as sandbox:
-        teacher = None if absent else config.teacher.build(device)
+        teacher = None if absent else config.teacher.build(config.execution)
         tokenizer = config.teacher.tokenizer() if teacher is None else teacher.tokenizer
-        student = config.student.build(tokenizer, device, seed=config.seed)
+        student = config.student.build(tokenizer, config.execution, seed=config.seed)
         require_same_vocabulary(
             student.tokenizer,
             tokenizer,
@@ -69,7 +71,7 @@ def distill(config: Config, run: Run) -> "Student":
         examples = training_examples(config.examples, teacher, sandbox, run)
         validation = validation_examples(config.examples)
         logits = teacher
-        if config.logits == "cached":
+        if config.teacher_logits == "cached":
             settings = (temperature,), config.cache
             every = [*examples, *validation]
             if teacher is None:

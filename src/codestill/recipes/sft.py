@@ -42,10 +42,10 @@ class Config(RunConfig):
 def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train by cross-entropy, evaluate."""
     config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
-    device = config.execution.device
     with config.execution.sandbox(config.sandbox) as sandbox:
-        teacher = config.teacher.build(device) if config.examples.needs_teacher else None
-        student = config.student.build(teacher.tokenizer if teacher else None, device, seed=config.seed)
+        teacher = config.teacher.build(config.execution) if config.examples.needs_teacher else None
+        tokenizer = teacher.tokenizer if teacher else None
+        student = config.student.build(tokenizer, config.execution, seed=config.seed)
         examples = training_examples(config.examples, teacher, sandbox, run)
         validation = validation_examples(config.examples)
         student = fit(student, examples, CrossEntropy(), config.train, run, validation=validation)

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from codestill.errors import RunError
-from codestill.recipes.iterkd.records import Cycle
+from codestill.recipes.iterkd.records import RoundRecord
 from codestill.run import slug
 from codestill.serialize import R, read_jsonl
 from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task
@@ -29,7 +29,7 @@ class RunFiles:
     """By their file's name, e.g. ``student-humaneval`` or ``round-1/student-humaneval``, last round last."""
     calls: tuple[Call, ...]
     """The teacher's answers, as its ledger has them."""
-    cycles: tuple[Cycle, ...]
+    cycles: tuple[RoundRecord, ...]
     """Rounds of an iterative recipe, in order."""
     missing: tuple[str, ...]
     """What the run has not written yet, as phrases."""
@@ -114,9 +114,9 @@ def read_run(directory: Path) -> RunFiles:
     )
 
 
-def read_cycles(directory: Path) -> list[Cycle]:
+def read_cycles(directory: Path) -> list[RoundRecord]:
     """The records of the rounds that have ended. Raises RunError naming a file that is not one."""
-    return [_read_record(path, Cycle) for path in sorted(directory.glob("round-*/cycle.json"))]
+    return [_read_record(path, RoundRecord) for path in sorted(directory.glob("round-*/round.json"))]
 
 
 def _round_order(name: str) -> tuple[float, str]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from codestill.recipes.iterkd.records import Cycle
+from codestill.recipes.iterkd.records import RoundRecord
 from codestill.report.claims import bounds, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Section
 from codestill.report.tables import NOTHING, Cell, Table
@@ -43,10 +43,10 @@ def warnings(section: Section) -> list[str]:
     return said
 
 
-Round = tuple[str, int, list[Cycle]]
+Round = tuple[str, int, list[RoundRecord]]
 
 
-def _of(arm: ArmView) -> list[Cycle]:
+def _of(arm: ArmView) -> list[RoundRecord]:
     runs = {source.run.path: source.run for source in arm.sources}
     return [cycle for run in runs.values() for cycle in run.cycles]
 

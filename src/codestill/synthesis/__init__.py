@@ -6,9 +6,9 @@
 from codestill.synthesis.calls import UNKNOWN, is_literal, read_calls
 from codestill.synthesis.propose import (
     MADE,
-    WHY,
+    Admission,
+    Proposals,
     SynthesisConfig,
-    Why,
     function_name,
     propose,
     rouge_l,
@@ -20,9 +20,9 @@ from codestill.synthesis.synthesise import synthesise
 __all__ = [
     "MADE",
     "UNKNOWN",
-    "WHY",
+    "Admission",
+    "Proposals",
     "SynthesisConfig",
-    "Why",
     "function_name",
     "is_literal",
     "propose",

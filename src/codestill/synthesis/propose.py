@@ -4,38 +4,37 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pydantic import Field, PositiveInt
 
-from codestill.attempt import Completer
 from codestill.errors import ConfigError
 from codestill.models import SamplingConfig
-from codestill.prompts import Level, Prompts
-from codestill.run import Run
+from codestill.prompts import Level
 from codestill.tasks import TaskSet
-from codestill.types import Completion, Request, Settings, Task, Test
+from codestill.teaching import Teaching
+from codestill.types import Request, Settings, Task, Test
 
 MADE = "made"
-"""The source of a task that a teacher made."""
+"""``source`` of a task that a teacher proposed."""
 
 
 class SynthesisConfig(Settings):
-    """How many tasks are asked for, and which are kept."""
+    """How many tasks are requested, and which are kept."""
 
     proposals: PositiveInt = 500
-    """Tasks asked for; fewer remain."""
+    """Tasks requested; fewer remain."""
     seeds_per_proposal: PositiveInt = 3
     """Seed tasks shown with each, where the prompts have a place for several."""
     levels: tuple[Level, ...] = ("easier", "same", "harder")
-    """How hard a proposal shall be, in turn."""
+    """Difficulty of the proposals relative to their seed, in turn."""
     proposal: SamplingConfig = SamplingConfig(temperature=0.7)
-    """How proposals are drawn."""
+    """How proposals are sampled."""
     solution: SamplingConfig = SamplingConfig()
-    """How solutions are drawn."""
+    """How solutions are sampled."""
     inputs: SamplingConfig = SamplingConfig(temperature=0.7)
-    """How test inputs are drawn."""
+    """How test inputs are sampled."""
     novelty: float = Field(default=0.7, gt=0, le=1)
     """A description whose ROUGE-L F with a seed or an earlier proposal is above this is dropped."""
     words: tuple[int, int] = (4, 150)
@@ -44,68 +43,69 @@ class SynthesisConfig(Settings):
     """A task with fewer tests is dropped."""
 
 
-Why = Literal["unreadable", "length", "known", "held out", "unsolved", "too few tests"]
+DropReason = Literal["unreadable", "length", "known", "held out", "unsolved", "too few tests"]
+DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 
 
-WHY: tuple[Why, ...] = get_args(Why)
+@dataclass(frozen=True)
+class Admission:
+    """Which proposals may become tasks at all."""
+
+    known: Sequence[str] = ()
+    """Prompts that must not come again, besides the seeds'."""
+    allowed: Callable[[str], bool] = lambda prompt: True
+    """Whether a prompt may be trained on; one that may not is dropped as held out."""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Proposed tasks without solutions and tests, and why others were dropped."""
+
+    tasks: list[Task]
+    dropped: Counter[DropReason]
 
 
 def propose(
     seeds: TaskSet,
-    teacher: Completer,
-    prompts: Prompts,
+    teaching: Teaching,
     config: SynthesisConfig,
-    run: Run,
-    dropped: dict[Why, int],
-    heard: Callable[[Sequence[Completion]], None] = lambda _: None,
-    others: Sequence[str] = (),
-    allowed: Callable[[str], bool] = lambda prompt: True,
+    admission: Admission | None = None,
     seed: int | None = None,
-) -> list[Task]:
-    """Tasks without solution and tests that the teacher makes from seeds (Self-Instruct, arXiv:2212.10560).
+) -> Proposals:
+    """Tasks that the teacher proposes from seeds. Stage: proposals. ``seed`` is the run's unless given."""
+    admission = admission or Admission()
+    prompts, repeats = teaching.prompts, Counter[str]()
 
-    ``dropped`` counts what is left out, and why; ``heard`` is told all answers; ``others`` are prompts that
-    must not come again, besides the seeds'; one that is not ``allowed`` is held out."""
-    again: Counter[str] = Counter()
-
-    def ask(number: int) -> Request:
+    def request(number: int) -> Request:
         first = number * config.seeds_per_proposal
-        some = [seeds.tasks[(first + n) % len(seeds)] for n in range(config.seeds_per_proposal)]
-        prompt = prompts.to_propose(some, config.levels[number % len(config.levels)])
-        again[prompt] += 1  # the same question once more is another sample of it
-        return Request(task_id=f"made/{number}", prompt=prompt, sample=again[prompt] - 1)
+        shown = [seeds.tasks[(first + n) % len(seeds)] for n in range(config.seeds_per_proposal)]
+        prompt = prompts.to_propose(shown, config.levels[number % len(config.levels)])
+        repeats[prompt] += 1  # the same prompt once more is another sample of it
+        return Request(task_id=f"made/{number}", prompt=prompt, sample=repeats[prompt] - 1)
 
-    asked = [ask(number) for number in range(config.proposals)]
-    answers = run.stage(
-        "proposals",
-        Completion,
-        asked,
-        partial(
-            teacher.complete,
-            sampling=config.proposal,
-            seed=run.seed if seed is None else seed,
-            stopped=prompts.proposed,
-        ),
-    )
-    heard(answers)
-    known = [words(prompt) for prompt in (*(task.prompt for task in seeds.tasks), *others)]
-    kept: list[Task] = []
+    requests = [request(number) for number in range(config.proposals)]
+    answers = teaching.ask("proposals", requests, config.proposal, ended=prompts.proposed, seed=seed)
+    known = [words(prompt) for prompt in (*(task.prompt for task in seeds.tasks), *admission.known)]
+    tasks: list[Task] = []
+    dropped: Counter[DropReason] = Counter()
     for answer in answers:
         prompt = prompts.read_proposal(answer.text)
         name = function_name(prompt) if prompt else None
-        said = words(prompt or "")
+        description = words(prompt or "")
         if prompt is None or name is None:
             dropped["unreadable"] += 1
-        elif not config.words[0] <= len(said) <= config.words[1]:
+        elif not config.words[0] <= len(description) <= config.words[1]:
             dropped["length"] += 1
-        elif said in known or any(rouge_l(said, other, config.novelty) > config.novelty for other in known):
+        elif description in known or any(
+            rouge_l(description, other, config.novelty) > config.novelty for other in known
+        ):
             dropped["known"] += 1
-        elif not allowed(prompt):
+        elif not admission.allowed(prompt):
             dropped["held out"] += 1
         else:
-            known.append(said)
-            kept.append(untested(answer.task_id, prompt, name))
-    return kept
+            known.append(description)
+            tasks.append(untested(answer.task_id, prompt, name))
+    return Proposals(tasks, dropped)
 
 
 def untested(task_id: str, prompt: str, name: str) -> Task:

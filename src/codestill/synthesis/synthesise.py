@@ -5,19 +5,24 @@ teacher's own code returned, so that tests certify agreement with the teacher, n
 only if its value is a literal and a second execution in a fresh process gives it again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from codestill.attempt import Completer
 from codestill.errors import TaskError
-from codestill.prompts import Prompts
-from codestill.run import Run
-from codestill.sandbox import Program, Sandbox
+from codestill.sandbox import Program
 from codestill.synthesis.calls import UNKNOWN, is_literal, read_calls
-from codestill.synthesis.propose import WHY, SynthesisConfig, Why, propose
+from codestill.synthesis.propose import (
+    DROP_REASONS,
+    Admission,
+    DropReason,
+    SynthesisConfig,
+    propose,
+)
 from codestill.tasks import TaskSet
 from codestill.tasks.stops import parses
-from codestill.types import Completion, ExecutionResult, Record, Request, Task, Test
+from codestill.teaching import Teaching
+from codestill.types import ExecutionResult, Record, Request, Task, Test
 
 
 class Executed(Record):
@@ -33,121 +38,95 @@ class Executed(Record):
 
 def synthesise(
     seeds: TaskSet,
-    teacher: Completer,
-    prompts: Prompts,
+    teaching: Teaching,
     config: SynthesisConfig,
-    sandbox: Sandbox,
-    run: Run,
+    admission: Admission | None = None,
     *,
-    known: Sequence[str] = (),
-    allowed: Callable[[str], bool] = lambda prompt: True,
-    some: bool = True,
+    allow_empty: bool = False,
     seed: int | None = None,
 ) -> TaskSet:
-    """New training tasks, in the order of their proposals; the stages are kept and resumed like any other.
+    """New training tasks, in the order of their proposals.
 
-    ``known`` are prompts that must not come again, besides the seeds'; one that is not ``allowed`` is dropped
-    as held out. ``seed`` draws the proposals (default: the run's): another one where the same seeds are asked
-    again. Raises ConfigError where the prompts cannot ask for tasks; TaskError where none is left,
-    unless ``some`` is false.
+    ``seed`` is that of the proposals (default: the run's): another one where the same seeds are used again.
+    Stages: proposals, made-solutions, inputs, outputs, outputs-again. Raises ConfigError where the prompts
+    have no form for tasks; TaskError where none is left, unless ``allow_empty``.
     """
-    dropped: dict[Why, int] = dict.fromkeys(WHY, 0)
-    written: list[int] = []  # tokens, by the teacher
-
-    def heard(answers: Sequence[Completion]) -> None:
-        written.extend(one.tokens for one in answers)
-
-    proposed = propose(seeds, teacher, prompts, config, run, dropped, heard, known, allowed, seed)
-    solved = _solve(proposed, teacher, prompts, config, seeds, run, dropped, heard)
-    made = _test(solved, teacher, prompts, config, sandbox, run, dropped, heard)
-    run.account(proposals=config.proposals, tasks_made=len(made), question_tokens=sum(written))
-    run.account(**{f"dropped_{why.replace(' ', '_')}": count for why, count in dropped.items()})
-    if not made and some:
-        lost = ", ".join(f"{count} {why}" for why, count in dropped.items() if count)
-        raise TaskError(
-            f"none of {config.proposals} proposals became a task: {lost}.",
-            next_step="Look at the stages proposals, solutions and inputs of the run.",
-        )
-    return TaskSet(f"{seeds.name}/made", tuple(made), "train", "zero-shot", seeds.stop)
-
-
-def _solve(
-    proposed: Sequence[Task],
-    teacher: Completer,
-    prompts: Prompts,
-    config: SynthesisConfig,
-    seeds: TaskSet,
-    run: Run,
-    dropped: dict[Why, int],
-    heard: Callable[[Sequence[Completion]], None],
-) -> list[Task]:
-    asked = [Request(task_id=task.task_id, prompt=prompts.to_solve(task)) for task in proposed]
-    make = partial(
-        teacher.complete, sampling=config.solution, seed=run.seed, stopped=prompts.ended(seeds.stop)
+    teaching, before = replace(teaching, stop=seeds.stop), teaching.tokens
+    proposals = propose(seeds, teaching, config, admission, seed)
+    solved = _solve(proposals.tasks, teaching, config)
+    tested = _test(solved, teaching, config)
+    dropped = proposals.dropped + Counter[DropReason](
+        {"unsolved": len(proposals.tasks) - len(solved), "too few tests": len(solved) - len(tested)}
     )
-    answers = run.stage("made-solutions", Completion, asked, make)
-    heard(answers)
+    teaching.run.account(
+        proposals=config.proposals, tasks_made=len(tested), question_tokens=teaching.tokens - before
+    )
+    teaching.run.account(**{f"dropped_{why.replace(' ', '_')}": dropped[why] for why in DROP_REASONS})
+    if not tested and not allow_empty:
+        counts = ", ".join(f"{dropped[why]} {why}" for why in DROP_REASONS if dropped[why])
+        raise TaskError(
+            f"none of {config.proposals} proposals became a task: {counts}.",
+            next_step="Look at the stages proposals, made-solutions and inputs of the run.",
+        )
+    return TaskSet(f"{seeds.name}/made", tuple(tested), "train", "zero-shot", seeds.stop)
+
+
+def _solve(proposed: Sequence[Task], teaching: Teaching, config: SynthesisConfig) -> list[Task]:
+    """The tasks with the teacher's solutions, where these parse."""
+    requests = [Request(task_id=task.task_id, prompt=teaching.prompts.to_solve(task)) for task in proposed]
+    answers = teaching.ask_for_code("made-solutions", requests, config.solution)
     solved = []
     for task, answer in zip(proposed, answers, strict=True):
-        reference = prompts.read(answer.text, task, seeds.stop)
+        reference = teaching.prompts.read(answer.text, task, teaching.stop)
         if parses(task.prompt + reference):
             solved.append(task.model_copy(update={"reference": reference}))
-        else:
-            dropped["unsolved"] += 1
     return solved
 
 
-def _test(
-    solved: Sequence[Task],
-    teacher: Completer,
-    prompts: Prompts,
-    config: SynthesisConfig,
-    sandbox: Sandbox,
-    run: Run,
-    dropped: dict[Why, int],
-    heard: Callable[[Sequence[Completion]], None],
-) -> list[Task]:
-    asked = [Request(task_id=t.task_id, prompt=prompts.to_inputs(t, t.reference)) for t in solved]
-    make = partial(teacher.complete, sampling=config.inputs, seed=run.seed)
-    answers = run.stage("inputs", Completion, asked, make)
-    heard(answers)
-    tried = []
+def _test(solved: Sequence[Task], teaching: Teaching, config: SynthesisConfig) -> list[Task]:
+    """The tasks with tests: calls that the teacher names, and the values that its solution gives twice."""
+    requests = [
+        Request(task_id=task.task_id, prompt=teaching.prompts.to_inputs(task, task.reference))
+        for task in solved
+    ]
+    answers = teaching.ask("inputs", requests, config.inputs)
+    untried = []
     for task, answer in zip(solved, answers, strict=True):
         calls = read_calls(task.entry_point, answer.text)
         unknown = tuple(Test(code=f"assert {call} == {UNKNOWN}") for call in calls)
-        tried.append(task.model_copy(update={"tests": unknown}) if unknown else None)
-    dropped["too few tests"] += tried.count(None)
-    first = _executed("outputs", [task for task in tried if task is not None], sandbox, run)
-    known = [(task, values) for task, result in first if (values := _valued(result))]
-    again = [task.model_copy(update={"tests": tests}) for task, tests in known]
-    made = []
-    for task, result in _executed("outputs-again", again, sandbox, run):
+        if unknown:
+            untried.append(task.model_copy(update={"tests": unknown}))
+    first = _executed("outputs", untried, teaching)
+    valued = [
+        task.model_copy(update={"tests": tests}) for task, result in first if (tests := _valued(result))
+    ]
+    tested = []
+    for task, result in _executed("outputs-again", valued, teaching):
         stable = tuple(
-            test for test, found in zip(task.tests, result.tests, strict=False) if found.verdict == "pass"
+            test for test, again in zip(task.tests, result.tests, strict=False) if again.verdict == "pass"
         )
         if len(stable) >= config.tests and len({test.code.rpartition(" == ")[2] for test in stable}) > 1:
-            made.append(task.model_copy(update={"tests": stable}))
-    dropped["too few tests"] += len(first) - len(made)
-    return made
+            tested.append(task.model_copy(update={"tests": stable}))
+    return tested
 
 
-def _executed(
-    stage: str, tasks: Sequence[Task], sandbox: Sandbox, run: Run
-) -> list[tuple[Task, ExecutionResult]]:
+def _executed(stage: str, tasks: Sequence[Task], teaching: Teaching) -> list[tuple[Task, ExecutionResult]]:
+    """The tasks' own references, executed on their tests."""
+
     def execute(owed: Sequence[Task]) -> Iterator[Executed]:
-        results = sandbox.run(Program.of(task, task.reference) for task in owed)
+        results = teaching.sandbox.run(Program.of(task, task.reference) for task in owed)
         for task, result in zip(owed, results, strict=True):
             if result.verdict != "infra_error":  # it stays owed
                 yield Executed(task_id=task.task_id, result=result)
 
-    found = run.stage(stage, Executed, tasks, execute)
-    return [(task, one.result) for task, one in zip(tasks, found, strict=True)]
+    records = teaching.run.stage(stage, Executed, tasks, execute)
+    return [(task, record.result) for task, record in zip(tasks, records, strict=True)]
 
 
 def _valued(result: ExecutionResult) -> tuple[Test, ...]:
     """The calls that returned a literal, as tests."""
-    made = []
-    for test in result.tests:
-        if test.verdict == "wrong" and test.call and is_literal(test.actual):
-            made.append(Test(code=f"assert {test.call} == {test.actual}"))
-    return tuple(made)
+    return tuple(
+        Test(code=f"assert {test.call} == {test.actual}")
+        for test in result.tests
+        if test.verdict == "wrong" and test.call and is_literal(test.actual)
+    )

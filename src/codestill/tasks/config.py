@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -56,6 +57,10 @@ class TaskSet:
     def data_hash(self) -> str:
         """16 hex digits over the tasks' canonical JSON: equal hash, equal prompts and tests."""
         return fingerprint(self.tasks)
+
+    def with_tasks(self, tasks: Iterable[Task], name: str | None = None) -> "TaskSet":
+        """The same set with other tasks."""
+        return replace(self, tasks=tuple(tasks), name=name or self.name)
 
     def __len__(self) -> int:
         return len(self.tasks)

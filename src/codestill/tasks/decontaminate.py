@@ -15,7 +15,6 @@ from pydantic import Field
 from codestill.embeddings import OptionalEmbedderConfig
 from codestill.errors import TaskError
 from codestill.run import Run
-from codestill.serialize import write_atomic
 from codestill.tasks.alike import (
     VIEWS,
     Alike,
@@ -214,14 +213,14 @@ def decontaminate(
 
 
 def without_repeats(
-    task_set: TaskSet, evaluated: TasksConfig, config: DecontaminateConfig | None, part: Run
+    task_set: TaskSet, evaluated: TasksConfig, config: DecontaminateConfig | None, run: Run
 ) -> TaskSet:
     """The tasks that the evaluation does not repeat; ``decontamination.txt`` says what goes, and why. All of
     them without a ``config``."""
     if config is None or not task_set.tasks:
         return task_set
     found = decontaminate(task_set.tasks, [evaluated.load()], config)
-    write_atomic(part.directory / part.prefix / "decontamination.txt", found.report())
+    run.write("decontamination.txt", found.report())
     kept = set(found.kept)
     return replace(task_set, tasks=tuple(task for task in task_set.tasks if task.task_id in kept))
 

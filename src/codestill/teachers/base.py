@@ -1,10 +1,8 @@
-"""What a recipe may ask of a teacher: text from every teacher, logits from some."""
+"""Every teacher is a ``Completer``, which answers with text; some also give their logits."""
 
-from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from codestill.models.settings import SamplingConfig
-from codestill.types import Completion, Request
+from codestill.models.completer import Completer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,27 +12,7 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class Teacher(Protocol):
-    """A model that answers with text."""
-
-    @property
-    def name(self) -> str:
-        """How tables and the ledger call it."""
-        ...
-
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]:
-        """Yield one Completion per request as it arrives, in any order; ``text`` is not yet cut."""
-        ...
-
-
-@runtime_checkable
-class LogitTeacher(Teacher, Protocol):
+class LogitTeacher(Completer, Protocol):
     """A teacher that also gives its logits over given tokens."""
 
     @property

@@ -5,14 +5,15 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from codestill.errors import BudgetError, CodestillError, ConfigError, TeacherError
-from codestill.models.settings import Device, SamplingConfig
+from codestill.models.completer import Decoding
+from codestill.models.settings import Placement
 from codestill.serialize import seed_for
 from codestill.teachers.ledger import Ledger, Prices
 from codestill.types import Call, Completion, Request, Settings
@@ -50,7 +51,7 @@ class ApiTeacherConfig(Settings):
     prices: Prices | None = None
     """What tokens cost; unknown prices are said to be unknown."""
 
-    def build(self, device: Device = "auto") -> "ApiTeacher":
+    def build(self, placement: Placement | None = None) -> "ApiTeacher":
         """The teacher; nothing is called yet. Raises ConfigError where the key is missing."""
         if self.base_url is None and not os.environ.get(self.key_variable):
             raise ConfigError(
@@ -85,13 +86,7 @@ class ApiTeacher:
         """What an answer depends on besides request, sampling and seed."""
         return {"model": self.config.model, "endpoint": self.config.endpoint, "system": self.config.system}
 
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yield one Completion per request as it arrives; ``text`` is not yet cut.
 
         When a call fails for good, or the budget is at its end, no further one is begun; those under way are
@@ -100,7 +95,7 @@ class ApiTeacher:
         arrived: queue.SimpleQueue[Completion | BaseException | None] = queue.SimpleQueue()
         halt = threading.Event()
         worker = threading.Thread(
-            target=self._work, args=(list(requests), sampling, seed, arrived, halt), daemon=True
+            target=self._work, args=(list(requests), decoding, arrived, halt), daemon=True
         )
         worker.start()
         failure: BaseException | None = None
@@ -118,13 +113,12 @@ class ApiTeacher:
     def _work(
         self,
         requests: list[Request],
-        sampling: SamplingConfig,
-        seed: int,
+        decoding: Decoding,
         arrived: "queue.SimpleQueue[Completion | BaseException | None]",
         halt: threading.Event,
     ) -> None:
         try:
-            asyncio.run(self._all(requests, sampling, seed, arrived, halt))
+            asyncio.run(self._all(requests, decoding, arrived, halt))
         except BaseException as error:
             arrived.put(error)
         finally:
@@ -133,8 +127,7 @@ class ApiTeacher:
     async def _all(
         self,
         requests: list[Request],
-        sampling: SamplingConfig,
-        seed: int,
+        decoding: Decoding,
         arrived: "queue.SimpleQueue[Completion | BaseException | None]",
         halt: threading.Event,
     ) -> None:
@@ -145,7 +138,7 @@ class ApiTeacher:
                 if halt.is_set():
                     return
                 try:
-                    arrived.put(await self._one(client, request, sampling, seed))
+                    arrived.put(await self._one(client, request, decoding))
                 except CodestillError as error:
                     halt.set()
                     arrived.put(error)
@@ -153,8 +146,8 @@ class ApiTeacher:
         async with _client(self.config) as client:
             await asyncio.gather(*(serve(client) for _ in range(min(self.config.concurrency, len(requests)))))
 
-    async def _one(self, client: Any, request: Request, sampling: SamplingConfig, seed: int) -> Completion:
-        prices = self.config.prices
+    async def _one(self, client: Any, request: Request, decoding: Decoding) -> Completion:
+        prices, sampling = self.config.prices, decoding.sampling
         read = int(len(request.prompt + (self.config.system or "")) / _CHARACTERS_PER_TOKEN) + 16
         most = read + sampling.max_new_tokens, prices and prices.cost(read, sampling.max_new_tokens)
         if self.ledger is not None:
@@ -163,7 +156,7 @@ class ApiTeacher:
         try:
             while True:
                 try:
-                    text, finish, usage = await self._ask(client, request, sampling, seed)
+                    text, finish, usage = await self._ask(client, request, decoding)
                     break
                 except _Unusable as error:
                     reasons.append(str(error))
@@ -196,17 +189,17 @@ class ApiTeacher:
         )
 
     async def _ask(
-        self, client: Any, request: Request, sampling: SamplingConfig, seed: int
+        self, client: Any, request: Request, decoding: Decoding
     ) -> tuple[str, Any, tuple[int, int]]:
         """Text, finish and (prompt, completion) tokens of one call."""
         import openai
 
         options = {
             "model": self.config.model,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_new_tokens,
-            "seed": seed_for(seed, request.key) % 2**31,
+            "temperature": decoding.sampling.temperature,
+            "top_p": decoding.sampling.top_p,
+            "max_tokens": decoding.sampling.max_new_tokens,
+            "seed": seed_for(decoding.seed, request.key) % 2**31,
             "stream": False,
         }
         try:

@@ -1,6 +1,6 @@
 """A frozen local model as a teacher of text and logits."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from codestill.losses.targets import LinearTeacher
+from codestill.models.completer import Decoding
 from codestill.models.fingerprints import weights_fingerprint
 from codestill.models.heads import linear_head
-from codestill.models.settings import SamplingConfig
 from codestill.models.student import LanguageModel
 from codestill.models.tokenizers import encode_prompt
 from codestill.types import Completion, Request
@@ -33,22 +33,21 @@ class LocalTeacher(LanguageModel):
         """The last matrix, where the logits are it times the hidden states; see ``linear_head``."""
         return linear_head(self.model)
 
-    @cached_property
+    @property
     def identity(self) -> dict[str, Any]:
         """What an answer depends on besides request, sampling and seed."""
-        return {"model": self.name, "weights": weights_fingerprint(self.model), "chat": self.chat}
+        return {"model": self.name, "weights": self.fingerprint, "chat": self.chat}
 
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]:
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of its weights."""
+        return weights_fingerprint(self.model)
+
+    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yield one Completion per request as each ends."""
         if self.chat:
             requests = [one.model_copy(update={"prompt": self._as_chat(one.prompt)}) for one in requests]
-        return super().complete(requests, sampling, stopped, seed)
+        return super().complete(requests, decoding)
 
     def _as_chat(self, prompt: str) -> str:
         messages = [{"role": "user", "content": prompt}]

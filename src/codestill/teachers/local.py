@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import model_validator
 
 from codestill.errors import ModelError
-from codestill.models.settings import Device, Dtype
+from codestill.models.settings import Dtype, Placement
 from codestill.types import Settings
 
 if TYPE_CHECKING:
@@ -44,22 +44,23 @@ class LocalTeacherConfig(Settings):
             resolve(self.model), revision=self.revision, trust_remote_code=self.trust_remote_code
         )
 
-    def build(self, device: Device = "auto") -> "LocalTeacher":
+    def build(self, placement: Placement | None = None) -> "LocalTeacher":
         """Load the teacher, frozen. Raises ModelError when it cannot be loaded, or has no chat template to
         use."""
         from codestill.teachers.frozen import LocalTeacher
 
+        placement = placement or Placement()
         teacher = LocalTeacher.load(
             self.model,
             revision=self.revision,
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,
-            device=device,
+            device=placement.device,
         )
         if self.chat and not teacher.tokenizer.chat_template:
             raise ModelError(
                 f"teacher.chat is set, and the tokenizer of {self.model} has no chat template.",
                 next_step="Unset teacher.chat, or take the model's instruction-tuned version.",
             )
-        teacher.chat = self.chat
+        teacher.chat, teacher.placement = self.chat, placement
         return teacher

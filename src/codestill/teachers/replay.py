@@ -1,22 +1,21 @@
 """Answers that were paid for once: kept by content, found by every run."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from codestill.errors import TeacherError
-from codestill.models.settings import SamplingConfig
+from codestill.models.completer import Completer, Decoding
 from codestill.serialize import fingerprint, to_json, write_atomic
-from codestill.teachers.base import Teacher
 from codestill.types import Completion, Request
 
 Replay = Literal["record", "only"]
 """``record``: what is kept is not asked for, the rest is asked for and kept. ``only``: nothing is asked."""
 
 
-class Identified(Teacher, Protocol):
+class Identified(Completer, Protocol):
     """A teacher that can say what its answers depend on."""
 
     @property
@@ -41,13 +40,7 @@ class Replayed:
     def name(self) -> str:
         return self.teacher.name
 
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yield what is kept, then what the teacher answers to the rest, keeping it. A question that stands
         here twice is asked once: whether a kill came between the two must not change what they are told.
 
@@ -55,7 +48,7 @@ class Replayed:
         """
         missing: list[Request] = []
         for request in requests:
-            kept = self._read(request, sampling, seed)
+            kept = self._read(request, decoding)
             if kept is None:
                 missing.append(request)
             else:
@@ -70,33 +63,33 @@ class Replayed:
             return
         same: dict[Path, list[Request]] = {}
         for request in missing:
-            same.setdefault(self._path(request, sampling, seed), []).append(request)
+            same.setdefault(self._path(request, decoding), []).append(request)
         paths = {alike[0].key: path for path, alike in same.items()}
         once = [alike[0] for alike in same.values()]
-        for answer in self.teacher.complete(once, sampling, stopped, seed):
+        for answer in self.teacher.complete(once, decoding):
             path = paths[answer.key]
             record = answer.model_dump(mode="json", exclude={"task_id", "sample"})
             write_atomic(path, to_json(record) + "\n")
             for request in same[path]:
                 yield answer.model_copy(update={"task_id": request.task_id, "sample": request.sample})
 
-    def _read(self, request: Request, sampling: SamplingConfig, seed: int) -> Completion | None:
+    def _read(self, request: Request, decoding: Decoding) -> Completion | None:
         try:
-            text = self._path(request, sampling, seed).read_text(encoding="utf-8")
+            text = self._path(request, decoding).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         return Completion.model_validate(
             json.loads(text) | {"task_id": request.task_id, "sample": request.sample}
         )
 
-    def _path(self, request: Request, sampling: SamplingConfig, seed: int) -> Path:
+    def _path(self, request: Request, decoding: Decoding) -> Path:
         name = fingerprint(
             {
                 "teacher": self.teacher.identity,
                 "prompt": request.prompt,
-                "sampling": sampling.model_dump(mode="json", exclude={"batch_size"}),
+                "sampling": decoding.sampling.model_dump(mode="json"),
                 "sample": request.sample,
-                "seed": seed,
+                "seed": decoding.seed,
             }
         )
         return self.directory / name[:2] / f"{name}.json"

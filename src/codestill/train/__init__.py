@@ -49,10 +49,6 @@ class TrainConfig(Settings):
     """Gradients are clipped to this norm."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 autocast where the hardware has it and the model is large enough to gain."""
-    compile: bool = False
-    """Compile the student with ``torch.compile``."""
-    fused_loss: bool | None = None
-    """Compile the loss, which changes its rounding (default: on CUDA with Triton)."""
     checkpoint_steps: PositiveInt | None = None
     """Optimiser steps between checkpoints (default: one per epoch)."""
     keep: Literal["last", "best"] = "last"

@@ -70,7 +70,7 @@ def fit(
         trust_remote_code=student.trust_remote_code,
         device=_device(student),
     )
-    return replace(saved, name=student.name)
+    return replace(saved, name=student.name, placement=student.placement)
 
 
 def _train(trainer: "DistillationTrainer", checkpoints: Checkpoints) -> None:
@@ -150,7 +150,8 @@ class DistillationTrainer(Trainer):
         self.teacher, self.vocabulary = teacher, None
         self.head = linear_head(student.model)
         on_gpu = student.model.device.type == "cuda"
-        self.fused = has_triton() and on_gpu if config.fused_loss is None else config.fused_loss
+        fused = student.placement.fused_loss
+        self.fused = has_triton() and on_gpu if fused is None else fused
         if objective.needs_teacher:
             if teacher is None:
                 raise LogitsError(
@@ -369,7 +370,7 @@ def _arguments(
         warmup_steps=warmup,
         max_grad_norm=config.max_grad_norm,
         bf16=_bfloat16(student, config),
-        torch_compile=config.compile,
+        torch_compile=student.placement.compile,
         use_cpu=student.model.device.type == "cpu",
         seed=run.seed,
         logging_steps=1,

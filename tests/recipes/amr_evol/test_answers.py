@@ -16,15 +16,23 @@ from codestill.prompts import CONTINUED, INSTRUCT, Prompts
 from codestill.prompts.modular import mentions, says_yes
 from codestill.recipes.amr_evol.agreement import AgreementConfig, agree, read_assertions
 from codestill.recipes.amr_evol.decompose import decompose
-from codestill.recipes.amr_evol.evolve import EvolutionConfig, as_task, brought, evolve, gate, verify
+from codestill.recipes.amr_evol.evolve import (
+    EvolutionConfig,
+    Wave,
+    as_task,
+    evolve,
+    gate,
+    new_functions,
+    verify,
+)
 from codestill.recipes.amr_evol.instructions import InstructionsConfig, instruct
-from codestill.recipes.amr_evol.library import Function, Library, Manifest, read_functions
-from codestill.recipes.amr_evol.responses import Response, answer_repair, best_of, direct, think
+from codestill.recipes.amr_evol.library import Function, Library, LibrarySpec, read_functions
+from codestill.recipes.amr_evol.responses import Response, answer_repair, best_of, chain_of_thought, direct
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.synthesis import SynthesisConfig
-from codestill.tasks import STOP_RULES, TaskSet
+from codestill.tasks import TaskSet
 from codestill.tasks.decontaminate import DecontaminateConfig
-from codestill.teaching import Asker
+from codestill.teaching import Teaching
 from codestill.types import Request, Task
 
 GREEDY = SamplingConfig()
@@ -38,13 +46,13 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @dataclass
-class ScriptedDesk:
-    """A desk whose teacher says what ``answer`` gives for a stage and a request."""
+class ScriptedSession:
+    """A session whose teacher says what ``answer`` gives for a stage and a request."""
 
     answer: Callable[[str, Request], str]
     asked: list[tuple[str, Request]] = field(default_factory=list)
 
-    def at(self, stage: str) -> Scripted:
+    def stage(self, stage: str) -> Scripted:
         def answer(request: Request) -> str:
             self.asked.append((stage, request))
             return self.answer(stage, request)
@@ -56,10 +64,14 @@ class ScriptedDesk:
 
 
 def asking(
-    directory: Path, answer: Callable[[str, Request], str], prompts: Prompts = INSTRUCT
-) -> tuple[Asker, Any]:
-    desk = ScriptedDesk(answer)
-    return Asker(desk, prompts, STOP_RULES["definitions"], open_run(directory)), desk  # pyright: ignore
+    directory: Path,
+    answer: Callable[[str, Request], str],
+    prompts: Prompts = INSTRUCT,
+    box: Sandbox | None = None,
+) -> tuple[Teaching, Any]:
+    session: Any = ScriptedSession(answer)
+    no_sandbox: Any = box
+    return Teaching(session, prompts, no_sandbox, open_run(directory)), session
 
 
 def task(name: str, said: str = "Return twice x, plus one.", source: str = "here") -> Task:
@@ -92,13 +104,13 @@ def given(tasks: list[Task], body: str = "    return x\n") -> dict[str, Response
 
 
 def test_direct_answers_and_thoughts(tmp_path: Path) -> None:
-    asker, desk = asking(tmp_path, lambda stage, _: solved("f", "return 2 * x + 1"))
-    made = direct(asker, [task("f")], GREEDY)["f"]
+    teaching, session = asking(tmp_path, lambda stage, _: solved("f", "return 2 * x + 1"))
+    made = direct(teaching, [task("f")], GREEDY)["f"]
     assert (made.completion, made.how) == ("    return 2 * x + 1\n", "direct")
-    thought = think(asker, [task("f")], GREEDY)["f"]
-    assert (thought.completion, thought.how) == (made.completion, "thought")
-    assert "count_open" in desk.prompts("thoughts")[0]  # one worked example
-    assert asker.spent == {"direct": (1, 0), "thoughts": (1, 0)}
+    thought = chain_of_thought(teaching, [task("f")], GREEDY)["f"]
+    assert (thought.completion, thought.how) == (made.completion, "chain_of_thought")
+    assert "count_open" in session.prompts("thoughts")[0]  # one worked example
+    assert teaching.spent == {"direct": (1, 0), "thoughts": (1, 0)}
 
 
 def test_a_malformed_decomposition_is_asked_for_again_and_then_given_up(tmp_path: Path) -> None:
@@ -107,21 +119,21 @@ def test_a_malformed_decomposition_is_asked_for_again_and_then_given_up(tmp_path
             return MODULES if stage == "modules-again-2" else block("def f(:")
         return MODULES if request.task_id == "g" else block('def alone(x: int) -> int:\n    """One."""')
 
-    asker, desk = asking(tmp_path, answer)
+    teaching, session = asking(tmp_path, answer)
     tasks = [task("f"), task("g"), task("h")]
-    modules, wrong = decompose(asker, tasks, given(tasks), GREEDY, SamplingConfig(temperature=0.7), 2)
+    modules, wrong = decompose(teaching, tasks, given(tasks), GREEDY, SamplingConfig(temperature=0.7), 2)
     assert [one.name for one in modules["f"]] == [one.name for one in modules["g"]] == ["twice_of", "next_of"]
     assert wrong == {"h": "1 functions, and two are the least"}
-    stages = [(stage, request.task_id, request.sample) for stage, request in desk.asked]
+    stages = [(stage, request.task_id, request.sample) for stage, request in session.asked]
     assert stages == [
         *(("modules", name, 0) for name in "fgh"),
         *((f"modules-again-{n}", name, n) for n in (1, 2) for name in "fh"),
     ]
-    assert "def f(x: int)" in desk.prompts("modules")[0] and "return x" in desk.prompts("modules")[0]
+    assert "def f(x: int)" in session.prompts("modules")[0] and "return x" in session.prompts("modules")[0]
 
 
-def modules_of(asker: Asker, tasks: list[Task]) -> dict[str, list[Function]]:
-    return decompose(asker, tasks, given(tasks), GREEDY, GREEDY, 0)[0]
+def modules_of(teaching: Teaching, tasks: list[Task]) -> dict[str, list[Function]]:
+    return decompose(teaching, tasks, given(tasks), GREEDY, GREEDY, 0)[0]
 
 
 TWICE = 'def doubled(x: int) -> int:\n    """Return twice x."""\n    return 2 * x\n'
@@ -135,22 +147,22 @@ def test_an_evolved_answer_uses_what_was_found_and_stands_alone(tmp_path: Path, 
             return solved("next_of", "return x + 1")
         return solved(request.task_id, "return next_of(twice_of(x))")
 
-    asker, desk = asking(tmp_path, answer)
-    library = Library(tmp_path / "library", Manifest(parts=("description",)))
+    teaching, session = asking(tmp_path, answer, box=sandbox)
+    library = Library(tmp_path / "library", LibrarySpec(parts=("description",)))
     library.add("seed", read_functions(TWICE, "seed"))
     tasks = [task("f"), task("g")]
     config = EvolutionConfig(cosine=0.9, missing="solve")
-    found = evolve(asker, tasks, given(tasks), modules_of(asker, tasks), library, config, GREEDY)
+    found = evolve(teaching, Wave(tasks, given(tasks), modules_of(teaching, tasks)), library, config, GREEDY)
     assert found["f"].how == "evolved"
     space: dict = {}
     exec(tasks[0].prompt + found["f"].completion, space)
     assert space["f"](3) == 7
     # What was found is called like the module that it stands for; what was not is asked for, once.
     assert "def twice_of" in found["f"].completion and "doubled" not in found["f"].completion
-    assert len(desk.prompts("solved")) == 1
-    shown = desk.prompts("evolved")[0]
+    assert len(session.prompts("solved")) == 1
+    shown = session.prompts("evolved")[0]
     assert "return 2 * x" in shown and "return x + 1" in shown
-    new = brought(tasks, found)
+    new = new_functions(tasks, found)
     assert [one.origin for one in new] == ["f/twice_of", "f/next_of", "g/twice_of", "g/next_of"][: len(new)]
 
 
@@ -165,19 +177,21 @@ def test_an_evolved_answer_uses_what_was_found_and_stands_alone(tmp_path: Path, 
 def test_the_direct_answer_is_kept_where_the_evolved_one_is_of_no_use(
     answer: str, why: str, tmp_path: Path
 ) -> None:
-    asker, _ = asking(tmp_path, lambda stage, _: MODULES if stage == "modules" else answer)
+    teaching, _ = asking(tmp_path, lambda stage, _: MODULES if stage == "modules" else answer)
     tasks = [task("f")]
-    found = evolve(asker, tasks, given(tasks), modules_of(asker, tasks), None, EvolutionConfig(), GREEDY)["f"]
+    found = evolve(
+        teaching, Wave(tasks, given(tasks), modules_of(teaching, tasks)), None, EvolutionConfig(), GREEDY
+    )["f"]
     assert found.completion == "    return x\n" and found.how == "direct"
     assert re.search(why, found.why)
 
 
 def test_a_set_that_shows_code_alone_keeps_the_direct_answer_without_it(tmp_path: Path) -> None:
-    asker, _ = asking(tmp_path, lambda *_: "", CONTINUED)
+    teaching, _ = asking(tmp_path, lambda *_: "", CONTINUED)
     tasks = [task("f")]
     modules = {"f": read_functions(TWICE)[:1]}
     bare = {"f": [modules["f"][0].model_copy(update={"code": ""})]}
-    found = evolve(asker, tasks, given(tasks), bare, None, EvolutionConfig(), GREEDY)["f"]
+    found = evolve(teaching, Wave(tasks, given(tasks), bare), None, EvolutionConfig(), GREEDY)["f"]
     assert found.why == "nothing is known of it"
 
 
@@ -197,9 +211,9 @@ def test_a_group_that_passes_the_same_tests_is_believed(tmp_path: Path, sandbox:
             return assertions(request.task_id, 1, 3, 99, 7)
         return solved(request.task_id, "return 2 * x + 1" if request.sample == 1 else "return x")
 
-    asker, _ = asking(tmp_path, answer)
+    teaching, _ = asking(tmp_path, answer, box=sandbox)
     tasks = [task("f"), task("g").model_copy(update={"reference": "    return x * x\n"})]
-    found = agree(asker, "x", tasks, AGREEMENT, sandbox)
+    found = agree(teaching, "x", tasks, AGREEMENT)
     # f: its answer and the first drawn pass three tests of four. g: no two answers pass the same two tests.
     assert found.keys() == {"f"}
     assert found["f"].members == (0, 1)
@@ -212,8 +226,8 @@ def test_calls_alone_are_given_the_values_on_which_answers_agree(tmp_path: Path,
             return f"{request.task_id}(0)\n{request.task_id}(5)\n"
         return "    return 2 * x + 1\n" if request.sample == 1 else "    return 3\n"
 
-    asker, _ = asking(tmp_path, answer, CONTINUED)
-    found = agree(asker, "x", [task("f")], AGREEMENT, sandbox)["f"]
+    teaching, _ = asking(tmp_path, answer, CONTINUED, box=sandbox)
+    found = agree(teaching, "x", [task("f")], AGREEMENT)["f"]
     assert [one.code for one in found.tests] == ["assert f(0) == 1", "assert f(5) == 11"]
     assert found.members == (0, 1)
 
@@ -224,13 +238,13 @@ def test_answers_that_fail_the_teachers_tests_are_written_again(tmp_path: Path, 
             return "no idea" if request.task_id == "h" else assertions(request.task_id, 1, 3)
         return solved(request.task_id, "return 1 + x + x")
 
-    asker, desk = asking(tmp_path, answer)
+    teaching, session = asking(tmp_path, answer, box=sandbox)
     tasks = [task("f"), task("g"), task("h")]
     before = given(tasks) | {"g": Response(task_id="g", completion="    return 2*x + 1\n", how="direct")}
-    found = answer_repair(asker, tasks, before, GREEDY, AGREEMENT, sandbox)
+    found = answer_repair(teaching, tasks, before, GREEDY, AGREEMENT)
     assert [found[name].how for name in "fgh"] == ["regenerated", "direct", "direct"]
     assert found["f"].completion == "    return 1 + x + x\n"
-    (asked,) = desk.prompts("regenerated")
+    (asked,) = session.prompts("regenerated")
     assert "    return x\n" in asked and "Assertion" not in asked and "assert" not in asked  # not the error
 
 
@@ -240,14 +254,14 @@ def test_the_best_of_several_is_what_most_agree_on(tmp_path: Path, sandbox: Sand
             return "f(0)\nf(5)\n"
         return "    return x\n" if request.sample == 1 else "    return 2 * x + 1\n"
 
-    asker, desk = asking(tmp_path, answer, CONTINUED)
-    found = best_of(asker, [task("f")], given([task("f")]), 3, None, AGREEMENT, sandbox)["f"]
+    teaching, session = asking(tmp_path, answer, CONTINUED, box=sandbox)
+    found = best_of(teaching, [task("f")], given([task("f")]), 3, None, AGREEMENT)["f"]
     assert (found.completion, found.how) == ("    return x\n", "voted")  # two each: the earlier
     found = best_of(
-        asker.at(asker.run.part("more")), [task("f")], given([task("f")]), 5, None, AGREEMENT, sandbox
+        teaching.within(teaching.run.part("more")), [task("f")], given([task("f")]), 5, None, AGREEMENT
     )["f"]
     assert found.completion == "    return 2 * x + 1\n"
-    assert len(desk.prompts("more/samples-5")) == 1
+    assert len(session.prompts("more/samples-5")) == 1
 
 
 @pytest.mark.parametrize("how", ["fallback", "repair"])
@@ -257,16 +271,16 @@ def test_a_gate_falls_back_or_repairs(how: Any, tmp_path: Path, sandbox: Sandbox
             return assertions(request.task_id, 1, 3)
         return solved(request.task_id, "return 2 * x + 1" if request.task_id == "g" else "return 5")
 
-    asker, desk = asking(tmp_path, answer)
+    teaching, session = asking(tmp_path, answer, box=sandbox)
     tasks = [task("f"), task("g"), task("h")]
     wrong = {n: Response(task_id=n, completion="    return 0\n", how="evolved") for n in "fg"}
     right = Response(task_id="h", completion="    return x + x + 1\n", how="evolved")
     config = EvolutionConfig(gate=how)
-    found = gate(asker, tasks, given(tasks), {**wrong, "h": right}, config, GREEDY, AGREEMENT, sandbox)
+    found = gate(teaching, Wave(tasks, given(tasks), {}), {**wrong, "h": right}, config, GREEDY, AGREEMENT)
     assert found["h"] == right
     assert found["f"].how == "direct" and found["f"].why == "it fails the teacher's tests"
     assert found["g"].how == ("repaired" if how == "repair" else "direct")
-    assert len(desk.prompts("gate-repairs")) == (2 if how == "repair" else 0)
+    assert len(session.prompts("gate-repairs")) == (2 if how == "repair" else 0)
 
 
 def test_only_new_and_verified_functions_enter(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -276,7 +290,7 @@ def test_only_new_and_verified_functions_enter(tmp_path: Path, sandbox: Sandbox)
             return assertions(name, 0, 2, 4)
         return solved(name, "return x + x")
 
-    asker, desk = asking(tmp_path, answer)
+    teaching, session = asking(tmp_path, answer, box=sandbox)
     library = Library(tmp_path / "library")
     library.add("seed", read_functions('def old(x: int) -> int:\n    """Be old."""\n    return x\n', "seed"))
     programs = {
@@ -285,10 +299,10 @@ def test_only_new_and_verified_functions_enter(tmp_path: Path, sandbox: Sandbox)
         "wrong": 'def wrong(x: int) -> int:\n    """Give the double."""\n    return 3 * x\n',
     }
     new = [one for name, program in programs.items() for one in read_functions(program, f"t/{name}")]
-    entries = verify(asker, "growth", new, library, 0.02, AGREEMENT, sandbox)
+    entries = verify(teaching, "growth", new, library, 0.02, AGREEMENT)
     assert [one.name for one in entries] == ["twice"]
     assert entries[0].tests == tuple(f"assert twice({x}) == {2 * x}" for x in range(3))
-    assert {request.task_id for _, request in desk.asked} == {"t/twice", "t/wrong"}
+    assert {request.task_id for _, request in session.asked} == {"t/twice", "t/wrong"}
 
 
 def test_a_function_becomes_a_task_under_the_name_that_the_teacher_knows(tmp_path: Path) -> None:
@@ -296,8 +310,8 @@ def test_a_function_becomes_a_task_under_the_name_that_the_teacher_knows(tmp_pat
         "from typing import Any\n\n"
         'def a_of(x: Any) -> int:\n    """Say one.\n\n    Or two."""\n    return a_of(x)\n'
     )
-    asker, _ = asking(tmp_path, lambda *_: "", CONTINUED)
-    made = as_task("t", read_functions(program)[0], asker)
+    teaching, _ = asking(tmp_path, lambda *_: "", CONTINUED)
+    made = as_task("t", read_functions(program)[0], teaching)
     assert made.entry_point == "find_result"
     assert "return find_result(x)" in made.reference
     exec(made.prompt + made.reference, {})
@@ -312,9 +326,9 @@ def test_what_mentions_functions_and_what_is_yes() -> None:
 
 
 def test_prompts_without_modular_forms_are_refused(tmp_path: Path) -> None:
-    asker, _ = asking(tmp_path, lambda *_: "", INSTRUCT.model_copy(update={"modular": None}))
+    teaching, _ = asking(tmp_path, lambda *_: "", INSTRUCT.model_copy(update={"modular": None}))
     with pytest.raises(ConfigError, match="cannot ask for functions"):
-        think(asker, [task("f")], GREEDY)
+        chain_of_thought(teaching, [task("f")], GREEDY)
     assert CONTINUED.modular is not None
     with pytest.raises(ConfigError, match="the same"):
         CONTINUED.modular.to_compare("a", "b")
@@ -341,11 +355,11 @@ def test_instructions_level_by_level_without_what_evaluation_repeats(judge: Any,
             f'def evolved_{level}_{number}(x: str) -> int:\n    """Level {level} {kinds[number]}."""'
         )
 
-    asker, desk = asking(tmp_path, answer)
-    seeds = TaskSet("seeds", (task("f"), task("g", "Do something else")), "train", "zero-shot", asker.stop)
+    teaching, session = asking(tmp_path, answer)
+    seeds = TaskSet("seeds", (task("f"), task("g", "Do something else")), "train", "zero-shot", teaching.stop)
     said = "Merge all spans of numbers that overlap."
     other = task("merge_it", said).model_copy(update={"reference": "    return 0\n"})
-    held_out = TaskSet("held", (other,), "test", "zero-shot", asker.stop)
+    held_out = TaskSet("held", (other,), "test", "zero-shot", teaching.stop)
     config = InstructionsConfig(
         proposals=SynthesisConfig(proposals=2, seeds_per_proposal=1, words=(2, 50)),
         levels=2,
@@ -354,14 +368,14 @@ def test_instructions_level_by_level_without_what_evaluation_repeats(judge: Any,
         # Near, and in no other view alike: so that it is judged.
         decontaminate=DecontaminateConfig(jaccard_words=0, cosine=0.6),
     )
-    found = instruct(seeds, asker, config, [held_out])
+    found = instruct(seeds, teaching, config, [held_out])
     assert [one.entry_point for one in found.tasks] == ["made_0", "made_1", "evolved_1_0", "evolved_1_1"]
     report = (tmp_path / "decontamination.txt").read_text()
     assert "Merge all spans" in report and "removed: 1" in report
     assert (tmp_path / "decontamination-seeds.txt").exists()
     same = replace(held_out, tasks=(other, *seeds.tasks))
     with pytest.raises(TaskError, match="no seed task is left"):
-        instruct(seeds, asker.at(asker.run.part("none")), config, [same])
-    assert bool(desk.prompts("same")) == (judge == "teacher")
-    ways = {prompt.partition("Make a new task of it: ")[2][:20] for prompt in desk.prompts("code-evol-1")}
+        instruct(seeds, teaching.within(teaching.run.part("none")), config, [same])
+    assert bool(session.prompts("same")) == (judge == "teacher")
+    ways = {prompt.partition("Make a new task of it: ")[2][:20] for prompt in session.prompts("code-evol-1")}
     assert len(ways) == 2

@@ -17,7 +17,7 @@ from codestill.embeddings import (
     cosines,
 )
 from codestill.errors import ConfigError, RunError, TeacherError
-from codestill.recipes.amr_evol.library import Function, Library, Manifest, read_library
+from codestill.recipes.amr_evol.library import Function, Library, LibrarySpec, read_library
 from codestill.recipes.amr_evol.library import store as module
 
 WORDS = {
@@ -71,7 +71,7 @@ def test_a_neural_embedder_finds_by_meaning(tmp_path: Path, minilm: SentenceEmbe
         "Primality test of an integer.": "is_prime",
         "Plus.": "add",
     }
-    library = Library(tmp_path / "neural", Manifest(embedder=minilm))
+    library = Library(tmp_path / "neural", LibrarySpec(embedder=minilm))
     library.add("seed", FUNCTIONS[:2])
     library.add("more", FUNCTIONS[2:])
     assert [names(library, words) for words in asked] == [[name] for name in asked.values()]
@@ -103,15 +103,15 @@ def embedding_server() -> Iterator[endpoint.Server]:
 
 def test_an_endpoint_embeds(tmp_path: Path, embedding_server: endpoint.Server) -> None:
     config = EndpointEmbedderConfig(model="letters", base_url=embedding_server.url, batch_size=2)
-    library = Library(tmp_path / "a", Manifest(embedder=config))
+    library = Library(tmp_path / "a", LibrarySpec(embedder=config))
     library.add("seed", FUNCTIONS)
     assert len(embedding_server.asked) == 3
     assert library.search([FUNCTIONS[1]])[0][0].function == FUNCTIONS[1]
     # Rows are kept: opened again, only the query is embedded.
     asked = len(embedding_server.asked)
-    assert Library(tmp_path / "a", Manifest(embedder=config)).search([FUNCTIONS[1]])[0][0].cosine == 1.0
+    assert Library(tmp_path / "a", LibrarySpec(embedder=config)).search([FUNCTIONS[1]])[0][0].cosine == 1.0
     assert len(embedding_server.asked) == asked + 1
-    short = Library(tmp_path / "b", Manifest(embedder=config.model_copy(update={"model": "short"})))
+    short = Library(tmp_path / "b", LibrarySpec(embedder=config.model_copy(update={"model": "short"})))
     with pytest.raises(TeacherError, match="1 embeddings"):
         short.add("seed", FUNCTIONS)
     assert len(Library(tmp_path / "b")) == 0
@@ -140,7 +140,7 @@ def test_a_library_that_is_opened_again_is_the_same(
     neural: bool, tmp_path: Path, minilm: SentenceEmbedderConfig
 ) -> None:
     config: AnyEmbedderConfig = minilm if neural else TfidfEmbedderConfig()
-    library = Library(tmp_path, Manifest(embedder=config))
+    library = Library(tmp_path, LibrarySpec(embedder=config))
     library.add("seed", FUNCTIONS[:3])
     library.add("wave-1", [])
     library.add("wave-2", FUNCTIONS[3:])
@@ -197,10 +197,10 @@ def test_a_batch_that_is_killed_never_was(name: str, tmp_path: Path) -> None:
 
 
 def test_another_embedder_and_what_is_no_library_are_refused(tmp_path: Path) -> None:
-    Library(tmp_path / "a", Manifest(parts=("code",)))
+    Library(tmp_path / "a", LibrarySpec(parts=("code",)))
     with pytest.raises(RunError, match="another embedder, or of other parts"):
-        Library(tmp_path / "a", Manifest())
-    assert Library(tmp_path / "a").manifest.parts == ("code",)
+        Library(tmp_path / "a", LibrarySpec())
+    assert Library(tmp_path / "a").spec.parts == ("code",)
     with pytest.raises(RunError, match="no function library"):
         read_library(tmp_path)
     (tmp_path / "b").mkdir()

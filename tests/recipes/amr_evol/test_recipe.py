@@ -90,7 +90,7 @@ def test_baselines_answer_the_same_instructions(method: str, how: str, tmp_path:
 
 
 def test_more_answers_are_drawn_until_as_much_is_spent(tmp_path: Path) -> None:
-    account = distilled(tmp_path, method="best-of-n", samples=0, spend=150)
+    account = distilled(tmp_path, method="best-of-n", samples=0, token_budget_per_instruction=150)
     assert account["tokens_per_instruction"] >= 150
     rounds = sorted((tmp_path / "stages").glob("samples-*.jsonl"))
     last = sum(json.loads(line)["tokens"] for line in rounds[-1].read_text().splitlines())

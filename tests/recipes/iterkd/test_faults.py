@@ -5,11 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.scripted import Scripted
+from tests.support.scripted import Scripted, teaching_by
 
+from codestill.attempt import Workbench
 from codestill.config import RunConfig
 from codestill.prompts import CONTINUED, INSTRUCT
-from codestill.recipes.iterkd.faults import FaultsConfig, choose, length_confound, mutated, written_by_teacher
+from codestill.recipes.iterkd.faults import (
+    FaultsConfig,
+    choose,
+    generated_by_teacher,
+    length_confound,
+    mutated,
+)
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.tasks import TasksConfig, TaskSet
@@ -86,7 +93,7 @@ def test_mutations_are_executed_and_those_that_fail_are_faults(tmp_path: Path, s
     task_set, right = world()
     config = FaultsConfig(sources=("mutation",), mutants=3, per_program=3)
     with Run.open(tmp_path / "run", RunConfig()) as run:
-        made = mutated(config, task_set, right, sandbox, run)
+        made = mutated(config, task_set, right, Workbench(sandbox, run))
     assert any(one.result.passed for one in made) or made
     found = choose(config, task_set, right, {"mutation": made}, seed=0)
     kept = [fault for faults in found.values() for fault in faults]
@@ -100,7 +107,7 @@ def test_the_teacher_is_asked_for_faults_or_for_solutions(tmp_path: Path, sandbo
     wrong = Scripted(lambda one: f"```python\n{task.prompt}    return None\n```")
     one = replace(task_set, tasks=(task,))
     with Run.open(tmp_path / "run", RunConfig()) as run:
-        made = written_by_teacher(FaultsConfig(), one, right, wrong, INSTRUCT, sandbox, run)
+        made = generated_by_teacher(FaultsConfig(), one, right, teaching_by(wrong, INSTRUCT, sandbox, run))
     assert len(made) == 2 and not any(attempt.result.passed for attempt in made)
     assert "misunderstood one thing" in wrong.prompts[0] and task.reference.strip() in wrong.prompts[0]
     assert CONTINUED.to_fault(task, "x") == task.prompt

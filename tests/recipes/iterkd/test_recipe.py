@@ -9,7 +9,7 @@ import torch
 
 from codestill.errors import TaskError
 from codestill.recipes.iterkd.recipe import Config, distill
-from codestill.recipes.iterkd.records import Cycle
+from codestill.recipes.iterkd.records import RoundRecord
 from codestill.report import write_report
 from codestill.run import Run
 from codestill.serialize import read_jsonl
@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "update": {"synthesis": {"proposals": 9, "novelty": 1.0}},
     "train": {"max_steps": 2, "batch_tokens": 400, "accumulation": 1},
     "validation": {"source": "pocket", "split": "validation", "count": 3, "depths": [2]},
-    "watch": 2,
+    "retention_tasks": 2,
     "evaluate": {
         "tasks": {"source": "pocket", "split": "test", "count": 2, "depths": [2]},
         "samples_per_task": 1,
@@ -39,22 +39,22 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def distilled(directory: Path, **changes: Any) -> list[Cycle]:
+def distilled(directory: Path, **changes: Any) -> list[RoundRecord]:
     torch.set_num_threads(1)
     config = Config.model_validate(SETTINGS | changes)
     with Run.open(directory, config) as run:
         distill(config, run)
-    paths = sorted(directory.glob("round-*/cycle.json"))
-    return [Cycle.model_validate_json(path.read_bytes()) for path in paths]
+    paths = sorted(directory.glob("round-*/round.json"))
+    return [RoundRecord.model_validate_json(path.read_bytes()) for path in paths]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Cycle]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[RoundRecord]]:
     directory = tmp_path_factory.mktemp("iterkd") / "run"
     return directory, distilled(directory)
 
 
-def test_a_round_is_told_whole(made: tuple[Path, list[Cycle]]) -> None:
+def test_a_round_is_told_whole(made: tuple[Path, list[RoundRecord]]) -> None:
     directory, cycles = made
     assert [one.round for one in cycles] == [1, 2]
     first, second = cycles
@@ -76,9 +76,9 @@ def test_a_round_is_told_whole(made: tuple[Path, list[Cycle]]) -> None:
     assert 0 < written <= first.teacher_tokens
 
 
-def test_faults_are_the_students_and_failed(made: tuple[Path, list[Cycle]]) -> None:
+def test_faults_are_the_students_and_failed(made: tuple[Path, list[RoundRecord]]) -> None:
     directory, cycles = made
-    rows = list(read_jsonl(directory / "round-1" / "rows.jsonl", Example))
+    rows = list(read_jsonl(directory / "round-1" / "examples.jsonl", Example))
     attempts = read_jsonl(directory / "stages" / "round-1" / "attempts.jsonl", Attempt)
     failed = {one.completion.text for one in attempts if not one.result.passed}
     faults = [fault for row in rows for fault in row.faults]
@@ -91,10 +91,11 @@ def test_faults_are_the_students_and_failed(made: tuple[Path, list[Cycle]]) -> N
     assert {"contrast", "gap", "ranked"} <= step.keys()
 
 
-def test_new_questions_are_new(made: tuple[Path, list[Cycle]]) -> None:
+def test_new_questions_are_new(made: tuple[Path, list[RoundRecord]]) -> None:
     directory, cycles = made
     first, second = (
-        {row.prompt for row in read_jsonl(directory / f"round-{n}" / "rows.jsonl", Example)} for n in (1, 2)
+        {row.prompt for row in read_jsonl(directory / f"round-{n}" / "examples.jsonl", Example)}
+        for n in (1, 2)
     )
     assert second and not first & second
     assert cycles[1].tasks == cycles[1].solved  # each brings the answer that its tests were made of
@@ -106,7 +107,7 @@ def test_new_questions_are_new(made: tuple[Path, list[Cycle]]) -> None:
     assert asked == 9
 
 
-def test_the_report_tells_of_rounds_views_and_errors(made: tuple[Path, list[Cycle]]) -> None:
+def test_the_report_tells_of_rounds_views_and_errors(made: tuple[Path, list[RoundRecord]]) -> None:
     html, markdown = (path.read_text("utf-8") for path in write_report([made[0]]))
     for title in ("Rounds", "Views, held against the tests", "Errors on validation"):
         assert title in html and title in markdown
@@ -123,7 +124,7 @@ def test_static_questions_with_cross_entropy_alone(tmp_path: Path) -> None:
     }
     cycles = distilled(tmp_path / "run", **changes)
     rows = [
-        {row.prompt for row in read_jsonl(tmp_path / "run" / f"round-{n}" / "rows.jsonl", Example)}
+        {row.prompt for row in read_jsonl(tmp_path / "run" / f"round-{n}" / "examples.jsonl", Example)}
         for n in (1, 2)
     ]
     assert rows[0] == rows[1]
@@ -142,12 +143,12 @@ def test_it_stops_when_validation_stalls(tmp_path: Path) -> None:
 
 
 def test_nothing_to_learn_from_says_so(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="round 1 has no row to train on"):
+    with pytest.raises(TaskError, match="round 1 has no training example"):
         distilled(tmp_path / "run", solution={"max_new_tokens": 1})
 
 
 def test_a_view_no_better_than_chance_is_the_first_line(
-    made: tuple[Path, list[Cycle]], capsys: pytest.CaptureFixture[str]
+    made: tuple[Path, list[RoundRecord]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     from codestill.cli.tables import print_runs
 

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.scripted import Scripted, teaching_by
+from tests.support.tiny import CPU
 
 from codestill.config import RunConfig
 from codestill.pocket.skills import held_out
 from codestill.prompts import CONTINUED
-from codestill.recipes.iterkd.update import Ratio, UpdateConfig, ask, shares
-from codestill.recipes.iterkd.validation import Progress
+from codestill.recipes.iterkd.update import Ratio, UpdateConfig, next_tasks, shares
+from codestill.recipes.iterkd.validation import RoundValidation, StopConfig
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.tasks import TasksConfig, TaskSet
@@ -46,15 +48,15 @@ def test_new_questions_come_from_their_bins_at_their_level(tmp_path: Path, sandb
     task_set = world()
     names: list[Bin] = ["easy", "medium", "hard"]
     bins: dict[str, Bin] = {task.task_id: names[n % 3] for n, task in enumerate(task_set.tasks)}
-    teacher = LocalTeacherConfig(model="pocket", dtype="float32").build("cpu")
+    teacher = LocalTeacherConfig(model="pocket", dtype="float32").build(CPU)
     config = UpdateConfig.model_validate({"synthesis": {"proposals": 15, "novelty": 1.0}})
     known = {task.prompt for task in task_set.tasks}
 
     def made(tasks: TaskSet, where: str) -> TaskSet:
         with Run.open(tmp_path / where, RunConfig()) as run:
             part = run.part("round-1")
-            arguments = (teacher, CONTINUED, sandbox, part, lambda prompt: not held_out(prompt))
-            return ask(config, tasks, bins, *arguments)
+            teaching = teaching_by(teacher, CONTINUED, sandbox, part)
+            return next_tasks(config, tasks, bins, teaching, lambda prompt: not held_out(prompt))
 
     found = made(task_set, "first")
     of_bin = {name: [t for t in found.tasks if t.task_id.startswith(f"round-1/{name}/")] for name in names}
@@ -72,7 +74,7 @@ def test_static_questions_are_the_same_again(tmp_path: Path, sandbox: Sandbox) -
     task_set = world(3)
     with Run.open(tmp_path / "run", RunConfig()) as run:
         static = UpdateConfig(questions="static")
-        found = ask(static, task_set, {}, None, CONTINUED, sandbox, run)  # type: ignore[arg-type]
+        found = next_tasks(static, task_set, {}, teaching_by(Scripted(str), CONTINUED, sandbox, run))
     assert found is task_set
 
 
@@ -85,9 +87,14 @@ def test_a_composition_that_is_held_out_is_known_from_its_words() -> None:
 
 def test_it_stops_when_no_gain_was_shown_for_so_many_rounds() -> None:
     low, high = [0.0] * 40 + [1.0] * 10, [1.0] * 40 + [0.0] * 10
-    assert not Progress([low]).stalled(2)
-    assert Progress([low, high]).gain(1).low > 0
-    assert not Progress([low, high]).stalled(1)
-    assert Progress([low, high, high]).stalled(1) and not Progress([low, high, high]).stalled(2)
-    assert Progress([low, high, low, high]).stalled(2)
-    assert Progress([high, low, low]).stalled(2)
+
+    def validated(rounds: int, *rates: list[float]) -> RoundValidation:
+        stop = StopConfig(rounds=rounds)
+        return RoundValidation(world(1), world(1), stop, max_new_tokens=1, rates=list(rates))
+
+    assert not validated(2, low).stalled
+    assert validated(2, low, high).gain(1).low > 0
+    assert not validated(1, low, high).stalled
+    assert validated(1, low, high, high).stalled and not validated(2, low, high, high).stalled
+    assert validated(2, low, high, low, high).stalled
+    assert validated(2, high, low, low).stalled

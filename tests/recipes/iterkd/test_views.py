@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.scripted import Scripted
+from tests.support.scripted import Scripted, teaching_by
 
 from codestill.attempt import execute
 from codestill.config import RunConfig
@@ -17,12 +17,12 @@ from codestill.prompts import CONTINUED, INSTRUCT, Prompts
 from codestill.prompts.rating import read_rubric, read_steps
 from codestill.recipes.iterkd.views import (
     FeedbackConfig,
+    RoundFeedback,
     ToolReport,
-    Viewed,
     bins,
     calibrate,
+    judge_attempts,
     languages,
-    look,
 )
 from codestill.recipes.iterkd.views.combine import Feedback
 from codestill.recipes.iterkd.views.tool import Weights, inspect
@@ -159,11 +159,11 @@ def test_the_pocket_teachers_form_is_read():
 
 def looked(
     config: FeedbackConfig, sandbox: Sandbox, directory: Path, answers: list[str], *texts: str
-) -> Viewed:
+) -> RoundFeedback:
     judge = Scripted(lambda one: answers[int(one.task_id.rpartition("#")[2])])
     made = attempts(sandbox, *texts)
     with Run.open(directory, RunConfig()) as run:
-        return look(config, tasks(), made, judge, INSTRUCT, sandbox, run, {})
+        return judge_attempts(config, tasks(), made, teaching_by(judge, INSTRUCT, sandbox, run), {})
 
 
 def test_both_views_are_mixed_and_each_is_calibrated_blind(tmp_path: Path, sandbox: Sandbox):
@@ -183,7 +183,7 @@ def test_both_views_are_mixed_and_each_is_calibrated_blind(tmp_path: Path, sandb
     assert all(one.passed is None and one.broken is None for one in alone.feedback)
     assert [one.view for one in alone.calibrations] == ["model"]
     tools = looked(FeedbackConfig(views="tool", tests=False), sandbox, tmp_path / "tool", [], *bodies)
-    assert [one.view for one in tools.calibrations] == ["tool"] and tools.tokens == 0
+    assert [one.view for one in tools.calibrations] == ["tool"]
     assert all(one.passed is None for one in tools.feedback)
 
 

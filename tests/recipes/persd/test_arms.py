@@ -6,8 +6,8 @@ import pytest
 
 from codestill.examples import subset
 from codestill.prompts import CONTINUED
-from codestill.recipes.persd.arms import ARMS, ArmName, rows
-from codestill.recipes.persd.refine import Keep, counts
+from codestill.recipes.persd.arms import ARMS, ArmName, arm_examples
+from codestill.recipes.persd.refine import Keep, is_kept
 from codestill.tasks import STOP_RULES, TaskSet
 from codestill.types import Attempt, Completion, Example, ExecutionResult, Refinement, Task
 
@@ -45,9 +45,9 @@ REFINEMENTS = [refinement("mended", PASSED), refinement("mended-too", PASSED), r
 def examples(arm: ArmName, keep: Keep) -> list[Example]:
     """The arm's rows, from no more than it says that it needs."""
     row = ARMS[arm]
-    kept = [one for one in REFINEMENTS if counts(one, SOLUTIONS[one.task_id], keep)]
+    kept = [one for one in REFINEMENTS if is_kept(one, SOLUTIONS[one.task_id], keep)]
     attempts, repairs = FAILED if row.needs_attempts else [], kept if row.needs_refinements else []
-    return rows(row, TASK_SET, SOLUTIONS, attempts, repairs)
+    return arm_examples(row, TASK_SET, SOLUTIONS, attempts, repairs)
 
 
 def made(arm: ArmName, keep: Keep = "passed") -> list[tuple[str, str, str]]:
@@ -118,7 +118,7 @@ def test_refinements_count_by_how_personal_they_are(text: str, kept_as: set[str]
     repair = Completion(task_id="kept", sample=0, text=text)
     for result, wanted in ((PASSED, kept_as | {"all"}), (WRONG, {"all"})):
         one = Refinement(attempt=attempt, feedback="Wrong", completion=repair, result=result)
-        assert {keep for keep in get_args(Keep) if counts(one, "    return y + x\n", keep)} == wanted
+        assert {keep for keep in get_args(Keep) if is_kept(one, "    return y + x\n", keep)} == wanted
 
 
 def test_what_approximates_another_method_says_so():

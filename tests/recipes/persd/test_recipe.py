@@ -9,8 +9,8 @@ import torch
 from tests.teachers import endpoint
 
 from codestill.errors import BudgetError, TaskError
-from codestill.recipes.persd.nearness import nearness
 from codestill.recipes.persd.recipe import Config, distill
+from codestill.recipes.persd.similarity import similarity
 from codestill.report import write_report
 from codestill.run import Run
 from codestill.serialize import read_jsonl
@@ -55,7 +55,7 @@ def test_a_round_keeps_every_step_and_how_personal_it_was(tmp_path: Path) -> Non
     assert {one.key for one in refinements} == failed
     good = [one for one in refinements if one.result.passed]
     assert account["round-1/refined"] == account["round-1/refinements_kept"] == len(good) >= 2
-    assert account["round-1/rows"] == len(good)
+    assert account["round-1/examples"] == len(good)
     assert account["round-1/attempts"] == len(attempts) == account["round-1/solved"]
     assert account["round-1/attempts_passed"] == len(attempts) - len(failed)
     calls = (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()
@@ -66,13 +66,13 @@ def test_a_round_keeps_every_step_and_how_personal_it_was(tmp_path: Path) -> Non
     for one in refinements:
         assert one.feedback
         assert one.attempt.completion.text != one.completion.text or not one.result.passed
-    summary = json.loads((tmp_path / "run" / "round-1" / "nearness.json").read_text())
+    summary = json.loads((tmp_path / "run" / "round-1" / "similarity.json").read_text())
     assert summary["count"] + summary["empty"] == len(good)
 
 
 def test_how_personal_it_was_by_embeddings_too(tmp_path: Path) -> None:
     distilled(tmp_path / "run", arm="persd", embedder={"type": "tfidf"})
-    found = json.loads((tmp_path / "run" / "round-1" / "nearness.json").read_text())
+    found = json.loads((tmp_path / "run" / "round-1" / "similarity.json").read_text())
     by_tokens, by_words = found["attempt_refinement"], found["attempt_refinement_embedding"]
     assert by_words["count"] == by_tokens["count"]
     assert 0 < by_words["mean"] <= 1
@@ -99,7 +99,7 @@ def test_the_teacher_makes_the_tasks_from_seeds(tmp_path: Path) -> None:
     account = distilled(tmp_path / "run", synthesis=made, arm="stand")
     assert account["round-1/proposals"] == 9
     assert 2 <= account["round-1/tasks"] == account["round-1/tasks_made"] <= 9
-    assert account["round-1/rows"] == account["round-1/solved"] >= 2
+    assert account["round-1/examples"] == account["round-1/solved"] >= 2
 
 
 def test_a_round_without_rows_says_so(tmp_path: Path) -> None:
@@ -114,14 +114,18 @@ def test_an_arm_asks_for_no_more_than_its_rows_need(tmp_path: Path) -> None:
     account = distilled(tmp_path / "stand-refine", arm="stand-refine")
     assert account["round-1/attempts"] == account["round-1/solved"]
     assert account["round-1/refinement_calls"] == 0
-    assert account["round-1/rows"] == account["round-1/attempts"] - account["round-1/attempts_passed"] >= 2
+    assert (
+        account["round-1/examples"] == account["round-1/attempts"] - account["round-1/attempts_passed"] >= 2
+    )
 
 
 def test_only_refinements_that_count_make_rows(tmp_path: Path) -> None:
     answers = {"answers": str(tmp_path / "answers")}
     sampling = SETTINGS["refine"]
     found = {
-        keep: distilled(tmp_path / keep, arm="persd", teaching=answers, refine={**sampling, "keep": keep})
+        keep: distilled(
+            tmp_path / keep, arm="persd", teacher_usage=answers, refine={**sampling, "keep": keep}
+        )
         for keep in ("all", "passed", "personal")
     }
     kept = {keep: account["round-1/refinements_kept"] for keep, account in found.items()}
@@ -131,7 +135,7 @@ def test_only_refinements_that_count_make_rows(tmp_path: Path) -> None:
     solved = {one.key: one.completion.text for one in read_jsonl(stages / "solutions.jsonl", Attempt)}
     refinements = read_jsonl(stages / "refinements.jsonl", Refinement)
     personal = [
-        nearness(one.attempt.completion.text, one.completion.text, solved[one.key]).personal
+        similarity(one.attempt.completion.text, one.completion.text, solved[one.key]).personal
         for one in refinements
         if one.result.passed
     ]
@@ -140,7 +144,7 @@ def test_only_refinements_that_count_make_rows(tmp_path: Path) -> None:
 
 def test_rows_may_be_limited_in_tokens(tmp_path: Path) -> None:
     whole = distilled(tmp_path / "whole", arm="stand")["round-1/row_tokens"]
-    account = distilled(tmp_path / "part", arm="stand", row_tokens=whole // 2)
+    account = distilled(tmp_path / "part", arm="stand", max_example_tokens=whole // 2)
     assert 0 < account["round-1/row_tokens"] <= whole // 2
 
 
@@ -150,11 +154,11 @@ def test_arms_may_be_given_the_same_spend(tmp_path: Path) -> None:
         whole = distilled(tmp_path / arm / "whole", arm=arm)
         cost = whole["round-1/solution_tokens"] + whole["round-1/refinement_tokens"]
         limit = whole["round-1/solution_tokens"] - 1 if arm == "stand" else cost * 2 // 3
-        found[arm] = distilled(tmp_path / arm / "part", arm=arm, spend=limit)
+        found[arm] = distilled(tmp_path / arm / "part", arm=arm, teacher_token_budget=limit)
         assert 0 < found[arm]["round-1/spent_tokens"] <= limit
-        assert 0 < found[arm]["round-1/rows"] <= found[arm]["round-1/tasks_paid"] < 6
-        same = distilled(tmp_path / arm / "enough", arm=arm, spend=cost)
-        assert same["round-1/rows"] == whole["round-1/rows"] and same["round-1/spent_tokens"] == cost
+        assert 0 < found[arm]["round-1/examples"] <= found[arm]["round-1/tasks_paid"] < 6
+        same = distilled(tmp_path / arm / "enough", arm=arm, teacher_token_budget=cost)
+        assert same["round-1/examples"] == whole["round-1/examples"] and same["round-1/spent_tokens"] == cost
 
 
 def test_the_same_rows_may_be_learned_from_logits(tmp_path: Path) -> None:
@@ -173,10 +177,10 @@ def test_the_same_rows_may_be_learned_from_logits(tmp_path: Path) -> None:
 
 
 def test_other_feedback_is_evaluated_too(tmp_path: Path) -> None:
-    told = {"visible": "first", "repairs": 1, "also": ["generic", "none"], "samples_per_task": 2}
-    distilled(tmp_path / "run", arm="stand", multistep=told)
+    told = {"visible": "first", "repairs": 1, "compare_feedback": ["generic", "none"], "samples_per_task": 2}
+    distilled(tmp_path / "run", arm="stand", self_repair=told)
     results = tmp_path / "run" / "results"
-    names = {"student": 1, **{f"student-multistep{kind}": 2 for kind in ("", "-generic", "-none")}}
+    names = {"student": 1, **{f"student-self-repair{kind}": 2 for kind in ("", "-generic", "-none")}}
     assert {path.stem for path in results.glob("*.json")} == set(names)
     for name, samples in names.items():
         assert json.loads((results / f"{name}.json").read_text())["samples_per_task"] == samples
@@ -192,10 +196,10 @@ def test_the_last_round_may_be_the_only_one_that_is_evaluated(tmp_path: Path) ->
 
 def test_a_budget_stops_the_run_and_a_larger_one_goes_on(tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="budget of 4 calls"):
-        distilled(tmp_path / "run", arm="stand", teaching={"budget": {"calls": 4}})
+        distilled(tmp_path / "run", arm="stand", teacher_usage={"budget": {"calls": 4}})
     ledger = tmp_path / "run" / "ledger.jsonl"
     assert len(ledger.read_text().splitlines()) == 4
-    distilled(tmp_path / "run", arm="stand", teaching={"budget": {"calls": 50}})
+    distilled(tmp_path / "run", arm="stand", teacher_usage={"budget": {"calls": 50}})
     assert len(ledger.read_text().splitlines()) == 6
 
 

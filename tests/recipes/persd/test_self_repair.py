@@ -7,8 +7,8 @@ from tests.support.scripted import Scripted
 
 from codestill.config import RunConfig
 from codestill.evaluation import EvaluateConfig, evaluate
-from codestill.models import SamplingConfig
-from codestill.recipes.persd.self_repair import GENERIC, MultiStep, MultiStepConfig, shown, visible_tasks
+from codestill.models import Decoding, SamplingConfig
+from codestill.recipes.persd.self_repair import GENERIC, SelfRepair, SelfRepairConfig, shown, visible_tasks
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.tasks import TasksConfig, TaskSet, write_tasks
@@ -49,10 +49,10 @@ RIGHT, WRONG, WORSE = "    return 2 * x\n", "    return x + 1\n", "    return y\
 
 
 def answers(model: Scripted, task_set: TaskSet, sandbox: Sandbox, **options) -> dict[str, str]:
-    config = MultiStepConfig(**options)
-    stepper = MultiStep(model, visible_tasks(task_set, config), sandbox, config)
+    config = SelfRepairConfig(**options)
+    stepper = SelfRepair(model, visible_tasks(task_set, config), sandbox, config)
     asked = [Request(task_id=task.task_id, prompt=task.prompt) for task in task_set.tasks]
-    return {one.task_id: one.text for one in stepper.complete(asked, SamplingConfig())}
+    return {one.task_id: one.text for one in stepper.complete(asked, Decoding(SamplingConfig()))}
 
 
 def test_repairs_follow_each_other_until_the_visible_tests_pass(task_set: TaskSet, sandbox: Sandbox):
@@ -70,7 +70,7 @@ def test_hidden_tests_cannot_reach_a_prompt(task_set: TaskSet, sandbox: Sandbox)
     """Nor can what they show: an answer that fails hidden tests alone is not repaired."""
     only_visible = "    return 6\n"
     model = saying(first=[only_visible], second=[WRONG, WORSE, WRONG], third=[WORSE, WORSE, WORSE])
-    for task in visible_tasks(task_set, MultiStepConfig()).tasks:
+    for task in visible_tasks(task_set, SelfRepairConfig()).tasks:
         assert HIDDEN not in task.model_dump_json()
         assert not task.reference
     assert answers(model, task_set, sandbox)["first"] == only_visible
@@ -92,17 +92,17 @@ def test_what_it_is_told(kind: str, said: str, task_set: TaskSet, sandbox: Sandb
 def test_an_editor_repairs_what_another_wrote(task_set: TaskSet, sandbox: Sandbox):
     model = saying(first=[WRONG], second=[RIGHT], third=[RIGHT])
     editor = saying(first=[RIGHT], second=[], third=[])
-    config = MultiStepConfig()
-    stepper = MultiStep(model, visible_tasks(task_set, config), sandbox, config, editor)
+    config = SelfRepairConfig()
+    stepper = SelfRepair(model, visible_tasks(task_set, config), sandbox, config, editor)
     asked = [Request(task_id=task.task_id, prompt=task.prompt) for task in task_set.tasks]
-    assert {one.text for one in stepper.complete(asked, SamplingConfig())} == {RIGHT}
+    assert {one.text for one in stepper.complete(asked, Decoding(SamplingConfig()))} == {RIGHT}
     assert len(editor.prompts) == 1
 
 
 def test_an_evaluation_scores_it_by_all_tests(task_set: TaskSet, sandbox: Sandbox, tmp_path):
     model = saying(first=["    return 6\n"] * 9, second=[WRONG, RIGHT] * 9, third=[RIGHT] * 9)
-    config = MultiStepConfig()
-    stepper = MultiStep(model, visible_tasks(task_set, config), sandbox, config)
+    config = SelfRepairConfig()
+    stepper = SelfRepair(model, visible_tasks(task_set, config), sandbox, config)
     settings = EvaluateConfig.model_validate(
         {"tasks": str(tmp_path / "t.jsonl"), "samples_per_task": 1, "greedy": False, "profile": False}
     )

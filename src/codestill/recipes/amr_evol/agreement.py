@@ -1,23 +1,20 @@
-"""Tests that a teacher writes, and answers on which it agrees with itself (CodeT, arXiv:2207.10397).
+"""Tests that a teacher generates, and answers on which it agrees with itself (CodeT, arXiv:2207.10397).
 
 Several answers to one task are executed on calls that the teacher names. Answers that pass the same tests
-are a group; the group with the most answers times tests is believed. A teacher that writes calls alone is
-held to values that its answers gave: every value is then a test, and a group is of one mind on all calls.
+are a group; the group with the most answers times tests is accepted. For a teacher that generates calls
+alone, the values that its answers gave are the tests: a group then agrees on all calls.
 """
 
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from codestill.attempt import execute
 from codestill.models import SamplingConfig
-from codestill.sandbox import Sandbox
 from codestill.synthesis import UNKNOWN, is_literal, read_calls
 from codestill.tasks import TaskSet
-from codestill.teaching import Asker
+from codestill.teaching import Teaching
 from codestill.types import Attempt, Completion, Request, Settings, Task, Test
 
 Expected = tuple[str, str]
@@ -25,70 +22,67 @@ Expected = tuple[str, str]
 
 
 class AgreementConfig(Settings):
-    """How a teacher's answers are held against each other."""
+    """How a teacher's answers are compared with each other."""
 
     solutions: NonNegativeInt = 4
-    """Answers drawn besides the one in question."""
+    """Answers sampled besides the one in question."""
     sampling: SamplingConfig = SamplingConfig(temperature=0.7)
-    """How they are drawn."""
+    """How they are sampled."""
     calls: SamplingConfig = SamplingConfig(temperature=0.7)
-    """How tests are drawn."""
+    """How tests are sampled."""
     share: float = Field(default=0.5, ge=0, le=1)
-    """Least share of the answers that the largest group has."""
+    """Smallest share of the answers that the largest group must have."""
     tests: PositiveInt = 3
-    """Fewest tests that it passes."""
+    """Fewest tests that it must pass."""
 
 
 @dataclass(frozen=True)
 class Agreed:
-    """What the believed group of answers to a task says."""
+    """The accepted group of answers to a task."""
 
     tests: tuple[Test, ...]
-    """What all of it pass."""
+    """Tests that all its answers pass."""
     members: tuple[int, ...]
     """Numbers of its answers; 0 is the one in question."""
     share: float
     """Of all answers."""
 
 
-def agree(
-    asker: Asker, name: str, tasks: Sequence[Task], config: AgreementConfig, sandbox: Sandbox
-) -> dict[str, Agreed]:
+def agree(teaching: Teaching, name: str, tasks: Sequence[Task], config: AgreementConfig) -> dict[str, Agreed]:
     """By task id, where the answers agree; each task's ``reference`` is the answer in question.
 
     Stages: ``<name>-answers``, ``<name>-calls``, ``<name>-outputs``.
     """
-    asked = [
-        Request(task_id=task.task_id, prompt=asker.prompts.to_solve(task), sample=number)
+    requests = [
+        Request(task_id=task.task_id, prompt=teaching.prompts.to_solve(task), sample=number)
         for task in tasks
         for number in range(1, config.solutions + 1)
     ]
     candidates = {task.task_id: [task.reference] for task in tasks}
     known = {task.task_id: task for task in tasks}
-    for answer in asker.ask(f"{name}-answers", asked, config.sampling, code=True):
-        read = asker.prompts.read(answer.text, known[answer.task_id], asker.stop)
-        candidates[answer.task_id].append(read)
-    found = vote(asker, name, tasks, candidates, config.calls, sandbox)
+    for answer in teaching.ask_for_code(f"{name}-answers", requests, config.sampling):
+        completion = teaching.prompts.read(answer.text, known[answer.task_id], teaching.stop)
+        candidates[answer.task_id].append(completion)
+    groups = vote(teaching, name, tasks, candidates, config.calls)
     return {
-        task_id: one
-        for task_id, one in found.items()
-        if one.share >= config.share
-        and len(one.tests) >= config.tests
-        and len(one.members) > 1
-        and len({test.code.rpartition(" == ")[2] for test in one.tests}) > 1
+        task_id: group
+        for task_id, group in groups.items()
+        if group.share >= config.share
+        and len(group.tests) >= config.tests
+        and len(group.members) > 1
+        and len({test.code.rpartition(" == ")[2] for test in group.tests}) > 1
     }
 
 
 def vote(
-    asker: Asker,
+    teaching: Teaching,
     name: str,
     tasks: Sequence[Task],
     candidates: Mapping[str, Sequence[str]],
     sampling: SamplingConfig,
-    sandbox: Sandbox,
 ) -> dict[str, Agreed]:
-    """The group that is believed, by task id, where any test is passed; ties go to the earliest answer."""
-    calls = ask_calls(asker, f"{name}-calls", tasks, sampling)
+    """The accepted group by task id, where any test is passed; ties go to the earliest answer."""
+    calls = ask_calls(teaching, f"{name}-calls", tasks, sampling)
     unknown = [
         task.model_copy(update={"tests": tuple(Test(code=f"assert {c} == {UNKNOWN}") for c, _ in found)})
         for task in tasks
@@ -99,7 +93,7 @@ def vote(
         for task in unknown
         for number, text in enumerate(candidates[task.task_id])
     ]
-    ran = run_on(asker, f"{name}-outputs", unknown, answers, sandbox)
+    ran = run_on(teaching, f"{name}-outputs", unknown, answers)
     values: dict[str, list[dict[str, str]]] = {}
     for one in ran:
         of_task = calls[one.task_id]
@@ -109,11 +103,11 @@ def vote(
             if test.verdict == "wrong" and is_literal(test.actual)
         }
         values.setdefault(one.task_id, []).append(given)
-    found = {task_id: _believed(calls[task_id], given) for task_id, given in values.items()}
+    found = {task_id: _accepted(calls[task_id], given) for task_id, given in values.items()}
     return {task_id: one for task_id, one in found.items() if one is not None}
 
 
-def _believed(calls: Sequence[tuple[str, str | None]], values: Sequence[dict[str, str]]) -> Agreed | None:
+def _accepted(calls: Sequence[tuple[str, str | None]], values: Sequence[dict[str, str]]) -> Agreed | None:
     written = [(call, value) for call, value in calls if value is not None]
     observed = dict.fromkeys((call, given[call]) for given in values for call, _ in calls if call in given)
     tests: list[Expected] = written or list(observed)
@@ -133,18 +127,18 @@ def _believed(calls: Sequence[tuple[str, str | None]], values: Sequence[dict[str
 
 
 def teacher_tests(
-    asker: Asker, name: str, tasks: Sequence[Task], config: AgreementConfig, sandbox: Sandbox
+    teaching: Teaching, name: str, tasks: Sequence[Task], config: AgreementConfig
 ) -> list[Task]:
     """The tasks with tests of the teacher's instead of their own; those for which it has none are left out.
 
     Assertions that it writes, shown each task's ``reference``; where it writes calls alone, values on which
     its answers agree.
     """
-    if asker.modular.tests is None:
-        found = agree(asker, name, tasks, config, sandbox)
+    if teaching.modular.tests is None:
+        found = agree(teaching, name, tasks, config)
         tests = {task_id: one.tests for task_id, one in found.items()}
     else:
-        calls = ask_calls(asker, f"{name}-calls", tasks, config.calls)
+        calls = ask_calls(teaching, f"{name}-calls", tasks, config.calls)
         tests = {
             task_id: tuple(Test(code=f"assert {call} == {value}") for call, value in found)
             for task_id, found in calls.items()
@@ -153,28 +147,28 @@ def teacher_tests(
 
 
 def run_on(
-    asker: Asker, stage: str, tasks: Sequence[Task], answers: Sequence[Completion], sandbox: Sandbox
+    teaching: Teaching, stage: str, tasks: Sequence[Task], answers: Sequence[Completion]
 ) -> list[Attempt]:
     """Execute answers to these tasks, as a stage."""
-    task_set = TaskSet(stage, tuple(tasks), "train", "zero-shot", asker.stop)
-    return asker.run.stage(stage, Attempt, answers, partial(execute, sandbox, task_set))
+    task_set = TaskSet(stage, tuple(tasks), "train", "zero-shot", teaching.stop)
+    return teaching.students.execute(stage, task_set, answers)
 
 
 def ask_calls(
-    asker: Asker, stage: str, tasks: Sequence[Task], sampling: SamplingConfig
+    teaching: Teaching, stage: str, tasks: Sequence[Task], sampling: SamplingConfig
 ) -> dict[str, list[tuple[str, str | None]]]:
     """Calls of each task's function, with their values where the teacher writes them."""
-    modular = asker.modular
+    modular = teaching.modular
     asked = [
         Request(
             task_id=task.task_id,
             prompt=modular.to_tests(task.prompt, task.reference)
-            or asker.prompts.to_inputs(task, task.reference),
+            or teaching.prompts.to_inputs(task, task.reference),
         )
         for task in tasks
     ]
     found: dict[str, list[tuple[str, str | None]]] = {}
-    for task, answer in zip(tasks, asker.ask(stage, asked, sampling), strict=True):
+    for task, answer in zip(tasks, teaching.ask(stage, asked, sampling), strict=True):
         if modular.tests is not None:
             found[task.task_id] = list(read_assertions(task.entry_point, answer.text))
         else:

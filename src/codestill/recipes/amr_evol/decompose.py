@@ -8,12 +8,12 @@ from codestill.prompts.modular import fenced_code
 from codestill.recipes.amr_evol.library import Function
 from codestill.recipes.amr_evol.library.functions import read_headers
 from codestill.recipes.amr_evol.responses import Response
-from codestill.teaching import Asker
+from codestill.teaching import Teaching
 from codestill.types import Request, Task
 
 
 def decompose(
-    asker: Asker,
+    teaching: Teaching,
     tasks: Sequence[Task],
     given: Mapping[str, Response],
     sampling: SamplingConfig,
@@ -33,15 +33,17 @@ def decompose(
             Request(
                 task_id=task.task_id,
                 sample=number,
-                prompt=asker.modular.to_decompose(task.prompt, task.prompt + given[task.task_id].completion),
+                prompt=teaching.modular.to_decompose(
+                    task.prompt, task.prompt + given[task.task_id].completion
+                ),
             )
             for task in waiting
         ]
         stage = f"modules-again-{number}" if number else "modules"
-        answers = asker.ask(stage, asked, again if number else sampling) if asked else []
+        answers = teaching.ask(stage, asked, again if number else sampling) if asked else []
         for task, answer in zip(waiting, answers, strict=True):
             try:
-                modules[task.task_id] = read_modules(answer.text, task, asker.prompts.answers == "fenced")
+                modules[task.task_id] = read_modules(answer.text, task, teaching.prompts.answers == "fenced")
                 wrong.pop(task.task_id, None)
             except ValueError as error:
                 wrong[task.task_id] = str(error)

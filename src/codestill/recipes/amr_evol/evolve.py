@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from codestill.attempt import read
 from codestill.models import SamplingConfig
 from codestill.prompts import as_completion
 from codestill.prompts.modular import mentions
@@ -18,10 +19,9 @@ from codestill.recipes.amr_evol.agreement import AgreementConfig, agree, run_on,
 from codestill.recipes.amr_evol.library import Function, Library, read_functions, renamed
 from codestill.recipes.amr_evol.library.functions import adapted, parse, self_contained, undefined
 from codestill.recipes.amr_evol.responses import Response
-from codestill.sandbox import Sandbox
 from codestill.sandbox.feedback import feedback
 from codestill.synthesis import untested
-from codestill.teaching import Asker
+from codestill.teaching import Teaching
 from codestill.types import Completion, Record, Request, Settings, Task
 
 
@@ -34,23 +34,22 @@ class EvolutionConfig(Settings):
     """Search the library. Without, the answer is written again from the decomposition alone, and the library
     does not grow."""
     retries: NonNegativeInt = 2
-    """How often a malformed decomposition is asked for anew."""
+    """Retries of a malformed decomposition."""
     retry: SamplingConfig = SamplingConfig(temperature=0.7)
-    """How it is drawn then."""
+    """How retries are sampled."""
     top_k: PositiveInt = 1
     """Functions retrieved for each module."""
     cosine: float = Field(default=0.0, ge=-1, le=1)
     """A function that is retrieved for a module is shown from this cosine on; the nearest then stands for the
     module, and takes its name and its parameters' names. The paper shows every one: -1."""
     missing: Literal["describe", "solve"] = "describe"
-    """A module for which nothing is shown is shown without code; or the teacher is asked for its code
-    first."""
+    """A module without a retrieved function is shown without code; or the teacher solves it first."""
     gate: Literal["none", "fallback", "repair"] = "none"
-    """Execute the evolved answer on tests that the teacher wrote (never the task's own). If it fails, take
-    the direct answer; or have it repaired once, and take the direct answer if that fails, too. The paper
+    """Execute the evolved answer on tests that the teacher generated (never the task's own). If it fails,
+    take the direct answer; or have it repaired once, and take the direct answer if that fails, too. The paper
     has none."""
     wave: PositiveInt = 50
-    """Instructions that see the same library: it grows after each so many, in their order."""
+    """Instructions answered with the same library, which grows after each wave, in their order."""
 
 
 class Retrieved(Record):
@@ -66,7 +65,7 @@ class Retrieved(Record):
 
 
 class Candidate(Record):
-    """A function that an answer brought, and whether the library lacks it."""
+    """A function that an answer new_functions, and whether the library lacks it."""
 
     function: Function
     novel: bool
@@ -86,50 +85,54 @@ class Plan:
     """All that has code, in the order of the modules."""
 
 
+@dataclass(frozen=True)
+class Wave:
+    """Tasks that are answered with the same library, their direct answers, and what the library is searched
+    for."""
+
+    tasks: Sequence[Task]
+    direct: Mapping[str, Response]
+    modules: Mapping[str, Sequence[Function]]
+    """Of the tasks that are evolved; all others keep their direct answer."""
+
+
 def evolve(
-    asker: Asker,
-    tasks: Sequence[Task],
-    given: Mapping[str, Response],
-    modules: Mapping[str, Sequence[Function]],
-    library: Library | None,
-    config: EvolutionConfig,
-    sampling: SamplingConfig,
+    teaching: Teaching, wave: Wave, library: Library | None, config: EvolutionConfig, sampling: SamplingConfig
 ) -> dict[str, Response]:
-    """Evolved answers of one wave by task id, or the direct one and why. ``modules`` are the queries of the
-    tasks that are evolved; all others keep their direct answer. Stages: retrieved, solved, evolved."""
-    wanted = [task for task in tasks if modules.get(task.task_id)]
-    found = _retrieve(asker, wanted, modules, library, config) if library is not None else {}
-    plans = _plans(asker, wanted, modules, found, config, sampling)
-    asked: list[Request] = []
-    made: dict[str, Response] = {}
-    for task in wanted:
-        plan, before = plans[task.task_id], given[task.task_id]
-        if not plan.functions and not (plan.modules and not asker.modular.needs_code):
-            made[task.task_id] = before.model_copy(update={"why": "nothing is known of it"})
-        elif asker.modular.needs_code and not all(one.code for one in plan.modules):
-            made[task.task_id] = before.model_copy(update={"why": "a module has no code"})
+    """Evolved answers by task id, or the direct one and why. Stages: retrieved, solved, evolved."""
+    tasks = [task for task in wave.tasks if wave.modules.get(task.task_id)]
+    found = _retrieve(teaching, tasks, wave.modules, library, config) if library is not None else {}
+    plans = _plans(teaching, tasks, wave.modules, found, config, sampling)
+    requests: list[Request] = []
+    responses: dict[str, Response] = {}
+    for task in tasks:
+        plan, direct = plans[task.task_id], wave.direct[task.task_id]
+        if not plan.functions and not (plan.modules and not teaching.modular.needs_code):
+            responses[task.task_id] = direct.model_copy(update={"why": "nothing is known of it"})
+        elif teaching.modular.needs_code and not all(module.code for module in plan.modules):
+            responses[task.task_id] = direct.model_copy(update={"why": "a module has no code"})
         else:
-            headers = [one.header for one in plan.modules]
-            prompt = asker.modular.to_evolve(
-                task.prompt, task.prompt + before.completion, headers, [one.code for one in plan.functions]
-            )
-            asked.append(Request(task_id=task.task_id, prompt=prompt))
-    known = {task.task_id: task for task in wanted}
-    for answer in asker.ask("evolved", asked, sampling, code=True) if asked else []:
+            headers = [module.header for module in plan.modules]
+            codes = [function.code for function in plan.functions]
+            prompt = teaching.modular.to_evolve(task.prompt, task.prompt + direct.completion, headers, codes)
+            requests.append(Request(task_id=task.task_id, prompt=prompt))
+    known = {task.task_id: task for task in tasks}
+    for answer in teaching.ask_for_code("evolved", requests, sampling) if requests else []:
         task = known[answer.task_id]
         try:
-            completion = _read(answer, task, plans[task.task_id], asker)
-            made[task.task_id] = Response(task_id=task.task_id, completion=completion, how="evolved")
+            completion = _read(answer, task, plans[task.task_id], teaching)
+            response = Response(task_id=task.task_id, completion=completion, how="evolved")
         except ValueError as error:
-            made[task.task_id] = given[task.task_id].model_copy(update={"why": str(error)})
-    return {task.task_id: made.get(task.task_id, given[task.task_id]) for task in tasks}
+            response = wave.direct[task.task_id].model_copy(update={"why": str(error)})
+        responses[task.task_id] = response
+    return {task.task_id: responses.get(task.task_id, wave.direct[task.task_id]) for task in wave.tasks}
 
 
-def _read(answer: Completion, task: Task, plan: Plan, asker: Asker) -> str:
+def _read(answer: Completion, task: Task, plan: Plan, teaching: Teaching) -> str:
     """The completion, with what it calls. Raises ValueError, saying why, where it cannot be used."""
     if answer.finish == "length":
         raise ValueError("the evolved answer was cut")
-    program = task.prompt + asker.prompts.read(answer.text, task, asker.stop)
+    program = task.prompt + teaching.prompts.read(answer.text, task, teaching.stop)
     try:
         program = self_contained(program, [(one.name, one.code) for one in plan.functions])
         tree = parse(program)
@@ -147,7 +150,7 @@ def _read(answer: Completion, task: Task, plan: Plan, asker: Asker) -> str:
 
 
 def _retrieve(
-    asker: Asker,
+    teaching: Teaching,
     tasks: Sequence[Task],
     modules: Mapping[str, Sequence[Function]],
     library: Library,
@@ -164,12 +167,12 @@ def _retrieve(
     known = library.by_key()
     return {
         one.task_id: [[(known[key], cosine) for key, cosine in some] for some in one.found]
-        for one in asker.run.stage("retrieved", Retrieved, tasks, search)
+        for one in teaching.run.stage("retrieved", Retrieved, tasks, search)
     }
 
 
 def _plans(
-    asker: Asker,
+    teaching: Teaching,
     tasks: Sequence[Task],
     modules: Mapping[str, Sequence[Function]],
     found: Mapping[str, Sequence[Sequence[tuple[Function, float]]]],
@@ -186,12 +189,14 @@ def _plans(
         shown[task.task_id] = near
         for module, some in zip(of_task, near, strict=True):
             if config.decompose and not some and config.missing == "solve":
-                asked = as_task(f"{task.task_id}/{module.name}", module, asker)
+                asked = as_task(f"{task.task_id}/{module.name}", module, teaching)
                 lacking.setdefault(asked.prompt, asked)
-    requests = [Request(task_id=one.task_id, prompt=asker.prompts.to_solve(one)) for one in lacking.values()]
-    answers = asker.ask("solved", requests, sampling, code=True) if requests else []
+    requests = [
+        Request(task_id=one.task_id, prompt=teaching.prompts.to_solve(one)) for one in lacking.values()
+    ]
+    answers = teaching.ask_for_code("solved", requests, sampling) if requests else []
     solved = {
-        task.prompt: task.prompt + asker.prompts.read(one.text, task, asker.stop)
+        task.prompt: task.prompt + teaching.prompts.read(one.text, task, teaching.stop)
         for task, one in zip(lacking.values(), answers, strict=True)
     }
     plans = {}
@@ -206,7 +211,7 @@ def _plans(
             if some:
                 code = adapted(some[0], module)
             elif config.missing == "solve":
-                asked = as_task(module.name, module, asker)
+                asked = as_task(module.name, module, teaching)
                 code = _renamed(solved[asked.prompt], asked.entry_point, module.name)
             own.append(module.model_copy(update={"code": code}))
             functions += [own[-1]] if code else []
@@ -225,9 +230,9 @@ def _renamed(code: str, old: str, new: str) -> str:
         return ""
 
 
-def as_task(task_id: str, function: Function, asker: Asker) -> Task:
+def as_task(task_id: str, function: Function, teaching: Teaching) -> Task:
     """A module, or a function that has code, as a task of its own, under the name that the teacher knows."""
-    name = asker.modular.alias or function.name
+    name = teaching.modular.alias or function.name
     header = function.model_copy(update={"name": name}).header
     task = untested(task_id, header, name)
     if not function.code:
@@ -240,52 +245,52 @@ def as_task(task_id: str, function: Function, asker: Asker) -> Task:
 
 
 def gate(
-    asker: Asker,
-    tasks: Sequence[Task],
-    given: Mapping[str, Response],
+    teaching: Teaching,
+    wave: Wave,
     evolved: Mapping[str, Response],
     config: EvolutionConfig,
     sampling: SamplingConfig,
     agreement: AgreementConfig,
-    sandbox: Sandbox,
 ) -> dict[str, Response]:
     """Evolved answers that pass the teacher's own tests, or for which it has none; else as ``config.gate``
     says. Stages: gate-..., gated, gate-repairs, gated-again."""
     own = [
         task.model_copy(update={"reference": evolved[task.task_id].completion})
-        for task in tasks
+        for task in wave.tasks
         if evolved[task.task_id].how == "evolved"
     ]
-    tested = {task.task_id: task for task in teacher_tests(asker, "gate", own, agreement, sandbox)}
-    answers = [Completion(task_id=one.task_id, sample=0, text=one.reference) for one in tested.values()]
-    ran = run_on(asker, "gated", list(tested.values()), answers, sandbox)
-    failed = [one for one in ran if not one.result.passed]
-    made = dict(evolved)
-    for one in failed:
-        made[one.task_id] = given[one.task_id].model_copy(update={"why": "it fails the teacher's tests"})
+    tested = teacher_tests(teaching, "gate", own, agreement)
+    known = {task.task_id: task for task in tested}
+    completions = [Completion(task_id=task.task_id, sample=0, text=task.reference) for task in tested]
+    attempts = run_on(teaching, "gated", tested, completions)
+    failed = [attempt for attempt in attempts if not attempt.result.passed]
+    responses = dict(evolved)
+    for attempt in failed:
+        direct = wave.direct[attempt.task_id]
+        responses[attempt.task_id] = direct.model_copy(update={"why": "it fails the teacher's tests"})
     if config.gate == "repair" and failed:
-        asked = [
+        requests = [
             Request(
-                task_id=one.task_id,
-                prompt=asker.prompts.to_refine(
-                    tested[one.task_id], one.completion.text, feedback(one.result)
+                task_id=attempt.task_id,
+                prompt=teaching.prompts.to_refine(
+                    known[attempt.task_id], attempt.completion.text, feedback(attempt.result)
                 ),
             )
-            for one in failed
+            for attempt in failed
         ]
         repairs = [
-            one.model_copy(update={"text": asker.prompts.read(one.text, tested[one.task_id], asker.stop)})
-            for one in asker.ask("gate-repairs", asked, sampling, code=True)
+            read(answer, teaching.prompts, known[answer.task_id], teaching.stop)
+            for answer in teaching.ask_for_code("gate-repairs", requests, sampling)
         ]
-        for one in run_on(asker, "gated-again", list(tested.values()), repairs, sandbox):
-            if one.result.passed:
-                made[one.task_id] = Response(
-                    task_id=one.task_id, completion=one.completion.text, how="repaired"
+        for attempt in run_on(teaching, "gated-again", tested, repairs):
+            if attempt.result.passed:
+                responses[attempt.task_id] = Response(
+                    task_id=attempt.task_id, completion=attempt.completion.text, how="repaired"
                 )
-    return made
+    return responses
 
 
-def brought(tasks: Sequence[Task], responses: Mapping[str, Response]) -> list[Function]:
+def new_functions(tasks: Sequence[Task], responses: Mapping[str, Response]) -> list[Function]:
     """The functions that evolved answers hold besides the tasks' own, described and unverified, in order."""
     found: list[Function] = []
     for task in tasks:
@@ -301,13 +306,12 @@ def brought(tasks: Sequence[Task], responses: Mapping[str, Response]) -> list[Fu
 
 
 def verify(
-    asker: Asker,
+    teaching: Teaching,
     name: str,
     functions: Sequence[Function],
     library: Library,
     novelty: float,
     agreement: AgreementConfig,
-    sandbox: Sandbox,
 ) -> list[Function]:
     """Those of the functions that the library lacks and on which the teacher agrees, with their tests.
 
@@ -324,9 +328,11 @@ def verify(
             if function.origin in wanted:
                 yield Candidate(function=function, novel=number in new)
 
-    novel = [one.function for one in asker.run.stage(f"{name}-novelty", Candidate, keyed, judge) if one.novel]
-    tasks = [as_task(one.origin, one, asker) for one in novel]
-    agreed = agree(asker, name, tasks, agreement, sandbox) if tasks else {}
+    novel = [
+        one.function for one in teaching.run.stage(f"{name}-novelty", Candidate, keyed, judge) if one.novel
+    ]
+    tasks = [as_task(one.origin, one, teaching) for one in novel]
+    agreed = agree(teaching, name, tasks, agreement) if tasks else {}
     return [
         one.model_copy(
             update={

@@ -8,11 +8,10 @@ from codestill.recipes.amr_evol.evolve import Retrieved
 from codestill.recipes.amr_evol.library import Library
 from codestill.recipes.amr_evol.responses import Response
 from codestill.run import Run
-from codestill.sandbox import Sandbox
-from codestill.serialize import read_jsonl, to_json, write_atomic
+from codestill.serialize import read_jsonl
 from codestill.synthesis import MADE
 from codestill.tasks import TaskSet
-from codestill.teaching import Asker
+from codestill.teaching import Teaching
 from codestill.types import Completion, Record
 
 
@@ -57,7 +56,7 @@ def read_growth(library: Library) -> list[Wave]:
 def write_growth(library: Library, run: Run, waves: int, cosine: float) -> None:
     """``library/growth.jsonl``, a line for each wave; and its sums in the accounting."""
     found = growth(library, run, waves, cosine)
-    write_atomic(library.directory / "growth.jsonl", "".join(to_json(one) + "\n" for one in found))
+    run.write("library/growth.jsonl", found)
     run.account(
         library=len(library),
         library_seed=library.batches.get("seed", 0),
@@ -69,10 +68,8 @@ def write_growth(library: Library, run: Run, waves: int, cosine: float) -> None:
 def account(
     tasks: TaskSet,
     responses: Mapping[str, Response],
-    asker: Asker,
-    paid_before: int,
-    sandbox: Sandbox,
-    run: Run,
+    teaching: Teaching,
+    instruction_tokens: int,
 ) -> None:
     """How the answers came about, what they cost, and, where tasks have tests of their own, how many are
     right.
@@ -80,14 +77,15 @@ def account(
     Those tests are run here, after all answers are given, and nothing that the student reads depends on them.
     Stages: answers, responses.
     """
+    run = teaching.run
     run.stage("answers", Response, tasks.tasks, lambda owed: (responses[task.task_id] for task in owed))
     how = Counter(one.how for one in responses.values())
     why = Counter(one.why.partition(":")[0] for one in responses.values() if one.why)
-    tokens = asker.tokens - paid_before
+    tokens = teaching.tokens - instruction_tokens
     run.account(
         instructions=len(tasks),
-        instruction_tokens=paid_before,
-        teacher_calls=sum(calls for calls, _ in asker.spent.values()),
+        instruction_tokens=instruction_tokens,
+        teacher_calls=teaching.calls,
         teacher_tokens=tokens,
         tokens_per_instruction=round(tokens / len(tasks), 1),
         **{f"answers_{name}": count for name, count in sorted(how.items())},
@@ -101,7 +99,7 @@ def account(
             Completion(task_id=task.task_id, sample=0, text=responses[task.task_id].completion)
             for task in tested
         ]
-        ran = run_on(asker, "responses", tested, answers, sandbox)
+        ran = run_on(teaching, "responses", tested, answers)
         passed = sum(one.result.passed for one in ran)
         run.account(
             answers_tested=len(ran),

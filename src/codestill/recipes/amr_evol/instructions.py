@@ -2,8 +2,6 @@
 (arXiv:2306.08568), as in AMR-Evol (arXiv:2410.00558, appendix); what evaluation repeats is left out."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Literal
 
 from pydantic import NonNegativeInt
@@ -11,12 +9,10 @@ from pydantic import NonNegativeInt
 from codestill.errors import TaskError
 from codestill.models import SamplingConfig
 from codestill.prompts.modular import says_yes
-from codestill.run import Run
-from codestill.serialize import write_atomic
-from codestill.synthesis import WHY, SynthesisConfig, Why, function_name, propose, untested
+from codestill.synthesis import SynthesisConfig, function_name, propose, untested
 from codestill.tasks import TaskSet
 from codestill.tasks.decontaminate import DecontaminateConfig, decontaminate
-from codestill.teaching import Asker
+from codestill.teaching import Teaching
 from codestill.types import Request, Settings, Task
 
 
@@ -38,33 +34,37 @@ class InstructionsConfig(Settings):
     teacher."""
 
 
-def instruct(seeds: TaskSet, asker: Asker, config: InstructionsConfig, against: Sequence[TaskSet]) -> TaskSet:
+def instruct(
+    seeds: TaskSet, teaching: Teaching, config: InstructionsConfig, against: Sequence[TaskSet]
+) -> TaskSet:
     """New instructions, level by level, without tests. Raises TaskError where none is left.
 
     Stages: proposals, code-evol-1, ...; lists of what went: ``decontamination-seeds.txt`` and
     ``decontamination.txt``.
     """
-    run = asker.run
+    run = teaching.run
     if config.decontaminate is not None:
-        kept = _clean(seeds.tasks, asker, config, config.decontaminate, against, "-seeds")
-        seeds = replace(seeds, tasks=tuple(kept))
+        kept = _clean(seeds.tasks, teaching, config, config.decontaminate, against, "-seeds")
+        seeds = seeds.with_tasks(kept)
     if not len(seeds):
         raise TaskError(
             "no seed task is left: the evaluation repeats them all.",
             next_step="Take other seeds; decontamination-seeds.txt says what each repeats.",
         )
-    dropped: dict[Why, int] = dict.fromkeys(WHY, 0)
-    level = self_instruct(seeds, asker, config.proposals, dropped)
+    proposals = propose(seeds, teaching, config.proposals)
+    level = proposals.tasks
     made = list(level) if 0 in config.keep else []
     run.account(
-        seeds=len(seeds), level_0=len(level), **{f"proposals_{why}": n for why, n in dropped.items() if n}
+        seeds=len(seeds),
+        level_0=len(level),
+        **{f"proposals_{why}": n for why, n in proposals.dropped.items()},
     )
     for number in range(1, config.levels + 1):
-        level = _evolve(level, number, asker, config)
+        level = _evolve(level, number, teaching, config)
         run.account(**{f"level_{number}": len(level)})
         made += level if number in config.keep else []
     if config.decontaminate is not None and made:
-        made = _clean(made, asker, config, config.decontaminate, against, "")
+        made = _clean(made, teaching, config, config.decontaminate, against, "")
     run.account(instructions=len(made))
     if not made:
         raise TaskError(
@@ -74,28 +74,19 @@ def instruct(seeds: TaskSet, asker: Asker, config: InstructionsConfig, against: 
     return TaskSet(f"{seeds.name}/instructions", tuple(made), "train", "zero-shot", seeds.stop)
 
 
-def self_instruct(
-    seeds: TaskSet, asker: Asker, config: SynthesisConfig, dropped: dict[Why, int] | None = None
-) -> list[Task]:
-    """Tasks that the teacher proposes, without solutions and tests. Stage: proposals."""
-    teacher = asker.desk.at(f"{asker.run.prefix}proposals")
-    heard = partial(asker.count, "proposals")
-    return propose(seeds, teacher, asker.prompts, config, asker.run, dropped or dict.fromkeys(WHY, 0), heard)
-
-
-def _evolve(level: Sequence[Task], number: int, asker: Asker, config: InstructionsConfig) -> list[Task]:
+def _evolve(level: Sequence[Task], number: int, teaching: Teaching, config: InstructionsConfig) -> list[Task]:
     """The next level; what cannot be read, or repeats what it was made of, ends there."""
     asked = [
         Request(
             task_id=f"level-{number}/{place}",
-            prompt=asker.modular.to_evolve_task(task.prompt, place + number)
-            or asker.prompts.to_propose([task], "harder"),
+            prompt=teaching.modular.to_evolve_task(task.prompt, place + number)
+            or teaching.prompts.to_propose([task], "harder"),
         )
         for place, task in enumerate(level)
     ]
     made = []
-    for task, answer in zip(level, asker.ask(f"code-evol-{number}", asked, config.sampling), strict=True):
-        prompt = asker.prompts.read_proposal(answer.text)
+    for task, answer in zip(level, teaching.ask(f"code-evol-{number}", asked, config.sampling), strict=True):
+        prompt = teaching.prompts.read_proposal(answer.text)
         name = function_name(prompt) if prompt else None
         if prompt is not None and name is not None and prompt != task.prompt:
             made.append(untested(answer.task_id, prompt, name))
@@ -104,7 +95,7 @@ def _evolve(level: Sequence[Task], number: int, asker: Asker, config: Instructio
 
 def _clean(
     tasks: Sequence[Task],
-    asker: Asker,
+    teaching: Teaching,
     config: InstructionsConfig,
     how: DecontaminateConfig,
     against: Sequence[TaskSet],
@@ -122,18 +113,14 @@ def _clean(
 
         decontaminate(tasks, against, how, gather)
         asked = [
-            Request(task_id=key, prompt=asker.modular.to_compare(task.prompt, other.prompt))
+            Request(task_id=key, prompt=teaching.modular.to_compare(task.prompt, other.prompt))
             for key, (task, other) in pairs.items()
         ]
-        answers = asker.ask(f"same{suffix}", asked, SamplingConfig()) if asked else []
+        answers = teaching.ask(f"same{suffix}", asked, SamplingConfig()) if asked else []
         same = {one.task_id for one in answers if says_yes(one.text)}
         found = decontaminate(
             tasks, against, how, lambda task, other: f"{task.task_id} {other.task_id}" in same
         )
-    _write(asker.run, f"decontamination{suffix}.txt", found.report(limit=len(tasks)))
+    teaching.run.write(f"decontamination{suffix}.txt", found.report(limit=len(tasks)))
     kept = set(found.kept)
     return [task for task in tasks if task.task_id in kept]
-
-
-def _write(run: Run, name: str, text: str) -> None:
-    write_atomic(run.directory / run.prefix / name, text)

@@ -1,17 +1,4 @@
-"""AMR-Evol: better answers to the same instructions (arXiv:2410.00558).
-
-The teacher's direct answer is taken apart into modules; verified functions for them are found in a library
-that grows; the answer is written again with them; and a student is trained on it. ``method`` swaps the
-answers for those of a baseline on the same instructions.
-
-Stages: proposals and code-evol (with ``instructions``), direct, modules, seed/..., then in each wave
-retrieved, solved, evolved, growth; responses, student, evaluation.
-Our deviations: the library grows after each wave of instructions, in their order, so that calls to the
-teacher can be made together and a resumed run grows the same library; a function is found for a module
-from a cosine on; a module that has none may be solved by the teacher first; a teacher that writes calls
-but no values tests functions by agreement; the direct answer is kept where a later step fails. The gate is
-ours.
-"""
+"""The method of AMR-Evol: gather instructions, answer them, train. See the folder's docstring."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,28 +6,24 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from codestill.config import RunConfig
 from codestill.embeddings import AnyEmbedderConfig, TfidfEmbedderConfig
 from codestill.evaluation import EvaluateConfig, evaluate
-from codestill.examples import draw
+from codestill.examples import subset
 from codestill.losses import CrossEntropy
-from codestill.models import SamplingConfig, StudentConfig
-from codestill.prompts import Prompts, PromptSetName, prompt_set
+from codestill.models import SamplingConfig
+from codestill.prompts import prompt_set
 from codestill.recipes.amr_evol.agreement import AgreementConfig
 from codestill.recipes.amr_evol.decompose import decompose
-from codestill.recipes.amr_evol.evolve import EvolutionConfig, brought, evolve, gate, verify
+from codestill.recipes.amr_evol.evolve import EvolutionConfig, Wave, evolve, gate, new_functions, verify
 from codestill.recipes.amr_evol.growth import account, write_growth
-from codestill.recipes.amr_evol.instructions import InstructionsConfig, instruct, self_instruct
-from codestill.recipes.amr_evol.library import Function, Library, Manifest, Part, read_functions
-from codestill.recipes.amr_evol.responses import Response, answer_repair, best_of, direct, think
+from codestill.recipes.amr_evol.instructions import InstructionsConfig, instruct
+from codestill.recipes.amr_evol.library import Function, Library, LibrarySpec, Part, read_functions
+from codestill.recipes.amr_evol.responses import Response, answer_repair, best_of, chain_of_thought, direct
 from codestill.run import Run
-from codestill.sandbox import Sandbox
-from codestill.synthesis import SynthesisConfig
+from codestill.synthesis import SynthesisConfig, propose
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
-from codestill.teachers import LocalTeacherConfig
-from codestill.teachers.desk import AnyTeacherConfig, TeachingConfig, open_desk
-from codestill.teaching import Asker
-from codestill.train import TrainConfig, fit
+from codestill.teaching import TaughtConfig, Teaching
+from codestill.train import fit
 from codestill.types import Example, Settings, Task
 
 if TYPE_CHECKING:
@@ -53,45 +36,37 @@ class LibraryConfig(Settings):
     embedder: AnyEmbedderConfig = TfidfEmbedderConfig()
     """How functions are compared."""
     parts: tuple[Part, ...] = ("types", "description")
-    """What of a function is embedded: `name`, `signature`, `types` (without the names of parameters),
-    `description`, `code`. A module that is looked for has no code."""
+    """Which parts of a function are embedded: `name`, `signature`, `types` (without the names of parameters),
+    `description`, `code`. A module that is searched for has no code."""
     start: Literal["seeded", "empty"] = "seeded"
-    """With functions that the teacher invents and agrees on, or with none."""
+    """Seeded with functions that the teacher proposes and agrees on, or empty."""
     seeds: TasksConfig = TasksConfig(source="pocket-easy", split="train", count=100, skip=5000)
-    """What it invents them from."""
+    """Seed tasks of these functions."""
     proposals: SynthesisConfig = SynthesisConfig(
         proposals=150, levels=("easier",), novelty=1.0, proposal=SamplingConfig(temperature=0.7)
     )
-    """How many, and how."""
+    """How many are proposed, and how."""
     grow: bool = True
-    """Whether functions of evolved answers enter."""
+    """Whether functions of evolved answers are added."""
     novelty: float = Field(default=0.02, ge=0, le=2)
-    """A function enters whose cosine distance to every other is greater."""
+    """A function is added if its cosine distance to every other is greater than this."""
 
 
-class Config(RunConfig):
-    """Adaptive modular response evolution. As it stands it is at home in the bundled pocket world."""
+class Config(TaughtConfig):
+    """Adaptive modular response evolution. The defaults run offline on bundled pocket tasks and teacher."""
 
     recipe: Literal["amr_evol"] = "amr_evol"
     """Name of the recipe."""
     method: Literal["amr", "direct", "cot", "ans-repair", "best-of-n"] = "amr"
-    """Whose answers the student reads: AMR-Evol's, or a baseline's to the same instructions."""
-    student: StudentConfig = StudentConfig(model="pocket-base")
-    """The model that learns."""
-    teacher: AnyTeacherConfig = LocalTeacherConfig(model="pocket")
-    """Who answers."""
-    teaching: TeachingConfig = TeachingConfig()
-    """What is kept of its answers, and their budget."""
-    prompts: PromptSetName | Prompts = "continued"
-    """How the teacher is asked; `instruct` for one that follows instructions."""
+    """Whose answers the student is trained on: AMR-Evol's, or a baseline's to the same instructions."""
     tasks: TasksConfig = TasksConfig(source="pocket-hard", split="train", count=1000)
     """Instructions or, with `instructions`, their seeds. Their tests are run for the accounting alone."""
     count: PositiveInt | None = 200
-    """At most so many instructions, drawn at random by the seed."""
+    """At most this many instructions, sampled by the seed."""
     instructions: InstructionsConfig | None = None
     """Make instructions from the tasks: Self-Instruct, then Code-Evol."""
     answers: SamplingConfig = SamplingConfig()
-    """How answers are drawn, in all stages but where it says otherwise."""
+    """How answers are sampled, in all stages without sampling settings of their own."""
     evolution: EvolutionConfig = EvolutionConfig(cosine=0.98, missing="solve")
     """Decomposition, retrieval and evolution; its switches are the ablations."""
     library: LibraryConfig = LibraryConfig()
@@ -99,13 +74,9 @@ class Config(RunConfig):
     agreement: AgreementConfig = AgreementConfig()
     """How the teacher tests functions and answers."""
     samples: NonNegativeInt = 4
-    """Answers drawn besides the direct one, with method best-of-n."""
-    spend: PositiveFloat | None = None
-    """With method best-of-n: draw until the teacher has written so many tokens for each instruction."""
-    train: TrainConfig = TrainConfig(
-        max_steps=120, batch_tokens=1536, accumulation=1, learning_rate=1e-3, precision="float32"
-    )
-    """How the student is trained."""
+    """Answers sampled besides the direct one, with method best-of-n."""
+    token_budget_per_instruction: PositiveFloat | None = None
+    """With method best-of-n: sample until the teacher has generated this many tokens for each instruction."""
     evaluate: EvaluateConfig = EvaluateConfig.model_validate(
         {
             "tasks": {"source": "pocket-hard", "split": "test", "count": 200},
@@ -113,122 +84,112 @@ class Config(RunConfig):
             "profile": False,
         }
     )
-    """How it is evaluated."""
+    """How the student is evaluated."""
 
     @model_validator(mode="after")
-    def _can_ask(self) -> "Config":
+    def _has_forms(self) -> "Config":
         prompts = prompt_set(self.prompts)
         if self.method != "direct" and prompts.modular is None:
-            raise ValueError(f"prompts: {prompts.version} cannot ask for what method {self.method} needs")
+            raise ValueError(f"prompts: {prompts.version} has no form for what method {self.method} needs")
         return self
 
 
 def distill(config: Config, run: Run) -> "Student":
     """Gather instructions, answer them by the method, train, evaluate."""
-    held_out = config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
     tasks = config.tasks.load()
     require_trainable(tasks)
-    desk = open_desk(config.teacher, config.teaching, config.execution.device, run)
-    asker = Asker(desk, prompt_set(config.prompts), tasks.stop, run)
-    if config.instructions is not None:
-        tasks = instruct(tasks, asker, config.instructions, [held_out])
-    tasks = replace(tasks, tasks=tuple(draw(tasks.tasks, config.count, config.seed)))
-    paid_before = asker.tokens
-    with config.execution.sandbox(config.sandbox) as sandbox:
-        responses = _answer(config, tasks, asker, sandbox, run)
-        account(tasks, responses, asker, paid_before, sandbox, run)
-        tokenizer = getattr(desk.teacher, "tokenizer", None)
-        student = config.student.build(tokenizer, config.execution.device, seed=config.seed)
+    with config.open(run) as opened:
+        teaching = replace(opened, stop=tasks.stop)
+        if config.instructions is not None:
+            tasks = instruct(tasks, teaching, config.instructions, [config.evaluate.tasks.load()])
+        tasks = tasks.with_tasks(subset(tasks.tasks, config.count, config.seed))
+        instruction_tokens = teaching.tokens
+        responses = _answer(config, tasks.tasks, teaching)
+        account(tasks, responses, teaching, instruction_tokens)
+        student = config.student.build(teaching.session.tokenizer, config.execution, seed=config.seed)
         student = fit(student, _examples(tasks, responses), CrossEntropy(), config.train, run)
-        evaluate(student, "student", config.evaluate, sandbox, run)
+        evaluate(student, "student", config.evaluate, teaching.sandbox, run)
     return student
 
 
-def _answer(
-    config: Config, tasks: TaskSet, asker: Asker, sandbox: Sandbox, run: Run
-) -> Mapping[str, Response]:
+def _answer(config: Config, tasks: tuple[Task, ...], teaching: Teaching) -> Mapping[str, Response]:
     """The method's answers by task id."""
     if config.method == "cot":
-        return think(asker, tasks.tasks, config.answers)
-    given = direct(asker, tasks.tasks, config.answers)
+        return chain_of_thought(teaching, tasks, config.answers)
+    responses = direct(teaching, tasks, config.answers)
     if config.method == "ans-repair":
-        return answer_repair(asker, tasks.tasks, given, config.answers, config.agreement, sandbox)
+        return answer_repair(teaching, tasks, responses, config.answers, config.agreement)
     if config.method == "best-of-n":
-        agreement, samples = config.agreement, config.samples
-        return best_of(asker, tasks.tasks, given, samples, config.spend, agreement, sandbox)
+        budget = config.token_budget_per_instruction
+        return best_of(teaching, tasks, responses, config.samples, budget, config.agreement)
     if config.method == "direct":
-        return given
-    return _evolve(config, tasks.tasks, given, asker, sandbox, run)
+        return responses
+    return _evolve(config, tasks, responses, teaching)
 
 
 def _evolve(
-    config: Config,
-    tasks: tuple[Task, ...],
-    given: Mapping[str, Response],
-    asker: Asker,
-    sandbox: Sandbox,
-    run: Run,
+    config: Config, tasks: tuple[Task, ...], direct: Mapping[str, Response], teaching: Teaching
 ) -> Mapping[str, Response]:
-    """AMR-Evol: take apart, then wave by wave retrieve, write again, grow the library."""
-    how, wrong = config.evolution, dict[str, str]()
+    """AMR-Evol: decompose; then, wave by wave, retrieve, rewrite, grow the library."""
+    run, evolution, failures = teaching.run, config.evolution, dict[str, str]()
     modules: dict[str, list[Function]] = {}
-    if how.decompose:
-        modules, wrong = decompose(asker, tasks, given, config.answers, how.retry, how.retries)
+    if evolution.decompose:
+        retry, retries = evolution.retry, evolution.retries
+        modules, failures = decompose(teaching, tasks, direct, config.answers, retry, retries)
     else:
-        modules = {task.task_id: _whole(task, given[task.task_id]) for task in tasks}
+        modules = {task.task_id: _whole(task, direct[task.task_id]) for task in tasks}
     library = None
-    if how.retrieve:
-        manifest = Manifest(embedder=config.library.embedder, parts=config.library.parts)
-        library = Library(run.directory / run.prefix / "library", manifest)
-        _seed(config, library, asker.at(run.part("seed")), sandbox)
+    if evolution.retrieve:
+        spec = LibrarySpec(embedder=config.library.embedder, parts=config.library.parts)
+        library = Library(run.library_directory, spec)
+        _seed(config, library, teaching.within(run.part("seed")))
     responses: dict[str, Response] = {
-        task_id: given[task_id].model_copy(update={"why": f"not taken apart: {why}"})
-        for task_id, why in wrong.items()
+        task_id: direct[task_id].model_copy(update={"why": f"not decomposed: {why}"})
+        for task_id, why in failures.items()
     }
-    waves = [tasks[first : first + how.wave] for first in range(0, len(tasks), how.wave)]
-    for number, wave in enumerate(waves, start=1):
-        here = asker.at(run.part(f"wave-{number}"))
-        some = [task for task in wave if task.task_id in modules]
-        found = evolve(here, some, given, modules, library, how, config.answers)
-        if how.gate != "none":
-            found = gate(here, some, given, found, how, config.answers, config.agreement, sandbox)
-        responses |= found
+    waves = [tasks[first : first + evolution.wave] for first in range(0, len(tasks), evolution.wave)]
+    for number, of_wave in enumerate(waves, start=1):
+        here = teaching.within(run.part(f"wave-{number}"))
+        wave = Wave([task for task in of_wave if task.task_id in modules], direct, modules)
+        evolved = evolve(here, wave, library, evolution, config.answers)
+        if evolution.gate != "none":
+            evolved = gate(here, wave, evolved, evolution, config.answers, config.agreement)
+        responses |= evolved
         if library is not None and config.library.grow:
-            _grow(config, f"wave-{number}", brought(some, found), library, here, sandbox)
+            _grow(config, f"wave-{number}", new_functions(wave.tasks, evolved), library, here)
     if library is not None:
-        write_growth(library, run, len(waves), how.cosine)
+        write_growth(library, run, len(waves), evolution.cosine)
     return responses
 
 
 def _whole(task: Task, answer: Response) -> list[Function]:
-    """The direct answer as what is searched for, without decomposition; none where it does not parse."""
+    """The direct answer as the query, without decomposition; none where it does not parse."""
     try:
         functions = read_functions(task.prompt + answer.completion)
     except SyntaxError:
         return []
-    return [one for one in functions if one.name == task.entry_point]
+    return [function for function in functions if function.name == task.entry_point]
 
 
-def _seed(config: Config, library: Library, asker: Asker, sandbox: Sandbox) -> None:
-    """Functions that the teacher invents and solves, where its answers agree."""
+def _seed(config: Config, library: Library, teaching: Teaching) -> None:
+    """Functions that the teacher proposes and solves, where its answers agree."""
     if config.library.start == "empty":
         return
-    proposed = self_instruct(config.library.seeds.load(), asker, config.library.proposals)
-    solved = direct(asker, proposed, config.answers)
+    proposed = propose(config.library.seeds.load(), teaching, config.library.proposals).tasks
+    solutions = direct(teaching, proposed, config.answers)
     functions = [
-        one.model_copy(update={"origin": task.task_id})
+        function.model_copy(update={"origin": task.task_id})
         for task in proposed
-        for one in _whole(task, solved[task.task_id])
+        for function in _whole(task, solutions[task.task_id])
     ]
-    _grow(config, "seed", functions, library, asker, sandbox)
+    _grow(config, "seed", functions, library, teaching)
 
 
 def _grow(
-    config: Config, batch: str, functions: list[Function], library: Library, asker: Asker, sandbox: Sandbox
+    config: Config, batch: str, functions: list[Function], library: Library, teaching: Teaching
 ) -> None:
-    """What is new and verified enters the library, once."""
-    novelty, agreement = config.library.novelty, config.agreement
-    entries = verify(asker, "growth", functions, library, novelty, agreement, sandbox)
+    """Add what is new and verified to the library, once."""
+    entries = verify(teaching, "growth", functions, library, config.library.novelty, config.agreement)
     if batch not in library.batches:
         library.add(batch, entries)
 

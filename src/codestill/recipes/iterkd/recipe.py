@@ -1,272 +1,210 @@
-"""Iterative distillation from right and wrong programs, with feedback from two views.
-
-IterKD (arXiv:2408.03680), later called SODA.
-
-Each round: the teacher solves the tasks; the student attempts them; attempts that fail stand beside the right
-programs, and the student is trained on both (correct-and-fault knowledge delivery); a judge and a set of
-tools look at the attempts (multi-view feedback); by what they say tasks are easy, medium or hard, and the
-teacher asks new questions of each kind for the next round (feedback-based knowledge update).
-
-Stages, each below its round: solutions, attempts, judgements, tools, teacher-faults and mutants where they
-are sources, student, validation, first-tasks, and those of the new questions.
-Our deviations: no implementation is public, so the contrastive formula, the bins' thresholds, the ratios and
-the rule to stop are ours. Feedback is on attempts *before* a round's training, at questions that the student
-has not read the answers of; they serve as faults, too. Seven languages there, tests and faults in one here.
-"""
+"""The rounds of IterKD: solve, attempt, rate, train on correct and faulty programs, make new tasks. See the
+folder's docstring."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt
 
-from codestill.attempt import attempt, requests
-from codestill.config import RunConfig
+from codestill.attempt import solved
 from codestill.errors import TaskError
-from codestill.evaluation import EvaluateConfig, evaluate
-from codestill.examples import first_passing, subset
+from codestill.evaluation import evaluate
+from codestill.examples import subset
 from codestill.losses import Contrastive, Objective
-from codestill.models import SamplingConfig, StudentConfig
+from codestill.models import SamplingConfig
 from codestill.pocket.skills import held_out
-from codestill.prompts import Prompts, PromptSetName, prompt_set
-from codestill.recipes.iterkd.faults import FaultsConfig, described, mutated, rows, written_by_teacher
-from codestill.recipes.iterkd.records import Cycle
-from codestill.recipes.iterkd.update import UpdateConfig, ask
-from codestill.recipes.iterkd.validation import Measured, StopConfig, keep
-from codestill.recipes.iterkd.views import FeedbackConfig, Viewed, bins, look
+from codestill.recipes.iterkd.faults import (
+    FaultsConfig,
+    contrastive_examples,
+    fault_statistics,
+    generated_by_teacher,
+    mutated,
+)
+from codestill.recipes.iterkd.records import RoundRecord
+from codestill.recipes.iterkd.update import UpdateConfig, next_tasks
+from codestill.recipes.iterkd.validation import RoundValidation, StopConfig, write_round
+from codestill.recipes.iterkd.views import FeedbackConfig, RoundFeedback, bins, judge_attempts
 from codestill.run import Run
-from codestill.sandbox import Sandbox
+from codestill.synthesis import MADE
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
-from codestill.teachers import LocalTeacherConfig, Teacher
-from codestill.teachers.desk import AnyTeacherConfig, Desk, TeachingConfig, open_desk
+from codestill.teaching import TaughtConfig, Teaching
 from codestill.train import TrainConfig, fit
 from codestill.types import BINS, Attempt, Bin, Example, FaultSource, Task
-from codestill.warm_up import WarmUpConfig, start
+from codestill.warm_up import WarmUpConfig, initial_student
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
 
 
-class Config(RunConfig):
-    """Iterative distillation. As it stands it is at home in the bundled pocket world."""
+class Config(TaughtConfig):
+    """Iterative distillation. The defaults run offline on the bundled pocket tasks and teacher."""
 
     recipe: Literal["iterkd"] = "iterkd"
     """Name of the recipe."""
-    student: StudentConfig = StudentConfig(model="pocket-base")
-    """The model that attempts, and learns."""
     warm_up: WarmUpConfig | None = WarmUpConfig()
-    """What it learns first; none for a student that writes code already."""
-    teacher: AnyTeacherConfig = LocalTeacherConfig(model="pocket")
-    """Who solves, judges where no other judge is named, and asks."""
-    teaching: TeachingConfig = TeachingConfig()
-    """What is kept of its answers, and their budget."""
-    prompts: PromptSetName | Prompts = "continued"
-    """How the teacher and the judge are asked; `instruct` for those that follow instructions."""
+    """Fine-tuning before the first round; none for a student that can write code already."""
     tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=300, skip=1000)
-    """The first round's questions."""
+    """The first round's tasks."""
     decontaminate: DecontaminateConfig | None = None
-    """Leave out questions, new ones too, that the evaluation repeats. Of the pocket world's, held-out
-    compositions are always left out."""
+    """Leave out tasks, new ones too, that repeat evaluation tasks. Held-out compositions of the pocket world
+    are always left out."""
     rounds: PositiveInt = 3
     """Most rounds."""
     solution: SamplingConfig = SamplingConfig()
-    """How the teacher's right programs are drawn."""
+    """How the teacher's solutions are sampled."""
     attempts: SamplingConfig = SamplingConfig(temperature=0.3, top_p=0.95)
-    """How the student attempts."""
+    """How the student's attempts are sampled."""
     attempts_per_task: PositiveInt = 2
-    """Attempts at each task: what the views look at, and what faults are taken from."""
+    """Attempts at each task: the views rate them, and faults are taken from them."""
     faults: FaultsConfig = FaultsConfig()
-    """Which faulty programs stand beside right ones."""
+    """Which faulty programs stand beside correct ones."""
     objective: Objective = Field(default_factory=Contrastive)
-    """Cross-entropy with a contrast; or cross-entropy alone, which reads no faults."""
+    """Cross-entropy with a contrastive term; or cross-entropy alone, which ignores faults."""
     feedback: FeedbackConfig = FeedbackConfig()
     """The two views, and what makes a task easy or hard."""
     update: UpdateConfig = UpdateConfig()
-    """The next round's questions."""
-    replay: NonNegativeInt = 0
-    """Rows of earlier rounds, drawn at random, that each round reads again."""
+    """The next round's tasks."""
+    replay_examples: NonNegativeInt = 0
+    """Examples of earlier rounds, sampled at random, that each round trains on again."""
     train: TrainConfig = TrainConfig(
         max_steps=60, batch_tokens=1536, accumulation=1, learning_rate=1e-3, precision="float32"
     )
-    """How each round trains; it goes on from the last round's student, with a new optimiser."""
+    """How each round trains: it continues from the last round's student, with a new optimiser."""
     validation: TasksConfig = TasksConfig(source="pocket", split="validation", count=100)
-    """Tasks that each round is measured on."""
+    """Tasks on which each round is measured."""
     stop: StopConfig = StopConfig()
-    """How, and when to stop before the last round."""
-    watch: PositiveInt = 100
-    """So many of the first round's questions are answered again after each round: what is forgotten?"""
-    evaluate: EvaluateConfig = EvaluateConfig.model_validate(
-        {
-            "tasks": {"source": "pocket", "split": "test", "count": 300},
-            "samples_per_task": 5,
-            "profile": False,
-        }
-    )
-    """How the last student is evaluated."""
-
-    @model_validator(mode="after")
-    def _can_be_done(self) -> "Config":
-        if self.objective.needs_teacher and self.teacher.type != "local":
-            raise ValueError("objective: an endpoint that answers in words has no logits to distil")
-        return self
+    """How it is measured, and when to stop before the last round."""
+    retention_tasks: PositiveInt = 100
+    """Tasks of the first round that are attempted again after each: what is forgotten?"""
 
 
 def distill(config: Config, run: Run) -> "Student":
-    """Warm up; then round by round solve, attempt, look, train on right and wrong, and ask anew."""
-    config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
-    desk = open_desk(config.teacher, config.teaching, config.execution.device, run)
-    student = start(config.student, config.warm_up, desk.teacher, config.execution, run)
-    logits = desk.teacher if config.objective.needs_teacher else None
-    task_set = without_repeats(config.tasks.load(), config.evaluate.tasks, config.decontaminate, run)
-    require_trainable(task_set, False)
-    watched = replace(task_set, tasks=task_set.tasks[: config.watch])
-    read: list[Example] = []  # rows of earlier rounds
-    asked: dict[str, Task] = {}  # every question so far
-    levels: dict[str, Bin] = {}  # how hard each was when it was asked last
-    with config.execution.sandbox(config.sandbox) as sandbox:
+    """Warm up; then, in each round, solve, attempt, rate, train on correct and faulty programs, update."""
+    with config.open(run) as teaching:
+        student = initial_student(config, config.warm_up, teaching.session, run)
+        logits = teaching.session.logits if config.objective.needs_teacher else None
+        task_set = without_repeats(config.tasks.load(), config.evaluate.tasks, config.decontaminate, run)
+        require_trainable(task_set, False)
+        retained = task_set.with_tasks(task_set.tasks[: config.retention_tasks])
         tokens = config.attempts.max_new_tokens
-        measured = Measured(config.validation.load(), watched, config.stop, tokens, sandbox)
-        measured.start(student, run.part("round-0"))
+        validation = RoundValidation(config.validation.load(), retained, config.stop, tokens)
+        validation.start(student, teaching.within(run.part("round-0")).students)
+        known = Known()
         for number, part in enumerate(run.rounds(config.rounds)):
-            last = run if number == config.rounds - 1 else part  # the last student is the run's
-            work = Work(config, task_set, desk, sandbox, part)
-            asked |= {task.task_id: task for task in task_set.tasks}
-            right, solving = _solve(work)
-            make = partial(attempt, student, task_set, sandbox, config.attempts, run.seed + number)
-            attempts = part.stage("attempts", Attempt, requests(task_set, config.attempts_per_task), make)
-            viewed = _look(work, attempts, measured)
-            found = bins(config.feedback, viewed.feedback)
-            levels |= found
-            new, faulty = _deliver(work, right, attempts)
-            examples = new + subset(read, config.replay, run.seed + number)
-            read += new
+            here = teaching.round(part)
+            known.tasks |= {task.task_id: task for task in task_set.tasks}
+            correct = _solve(config, task_set, here)
+            attempts = here.students.attempt(
+                "attempts",
+                student,
+                task_set,
+                config.attempts,
+                samples=config.attempts_per_task,
+                seed=run.seed + number,
+            )
+            feedback = _rate(config, task_set, attempts, here, validation)
+            binned = bins(config.feedback, feedback.feedback)
+            known.bins |= binned
+            new = _deliver(config, task_set, correct, attempts, here)
+            examples = new + subset(known.examples, config.replay_examples, run.seed + number)
+            known.examples += new
             if not examples:
                 raise TaskError(
-                    f"round {number + 1} has no row to train on: the teacher solved none of its tasks.",
+                    f"round {number + 1} has no training example: the teacher solved none of its tasks.",
                     next_step="Give more tasks, or a stronger teacher.",
                 )
+            last = run if number == config.rounds - 1 else part  # the last student is the run's
             student = fit(student, examples, config.objective, config.train, last, teacher=logits)
-            after = measured.round(student, part)
-            going_on = last is part and not measured.stalled
-            known = replace(task_set, tasks=tuple(asked.values()))
-            following = _ask(work, known, levels) if going_on else replace(task_set, tasks=())
-            spent = solving + faulty + viewed.tokens + _written(part, "question_tokens")
-            _record(work, right, attempts, viewed, found, new, spent, after)
+            measured = validation.round(student, here.students)
+            continues = last is part and not validation.stalled
+            following = _next(config, task_set, known, here) if continues else task_set.with_tasks(())
+            record = RoundRecord.model_validate(
+                {
+                    "round": number + 1,
+                    "tasks": len(task_set),
+                    "solved": len(correct),
+                    "attempts": len(attempts),
+                    "passed": sum(attempt.result.passed for attempt in attempts),
+                    "bins": {name: Counter(binned.values())[name] for name in BINS},
+                    "calibrations": feedback.calibrations,
+                    "teacher_tokens": here.tokens,
+                    **fault_statistics(new),
+                    **measured,
+                }
+            )
+            write_round(record, part)
             if last is part and not following.tasks:
-                why = "validation stalls" if measured.stalled else "the teacher made no new question"
+                why = "validation stalls" if validation.stalled else "the teacher made no new task"
                 run.message("stop", f"after round {number + 1} of {config.rounds}: {why}")
                 student.save(run.student_directory)
                 break
             task_set = following
-        evaluate(student, "student", config.evaluate, sandbox, run)
+        evaluate(student, "student", config.evaluate, teaching.sandbox, run)
     return student
 
 
-@dataclass(frozen=True)
-class Work:
-    """What every step of a round needs."""
+@dataclass
+class Known:
+    """What the rounds so far have seen."""
 
-    config: Config
-    task_set: TaskSet
-    desk: Desk
-    sandbox: Sandbox
-    part: Run
-
-    @property
-    def prompts(self) -> Prompts:
-        return prompt_set(self.config.prompts)
-
-    def teacher(self, stage: str) -> Teacher:
-        return self.desk.at(f"{self.part.prefix}{stage}")
+    tasks: dict[str, Task] = field(default_factory=dict)
+    bins: dict[str, Bin] = field(default_factory=dict)
+    """How hard each task was when it was attempted last."""
+    examples: list[Example] = field(default_factory=list)
 
 
-def _solve(work: Work) -> tuple[dict[str, str], int]:
-    """Right programs by task id, and the tokens that they cost. A question that the teacher made brings its
-    own, paid for when it was made."""
-    made = {task.task_id: task.reference for task in work.task_set.tasks if task.source == "made"}
-    others = replace(work.task_set, tasks=tuple(t for t in work.task_set.tasks if t.task_id not in made))
+def _solve(config: Config, task_set: TaskSet, teaching: Teaching) -> dict[str, str]:
+    """Correct programs by task id. A task that the teacher made brings its own."""
+    own = {task.task_id: task.reference for task in task_set.tasks if task.source == MADE}
+    others = task_set.with_tasks(task for task in task_set.tasks if task.task_id not in own)
     if not others.tasks:
-        return made, 0
-    how = partial(attempt, work.teacher("solutions"), others, work.sandbox, work.config.solution)
-    make = partial(how, work.part.seed, prompts=work.prompts)
-    answers = work.part.stage("solutions", Attempt, requests(others, prompts=work.prompts), make)
-    return made | first_passing(answers), sum(one.completion.tokens for one in answers)
+        return own
+    return own | solved(teaching.attempt("solutions", others, config.solution))
 
 
-def _look(work: Work, attempts: Sequence[Attempt], measured: Measured) -> Viewed:
-    """What the views say; the judge is the teacher, or another model."""
-    config = work.config.feedback
-    desk = work.desk
-    if config.judge.by == "model" and config.views != "tool":
-        desk = replace(desk, teacher=config.judge.model.build(work.config.execution.device))
-    judge = desk.at(f"{work.part.prefix}judgements")
-    known = measured.calibrations
-    viewed = look(config, work.task_set, attempts, judge, work.prompts, work.sandbox, work.part, dict(known))
-    for one in viewed.calibrations:
-        known.setdefault(one.view, one)
-    return viewed
-
-
-def _deliver(work: Work, right: Mapping[str, str], attempts: Sequence[Attempt]) -> tuple[list[Example], int]:
-    """The round's rows, and what their faults cost."""
-    config = work.config.faults
-    candidates: dict[FaultSource, Sequence[Attempt]] = {"student": attempts}
-    if "teacher" in config.sources:
-        teacher = work.teacher("teacher-faults")
-        rest = (teacher, work.prompts, work.sandbox, work.part)
-        candidates["teacher"] = written_by_teacher(config, work.task_set, right, *rest)
-    if "mutation" in config.sources:
-        candidates["mutation"] = mutated(config, work.task_set, right, work.sandbox, work.part)
-    tokens = sum(one.completion.tokens for one in candidates.get("teacher", ()))
-    return rows(config, work.task_set, right, candidates, work.part), tokens
-
-
-def _ask(work: Work, known: TaskSet, levels: Mapping[str, Bin]) -> TaskSet:
-    """The next round's questions, from all that were asked so far."""
-    teacher, update = work.teacher("questions"), work.config.update
-    made = ask(update, known, levels, teacher, work.prompts, work.sandbox, work.part, _trainable)
-    if update.questions == "static":
-        return made
-    return without_repeats(made, work.config.evaluate.tasks, work.config.decontaminate, work.part)
-
-
-def _trainable(prompt: str) -> bool:
-    return not held_out(prompt)
-
-
-def _written(part: Run, name: str) -> int:
-    """A count that stages below this round have accounted for."""
-    amounts = part.accounting.items()
-    return sum(int(n) for key, n in amounts if key.startswith(part.prefix) and key.endswith(f"/{name}"))
-
-
-def _record(
-    work: Work,
-    right: Mapping[str, str],
+def _rate(
+    config: Config,
+    task_set: TaskSet,
     attempts: Sequence[Attempt],
-    viewed: Viewed,
-    found: Mapping[str, Bin],
-    new: Sequence[Example],
-    spent: int,
-    after: Mapping[str, Any],
-) -> None:
-    """The round, for the report."""
-    counts = Counter(found.values())
-    keep(
-        Cycle(
-            round=int(work.part.prefix.removeprefix("round-").strip("/")),
-            tasks=len(work.task_set),
-            solved=len(right),
-            attempts=len(attempts),
-            passed=sum(one.result.passed for one in attempts),
-            bins={name: counts[name] for name in BINS},
-            calibrations=viewed.calibrations,
-            teacher_tokens=spent,
-            **described(new),
-            **after,
-        ),
-        work.part,
-    )
+    teaching: Teaching,
+    validation: RoundValidation,
+) -> RoundFeedback:
+    """The views' feedback; the judge is the teacher, or another model."""
+    settings = config.feedback
+    if settings.judge.by == "model" and settings.views != "tool":
+        judge = settings.judge.model.build(config.execution)
+        teaching = replace(teaching, session=replace(teaching.session, teacher=judge))
+    first = dict(validation.calibrations)
+    feedback = judge_attempts(settings, task_set, attempts, teaching, first)
+    for calibration in feedback.calibrations:
+        validation.calibrations.setdefault(calibration.view, calibration)
+    return feedback
+
+
+def _deliver(
+    config: Config,
+    task_set: TaskSet,
+    correct: Mapping[str, str],
+    attempts: Sequence[Attempt],
+    teaching: Teaching,
+) -> list[Example]:
+    """The round's training examples: correct programs, each with faulty ones."""
+    settings = config.faults
+    candidates: dict[FaultSource, Sequence[Attempt]] = {"student": attempts}
+    if "teacher" in settings.sources:
+        candidates["teacher"] = generated_by_teacher(settings, task_set, correct, teaching)
+    if "mutation" in settings.sources:
+        candidates["mutation"] = mutated(settings, task_set, correct, teaching.students)
+    return contrastive_examples(settings, task_set, correct, candidates, teaching.run)
+
+
+def _next(config: Config, task_set: TaskSet, known: Known, teaching: Teaching) -> TaskSet:
+    """The next round's tasks, made from all so far."""
+    seeds = task_set.with_tasks(known.tasks.values())
+    made = next_tasks(config.update, seeds, known.bins, teaching, lambda prompt: not held_out(prompt))
+    if config.update.questions == "static":
+        return made
+    return without_repeats(made, config.evaluate.tasks, config.decontaminate, teaching.run)

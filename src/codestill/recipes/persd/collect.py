@@ -1,4 +1,4 @@
-"""What one round of a text teacher and a student gives: solutions, attempts, refinements of what failed.
+"""One round of a text teacher and a student: solutions, attempts, refinements of what failed.
 
 Stages, each kept record by record: solutions (the teacher's, executed), attempts (the student's, at what was
 solved), refinements (the teacher's, of attempts that failed).
@@ -11,37 +11,34 @@ from typing import Literal
 
 from pydantic import BaseModel, PositiveInt
 
-from codestill.attempt import Completer, attempt, requests
+from codestill.attempt import solved
 from codestill.embeddings import Embedder, OptionalEmbedderConfig, cosines
-from codestill.examples import first_passing
-from codestill.models import SamplingConfig
-from codestill.prompts import Prompts
-from codestill.recipes.persd.arms import Arm
-from codestill.recipes.persd.nearness import nearness, summarise
-from codestill.recipes.persd.refine import RefineConfig, counts, refine
+from codestill.models import Completer, SamplingConfig
+from codestill.recipes.persd.arms import DataArm
+from codestill.recipes.persd.refine import RefineConfig, is_kept, refine
+from codestill.recipes.persd.similarity import similarity, summarise
 from codestill.run import Run
-from codestill.sandbox import Sandbox
-from codestill.serialize import seed_for, to_json, write_atomic
+from codestill.serialize import seed_for
 from codestill.tasks import TaskSet
-from codestill.teachers.desk import Desk
+from codestill.teaching import Teaching
 from codestill.types import Attempt, Refinement
 
 
 class CollectConfig(BaseModel):
-    """Settings of a recipe that collects."""
+    """Settings of one collection."""
 
     solutions: Literal["teacher", "reference"] = "teacher"
-    """Whose code the rows without personalisation hold."""
+    """Whose code the examples without personalisation hold."""
     attempts: SamplingConfig = SamplingConfig(temperature=0.3, top_p=0.95)
-    """How the student attempts."""
+    """How the student's attempts are sampled."""
     attempts_per_task: PositiveInt = 1
     """Attempts at each task."""
     refine: RefineConfig = RefineConfig()
-    """How the teacher is asked to repair."""
+    """How the teacher is prompted to repair."""
     embedder: OptionalEmbedderConfig = None
-    """Measures by embeddings, too, how near refinements lie to attempts and solutions."""
-    spend: PositiveInt | None = None
-    """Rows of so many tasks a round, drawn at random, as so many tokens written by the teacher pay for."""
+    """Also measures by embeddings how close refinements are to attempts and solutions."""
+    teacher_token_budget: PositiveInt | None = None
+    """Teacher-token budget per round: sample tasks until it is spent, and train only on theirs."""
 
 
 @dataclass(frozen=True)
@@ -50,118 +47,110 @@ class Collection:
 
     task_set: TaskSet
     solutions: dict[str, str]
-    """Proved code by task id."""
+    """Verified code by task id."""
     answers: Sequence[Attempt]
-    """The teacher's, right or wrong; none where solutions are the tasks' own."""
+    """The teacher's, correct or not; none where solutions are the tasks' own."""
     attempts: Sequence[Attempt]
     refinements: Sequence[Refinement]
     kept: Sequence[Refinement]
-    """Those that count."""
+    """Those that are trained on."""
 
     @property
     def failed(self) -> list[Attempt]:
-        return [one for one in self.attempts if not one.result.passed]
+        return [attempt for attempt in self.attempts if not attempt.result.passed]
 
     @property
     def repaired(self) -> list[Refinement]:
         """Refinements that pass their tests."""
-        return [one for one in self.refinements if one.result.passed]
+        return [refinement for refinement in self.refinements if refinement.result.passed]
 
     def spent(self) -> dict[str, int]:
-        """Tokens that the teacher wrote for each task, in whatever run that was."""
-        found: dict[str, int] = {}
-        for one in (*self.answers, *self.refinements):
-            found[one.task_id] = found.get(one.task_id, 0) + one.completion.tokens
-        return found
+        """Tokens that the teacher generated for each task, in whatever run that was."""
+        tokens: dict[str, int] = {}
+        for answer in (*self.answers, *self.refinements):
+            tokens[answer.task_id] = tokens.get(answer.task_id, 0) + answer.completion.tokens
+        return tokens
 
     def paid(self, limit: int, seed: int) -> list[str]:
-        """Ids of tasks drawn at random until the teacher has written ``limit`` tokens for them: those that
-        gave nothing cost, too."""
-        spent, drawn = self.spent(), list[str]()
+        """Ids of tasks sampled until the teacher has generated ``limit`` tokens for them: those that gave
+        nothing cost, too."""
+        spent, sampled = self.spent(), list[str]()
         for task in sorted(self.task_set.tasks, key=lambda task: seed_for(seed, task.task_id)):
             limit -= spent.get(task.task_id, 0)
             if limit < 0:
                 break
-            drawn.append(task.task_id)
-        return drawn
+            sampled.append(task.task_id)
+        return sampled
 
 
 def collect(
-    config: CollectConfig,
-    arm: Arm,
-    task_set: TaskSet,
-    student: Completer,
-    desk: Desk,
-    prompts: Prompts,
-    sandbox: Sandbox,
-    part: Run,
-    seed: int,
+    config: CollectConfig, arm: DataArm, task_set: TaskSet, student: Completer, teaching: Teaching, seed: int
 ) -> Collection:
-    """Go through the stages that the arm needs. ``seed`` is the attempts': another one every round."""
-    # First, so that one that cannot be loaded is said before the work.
+    """Go through the stages that the arm needs. ``seed`` is that of the attempts: a new one every round."""
+    # First, so that one that cannot be loaded is reported before the work.
     embedder = config.embedder.build() if config.embedder and arm.needs_refinements else None
-    solutions, answers = _solve(config, task_set, desk, prompts, sandbox, part)
+    run, samples = teaching.run, config.attempts_per_task
+    answers: list[Attempt] = []
+    if config.solutions == "reference":
+        solutions = {task.task_id: task.reference for task in task_set.tasks}
+    else:
+        answers = teaching.attempt("solutions", task_set, config.refine.sampling)
+        solutions = solved(answers)
     attempts: list[Attempt] = []
     if arm.needs_attempts:
-        make = partial(attempt, student, task_set, sandbox, config.attempts, seed)
-        asked = [one for one in requests(task_set, config.attempts_per_task) if one.task_id in solutions]
-        attempts = part.stage("attempts", Attempt, asked, make)
+        solvable = task_set.with_tasks(task for task in task_set.tasks if task.task_id in solutions)
+        attempts = teaching.students.attempt(
+            "attempts", student, solvable, config.attempts, samples=samples, seed=seed
+        )
     refinements: list[Refinement] = []
     if arm.needs_refinements:
-        teacher = desk.at(f"{part.prefix}refinements")
-        repair = partial(refine, teacher, task_set, sandbox, prompts, config.refine, solutions, part.seed)
-        failed = [one for one in attempts if not one.result.passed]
-        refinements = part.stage("refinements", Refinement, failed, repair)
-    kept = [one for one in refinements if counts(one, solutions[one.task_id], config.refine.keep)]
-    made = Collection(task_set, solutions, answers, attempts, refinements, kept)
-    _account(made, part)
-    _measure(made, embedder, part)
-    return made
+        repair = partial(refine, teaching, task_set, config.refine, solutions)
+        failed = [attempt for attempt in attempts if not attempt.result.passed]
+        refinements = run.stage("refinements", Refinement, failed, repair)
+    keep = config.refine.keep
+    kept = [repaired for repaired in refinements if is_kept(repaired, solutions[repaired.task_id], keep)]
+    collection = Collection(task_set, solutions, answers, attempts, refinements, kept)
+    _account(collection, run)
+    _measure(collection, embedder, run)
+    return collection
 
 
-def _solve(
-    config: CollectConfig, task_set: TaskSet, desk: Desk, prompts: Prompts, sandbox: Sandbox, part: Run
-) -> tuple[dict[str, str], list[Attempt]]:
-    """Proved solutions by task id, and the answers that they were found among."""
-    if config.solutions == "reference":
-        return {task.task_id: task.reference for task in task_set.tasks}, []
-    teacher = desk.at(f"{part.prefix}solutions")
-    asked = requests(task_set, prompts=prompts)
-    make = partial(attempt, teacher, task_set, sandbox, config.refine.sampling, part.seed, prompts=prompts)
-    answers = part.stage("solutions", Attempt, asked, make)
-    return first_passing(answers), answers
-
-
-def _account(made: Collection, part: Run) -> None:
-    """Answers count here whether this run asked for them or found them kept: so much the arm needs."""
-    part.account(
-        tasks=len(made.task_set),
-        solved=len(made.solutions),
-        solution_calls=len(made.answers),
-        solution_tokens=sum(one.completion.tokens for one in made.answers),
-        attempts=len(made.attempts),
-        attempts_passed=sum(one.result.passed for one in made.attempts),
-        refinement_calls=len(made.refinements),
-        refinement_tokens=sum(one.completion.tokens for one in made.refinements),
-        refined=len(made.repaired),
-        refinements_kept=len(made.kept),
+def _account(collection: Collection, run: Run) -> None:
+    """Answers count whether this run asked for them or found them kept: the arm needs them either way."""
+    run.account(
+        tasks=len(collection.task_set),
+        solved=len(collection.solutions),
+        solution_calls=len(collection.answers),
+        solution_tokens=sum(answer.completion.tokens for answer in collection.answers),
+        attempts=len(collection.attempts),
+        attempts_passed=sum(attempt.result.passed for attempt in collection.attempts),
+        refinement_calls=len(collection.refinements),
+        refinement_tokens=sum(answer.completion.tokens for answer in collection.refinements),
+        refined=len(collection.repaired),
+        refinements_kept=len(collection.kept),
     )
 
 
-def _measure(made: Collection, embedder: Embedder | None, part: Run) -> None:
-    """Say how personal the refinements are that passed."""
+def _measure(collection: Collection, embedder: Embedder | None, run: Run) -> None:
+    """Write ``similarity.json``: how personal the refinements are that passed."""
     triples = [
-        (one.attempt.completion.text, one.completion.text, made.solutions[one.task_id])
-        for one in made.repaired
+        (
+            refinement.attempt.completion.text,
+            refinement.completion.text,
+            collection.solutions[refinement.task_id],
+        )
+        for refinement in collection.repaired
     ]
-    of = [nearness(*triple) for triple in triples]
-    if all(one.empty for one in of):
+    similarities = [similarity(*triple) for triple in triples]
+    if all(measured.empty for measured in similarities):
         return
     if embedder is not None:
         names = ("attempt_refinement", "refinement_solution", "attempt_solution")
         pairs = cosines(embedder, *zip(*triples, strict=True))
-        of = [
-            one.model_copy(update={f"{name}_embedding": n for name, n in zip(names, found, strict=True)})
-            for one, *found in zip(of, *pairs, strict=True)
+        similarities = [
+            measured.model_copy(
+                update={f"{name}_embedding": cosine for name, cosine in zip(names, of_pair, strict=True)}
+            )
+            for measured, *of_pair in zip(similarities, *pairs, strict=True)
         ]
-    write_atomic(part.directory / part.prefix / "nearness.json", to_json(summarise(of)) + "\n")
+    run.write("similarity.json", summarise(similarities))

@@ -1,51 +1,51 @@
-"""Multi-step inference: a model answers, the tests that it may see are run, and it repairs its own answer.
+"""Self-repair (multi-step inference): a model answers, visible tests are run, it repairs its own answer.
 
-Hidden tests never come here: what this module is given are tasks that hold the visible tests alone.
+Hidden tests never come here: this module is given tasks that hold the visible tests alone.
 """
 
 import ast
 import doctest
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from codestill.attempt import Completer, execute, read
-from codestill.models import SamplingConfig
+from codestill.attempt import execute, read
+from codestill.models import Completer, Decoding
 from codestill.prompts import CONTINUED
 from codestill.sandbox import Sandbox
 from codestill.sandbox.feedback import feedback
 from codestill.tasks import TaskSet
 from codestill.types import Attempt, Completion, Request, Settings, Task, Test
 
-Told = Literal["execution", "generic", "none"]
+FeedbackKind = Literal["execution", "generic", "none"]
 GENERIC = "The program is wrong."
 _AT_ONCE = 256
 
 
-class MultiStepConfig(Settings):
-    """How often a model may repair its own answer, and what it is told."""
+class SelfRepairConfig(Settings):
+    """How often a model may repair its own answer, and the feedback that it gets."""
 
     repairs: PositiveInt = 2
-    """At most so many, each of the answer before it."""
-    feedback: Told = "execution"
+    """At most this many repairs, each of the answer before it."""
+    feedback: FeedbackKind = "execution"
     """What the execution of the visible tests showed; only that the program is wrong; or nothing at all."""
-    also: tuple[Told, ...] = ()
-    """Other feedback that a recipe evaluates its student with, too: results `student-multistep-generic` and
-    so on."""
+    compare_feedback: tuple[FeedbackKind, ...] = ()
+    """Other kinds of feedback to evaluate the student with as well: results `student-self-repair-generic`
+    and so on."""
     samples_per_task: PositiveInt | None = None
-    """Answers to each task in a recipe's evaluation (default: as many as without repairs)."""
+    """Samples per task in this evaluation (default: as many as without repairs)."""
     visible: Literal["prompt", "first"] = "prompt"
-    """Which tests are seen: those that stand in the prompt, or the first ``visible_tests`` of the task."""
+    """Visible tests: those that stand in the prompt, or the first ``visible_tests`` of the task."""
     visible_tests: int = Field(default=2, ge=1)
     """How many, with ``visible=first``."""
 
 
-def visible_tasks(task_set: TaskSet, config: MultiStepConfig) -> TaskSet:
-    """The tasks with the tests that may be seen, and without their references. A task that shows none is left
-    out: its first answer stands."""
+def visible_tasks(task_set: TaskSet, config: SelfRepairConfig) -> TaskSet:
+    """The tasks with their visible tests, without their references. A task that shows none is left out: its
+    first answer stands."""
     kept = []
     for task in task_set.tasks:
         seen = list(task.tests[: config.visible_tests]) if config.visible == "first" else shown(task)
@@ -58,19 +58,20 @@ def visible_tasks(task_set: TaskSet, config: MultiStepConfig) -> TaskSet:
 
 def shown(task: Task) -> list[Test]:
     """The tests that stand in the prompt: doctest examples whose value is a literal, and assertions."""
-    found = [test for test in task.tests if test.code.strip() in task.prompt]
+    tests = [test for test in task.tests if test.code.strip() in task.prompt]
     try:
         examples = doctest.DocTestParser().get_examples(_docstring(task.prompt))
-    except ValueError:  # examples that are no doctest
+    except ValueError:  # examples that are not doctest's
         examples = []
-    for one in examples:
+    for example in examples:
         try:
-            call, value = ast.parse(one.source.strip(), mode="eval"), ast.literal_eval(one.want.strip())
+            call = ast.parse(example.source.strip(), mode="eval")
+            value = ast.literal_eval(example.want.strip())
         except (SyntaxError, ValueError):
             continue
         if isinstance(call.body, ast.Call):
-            found.append(Test(code=f"assert {one.source.strip()} == {value!r}"))
-    return found
+            tests.append(Test(code=f"assert {example.source.strip()} == {value!r}"))
+    return tests
 
 
 def _docstring(prompt: str) -> str:
@@ -83,66 +84,52 @@ def _docstring(prompt: str) -> str:
 
 
 @dataclass
-class MultiStep:
-    """A completer that repairs its own answers; to an evaluation it is a model like any other."""
+class SelfRepair:
+    """A completer that repairs its own answers; an evaluation treats it like any other model."""
 
     model: Completer
     visible: TaskSet
     sandbox: Sandbox
-    config: MultiStepConfig
+    config: SelfRepairConfig
     editor: Completer | None = None
-    """Who repairs, where that is another model, as in Self-Edit."""
+    """The model that repairs, where it is another one, as in Self-Edit."""
 
     @property
     def name(self) -> str:
         return self.model.name
 
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yield the last answer to each request: the first that passes the visible tests, or the last repair.
 
         Raises SandboxError when an answer could not be executed.
         """
         waiting = iter(requests)
-        while some := list(islice(waiting, _AT_ONCE)):
-            yield from self._some(some, sampling, stopped, seed)
+        while batch := list(islice(waiting, _AT_ONCE)):
+            yield from self._repaired(batch, decoding)
 
-    def _some(
-        self,
-        requests: Sequence[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None,
-        seed: int,
-    ) -> Iterator[Completion]:
+    def _repaired(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         tasks = {task.task_id: task for task in self.visible.tasks}
-        answers = {
-            one.key: one for one in self.model.complete(requests, sampling, stopped=stopped, seed=seed)
-        }
+        answers = {answer.key: answer for answer in self.model.complete(requests, decoding)}
         owed = [request for request in requests if request.task_id in tasks]
         for step in range(self.config.repairs):
-            cut = [read(answers[one.key], CONTINUED, tasks[one.task_id], self.visible.stop) for one in owed]
-            failed = [one for one in execute(self.sandbox, self.visible, cut) if not one.result.passed]
+            completions = [
+                read(answers[request.key], CONTINUED, tasks[request.task_id], self.visible.stop)
+                for request in owed
+            ]
+            attempts = execute(self.sandbox, self.visible, completions)
+            failed = [attempt for attempt in attempts if not attempt.result.passed]
             if not failed:
                 break
-            owed = [self._repair(one, tasks[one.task_id]) for one in failed]
-            repairer = self.editor or self.model
-            again = repairer.complete(owed, sampling, stopped=stopped, seed=seed + step + 1)
-            answers |= {one.key: one for one in again}
+            owed = [self._request(attempt, tasks[attempt.task_id]) for attempt in failed]
+            again = replace(decoding, seed=decoding.seed + step + 1)
+            answers |= {answer.key: answer for answer in (self.editor or self.model).complete(owed, again)}
         yield from (answers[request.key] for request in requests)
 
-    def _repair(self, one: Attempt, task: Task) -> Request:
-        said = {
-            "execution": feedback(one.result),
-            "generic": GENERIC,
-            "none": "",
-        }[self.config.feedback]
+    def _request(self, failed: Attempt, task: Task) -> Request:
+        """The request for a repair."""
+        text = {"execution": feedback(failed.result), "generic": GENERIC, "none": ""}[self.config.feedback]
         return Request(
-            task_id=one.task_id,
-            sample=one.completion.sample,
-            prompt=CONTINUED.to_refine(task, one.completion.text, said),
+            task_id=failed.task_id,
+            sample=failed.completion.sample,
+            prompt=CONTINUED.to_refine(task, failed.completion.text, text),
         )

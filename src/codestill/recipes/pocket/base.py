@@ -71,7 +71,7 @@ class Config(RunConfig):
 def distill(config: Config, run: Run) -> "Student":
     """Train on single operations and undescribed programs, and measure."""
     config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
-    student = config.student.build(None, config.execution.device, seed=config.seed)
+    student = config.student.build(None, config.execution, seed=config.seed)
     training = list(islice(examples(config, "train"), config.programs))
     validation = list(islice(examples(config, "validation"), VALIDATION))
     student = fit(student, training, CrossEntropy(), config.train, run, validation=validation)

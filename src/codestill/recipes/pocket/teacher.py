@@ -151,7 +151,7 @@ def distill(config: Config, run: Run) -> "Student":
     """Make the tokenizer, train on the grammar's lessons, measure every skill."""
     config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
     tokenizer = train_tokenizer(config.tokenizer_lessons)
-    student = config.student.build(tokenizer, config.execution.device, seed=config.seed)
+    student = config.student.build(tokenizer, config.execution, seed=config.seed)
     validation = list(islice(examples(config, "validation"), VALIDATION))
     training, finishing = training_lessons(config, run), finishing_lessons(config, run)
     first = run.part("first")
@@ -160,7 +160,7 @@ def distill(config: Config, run: Run) -> "Student":
     with config.execution.sandbox(config.sandbox) as sandbox:
         evaluate(student, "teacher", config.evaluate, sandbox, run)
         raw, taught = (
-            raw_student(config.raw, config.execution.device, run),
+            raw_student(config.raw, config.execution, run),
             taught_prompts([*training, *finishing]),
         )
         exams = [
@@ -247,14 +247,12 @@ def examine_model(config: ExamineModel, run: Run) -> Exam:
     """Examine the model, unless the run already holds the result.
 
     What it asks counts as new when it was in none of the bundled teacher's lessons."""
-    from codestill.models.student import Student
-
     done = finished(config.exam, run)
     if done is not None:
         return done
-    teacher = Student.load(config.model, device=config.execution.device)
+    teacher = StudentConfig(model=config.model).build(placement=config.execution)
     raw, taught = (
-        raw_student(config.raw, config.execution.device, run),
+        raw_student(config.raw, config.execution, run),
         taught_prompts([*training_lessons(Config(), run), *finishing_lessons(Config(), run)]),
     )
     with config.execution.sandbox(config.sandbox) as sandbox:

@@ -1,13 +1,13 @@
 """AMR-Evol's function library (arXiv:2410.00558): verified functions, found by what they are for."""
 
 from codestill.recipes.amr_evol.library.functions import Function, Part, read_functions, renamed
-from codestill.recipes.amr_evol.library.store import Hit, Library, Manifest, read_library
+from codestill.recipes.amr_evol.library.store import Hit, Library, LibrarySpec, read_library
 
 __all__ = [
     "Function",
     "Hit",
     "Library",
-    "Manifest",
+    "LibrarySpec",
     "Part",
     "read_functions",
     "read_library",

@@ -28,7 +28,7 @@ DIGITS = 5
 _AT_ONCE = 512  # texts embedded, and queries searched, together
 
 
-class Manifest(Record):
+class LibrarySpec(Record):
     """How functions are compared."""
 
     format: Literal[1] = 1
@@ -51,13 +51,13 @@ class Library:
     What is searched is what was there when the search began: all committed batches.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest | None = None) -> None:
-        """Open or begin the library in ``directory``. Raises RunError where it has another manifest."""
+    def __init__(self, directory: Path, spec: LibrarySpec | None = None) -> None:
+        """Open or begin the library in ``directory``. Raises RunError where it has another spec."""
         self.directory = directory
-        self.manifest = _manifest(directory, manifest)
+        self.spec = _read_spec(directory, spec)
         self.functions: list[Function] = []
         self.batches: dict[str, int] = {}
-        """Names of the batches, and how many functions each brought."""
+        """Names of the batches, and how many functions each new_functions."""
         self._embedder: Embedder | None = None
         self._rows: list[Rows] = []
         self._ready: tuple[Weights, Any] | None = None
@@ -138,11 +138,11 @@ class Library:
 
     def _built(self) -> Embedder:
         if self._embedder is None:
-            self._embedder = self.manifest.embedder.build()
+            self._embedder = self.spec.embedder.build()
         return self._embedder
 
     def _encode(self, functions: Sequence[Function]) -> Rows:
-        return self._built().encode([one.text(self.manifest.parts) for one in functions])
+        return self._built().encode([one.text(self.spec.parts) for one in functions])
 
     def _load(self) -> None:
         """The rows of all batches, made where they are missing."""
@@ -174,14 +174,14 @@ def read_library(directory: Path) -> Library:
     )
 
 
-def _manifest(directory: Path, manifest: Manifest | None) -> Manifest:
+def _read_spec(directory: Path, spec: LibrarySpec | None) -> LibrarySpec:
     path = directory / "library.json"
     if not path.exists():
-        made = manifest or Manifest()
+        made = spec or LibrarySpec()
         write_atomic(path, to_json(made) + "\n")
         return made
     try:
-        found = Manifest.model_validate_json(path.read_bytes())
+        found = LibrarySpec.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -189,7 +189,7 @@ def _manifest(directory: Path, manifest: Manifest | None) -> Manifest:
             f"{path} is not the head of a function library: {where}: {first['msg']}",
             next_step="Use another directory, or the version of codestill that wrote it.",
         ) from error
-    if manifest is not None and found != manifest:
+    if spec is not None and found != spec:
         raise RunError(
             f"{directory} was made with another embedder, or of other parts: {to_json(found)}.",
             next_step="Use those, or another directory.",

@@ -1,12 +1,18 @@
-"""Multi-view feedback on attempts (IterKD, arXiv:2408.03680): a judge's view, a tools' view, and how far each
-can be believed.
+"""Multi-view feedback on attempts (IterKD, arXiv:2408.03680): a model's view, the tools' view, and how far
+each can be trusted.
 
-``model`` asks a judge for points, ``tool`` parses, compiles, lints and executes, ``combine`` makes one score
-of them and bins tasks by it, ``calibrate`` holds each view against what the tests say.
+``model`` prompts a judge for ratings; ``tool`` parses, compiles, lints and executes; ``combine`` makes one
+score of both and bins tasks by it; ``calibrate`` measures each view against the tests.
 """
 
 from codestill.recipes.iterkd.views.calibrate import Calibration, calibrate
-from codestill.recipes.iterkd.views.combine import Feedback, FeedbackConfig, Viewed, bins, look
+from codestill.recipes.iterkd.views.combine import (
+    Feedback,
+    FeedbackConfig,
+    RoundFeedback,
+    bins,
+    judge_attempts,
+)
 from codestill.recipes.iterkd.views.model import JudgeConfig, Judged
 from codestill.recipes.iterkd.views.tool import ToolReport, ToolViewConfig
 
@@ -16,10 +22,10 @@ __all__ = [
     "FeedbackConfig",
     "JudgeConfig",
     "Judged",
+    "RoundFeedback",
     "ToolReport",
     "ToolViewConfig",
-    "Viewed",
     "bins",
     "calibrate",
-    "look",
+    "judge_attempts",
 ]

@@ -1,4 +1,4 @@
-"""Both views as one score, and tasks binned by it. Thresholds and weights are ours."""
+"""Both views combined into one score, and tasks binned by it. Thresholds and weights are ours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from codestill.attempt import Completer
-from codestill.prompts import Prompts
 from codestill.recipes.iterkd.views.calibrate import Calibration, calibrate
 from codestill.recipes.iterkd.views.model import JudgeConfig, Judged, judge
 from codestill.recipes.iterkd.views.tool import ToolReport, ToolViewConfig, inspect
-from codestill.run import Run
-from codestill.sandbox import Sandbox
 from codestill.tasks import TaskSet
+from codestill.teaching import Teaching
 from codestill.types import Attempt, Bin, Settings
 
 
@@ -22,7 +19,7 @@ class FeedbackConfig(Settings):
     """Which views there are, and what their scores mean."""
 
     views: Literal["model", "tool", "both"] = "both"
-    """Whose scores bin the tasks. A view that is not asked costs nothing and is not calibrated."""
+    """Whose scores bin the tasks. A view that is not used costs nothing and is not calibrated."""
     model_weight: float = Field(default=0.5, ge=0, le=1)
     """Share of the model view in the score of both; the tool view has the rest."""
     tests: bool = True
@@ -45,68 +42,71 @@ class FeedbackConfig(Settings):
 
 @dataclass(frozen=True)
 class Feedback:
-    """Of one attempt."""
+    """On one attempt."""
 
     task_id: str
     score: float | None
     """0 to 1; None where the only view has none."""
     broken: bool | None
-    """Whether the tools fail; None where they were not asked."""
+    """Whether the tools fail; None without the tool view."""
     passed: bool | None
-    """Whether all tests pass; None where that is not to be known."""
+    """Whether all tests pass; None without the tool view or with ``feedback.tests`` off."""
 
 
 @dataclass(frozen=True)
-class Viewed:
+class RoundFeedback:
     """A round's feedback."""
 
     feedback: Sequence[Feedback]
     calibrations: tuple[Calibration, ...]
-    tokens: int
-    """Written by the judge."""
 
 
-def look(
+def judge_attempts(
     config: FeedbackConfig,
     task_set: TaskSet,
     attempts: Sequence[Attempt],
-    judge_: Completer,
-    prompts: Prompts,
-    sandbox: Sandbox,
-    part: Run,
+    teaching: Teaching,
     first: Mapping[str, Calibration],
-) -> Viewed:
-    """Ask the views, in stages of their own, and hold each against the tests."""
+) -> RoundFeedback:
+    """Ask the views, and hold each against the tests. Stages: judgements, tools.
+
+    ``teaching`` is the judge's; ``first`` are the calibrations of the first round, from which later ones may
+    drift.
+    """
+    run = teaching.run
     judged: list[Judged] = []
     reports: list[ToolReport] = []
     if config.views != "tool":
-        ask = partial(judge, judge_, task_set, prompts, config.judge, part.seed)
-        judged = part.stage("judgements", Judged, attempts, ask)
+        produce = partial(judge, teaching, task_set, config.judge)
+        judged = run.stage("judgements", Judged, attempts, produce)
+        teaching.spent[f"{run.prefix}judgements"] = len(judged), sum(record.tokens for record in judged)
     if config.views != "model":
-        reports = part.stage("tools", ToolReport, attempts, partial(inspect, task_set, sandbox, config.tool))
-    passed = [one.result.passed for one in attempts]
-    blind = [one.score(config.tool.weights, tests=False) for one in reports]
-    found = []
+        produce = partial(inspect, task_set, teaching.sandbox, config.tool)
+        reports = run.stage("tools", ToolReport, attempts, produce)
+    passed = [attempt.result.passed for attempt in attempts]
+    blind = [report.score(config.tool.weights, tests=False) for report in reports]
+    calibrations = []
     if judged:
         counts = {
-            name: sum(getattr(one, name) for one in judged) for name in ("unreadable", "clipped", "fractions")
+            name: sum(getattr(record, name) for record in judged)
+            for name in ("unreadable", "clipped", "fractions")
         }
-        scores = [one.score for one in judged]
-        found.append(calibrate("model", scores, passed, first.get("model"), **counts))
+        scores = [record.score for record in judged]
+        calibrations.append(calibrate("model", scores, passed, first.get("model"), **counts))
     if reports:
-        found.append(calibrate("tool", blind, passed, first.get("tool")))
+        calibrations.append(calibrate("tool", blind, passed, first.get("tool")))
     if judged and reports:
-        both = [_mixed(config, one.score, tool) for one, tool in zip(judged, blind, strict=True)]
-        found.append(calibrate("both", both, passed, first.get("both")))
+        both = [_mixed(config, record.score, tool) for record, tool in zip(judged, blind, strict=True)]
+        calibrations.append(calibrate("both", both, passed, first.get("both")))
     feedback = [
-        _feedback(config, one, judged[n] if judged else None, reports[n] if reports else None)
-        for n, one in enumerate(attempts)
+        _feedback(config, attempt, judged[n] if judged else None, reports[n] if reports else None)
+        for n, attempt in enumerate(attempts)
     ]
-    return Viewed(feedback, tuple(found), sum(one.tokens for one in judged))
+    return RoundFeedback(feedback, tuple(calibrations))
 
 
 def _mixed(config: FeedbackConfig, model: float | None, tool: float) -> float:
-    """A judgement that cannot be read leaves the tools' word alone."""
+    """Where no judgement is readable the tools' score stands alone."""
     return tool if model is None else config.model_weight * model + (1 - config.model_weight) * tool
 
 
@@ -123,18 +123,18 @@ def _feedback(
 def bins(config: FeedbackConfig, feedback: Sequence[Feedback]) -> dict[str, Bin]:
     """The bin of every task that has feedback."""
     of_task: dict[str, list[Feedback]] = {}
-    for one in feedback:
-        of_task.setdefault(one.task_id, []).append(one)
-    return {task_id: _bin(config, found) for task_id, found in of_task.items()}
+    for on_attempt in feedback:
+        of_task.setdefault(on_attempt.task_id, []).append(on_attempt)
+    return {task_id: _bin(config, on_attempts) for task_id, on_attempts in of_task.items()}
 
 
-def _bin(config: FeedbackConfig, found: Sequence[Feedback]) -> Bin:
-    scores = [one.score for one in found if one.score is not None]
-    if all(one.broken for one in found):
+def _bin(config: FeedbackConfig, on_attempts: Sequence[Feedback]) -> Bin:
+    scores = [feedback.score for feedback in on_attempts if feedback.score is not None]
+    if all(feedback.broken for feedback in on_attempts):
         return "hard"
     if not scores:
         return "medium"  # nothing is known of it
     mean = sum(scores) / len(scores)
-    if mean >= config.easy and all(one.passed is not False for one in found):
+    if mean >= config.easy and all(feedback.passed is not False for feedback in on_attempts):
         return "easy"
     return "hard" if mean < config.hard else "medium"

@@ -21,7 +21,7 @@ def write_bundle(name: str, about: str, exams: Sequence[Exam], run: Run) -> Path
     """What is shipped of a run: its student's weights in bfloat16, the tokenizer, and the card."""
     from codestill.models.student import Student
 
-    place = Student.load(run.student_directory, dtype="bfloat16").save(run.directory / "bundle")
+    place = Student.load(run.student_directory, dtype="bfloat16").save(run.bundle_directory)
     write_atomic(place / "README.md", card(name, about, exams))
     return place
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from codestill.attempt import Completer, attempt, requests
+from codestill.attempt import Workbench, requests
 from codestill.evaluation.metrics import auroc, interval, paired_difference
-from codestill.models import SamplingConfig
+from codestill.models import Completer, Decoding, SamplingConfig
 from codestill.pocket import generate
 from codestill.pocket.compositions import split_of
 from codestill.pocket.generate import Sketch
@@ -123,14 +123,14 @@ class _Room:
         """The model's answers to the tasks' prompts, or to what is ``asked`` about them, executed."""
         chosen = TaskSet("exam", tuple(tasks), self.config.split, "zero-shot", STOP_RULES["definitions"])
         sampling = SamplingConfig(max_new_tokens=self.config.max_new_tokens, temperature=temperature)
-        make = partial(attempt, model, chosen, self.sandbox, sampling, self.run.seed)
-        return self.run.stage(self.stage(stage), Attempt, asked or requests(chosen), make)
+        produce = partial(Workbench(self.sandbox, self.run).try_out, model, chosen, sampling)
+        return self.run.stage(self.stage(stage), Attempt, asked or requests(chosen), produce)
 
     def answers(self, stage: str, asked: Sequence[Request], temperature: float = 0.0) -> list[Completion]:
         """What the teacher says to prompts that do not ask for a program."""
         sampling = SamplingConfig(max_new_tokens=self.config.max_new_tokens, temperature=temperature)
-        make = partial(self.teacher.complete, sampling=sampling, seed=self.run.seed)
-        return self.run.stage(self.stage(stage), Completion, asked, make)
+        complete = partial(self.teacher.complete, decoding=Decoding(sampling, seed=self.run.seed))
+        return self.run.stage(self.stage(stage), Completion, asked, complete)
 
     def stage(self, name: str) -> str:
         return f"exam-{self.config.split}-{name}"

@@ -2,7 +2,7 @@
 
 from codestill.examples import references
 from codestill.losses import CrossEntropy
-from codestill.models.settings import Device
+from codestill.models import Placement, StudentConfig
 from codestill.models.student import Student
 from codestill.run import Run
 from codestill.tasks import TasksConfig
@@ -23,7 +23,7 @@ class RawStudentConfig(Settings):
     """How it is optimised."""
 
 
-def raw_student(config: RawStudentConfig, device: Device, run: Run) -> Student:
+def raw_student(config: RawStudentConfig, placement: Placement, run: Run) -> Student:
     """The trained student, below ``raw/`` in the run."""
-    student = Student.load(config.model, device=device)
+    student = StudentConfig(model=config.model).build(placement=placement)
     return fit(student, references(config.tasks.load()), CrossEntropy(), config.train, run.part("raw"))

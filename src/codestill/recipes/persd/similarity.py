@@ -1,7 +1,7 @@
-"""How personal a refinement is: near the student's attempt, or the teacher's own code once more.
+"""How personal a refinement is: close to the student's attempt, or the teacher's own solution once more.
 
-A refinement is the teacher's repair of an attempt that failed (PERsD, arXiv:2310.18628). In the released rows
-a quarter of them are the solution that the teacher had written before, token by token.
+A refinement is the teacher's repair of an attempt that failed (PERsD, arXiv:2310.18628). In the released
+examples a quarter of them are the teacher's earlier solution, token by token.
 """
 
 import ast
@@ -44,7 +44,7 @@ _TOKEN = re.compile(
 _LINE_END = re.compile(r"[ \t]*(?:[#;\n]|\Z)")
 
 
-class Nearness(Record):
+class Similarity(Record):
     """How alike attempt, refinement and solution are, in pairs: similarities from 0 to 1."""
 
     attempt_tokens: int
@@ -57,18 +57,18 @@ class Nearness(Record):
     refinement_solution_tree: float | None = None
     attempt_solution_tree: float | None = None
     attempt_refinement_embedding: float | None = None
-    """Cosine of their embeddings; None where no embedder was asked."""
+    """Cosine of their embeddings; None without an embedder."""
     refinement_solution_embedding: float | None = None
     attempt_solution_embedding: float | None = None
 
     @property
     def empty(self) -> bool:
-        """The attempt has no code, so that nothing can be near it."""
+        """The attempt has no code, so that nothing can be close to it."""
         return self.attempt_tokens == 0
 
     @property
     def copied(self) -> bool:
-        """The refinement has the tokens of the solution, and no other."""
+        """The refinement has the tokens of the solution, and no others."""
         return self.refinement_solution == 1.0
 
     @property
@@ -91,12 +91,12 @@ class Average(Record):
     """Of one similarity."""
 
     count: int
-    """Over so many refinements; fewer for trees, where some code does not parse."""
+    """Refinements averaged over; fewer for trees, where some code does not parse."""
     mean: float
     median: float
 
 
-class NearnessSummary(Record):
+class SimilaritySummary(Record):
     """How personal many refinements are, those of empty attempts left out."""
 
     count: int
@@ -110,16 +110,16 @@ class NearnessSummary(Record):
     refinement_solution_tree: Average | None = None
     attempt_solution_tree: Average | None = None
     attempt_refinement_embedding: Average | None = None
-    """None where no embedder was asked."""
+    """None without an embedder."""
     refinement_solution_embedding: Average | None = None
     attempt_solution_embedding: Average | None = None
     copied: float
-    """Shares of ``count``, as the properties of :class:`Nearness`."""
+    """Shares of ``count``, as the properties of :class:`Similarity`."""
     nearer_to_solution: float
     personal: float
 
 
-def tokens(code: str) -> list[str]:
+def code_tokens(code: str) -> list[str]:
     """The code's tokens without comments, docstrings and layout; a string is one token, an f-string too.
 
     The code is a program or the indented body of a function. Code that does not parse is read by a regular
@@ -138,7 +138,7 @@ def token_similarity(a: str, b: str) -> float:
 
     Two codes without tokens are alike. Time grows with the product of the lengths.
     """
-    return _ratio(tokens(a), tokens(b))
+    return _ratio(code_tokens(a), code_tokens(b))
 
 
 def tree_similarity(a: str, b: str) -> float | None:
@@ -149,11 +149,11 @@ def tree_similarity(a: str, b: str) -> float | None:
     return _optional_ratio(_node_types(a), _node_types(b))
 
 
-def nearness(attempt: str, refinement: str, solution: str) -> Nearness:
+def similarity(attempt: str, refinement: str, solution: str) -> Similarity:
     """How near the three are to each other; all three of one form, programs or bodies."""
-    a, r, s = (tokens(code) for code in (attempt, refinement, solution))
+    a, r, s = (code_tokens(code) for code in (attempt, refinement, solution))
     a_tree, r_tree, s_tree = (_node_types(code) for code in (attempt, refinement, solution))
-    return Nearness(
+    return Similarity(
         attempt_tokens=len(a),
         attempt_refinement=_ratio(a, r),
         refinement_solution=_ratio(r, s),
@@ -164,7 +164,7 @@ def nearness(attempt: str, refinement: str, solution: str) -> Nearness:
     )
 
 
-def summarise(items: Iterable[Nearness]) -> NearnessSummary:
+def summarise(items: Iterable[Similarity]) -> SimilaritySummary:
     """Means, medians and shares over the attempts that have code.
 
     Raises ValueError where none has.
@@ -173,7 +173,7 @@ def summarise(items: Iterable[Nearness]) -> NearnessSummary:
     kept = [item for item in every if not item.empty]
     if not kept:
         raise ValueError(f"nearness needs an attempt with code; there is none in {len(every)}")
-    return NearnessSummary(
+    return SimilaritySummary(
         count=len(kept),
         empty=len(every) - len(kept),
         attempt_refinement=_average([item.attempt_refinement for item in kept]),

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from codestill import types
 from codestill.evaluation import metrics as scoring
-from codestill.recipes.persd import nearness as module
-from codestill.recipes.persd.nearness import (
-    Nearness,
-    NearnessSummary,
-    nearness,
+from codestill.recipes.persd import similarity as module
+from codestill.recipes.persd.similarity import (
+    Similarity,
+    SimilaritySummary,
+    code_tokens,
+    similarity,
     summarise,
     token_similarity,
-    tokens,
     tree_similarity,
 )
 
@@ -58,49 +58,51 @@ codes = st.sampled_from([PLAIN, DRESSED, BODY, RENAMED, BROKEN, "", "pass"]) | s
 
 class TestTokens:
     def test_they_are_what_python_reads(self):
-        assert tokens("x = a[1:] ** 2  # square\n") == ["x", "=", "a", "[", "1", ":", "]", "**", "2"]
-        assert tokens("if a:\n    b(rb'\\w', '''c\nd''')") == [
+        assert code_tokens("x = a[1:] ** 2  # square\n") == ["x", "=", "a", "[", "1", ":", "]", "**", "2"]
+        assert code_tokens("if a:\n    b(rb'\\w', '''c\nd''')") == [
             *("if", "a", ":", "b", "(", "rb'\\w'", ",", "'''c\nd'''", ")")
         ]
 
     def test_an_f_string_is_one(self):
-        assert tokens("""é = 'é' + f'{a!r:>{b}} {{}} {f"{c}"}' f'd'""") == [
+        assert code_tokens("""é = 'é' + f'{a!r:>{b}} {{}} {f"{c}"}' f'd'""") == [
             *("é", "=", "'é'", "+", """f'{a!r:>{b}} {{}} {f"{c}"}'""", "f'd'")
         ]
 
     def test_comments_docstrings_and_layout_are_none(self):
-        assert tokens(DRESSED) == tokens(PLAIN)
-        assert tokens(DRESSED.replace("\n", "\r\n")) == tokens(PLAIN)
+        assert code_tokens(DRESSED) == code_tokens(PLAIN)
+        assert code_tokens(DRESSED.replace("\n", "\r\n")) == code_tokens(PLAIN)
 
     def test_only_docstrings_go_among_strings(self):
-        assert tokens("def é(a='doc'): 'doc' 'more'; return 'é', 'doc'") == tokens(
+        assert code_tokens("def é(a='doc'): 'doc' 'more'; return 'é', 'doc'") == code_tokens(
             "def é(a='doc'):; return 'é', 'doc'"
         )
-        assert tokens("class A:\n    ('doc')\n    x = 'x'\n    'y'") == tokens("class A: x = 'x' 'y'")
+        assert code_tokens("class A:\n    ('doc')\n    x = 'x'\n    'y'") == code_tokens(
+            "class A: x = 'x' 'y'"
+        )
 
     @pytest.mark.parametrize("indent", ["  ", "    ", "\t", "          "])
     def test_a_body_is_read_wherever_it_is_indented(self, indent):
         body = "\n" + BODY.replace("    ", indent) + "\ndef other():\n    'doc'\n    return 1\n"
-        assert tokens(body) == tokens(BODY) + tokens("def other(): return 1")
-        assert tokens(f'{indent}"""\n  doc\n{indent}"""\n{indent}await it\n') == ["await", "it"]
+        assert code_tokens(body) == code_tokens(BODY) + code_tokens("def other(): return 1")
+        assert code_tokens(f'{indent}"""\n  doc\n{indent}"""\n{indent}await it\n') == ["await", "it"]
 
     @pytest.mark.parametrize(
         "code", ["", "\n \n", "# x", "    # x\n", "'''doc'''", "    '''doc'''\n    #\n", "\\\n"]
     )
     def test_code_may_have_none(self, code):
-        assert tokens(code) == []
+        assert code_tokens(code) == []
 
     @pytest.mark.parametrize("source", [module, scoring, types], ids=lambda source: source.__name__)
     def test_a_syntax_error_changes_no_other_token(self, source):
         code = Path(source.__file__).read_text()
-        assert tokens(code + "\n)") == [*tokens(code), ")"]
-        assert tokens(DRESSED + "\n)") == [*tokens(PLAIN), ")"]
+        assert code_tokens(code + "\n)") == [*code_tokens(code), ")"]
+        assert code_tokens(DRESSED + "\n)") == [*code_tokens(PLAIN), ")"]
 
     def test_what_is_not_closed_ends_somewhere(self):
-        assert tokens("    '''Doc of\n    a body\n") == []
-        assert tokens("    return '''a\n b") == ["return", "'''a\n b"]
-        assert tokens("x = 'a\ny = (1\n") == ["x", "=", "'a", "y", "=", "(", "1"]
-        assert tokens("print total # old\nd = {'a':\n'b'}") == [
+        assert code_tokens("    '''Doc of\n    a body\n") == []
+        assert code_tokens("    return '''a\n b") == ["return", "'''a\n b"]
+        assert code_tokens("x = 'a\ny = (1\n") == ["x", "=", "'a", "y", "=", "(", "1"]
+        assert code_tokens("print total # old\nd = {'a':\n'b'}") == [
             *("print", "total", "d", "=", "{", "'a'", ":", "'b'", "}")
         ]
 
@@ -108,7 +110,7 @@ class TestTokens:
     @given(codes)
     def test_any_text_is_read_in_order(self, code):
         rest = code.replace("\r\n", "\n").replace("\r", "\n")
-        for token in tokens(code):
+        for token in code_tokens(code):
             _, found, rest = rest.partition(token)
             assert found.strip()
 
@@ -118,7 +120,7 @@ class TestSimilarity:
     @given(codes, codes)
     def test_from_0_to_1_and_1_only_for_the_same_tokens(self, a, b):
         assert 0 <= token_similarity(a, b) <= 1
-        assert (token_similarity(a, b) == 1) == (tokens(a) == tokens(b))
+        assert (token_similarity(a, b) == 1) == (code_tokens(a) == code_tokens(b))
         assert token_similarity(a, a) == 1
         trees = tree_similarity(a, b)
         assert trees is None or 0 <= trees <= 1
@@ -161,11 +163,11 @@ SOLUTION = "    '''The mean.'''\n    return statistics.mean(xs)\n"
 
 class TestNearness:
     def test_a_repair_is_personal(self):
-        found = nearness(ATTEMPT, NEAR, SOLUTION)
+        found = similarity(ATTEMPT, NEAR, SOLUTION)
         assert found.personal and found.nearer_to_attempt
         assert not (found.copied or found.nearer_to_solution or found.empty)
-        assert found == Nearness(
-            attempt_tokens=len(tokens(ATTEMPT)),
+        assert found == Similarity(
+            attempt_tokens=len(code_tokens(ATTEMPT)),
             attempt_refinement=token_similarity(ATTEMPT, NEAR),
             refinement_solution=token_similarity(NEAR, SOLUTION),
             attempt_solution=token_similarity(ATTEMPT, SOLUTION),
@@ -175,17 +177,17 @@ class TestNearness:
         )
 
     def test_a_copy_is_not_whatever_its_comments(self):
-        found = nearness(ATTEMPT, "  # now right\n  return statistics.mean( xs )", SOLUTION)
+        found = similarity(ATTEMPT, "  # now right\n  return statistics.mean( xs )", SOLUTION)
         assert found.copied and found.nearer_to_solution
         assert not (found.personal or found.nearer_to_attempt)
 
     def test_a_tie_is_on_neither_side(self):
-        found = nearness(ATTEMPT, ATTEMPT, ATTEMPT)
+        found = similarity(ATTEMPT, ATTEMPT, ATTEMPT)
         assert found.copied
         assert not (found.nearer_to_attempt or found.nearer_to_solution or found.personal)
 
     def test_an_attempt_that_does_not_parse_has_no_tree(self):
-        found = nearness(ATTEMPT + "    print x\n", NEAR, SOLUTION)
+        found = similarity(ATTEMPT + "    print x\n", NEAR, SOLUTION)
         assert found.personal
         assert found.attempt_refinement_tree is found.attempt_solution_tree is None
         assert found.refinement_solution_tree is not None
@@ -193,17 +195,17 @@ class TestNearness:
     @settings(max_examples=30, deadline=None)
     @given(codes, codes, codes)
     def test_every_three_texts_have_one(self, attempt, refinement, solution):
-        found = nearness(attempt, refinement, solution)
-        assert Nearness.model_validate_json(found.model_dump_json()) == found
+        found = similarity(attempt, refinement, solution)
+        assert Similarity.model_validate_json(found.model_dump_json()) == found
         assert not (found.copied and found.personal)
-        assert found.empty == (not tokens(attempt))
+        assert found.empty == (not code_tokens(attempt))
 
 
 class TestSummary:
     def test_it_counts_what_has_an_attempt(self):
-        copy, repair = nearness(ATTEMPT, SOLUTION, SOLUTION), nearness(ATTEMPT, NEAR, SOLUTION)
-        broken = nearness("return (", NEAR, SOLUTION)
-        found = summarise([copy, nearness("    # to do\n", SOLUTION, SOLUTION), repair, repair, broken])
+        copy, repair = similarity(ATTEMPT, SOLUTION, SOLUTION), similarity(ATTEMPT, NEAR, SOLUTION)
+        broken = similarity("return (", NEAR, SOLUTION)
+        found = summarise([copy, similarity("    # to do\n", SOLUTION, SOLUTION), repair, repair, broken])
         assert (found.count, found.empty) == (4, 1)
         assert found.copied == 0.25 and found.personal == 0.5
         assert found.nearer_to_solution == (1 + broken.nearer_to_solution) / 4
@@ -215,14 +217,14 @@ class TestSummary:
         assert found.refinement_solution_tree and found.refinement_solution_tree.count == 4
 
     def test_without_trees(self):
-        found = summarise([nearness("(", ")", "]")])
+        found = summarise([similarity("(", ")", "]")])
         assert found.attempt_refinement_tree is found.attempt_solution_tree is None
-        assert NearnessSummary.model_validate_json(found.model_dump_json()) == found
+        assert SimilaritySummary.model_validate_json(found.model_dump_json()) == found
 
     @pytest.mark.parametrize("attempts", [[], ["# nothing", ""]])
     def test_it_needs_an_attempt_with_code(self, attempts):
         with pytest.raises(ValueError, match=f"none in {len(attempts)}"):
-            summarise(nearness(attempt, NEAR, SOLUTION) for attempt in attempts)
+            summarise(similarity(attempt, NEAR, SOLUTION) for attempt in attempts)
 
 
 def lines_of(text: str) -> list[str]:
@@ -263,8 +265,8 @@ def rows() -> list[tuple[str, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def items(rows) -> list[Nearness]:
-    return [nearness(*row) for row in rows]
+def items(rows) -> list[Similarity]:
+    return [similarity(*row) for row in rows]
 
 
 EARLIER = {
@@ -303,7 +305,7 @@ class TestReleasedRows:
         cut = [item.empty and row[0].count('"""') % 2 == 1 for item, row in zip(items, rows, strict=True)]
         assert sum(cut) == 146
         found = summarise(
-            nearness(row[0].replace('"""', ""), *row[1:]) if is_cut else item
+            similarity(row[0].replace('"""', ""), *row[1:]) if is_cut else item
             for row, item, is_cut in zip(rows, items, cut, strict=True)
         )
         assert found.count == pytest.approx(2638, abs=5) and found.empty == pytest.approx(600, abs=5)

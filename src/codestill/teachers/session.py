@@ -5,19 +5,23 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from codestill.errors import BudgetError
-from codestill.models.settings import Device, SamplingConfig
+from codestill.errors import BudgetError, ConfigError
+from codestill.models.completer import Completer, Decoding
+from codestill.models.settings import Placement
 from codestill.run import Run
-from codestill.teachers.base import Teacher
+from codestill.teachers.base import LogitTeacher
 from codestill.teachers.endpoint import ApiTeacherConfig
 from codestill.teachers.ledger import Budget, Ledger, Totals
 from codestill.teachers.local import LocalTeacherConfig
 from codestill.teachers.replay import Identified, Replay, Replayed
 from codestill.types import Call, Completion, Request, Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def _tagged(value: Any) -> Any:
@@ -32,20 +36,20 @@ AnyTeacherConfig = Annotated[
 """Weights on this machine, or an endpoint; a plain string names weights."""
 
 
-class TeachingConfig(Settings):
-    """What is kept of a teacher's answers, and what they may cost."""
+class TeacherUsage(Settings):
+    """What a run keeps of its teacher's answers, and what they may cost."""
 
     replay: Replay = "record"
-    """``record``: an answer that is kept is not asked for again. ``only``: nothing is asked at all."""
+    """``record``: no request is sent twice. ``only``: none is sent; every answer must be kept already."""
     answers: Path | None = None
-    """Directory of the answers, which several runs may share (default: the run's own)."""
+    """Directory of kept answers, which runs may share (default: the run's own)."""
     budget: Budget = Budget()
-    """Where the run stops, with everything kept."""
+    """Limits at which the run stops, with everything kept."""
 
 
 @dataclass
 class Counted:
-    """A local teacher whose answers stand in the ledger, as those of an endpoint do."""
+    """A local teacher whose calls are entered in the ledger, as an endpoint's are."""
 
     teacher: Identified
     ledger: Ledger
@@ -60,13 +64,7 @@ class Counted:
     def identity(self) -> dict[str, Any]:
         return self.teacher.identity
 
-    def complete(
-        self,
-        requests: Iterable[Request],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None = None,
-        seed: int = 0,
-    ) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yield the teacher's answers. Where the budget allows some of the requests, these are answered
         before BudgetError is raised."""
         waiting = list(requests)
@@ -74,7 +72,7 @@ class Counted:
             granted: list[tuple[Request, int]] = []
             refused: BudgetError | None = None
             for request in waiting:
-                most = self.tokens_of(request.prompt) + sampling.max_new_tokens
+                most = self.tokens_of(request.prompt) + decoding.sampling.max_new_tokens
                 try:
                     self.ledger.promise(most, 0.0)
                 except BudgetError as error:
@@ -84,20 +82,14 @@ class Counted:
             if refused is not None and not granted:
                 raise refused
             waiting = waiting[len(granted) :]
-            yield from self._granted(granted, sampling, stopped, seed)
+            yield from self._granted(granted, decoding)
 
-    def _granted(
-        self,
-        granted: list[tuple[Request, int]],
-        sampling: SamplingConfig,
-        stopped: Callable[[str], bool] | None,
-        seed: int,
-    ) -> Iterator[Completion]:
+    def _granted(self, granted: list[tuple[Request, int]], decoding: Decoding) -> Iterator[Completion]:
         most = {request.key: (request, tokens) for request, tokens in granted}
         started = time.monotonic()
         try:
             asked = [request for request, _ in granted]
-            for answer in self.teacher.complete(asked, sampling, stopped, seed):
+            for answer in self.teacher.complete(asked, decoding):
                 request, tokens = most.pop(answer.key)
                 self.ledger.release(tokens, 0.0)
                 self.ledger.record(
@@ -117,38 +109,58 @@ class Counted:
                 self.ledger.release(tokens, 0.0)
 
 
-@dataclass
-class Desk:
-    """A teacher at work for one run."""
+@dataclass(frozen=True)
+class TeacherSession:
+    """A teacher during one run: what it may cost, and where its answers are kept."""
 
-    teacher: Any
-    """As it was built, with logits where it has them."""
+    teacher: Identified
     ledger: Ledger
-    config: TeachingConfig
+    usage: TeacherUsage
     answers: Path
+    """Directory of the kept answers."""
 
     @property
     def name(self) -> str:
         return self.teacher.name
 
-    def at(self, stage: str) -> Teacher:
+    @property
+    def tokenizer(self) -> "PreTrainedTokenizerBase | None":
+        """A local teacher's tokenizer, which presets take; None for an endpoint."""
+        return getattr(self.teacher, "tokenizer", None)
+
+    @property
+    def logits(self) -> LogitTeacher:
+        """The teacher, for an objective that needs its logits. Raises ConfigError for an endpoint."""
+        if isinstance(self.teacher, LogitTeacher):
+            return self.teacher
+        raise ConfigError(
+            f"{self.name} is a text-only endpoint: it gives no logits.",
+            next_step="Use a local teacher, or the objective cross_entropy.",
+        )
+
+    def stage(self, name: str) -> Completer:
         """The teacher for one stage, under whose name its calls are counted."""
         from codestill.teachers.endpoint import ApiTeacher
 
         if isinstance(self.teacher, ApiTeacher):
-            counted: Identified = replace(self.teacher, ledger=self.ledger, stage=stage)
+            counted: Identified = replace(self.teacher, ledger=self.ledger, stage=name)
         else:
-            tokenizer = self.teacher.tokenizer
-            counted = Counted(self.teacher, self.ledger, stage, lambda text: len(tokenizer.encode(text)))
-        return Replayed(counted, self.answers, self.config.replay)
+            tokenizer = self.tokenizer
+            assert tokenizer is not None, "a local teacher has a tokenizer"
+            counted = Counted(self.teacher, self.ledger, name, partial(_count_tokens, tokenizer))
+        return Replayed(counted, self.answers, self.usage.replay)
 
 
-def open_desk(
-    config: LocalTeacherConfig | ApiTeacherConfig, teaching: TeachingConfig, device: Device, run: Run
-) -> Desk:
+def open_session(
+    config: AnyTeacherConfig, usage: TeacherUsage, placement: Placement, run: Run
+) -> TeacherSession:
     """Build the teacher. Raises ModelError or ConfigError where that is impossible, before any call."""
-    ledger = Ledger(run.ledger_path, teaching.budget, partial(_show, run))
-    return Desk(config.build(device), ledger, teaching, teaching.answers or run.directory / "answers")
+    ledger = Ledger(run.ledger_path, usage.budget, partial(_show, run))
+    return TeacherSession(config.build(placement), ledger, usage, usage.answers or run.answers_directory)
+
+
+def _count_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> int:
+    return len(tokenizer.encode(text))
 
 
 def _show(run: Run, call: Call, spent: Totals) -> None:
