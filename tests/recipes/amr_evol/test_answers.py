@@ -327,7 +327,7 @@ def test_what_mentions_functions_and_what_is_yes() -> None:
 
 def test_prompts_without_modular_forms_are_refused(tmp_path: Path) -> None:
     teaching, _ = asking(tmp_path, lambda *_: "", INSTRUCT.model_copy(update={"modular": None}))
-    with pytest.raises(ConfigError, match="cannot ask for functions"):
+    with pytest.raises(ConfigError, match="have no form for functions"):
         chain_of_thought(teaching, [task("f")], GREEDY)
     assert CONTINUED.modular is not None
     with pytest.raises(ConfigError, match="the same"):

@@ -77,7 +77,7 @@ def test_the_library_holds_verified_functions_that_answers_are_made_of(tmp_path:
 
 @pytest.mark.parametrize(
     ("method", "how"),
-    [("direct", "direct"), ("cot", "thought"), ("ans-repair", "direct"), ("best-of-n", "voted")],
+    [("direct", "direct"), ("cot", "chain_of_thought"), ("ans-repair", "direct"), ("best-of-n", "voted")],
 )
 def test_baselines_answer_the_same_instructions(method: str, how: str, tmp_path: Path) -> None:
     account = distilled(tmp_path, method=method, samples=1)
@@ -125,6 +125,6 @@ def test_instructions_are_made_and_have_no_tests_to_count(tmp_path: Path) -> Non
 
 def test_prompts_that_cannot_ask_are_refused() -> None:
     bare = CONTINUED.model_copy(update={"modular": None})
-    with pytest.raises(ValidationError, match="cannot ask for what method amr needs"):
+    with pytest.raises(ValidationError, match="has no form for what method amr needs"):
         Config(prompts=bare)
     assert Config(prompts=bare, method="direct").method == "direct"

@@ -102,13 +102,13 @@ def test_the_teacher_makes_the_tasks_from_seeds(tmp_path: Path) -> None:
     assert account["round-1/examples"] == account["round-1/solved"] >= 2
 
 
-def test_a_round_without_rows_says_so(tmp_path: Path) -> None:
+def test_a_round_without_examples_says_so(tmp_path: Path) -> None:
     hopeless = {"arm": "persd", "refine": {"sampling": {"max_new_tokens": 1}}}
-    with pytest.raises(TaskError, match="first round gave no row"):
+    with pytest.raises(TaskError, match="first round gave no training example"):
         distilled(tmp_path / "run", **hopeless)
 
 
-def test_an_arm_asks_for_no_more_than_its_rows_need(tmp_path: Path) -> None:
+def test_an_arm_asks_for_no_more_than_its_examples_need(tmp_path: Path) -> None:
     account = distilled(tmp_path / "stand", arm="stand")
     assert (account["round-1/attempts"], account["round-1/refinement_calls"]) == (0, 0)
     account = distilled(tmp_path / "stand-refine", arm="stand-refine")
@@ -119,7 +119,7 @@ def test_an_arm_asks_for_no_more_than_its_rows_need(tmp_path: Path) -> None:
     )
 
 
-def test_only_refinements_that_count_make_rows(tmp_path: Path) -> None:
+def test_only_refinements_that_are_kept_make_examples(tmp_path: Path) -> None:
     answers = {"answers": str(tmp_path / "answers")}
     sampling = SETTINGS["refine"]
     found = {
@@ -142,10 +142,10 @@ def test_only_refinements_that_count_make_rows(tmp_path: Path) -> None:
     assert kept["personal"] == sum(personal)
 
 
-def test_rows_may_be_limited_in_tokens(tmp_path: Path) -> None:
-    whole = distilled(tmp_path / "whole", arm="stand")["round-1/row_tokens"]
+def test_examples_may_be_limited_in_tokens(tmp_path: Path) -> None:
+    whole = distilled(tmp_path / "whole", arm="stand")["round-1/example_tokens"]
     account = distilled(tmp_path / "part", arm="stand", max_example_tokens=whole // 2)
-    assert 0 < account["round-1/row_tokens"] <= whole // 2
+    assert 0 < account["round-1/example_tokens"] <= whole // 2
 
 
 def test_arms_may_be_given_the_same_spend(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_arms_may_be_given_the_same_spend(tmp_path: Path) -> None:
         assert same["round-1/examples"] == whole["round-1/examples"] and same["round-1/spent_tokens"] == cost
 
 
-def test_the_same_rows_may_be_learned_from_logits(tmp_path: Path) -> None:
+def test_the_same_examples_may_be_learned_from_logits(tmp_path: Path) -> None:
     losses: dict[str, dict[str, Any]] = {}
     for name, objective in {
         "ce": {"type": "cross_entropy"},
