@@ -84,7 +84,7 @@ def _run(arguments: list[str]) -> int:
         if _disk_is_full(error):
             return _fail(*DISK_FULL, 2)
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and error.filename:
-            return _fail(f"{error.filename}: {error.strerror}.", "Choose a place that can be written.", 2)
+            return _fail(f"{error.filename}: {error.strerror}.", "Choose a writable directory.", 2)
         raise
     except Exception as error:
         if _disk_is_full(error):

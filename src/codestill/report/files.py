@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from codestill.errors import RunError
 from codestill.recipes.iterkd.records import Cycle
 from codestill.run import slug
-from codestill.serialize import R, read_jsonl
+from codestill.serialize import R, first_problem, read_jsonl
 from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task
 
 
@@ -129,10 +129,7 @@ def _read_record(path: Path, record: type[R]) -> R:
     try:
         return record.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        reason = f"{field}: {first['msg']}" if field else first["msg"]
-        raise _unreadable(path, f"a {record.__name__}", reason) from error
+        raise _unreadable(path, f"a {record.__name__}", first_problem(error)) from error
 
 
 def _read_environment(path: Path) -> dict[str, str]:
