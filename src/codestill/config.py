@@ -13,10 +13,10 @@ from codestill.types import Settings
 
 
 class ExecutionConfig(Settings):
-    """What may change between resumes: it affects speed, never results (except for float rounding)."""
+    """What may change between resumes: it decides speed, never results (but for float rounding)."""
 
     device: Device = "auto"
-    """Where models run; ``auto`` uses a GPU if there is one."""
+    """Where models run: ``auto`` takes a GPU if there is one."""
     threads: PositiveInt | None = None
     """CPU threads for each model (default: torch's choice)."""
     workers: PositiveInt | None = None

@@ -243,6 +243,10 @@ class Interval(Record):
     low: float
     high: float
 
+    def percent(self, sign: str = "%") -> str:
+        """``12.3% [9.8, 15.1]``; ``sign`` follows the estimate."""
+        return f"{100 * self.mean:.1f}{sign} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
 
 class ModelProfile(Record):
     """What a model costs to deploy."""

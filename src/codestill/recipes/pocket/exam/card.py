@@ -6,7 +6,6 @@ from pathlib import Path
 from codestill.recipes.pocket.exam.records import MEASURES, Exam, Score
 from codestill.run import Run
 from codestill.serialize import write_atomic
-from codestill.types import Interval
 
 FRONT = """---
 license: apache-2.0
@@ -60,10 +59,6 @@ def _measured(exam: Exam) -> str:
 
 
 def _row(score: Score, depths: Sequence[str]) -> list[str]:
-    by_depth = [percent(score.by_depth[depth]) if depth in score.by_depth else "" for depth in depths]
-    return [score.measure, MEASURES[score.measure], str(score.count), percent(score.value), *by_depth]
-
-
-def percent(value: Interval) -> str:
-    """``87.4 [84.4, 90.2]``."""
-    return f"{100 * value.mean:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+    by_depth = [score.by_depth[depth].percent(sign="") if depth in score.by_depth else "" for depth in depths]
+    value = score.value.percent(sign="")
+    return [score.measure, MEASURES[score.measure], str(score.count), value, *by_depth]
