@@ -7,10 +7,11 @@ form only, the first: :data:`CONTINUED`.
 
 from typing import Literal
 
+from codestill.pocket.skills import Level
 from codestill.prompts.answers import as_completion
 from codestill.prompts.continued import CONTINUED
 from codestill.prompts.instruct import INSTRUCT
-from codestill.prompts.template import Level, Nearness, Prompts
+from codestill.prompts.template import Nearness, Prompts
 
 __all__ = [
     "CONTINUED",

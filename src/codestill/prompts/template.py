@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from codestill.errors import ConfigError
+from codestill.pocket.skills import Level
 from codestill.prompts.answers import PROPOSAL, as_completion
 from codestill.prompts.modular import Modular
 from codestill.prompts.rating import Rating, read_rubric, read_steps
@@ -17,10 +18,6 @@ from codestill.types import Settings, Task
 
 Nearness = Literal["free", "near", "nearest"]
 """How near to the attempt a repair shall stay: PERsD's prompts v0, v1 and v2."""
-
-
-Level = Literal["easier", "same", "harder"]
-"""How hard a proposed task shall be, beside its seed."""
 
 
 class Prompts(Settings):

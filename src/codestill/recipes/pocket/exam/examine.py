@@ -23,12 +23,12 @@ from codestill.pocket.skills import (
     fits,
     inputs_prompt,
     judge_prompt,
-    parts,
     read_asked,
     read_judgement,
     read_parts,
     read_sketch,
     refine_prompt,
+    sub_functions,
 )
 from codestill.recipes.pocket.exam.records import Calibration, Exam, ExamConfig, Measure, Score
 from codestill.run import Run
@@ -166,7 +166,7 @@ class _Room:
         yield Score(measure="compose - solve depth 4", value=gained, count=len(alone))
 
     def with_helpers(self, task: Task) -> Task:
-        helpers = [part.code for part in parts(self.sketches[task.task_id])]
+        helpers = [function.code for function in sub_functions(self.sketches[task.task_id])]
         return task.model_copy(update={"prompt": compose_prompt(task.prompt, helpers)})
 
     def refine(self) -> Iterator[Score]:
