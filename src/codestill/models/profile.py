@@ -81,7 +81,7 @@ def profile(
         return ModelProfile.model_validate_json(answer.read_text(encoding="utf-8"))
 
 
-def measure(job: dict[str, Any]) -> ModelProfile:
+def measure_here(job: dict[str, Any]) -> ModelProfile:
     """Load ``job["directory"]`` and time it in this process."""
     torch.set_num_threads(job["threads"])
     directory, device = Path(job["directory"]), cast(Device, job["device"])
@@ -153,5 +153,5 @@ def _peak_bytes(device: Device) -> int:
 
 
 if __name__ == "__main__":
-    measured = measure(json.loads(sys.argv[1]))
+    measured = measure_here(json.loads(sys.argv[1]))
     Path(sys.argv[2]).write_text(measured.model_dump_json(), encoding="utf-8")
