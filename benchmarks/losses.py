@@ -178,15 +178,15 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden_ND: Tensor, head_VD: Tensor, teacher_ND: Tensor, teacher_VD: Tensor) -> Tensor:
         from codestill.losses.chunks import rows_at_once
-        from codestill.matmul import add_product, product
+        from codestill.matmul import add_product, matmul
 
         gradient_ND, gradient_VD = torch.empty_like(hidden_ND), torch.zeros_like(head_VD)
         rows = rows_at_once(hidden_ND, V)
         for start in range(0, len(hidden_ND), rows):
             part = slice(start, start + rows)
-            _ = product(teacher_ND[part], teacher_VD.T)
-            logits_NV = product(hidden_ND[part], head_VD.T)
-            gradient_ND[part] = product(logits_NV, head_VD)
+            _ = matmul(teacher_ND[part], teacher_VD.T)
+            logits_NV = matmul(hidden_ND[part], head_VD.T)
+            gradient_ND[part] = matmul(logits_NV, head_VD)
             add_product(gradient_VD, logits_NV.T, hidden_ND[part])
         ctx.save_for_backward(gradient_ND, gradient_VD)
         return gradient_ND.sum() * 0

@@ -267,5 +267,5 @@ def test_an_arm_may_be_another_evaluation_of_anothers_runs(tmp_path: Path) -> No
 )
 def test_an_arm_of_another_needs_that_one_alone(arm: dict[str, Any]) -> None:
     arms = [{"name": "text", "recipe": "sft", "config": ARM}, arm]
-    with pytest.raises(ValidationError, match=r"either a recipe or a model|no recipe's arm before it"):
+    with pytest.raises(ValidationError, match=r"either a recipe or a model|no earlier arm with a recipe"):
         CompareConfig.model_validate(SETTINGS | {"arms": arms, "teacher": None, "differences": []})

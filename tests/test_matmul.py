@@ -28,19 +28,19 @@ def test_a_product_is_what_float64_says(onednn, rows, transposed):
     torch.manual_seed(rows)
     a, b = torch.randn(rows, 48), torch.randn(300, 48).T if transposed else torch.randn(48, 300)
     with torch.no_grad():
-        found = matmul.product(a, b)
+        found = matmul.matmul(a, b)
     assert found.dtype == torch.float32 and found.shape == (rows, 300)
     torch.testing.assert_close(found, (a.double() @ b.double()).float(), atol=1e-5, rtol=1e-5)
 
 
 def test_no_rows_give_no_rows(onednn):
     with torch.no_grad():
-        assert matmul.product(torch.empty(0, 4), torch.ones(4, 5)).shape == (0, 5)
+        assert matmul.matmul(torch.empty(0, 4), torch.ones(4, 5)).shape == (0, 5)
 
 
 def test_half_is_rounded_to_half_and_given_as_float32(onednn):
     a, b = torch.randn(5, 16).bfloat16(), torch.randn(16, 9).bfloat16()
-    found = matmul.product(a, b)
+    found = matmul.matmul(a, b)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, a.float() @ b.float(), atol=0.05, rtol=0.02)
 

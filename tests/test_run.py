@@ -122,7 +122,7 @@ def test_a_number_that_is_not_finite_is_the_users_mistake(tmp_path: Path) -> Non
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with Run.open(tmp_path, Config()), pytest.raises(RunError, match="Another process is at work"):
+    with Run.open(tmp_path, Config()), pytest.raises(RunError, match="Another process is using"):
         Run.open(tmp_path, Config())
 
     def hold_and_die() -> None:

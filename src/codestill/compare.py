@@ -1,7 +1,7 @@
-"""Comparisons: arms that differ in what is compared, on the same tasks, with the same seeds.
+"""Comparisons: arms that differ only in what is compared, on the same tasks, with the same seeds.
 
-Every arm and seed is a run of its own below the comparison's directory, so a killed comparison
-continues where it was. Differences are paired over tasks and seeds.
+Every arm and seed is a separate run below the comparison's directory, so a killed comparison continues where
+it stopped. Differences are paired over tasks and seeds.
 """
 
 import itertools
@@ -32,42 +32,42 @@ class ArmConfig(Settings):
     """One side of a comparison."""
 
     name: str = Field(min_length=1)
-    """How tables call it."""
+    """Its name in tables."""
     recipe: str | None = None
-    """A recipe's name or file; without one the arm is the ``model`` as it stands."""
+    """A recipe's name or file; without one, the arm is an untrained ``model``."""
     model: str | None = None
     """A model to evaluate untrained, such as the teacher."""
     of: str | None = None
-    """Another arm, named before: this one is a further evaluation of its runs."""
+    """An earlier arm: this one is another evaluation of its runs."""
     result: str = "student"
     """Which evaluation of a run: also `round-1/student`, or `student-self-repair` where a recipe makes it."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """The recipe's config, in part."""
+    """Settings of the recipe; the others keep its defaults."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "ArmConfig":
         if sum(kind is not None for kind in (self.recipe, self.model, self.of)) != 1:
             raise ValueError("an arm has either a recipe or a model, or is `of` another arm")
         if self.of is not None and self.config:
-            raise ValueError("an arm `of` another has that one's config")
+            raise ValueError("an arm `of` another takes that arm's config and has none of its own")
         return self
 
 
 class CompareConfig(RunConfig):
-    """A comparison of recipes at equal terms."""
+    """A comparison of recipes on equal terms."""
 
     title: str
-    """The report's headline."""
+    """The report's title."""
     arms: tuple[ArmConfig, ...] = Field(min_length=1)
-    """What is compared."""
+    """What is compared, in the order of the tables."""
     seeds: tuple[int, ...] = Field(default=(0, 1), min_length=1)
     """Training seeds; every recipe runs with each."""
     teacher: str | None = None
-    """The arm that is the teacher: tables give ratios to it."""
+    """The arm that is the teacher: tables show ratios to it."""
     differences: tuple[tuple[str, str], ...] = ()
-    """Pairs of arms ``[a, b]`` for which ``a - b`` is given."""
+    """Pairs of arms ``[a, b]`` for which ``a - b`` is reported."""
     evaluate: EvaluateConfig = EvaluateConfig()
-    """One evaluation for all arms."""
+    """How every arm is evaluated."""
 
     @model_validator(mode="after")
     def _arms_exist(self) -> "CompareConfig":
@@ -77,9 +77,11 @@ class CompareConfig(RunConfig):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is named twice")
         for number, arm in enumerate(self.arms):
-            recipes = [one.name for one in self.arms[:number] if one.recipe is not None]
-            if arm.of is not None and arm.of not in recipes:
-                raise ValueError(f"arm {arm.name!r} is of {arm.of!r}, which is no recipe's arm before it")
+            trained = [earlier.name for earlier in self.arms[:number] if earlier.recipe is not None]
+            if arm.of is not None and arm.of not in trained:
+                raise ValueError(
+                    f"arm {arm.name!r} is `of` {arm.of!r}, which is no earlier arm with a recipe"
+                )
         for name in [*itertools.chain(*self.differences), *([self.teacher] if self.teacher else [])]:
             if name not in names:
                 raise ValueError(f"no arm is called {name!r}; there are {', '.join(names)}")
@@ -89,7 +91,7 @@ class CompareConfig(RunConfig):
 def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer] = ()) -> Comparison:
     """Run every arm with every seed, and write ``comparison.json``.
 
-    Raises ConfigError, before anything runs, when an arm's config is not its recipe's.
+    Raises ConfigError, before anything runs, when an arm's config is not valid for its recipe.
     """
     plans: dict[str, list[tuple[str, str | None, Any]]] = {}
     for arm in config.arms:
@@ -101,12 +103,12 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
                 watching = [partial(_tell, observer, name) for observer in observers]
                 with Run.open(directory / name, run_config, watching) as run:
                     if recipe is None:
-                        found = evaluate_model(run_config, run)
+                        evaluation = evaluate_model(run_config, run)
                     else:
                         if not (directory / name / "results" / f"{arm.result}.json").exists():
                             load_recipe(recipe).distill(run_config, run)
-                        found = _result(arm, directory / name)
-                    evaluations.setdefault(arm.name, []).append(found)
+                        evaluation = _result(arm, directory / name)
+                    evaluations.setdefault(arm.name, []).append(evaluation)
         comparison = _conclude(config, directory, plans, evaluations)
         write_atomic(directory / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
     return comparison
@@ -115,18 +117,17 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
 def _result(arm: ArmConfig, run: Path) -> Evaluation:
     path = run / "results" / f"{arm.result}.json"
     if not path.exists():
-        known = sorted(
-            str(one.relative_to(run / "results"))[:-5] for one in (run / "results").rglob("*.json")
-        )
+        results = run / "results"
+        known = sorted(str(file.relative_to(results))[:-5] for file in results.rglob("*.json"))
         raise ConfigError(
-            f"arm {arm.name!r} asks for the result {arm.result!r}, and {run} has {', '.join(known)}.",
+            f"arm {arm.name!r} asks for the result {arm.result!r}, but {run} has only {', '.join(known)}.",
             next_step="Name one of these; `student-self-repair` is made where `self_repair` is set.",
         )
     return read_evaluation(path)
 
 
 def _tell(observer: Observer, run: str, event: Event) -> None:
-    """Pass an event on under its run's name: observers see all runs of the comparison."""
+    """Pass an event on under its run's name: an observer sees all runs of the comparison."""
     observer(event.model_copy(update={"stage": f"{run}/{event.stage}"}))
 
 
@@ -147,16 +148,16 @@ def _plan(arm: ArmConfig, config: CompareConfig) -> Iterator[tuple[str, str | No
         return
     model = load_recipe(arm.recipe).Config
     for seed in config.seeds:
-        if seed != config.seeds[0]:  # seeds share a shape: its cost to run is measured once
+        if seed != config.seeds[0]:  # all seeds train the same shape: its speed and size are measured once
             shared["evaluate"] = config.evaluate.model_copy(update={"profile": False})
         try:
-            made = model.model_validate({**arm.config, **shared, "seed": seed})
+            recipe_config = model.model_validate({**arm.config, **shared, "seed": seed})
         except ValidationError as error:
             raise ConfigError(
-                f"arm {arm.name!r} is not a config of {arm.recipe}: {problems(error, model)}",
-                next_step="Mend the arm's config.",
+                f"arm {arm.name!r} has an invalid config for {arm.recipe}: {problems(error, model)}",
+                next_step="Correct the arm's config.",
             ) from error
-        yield f"{slug(arm.name)}/seed-{seed}", arm.recipe, made
+        yield f"{slug(arm.name)}/seed-{seed}", arm.recipe, recipe_config
 
 
 def _conclude(
@@ -166,30 +167,30 @@ def _conclude(
     evaluations: dict[str, list[Evaluation]],
 ) -> Comparison:
     first = next(iter(evaluations.values()))[0]
-    for name, found in evaluations.items():
-        if {one.data_hash for one in found} != {first.data_hash}:
+    for name, of_arm in evaluations.items():
+        if {evaluation.data_hash for evaluation in of_arm} != {first.data_hash}:
             raise RunError(
-                f"arm {name!r} met other tasks than {config.arms[0].name!r}: their data changed.",
-                next_step="Use another run directory, so that all arms meet the same tasks.",
+                f"arm {name!r} was evaluated on other tasks than {config.arms[0].name!r}: data changed.",
+                next_step="Use another run directory, so that all arms are evaluated on the same tasks.",
             )
     levels = _levels(config.evaluate.tasks.load())
     arms = []
     for arm in config.arms:
-        found = evaluations[arm.name]
+        of_arm = evaluations[arm.name]
         runs = tuple(name for name, _, _ in plans[arm.name])
-        greedy = [[float(ok) for ok in e.greedy_per_task.values()] for e in found]
-        bleus = [e.bleu for e in found if e.bleu is not None]
+        greedy = [[float(ok) for ok in e.greedy_per_task.values()] for e in of_arm]
+        bleus = [e.bleu for e in of_arm if e.bleu is not None]
         arms.append(
             Arm(
                 name=arm.name,
                 runs=runs,
                 result=arm.result,
-                pass_at={k: interval_over_seeds([_rates(e, k) for e in found]) for k in found[0].pass_at},
+                pass_at={k: interval_over_seeds([_rates(e, k) for e in of_arm]) for k in of_arm[0].pass_at},
                 greedy=interval_over_seeds(greedy) if all(greedy) else None,
                 bleu=sum(bleus) / len(bleus) if bleus else None,
-                profile=found[0].profile,
+                profile=of_arm[0].profile,
                 by_difficulty={
-                    level: interval_over_seeds([_rates(e, 1, ids) for e in found])
+                    level: interval_over_seeds([_rates(e, 1, ids) for e in of_arm])
                     for level, ids in levels.items()
                 },
                 accounting=_accounting(directory / runs[0]),
@@ -208,7 +209,7 @@ def _conclude(
 
 
 def _rates(evaluation: Evaluation, k: int, tasks: Collection[str] | None = None) -> list[float]:
-    """pass@k of each task, or of these, in the task set's order."""
+    """pass@k of each task, or only of ``tasks``, in the task set's order."""
     return [
         pass_at_k(n, passed, k)
         for task_id, (n, passed) in evaluation.per_task.items()
@@ -218,7 +219,7 @@ def _rates(evaluation: Evaluation, k: int, tasks: Collection[str] | None = None)
 
 def _differences(a: str, b: str, evaluations: dict[str, list[Evaluation]]) -> Iterator[Difference]:
     left, right = evaluations[a], evaluations[b]
-    if len(left) != len(right):  # an untrained model has one run: it meets every seed of the other
+    if len(left) != len(right):  # an untrained model has one run: it is paired with every seed
         left, right = (left * len(right), right) if len(left) == 1 else (left, right * len(left))
     pairs = len(left) * left[0].task_count
     a_ST, b_ST = [_rates(e, 1) for e in left], [_rates(e, 1) for e in right]
@@ -227,12 +228,12 @@ def _differences(a: str, b: str, evaluations: dict[str, list[Evaluation]]) -> It
 
 def _levels(task_set: TaskSet) -> dict[str, set[str]]:
     """Difficulties that are numbers, e.g. ``depth=3``, and the tasks that have them."""
-    found: dict[str, set[str]] = {}
+    levels: dict[str, set[str]] = {}
     for task in task_set.tasks:
         for name, value in task.difficulty.items():
             if isinstance(value, int):
-                found.setdefault(f"{name}={value}", set()).add(task.task_id)
-    return dict(sorted(found.items()))
+                levels.setdefault(f"{name}={value}", set()).add(task.task_id)
+    return dict(sorted(levels.items()))
 
 
 def _accounting(run: Path) -> dict[str, int | float | str]:
@@ -241,29 +242,29 @@ def _accounting(run: Path) -> dict[str, int | float | str]:
 
 
 class SweepConfig(RunConfig):
-    """The grid of students, temperatures and alphas of logit distillation."""
+    """A sweep of logit distillation over students, temperatures and alphas."""
 
     students: tuple[str, ...] = Field(default=("gpt2-44m", "gpt2-202m"), min_length=1)
     """Presets, directories or hub ids."""
     temperatures: tuple[PositiveFloat, ...] = Field(default=(1.0, 2.0, 4.0), min_length=1)
     """Temperatures of the divergence."""
     alphas: tuple[float, ...] = Field(default=(0.1, 0.5, 0.9), min_length=1)
-    """Weights of the divergence."""
+    """Weights of the divergence; the cross-entropy has the rest."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Training seeds."""
     teacher: LocalTeacherConfig = LocalTeacherConfig()
-    """The teacher; it is evaluated too, and tables give ratios to it."""
+    """The teacher; it is evaluated too, and tables show ratios to it."""
     divergence: Divergence = "forward_kl"
     """The divergence of every run."""
     examples: ExamplesConfig = ExamplesConfig()
-    """What teacher and students read."""
+    """What the students train on."""
     train: TrainConfig = TrainConfig()
-    """How students are optimised."""
+    """How the students are trained."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How every model is evaluated."""
 
     def comparison(self) -> CompareConfig:
-        """The sweep as a comparison: an arm per point of the grid, after the teacher."""
+        """The sweep as a comparison: the teacher's arm, then one per point of the grid."""
         common = {
             "teacher": self.teacher.model_dump(mode="json"),
             "examples": self.examples.model_dump(mode="json"),

@@ -7,6 +7,7 @@ from pydantic import BaseModel, PositiveInt, ValidationError, model_validator
 
 from codestill.models import Placement
 from codestill.sandbox import Sandbox, SandboxConfig
+from codestill.serialize import is_object, problem
 from codestill.trackers import TrackerName
 from codestill.types import Settings
 
@@ -15,9 +16,9 @@ class ExecutionConfig(Placement):
     """What may change between resumes: it decides speed and memory, never results, but for float rounding."""
 
     threads: PositiveInt | None = None
-    """CPU threads of each model (default: torch's choice)."""
+    """CPU threads for each model (default: torch's choice)."""
     workers: PositiveInt | None = None
-    """Programs executed at once (default: one per core)."""
+    """Programs executed at the same time (default: one per core)."""
     trackers: tuple[TrackerName, ...] = ()
     """Where metrics go besides metrics.jsonl."""
 
@@ -36,21 +37,21 @@ class ExecutionConfig(Placement):
 class RunConfig(Settings):
     """Base of a run's config: groups of settings may be given in part.
 
-    What is left out of a group keeps the default of this config. A student, a teacher and a task set are
-    choices, not groups: one that is given is taken as it is.
+    What a group leaves out keeps this config's default. A student, a teacher and a task set are choices, not
+    groups: one that is given replaces the default as a whole.
     """
 
     sandbox: SandboxConfig = SandboxConfig()
-    """Limits of each program."""
+    """Limits for each program."""
     execution: ExecutionConfig = ExecutionConfig()
     """What may change between resumes."""
     seed: int = 0
-    """Seed of everything that is drawn: samples, the order of batches, dropout."""
+    """Seed of everything random: samples, the order of batches, dropout."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_groups(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
+        if not is_object(values):
             return values
         return {name: _filled(cls, name, value) for name, value in values.items()}
 
@@ -60,35 +61,36 @@ CHOICES = ("student", "teacher", "tasks", "validation")
 
 def _filled(model: type[BaseModel], name: str, value: Any) -> Any:
     field = model.model_fields.get(name)
-    if field is None or name in CHOICES or not isinstance(value, dict):
+    if field is None or name in CHOICES or not is_object(value):
         return value
     default = field.get_default(call_default_factory=True)
     if not isinstance(default, BaseModel):
         return value
     if value.get("type", getattr(default, "type", None)) != getattr(default, "type", None):
-        return value  # another kind of thing: the default's settings are not its own
+        return value  # another type: the default's settings do not apply to it
     kept = default.model_dump(exclude_unset=True)
     filled = {key: _filled(type(default), key, inner) for key, inner in value.items()}
     return kept | ({"type": default.type} if hasattr(default, "type") else {}) | filled  # type: ignore[attr-defined]
 
 
 def problems(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """A validation error, a line per problem; an unknown key of ``model`` with the nearest valid one."""
-    lines = []
-    for one in error.errors(include_url=False):
-        where = ".".join(str(part) for part in one["loc"])
-        if one["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(one["loc"][-1]), _names(model, one["loc"][:-1]), n=1)
-            lines.append(f"{where} is not a setting." + (f" Did you mean {near[0]}?" if near else ""))
+    """A validation error, a line per problem; for an unknown key of ``model``, the nearest valid one."""
+    lines: list[str] = []
+    for details in error.errors(include_url=False):
+        path = details["loc"]
+        if details["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(path[-1]), _names(model, path[:-1]), n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            lines.append(f"{'.'.join(map(str, path))} is not a setting.{hint}")
         else:
-            lines.append(f"{where}: {one['msg']}" if where else one["msg"])
+            lines.append(problem(details))
     return "\n  ".join(lines)
 
 
 def _names(model: type[BaseModel] | None, path: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields that ``path`` leads to from ``model``."""
-    for part in path:
-        field = model.model_fields.get(str(part)) if model else None
+    """The field names of the settings that ``path`` leads to from ``model``."""
+    for name in path:
+        field = model.model_fields.get(str(name)) if model else None
         kinds = (field.annotation, *get_args(field.annotation)) if field else ()
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
     return list(model.model_fields) if model else []

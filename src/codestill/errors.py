@@ -8,17 +8,17 @@
     │   │   ├── VocabularyError   teacher and student do not share a vocabulary
     │   │   └── LogitsError       a teacher that has no logits, where logits are needed
     │   ├── RunError              a run directory
-    │   │   ├── ConfigMismatch    the directory belongs to another config
-    │   │   └── StageMismatch     a stage's records belong to other items
+    │   │   ├── ConfigMismatch    the directory was made with another config
+    │   │   └── StageMismatch     a stage's records were made from other items
     │   └── SandboxUnavailable    this machine lacks an isolation layer
     └── Failure                   exit code 1: something broke while doing what was asked
         ├── SandboxError          the sandbox itself broke (never a wrong answer)
-        ├── GateError             an evaluation whose gates fail: its number would lie
+        ├── GateError             an evaluation whose gates fail: its score cannot be believed
         ├── TrainingError         a loss that is not finite
-        ├── TeacherError          a teacher that cannot be reached, or answers nonsense
-        └── BudgetError           a budget that another call could pass
+        ├── TeacherError          a teacher that cannot be reached, or whose answers are unusable
+        └── BudgetError           a budget that another call could exceed
 
-A message has up to three parts: what happened, the values, and what to do next.
+A message says what happened, with the values, and what to do next.
 """
 
 
@@ -37,7 +37,7 @@ class CodestillError(Exception):
 
 
 class UserError(CodestillError):
-    """The request cannot be met as it stands; the user can mend it."""
+    """The request cannot be met as it stands; the user can fix it."""
 
     exit_code = 2
 
@@ -83,20 +83,20 @@ class Failure(CodestillError):
 
 
 class SandboxError(Failure):
-    """The sandbox itself broke; never to be read as a wrong answer."""
+    """The sandbox itself broke; never to be taken for a wrong answer."""
 
 
 class GateError(Failure):
-    """The evaluation's own gates fail, so its number would be a lie."""
+    """The evaluation's own gates fail, so its score cannot be believed."""
 
 
 class TrainingError(Failure):
-    """Training met a loss that is not finite."""
+    """The training loss is not finite."""
 
 
 class TeacherError(Failure):
-    """A teacher cannot be reached, or what it answers is of no use."""
+    """A teacher cannot be reached, or its answers are unusable."""
 
 
 class BudgetError(Failure):
-    """Another call to the teacher could pass the budget."""
+    """Another call to the teacher could exceed the budget."""

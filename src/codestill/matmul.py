@@ -1,11 +1,11 @@
-"""Matrix products by the fastest kernel that gives them in full precision.
+"""Matrix products by the fastest kernel that keeps full precision.
 
-PyTorch's CPU builds hand float32 products to MKL, which has AVX-512 kernels for Intel's processors alone. On
-others oneDNN, which every such build brings along, takes half the time, with the same rounding bounds.
+PyTorch's CPU builds use MKL for float32 products, and MKL has AVX-512 kernels for Intel processors only. On
+others oneDNN, which every such build includes, takes half the time, with the same rounding bounds.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import cache, partial
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 
-def product(a_NK: Tensor, b_KM: Tensor) -> Tensor:
-    """a @ b, [N, M], in float32 or better, without a graph. CUDA keeps the sums' precision; elsewhere half is
-    rounded to half first."""
+def matmul(a_NK: Tensor, b_KM: Tensor) -> Tensor:
+    """a @ b [N, M] in float32 or better, outside autograd. Of 16-bit factors, CUDA returns the float32 sums;
+    elsewhere the sums are rounded to 16 bits first."""
     if a_NK.dtype in (torch.float32, torch.float64):
         if a_NK.dtype == torch.float32 and a_NK.device.type == "cpu" and has_faster_kernels():
             return _onednn(a_NK, b_KM.T)
@@ -27,21 +27,21 @@ def product(a_NK: Tensor, b_KM: Tensor) -> Tensor:
 
 
 def add_product(total_NM: Tensor, a_NK: Tensor, b_KM: Tensor) -> None:
-    """total += a @ b, in place. With few K the sum itself is what costs, and MKL's goes along."""
+    """total += a @ b, in place. With small K the addition dominates, and MKL's ``addmm_`` fuses it."""
     if a_NK.dtype == total_NM.dtype:
         total_NM.addmm_(a_NK, b_KM)
     else:
-        total_NM += product(a_NK, b_KM)
+        total_NM += matmul(a_NK, b_KM)
 
 
 @contextlib.contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
-    """The linear layers of a float32 model on the CPU by those kernels, where no gradient is wanted."""
+def inference(model: nn.Module) -> Generator[None, None, None]:
+    """Run a float32 model's linear layers on the CPU with these kernels, as long as no gradient is needed."""
     changed: list[nn.Module] = []
     if has_faster_kernels():
         for module in model.modules():
-            found = type(module) in (nn.Linear, Conv1D) and "forward" not in vars(module)
-            if found and module.weight.dtype == torch.float32 and module.weight.device.type == "cpu":
+            is_linear = type(module) in (nn.Linear, Conv1D) and "forward" not in vars(module)
+            if is_linear and module.weight.dtype == torch.float32 and module.weight.device.type == "cpu":
                 module.forward = partial(_linear, module, type(module) is Conv1D)
                 changed.append(module)
     try:
@@ -64,13 +64,12 @@ def _onednn(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tenso
 
 @cache
 def has_faster_kernels() -> bool:
-    """Whether float32 products are oneDNN's: a matter of the machine alone, so that results are one run's as
-    another's."""
+    """Whether float32 products use oneDNN. It depends on the machine alone, so that runs on it agree."""
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return False
     if "AVX512" not in torch.backends.cpu.get_cpu_capability() or _vendor() in ("", "GenuineIntel"):
         return False
-    try:  # not part of PyTorch's documented functions
+    try:  # the operator is not part of PyTorch's documented interface
         a, b = torch.ones(2, 3), torch.ones(3, 2)
         return bool((_onednn(a, b.T) == 3).all())
     except (AttributeError, RuntimeError):
@@ -78,7 +77,7 @@ def has_faster_kernels() -> bool:
 
 
 def _vendor() -> str:
-    """Of the processor; empty where it is not known."""
+    """The processor's vendor; empty where unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

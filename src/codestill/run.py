@@ -6,36 +6,33 @@
     report.html  report.md
 
 A run directory belongs to one config. Any process may be killed at any moment: the same command
-continues, asks for no finished record again, and ends with the same bytes.
+continues, produces no finished record again, and ends with the same bytes.
 """
 
 import json
 import os
-import platform
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
 import yaml
 from pydantic import BaseModel
 
-from codestill import __version__
+from codestill.environment import environment
 from codestill.errors import ConfigError, ConfigMismatch, Failure, RunError, StageMismatch
-from codestill.serialize import cut_torn_line, fingerprint, read_jsonl, to_json, write_atomic
+from codestill.serialize import cut_torn_line, fingerprint, is_object, read_jsonl, to_json, write_atomic
 from codestill.types import Event
 
 Observer = Callable[[Event], None]
 SYNC_SECONDS = 1.0
 LOCK_SECONDS = 2.0
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy", "pydantic", "sacrebleu")
 
 
 class Keyed(Protocol):
-    """An item or record that its key identifies within a stage."""
+    """An item or record, identified within its stage by ``key``."""
 
     @property
     def key(self) -> str: ...
@@ -69,8 +66,8 @@ class Run:
         """Start or continue the run in ``directory``.
 
         Raises ConfigMismatch, naming the fields that differ, when it belongs to another config;
-        RunError when it is not a run directory or cannot be written, or when another process is at
-        work in it; ConfigError when the config holds a number that is not finite.
+        RunError when it is not a run directory or cannot be written, or when another process is
+        using it; ConfigError when the config holds a number that is not finite.
         """
         try:
             run = cls(directory, config.model_dump(mode="json"), observers)
@@ -85,7 +82,7 @@ class Run:
             if isinstance(error, OSError):
                 raise RunError(
                     f"{directory} cannot be a run directory: {error.strerror}.",
-                    next_step="Choose a place that can be written.",
+                    next_step="Choose a writable directory.",
                 ) from error
             raise
         return run
@@ -107,7 +104,7 @@ class Run:
         cut_torn_line(self.metrics_path)
 
     def close(self) -> None:
-        """Let another process take the directory, and let observers write what they still hold."""
+        """Release the directory, so that another process may open it."""
         if self._lock:
             self._lock.close()
             self._lock = None
@@ -193,11 +190,12 @@ class Run:
     def stage(
         self, name: str, record: type[R], items: Sequence[I], produce: Callable[[Sequence[I]], Iterable[R]]
     ) -> list[R]:
-        """One record per item, in the items' order, each made once however often the run is killed.
+        """One record per item, in the items' order, each produced once however often the run is killed.
 
-        ``produce`` gets the items still owed and yields their records in any order; a record
-        carries its item's key. Raises StageMismatch when the stage's file was made from other
-        items.
+        ``produce`` gets the items that still lack a record and yields theirs in any order; a record
+        has its item's key. Raises StageMismatch when the stage's file was made from other items,
+        Failure when records are missing in the end, ValueError when two items share a key or a
+        record belongs to no item.
         """
         path = self.directory / "stages" / self.prefix / f"{name}.jsonl"
         marker = path.with_suffix(".json")
@@ -229,7 +227,7 @@ class Run:
         return ordered
 
     def read(self, name: str, record: type[R]) -> list[R]:
-        """The records that a stage holds, in their order; none where it was never begun."""
+        """The records that a stage's file holds so far; empty when the stage never started."""
         path = self.directory / "stages" / self.prefix / f"{name}.jsonl"
         return list(read_jsonl(path, record)) if path.exists() else []
 
@@ -244,7 +242,7 @@ class Run:
         known = yaml.safe_load(marker.read_text(encoding="utf-8"))
         if known["fingerprint"] != stamp:
             raise StageMismatch(
-                f"{path} was made from other items than those at hand now.",
+                f"{path} was made from other items than this run now has.",
                 next_step=f"Delete {path.name} and {marker.name} to make it again, or use another directory.",
             )
         return known
@@ -262,7 +260,7 @@ class Run:
                 if key in made:
                     continue
                 stream.write(to_json(one) + "\n")
-                stream.flush()  # a killed process loses nothing; the disk is made to follow once a second
+                stream.flush()  # a killed process loses nothing; the disk is synced once a second
                 if time.monotonic() - synced > SYNC_SECONDS:
                     os.fsync(stream.fileno())
                     synced = time.monotonic()
@@ -274,15 +272,15 @@ class Run:
     def log(
         self, stage: str, metrics: Mapping[str, float | int | str | None], step: int | None = None
     ) -> None:
-        """Record metrics in ``metrics.jsonl`` and tell the observers."""
+        """Record metrics in ``metrics.jsonl`` and pass them to the observers."""
         self._emit(Event(stage=self.prefix + stage, step=step, metrics=dict(metrics)), keep=True)
 
     def message(self, stage: str, text: str) -> None:
-        """Say something worth reading, once."""
+        """Record a message for the reader in ``metrics.jsonl`` and pass it to the observers."""
         self._emit(Event(stage=self.prefix + stage, kind="message", message=text), keep=True)
 
     def account(self, **numbers: float | int | str) -> None:
-        """Record what the run was given or has spent, in ``accounting.json``."""
+        """Record what the run has consumed, in ``accounting.json``."""
         path = self.directory / "accounting.json"
         write_atomic(
             path, to_json(self.accounting | {self.prefix + name: value for name, value in numbers.items()})
@@ -290,17 +288,17 @@ class Run:
 
     @property
     def accounting(self) -> dict[str, float | int | str]:
-        """All that was recorded so far, under the names of rounds and parts."""
+        """Everything recorded so far; a key starts with the name of its round or part."""
         path = self.directory / "accounting.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def progress(self, stage: str, done: int, total: int, **metrics: float | int | str | None) -> None:
-        """Tell the observers how far a stage has come; nothing is stored."""
+        """Report a stage's progress to the observers; nothing is stored."""
         event = Event(stage=self.prefix + stage, kind="progress", done=done, total=total, metrics=metrics)
         self._emit(event, keep=False)
 
     def rewind(self, step: int, stages: Sequence[str]) -> None:
-        """Forget logged metrics of ``stages`` after ``step``: a resumed training logs them again."""
+        """Drop the metrics of ``stages`` logged after ``step``: a resumed training logs them again."""
         if not self.metrics_path.exists():
             return
         names = {self.prefix + stage for stage in stages}
@@ -318,7 +316,9 @@ class Run:
                 observer(event)
             except Exception as error:  # an observer must never stop a run
                 self._observers.remove(observer)
-                print(f"{type(observer).__name__} failed and is left out: {error}", file=sys.stderr)
+                print(
+                    f"{type(observer).__name__} failed and is ignored from now on: {error}", file=sys.stderr
+                )
 
     def _take_lock(self) -> None:
         self._lock = (self.directory / ".lock").open("w")
@@ -332,8 +332,8 @@ class Run:
                     continue
                 self.close()
                 raise RunError(
-                    f"Another process is at work in {self.directory}.",
-                    next_step="Wait for it to end, or use another run directory.",
+                    f"Another process is using {self.directory}.",
+                    next_step="Wait for it to finish, or use another run directory.",
                 ) from error
 
 
@@ -349,31 +349,8 @@ def _lock(stream: IO[str]) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def environment() -> dict[str, str]:
-    """What the numbers were made with: versions and machine."""
-    versions = {"codestill": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "absent"
-    return versions | {
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": str(os.cpu_count()),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def _is_foreign(directory: Path) -> bool:
-    """True when it holds what no killed start of a run leaves: more than a lock and environment.json."""
+    """Whether it holds more than a killed start of a run leaves: hidden files and environment.json."""
     return not directory.is_dir() or any(
         not path.name.startswith(".") and path.name != "environment.json" for path in directory.iterdir()
     )
@@ -388,7 +365,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise RunError(f"{path} is not YAML: {error}", next_step="Use another run directory.") from error
-    if not isinstance(config, dict):
+    if not is_object(config):
         raise RunError(f"{path} holds no config.", next_step="Use another run directory.")
     return config
 
@@ -408,7 +385,7 @@ def _require_same(directory: Path, saved: dict[str, Any], now: dict[str, Any]) -
 
 
 def _differences(saved: Any, now: Any, where: str = "") -> Iterator[str]:
-    if isinstance(saved, dict) and isinstance(now, dict):
+    if is_object(saved) and is_object(now):
         for name in sorted(saved.keys() | now.keys()):
             yield from _differences(saved.get(name), now.get(name), f"{where}.{name}" if where else name)
     elif saved != now:

@@ -6,11 +6,14 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from codestill.errors import RunError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -36,6 +39,11 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"no canonical JSON form for {type(value).__name__}")
 
 
+def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a value that came from JSON or YAML is an object, that is a dict."""
+    return isinstance(value, dict)
+
+
 def fingerprint(value: Any) -> str:
     """16 hex digits of the SHA-256 of the value's canonical JSON."""
     return hashlib.sha256(to_json(value).encode()).hexdigest()[:16]
@@ -50,7 +58,7 @@ def seed_for(seed: int, key: str) -> int:
 def write_atomic(path: Path, text: str) -> None:
     """Write the file whole or not at all, also under kill -9."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own for every thread that may write the same file at once.
+    # One name per thread: several may write the same file at once.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
@@ -60,6 +68,20 @@ def write_atomic(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def problem(details: "ErrorDetails", whole: str = "") -> str:
+    """``field.subfield: reason`` of one entry of ``ValidationError.errors()``.
+
+    ``whole`` stands for the field where the value as a whole is at fault; empty, the reason stands alone.
+    """
+    field = ".".join(map(str, details["loc"])) or whole
+    return f"{field}: {details['msg']}" if field else details["msg"]
+
+
+def first_problem(error: ValidationError, whole: str = "") -> str:
+    """:func:`problem` of the first thing that is wrong."""
+    return problem(error.errors()[0], whole)
 
 
 def append_jsonl(path: Path, records: Iterable[Any]) -> None:
@@ -83,9 +105,9 @@ def cut_torn_line(path: Path) -> None:
 
 
 def read_jsonl(path: Path, record: type[R]) -> Iterator[R]:
-    """The records of a file that :func:`append_jsonl` wrote; a torn last line is left out.
+    """The records of a file that :func:`append_jsonl` wrote; a torn last line is skipped.
 
-    Raises RunError naming file and line where a whole line is not such a record.
+    Raises RunError, naming file and line, for a whole line that is not such a record.
     """
     with path.open("rb") as stream:  # a kill may have torn the last line within a character
         for number, line in enumerate(stream, start=1):
@@ -94,9 +116,7 @@ def read_jsonl(path: Path, record: type[R]) -> Iterator[R]:
             try:
                 yield record.model_validate_json(line)
             except ValidationError as error:
-                first = error.errors()[0]
-                field = ".".join(map(str, first["loc"])) or "the line"
                 raise RunError(
-                    f"{path}:{number} is not a {record.__name__}: {field}: {first['msg']}",
+                    f"{path}:{number} is not a {record.__name__}: {first_problem(error, 'the line')}",
                     next_step="Delete the file to make it again, or use another run directory.",
                 ) from error

@@ -1,8 +1,8 @@
 """The records that pass between floors. All are frozen, and all are JSON at rest."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Verdict = Literal[
     "pass",
@@ -18,18 +18,18 @@ Verdict = Literal[
 ]
 Split = Literal["train", "validation", "test", "prompt"]
 TailRule = Literal["bucket", "renormalise", "drop", "sampled"]
-"""What stands for the tokens that a sparse distribution does not list: one more outcome of their mass, for
-the student too; nothing, the listed ones scaled up to one; nothing, and the mass is missing; or tokens drawn
-from them, which share it."""
+"""How the tokens that a sparse distribution does not list are treated: ``bucket`` pools their mass into one
+more outcome, for the student too; ``renormalise`` scales the listed ones up to 1; ``drop`` leaves the mass
+out; ``sampled`` divides it among tokens sampled from them."""
 
 
 Language = Literal["python", "javascript"]
 Bin = Literal["easy", "medium", "hard"]
-"""How hard a task is for a student, by what feedback says of its attempts."""
+"""How hard a task is for a student, by the feedback on its attempts."""
 
 
 class Settings(BaseModel):
-    """Base of what can be set: frozen, no unknown key; a field's docstring is its help text."""
+    """Base of all settings: frozen, no unknown key; a field's docstring is its help text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -49,11 +49,10 @@ class Test(Record):
     group: str = "base"
     """``base``, or ``plus`` for EvalPlus's additional tests."""
 
-
-def _as_tests(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return tuple({"code": test} if isinstance(test, str) else test for test in value)
-    return value
+    @model_validator(mode="before")
+    @classmethod
+    def _from_code(cls, value: Any) -> Any:
+        return {"code": value} if isinstance(value, str) else value
 
 
 class Task(Record):
@@ -65,20 +64,20 @@ class Task(Record):
 
     task_id: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
-    """What the model continues: valid Python once a right completion follows."""
+    """What the model continues: valid Python once a correct completion follows."""
     entry_point: str = Field(min_length=1)
     reference: str
-    tests: Annotated[tuple[Test, ...], BeforeValidator(_as_tests)] = Field(min_length=1)
+    tests: tuple[Test, ...] = Field(min_length=1)
     test_setup: str = ""
     cpu_seconds: float | None = None
-    """CPU limit of its own, where the sandbox's default is too short."""
+    """CPU limit of this task, where the sandbox's default is too short."""
     split: Split = "test"
     language: Language = Field(default="python", exclude_if=lambda value: value == "python")
-    """What it is written in."""
+    """Programming language of the prompt and the completion."""
     source: str = ""
     """The family it belongs to, e.g. ``humaneval`` or ``mbpp``."""
     difficulty: dict[str, Any] = Field(default_factory=dict)
-    """What is known of its difficulty, e.g. ``{"depth": 3}``; tables group by it."""
+    """What is known about its difficulty, e.g. ``{"depth": 3}``; tables group by it."""
 
     @property
     def key(self) -> str:
@@ -93,9 +92,9 @@ class Fault(Record):
 
     completion: str
     source: FaultSource
-    """Who wrote it: the student, the teacher, or a mutation of a right program."""
+    """Where it comes from: the student, the teacher, or a mutation of a correct program."""
     error: str
-    """Class of what went wrong, e.g. ``AssertionError``."""
+    """Class of the error, e.g. ``AssertionError``."""
 
 
 class Example(Record):
@@ -107,7 +106,7 @@ class Example(Record):
     source: str = ""
     """Where the completion comes from, e.g. ``reference`` or ``teacher``."""
     faults: tuple[Fault, ...] = ()
-    """Completions of the same prompt that fail; a contrastive objective reads them, others do not."""
+    """Completions of the same prompt that fail; only a contrastive objective trains on them."""
 
     @property
     def key(self) -> str:
@@ -115,7 +114,7 @@ class Example(Record):
 
 
 class Request(Record):
-    """One completion to be drawn: sample ``sample`` of the task's prompt."""
+    """One completion to generate: sample number ``sample`` for the task's prompt."""
 
     task_id: str
     prompt: str
@@ -144,7 +143,7 @@ class Completion(Record):
 
 
 class Call(Record):
-    """One answer of a teacher, as the ledger has it."""
+    """One answer of a teacher, as the ledger records it."""
 
     key: str
     """The request's."""
@@ -155,7 +154,7 @@ class Call(Record):
     cost: float | None = None
     """None where prices are unknown."""
     retries: tuple[str, ...] = ()
-    """Why earlier tries gave no answer."""
+    """Why earlier tries failed."""
     seconds: float
     """From the first try to the answer, pauses included."""
 
@@ -174,7 +173,7 @@ class TestResult(Record):
     call: str = ""
     """For ``assert f(x) == y``: the call, e.g. ``f(3)``."""
     actual: str = ""
-    """Its value, as ``repr``, capped."""
+    """The call's value, as ``repr``, capped."""
     expected: str = ""
     """The other side of the comparison, as ``repr``, capped."""
 
@@ -203,7 +202,7 @@ class ExecutionResult(Record):
 
 
 class Attempt(Record):
-    """A completion together with what its execution showed."""
+    """A completion and the result of executing it."""
 
     completion: Completion
     result: ExecutionResult
@@ -223,7 +222,7 @@ class Refinement(Record):
     attempt: Attempt
     """What failed."""
     feedback: str
-    """What was said of its execution."""
+    """The execution feedback that the teacher got."""
     completion: Completion
     """The repair, as a completion of the task's prompt."""
     result: ExecutionResult
@@ -244,6 +243,10 @@ class Interval(Record):
     low: float
     high: float
 
+    def percent(self, sign: str = "%") -> str:
+        """``12.3% [9.8, 15.1]``; ``sign`` follows the estimate."""
+        return f"{100 * self.mean:.1f}{sign} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
 
 class ModelProfile(Record):
     """What a model costs to deploy."""
@@ -252,7 +255,7 @@ class ModelProfile(Record):
     file_megabytes: float
     """Size of the saved weights, in MB (10^6 bytes)."""
     prompt_milliseconds: float
-    """Median time to read the profile's prompt."""
+    """Median time to prefill the profile's prompt."""
     token_milliseconds: float
     """Median time per generated token, batch 1."""
     tokens_per_second: float
@@ -294,13 +297,13 @@ class Evaluation(Record):
     """Name of the task set, with variant and split, e.g. ``mbpp:test/zero-shot``."""
     task_count: int
     subset: bool
-    """True when this is not the whole set: never a headline."""
+    """Whether only part of the set was evaluated: such a score is never a headline."""
     samples_per_task: int
     temperature: float
     top_p: float
     pass_at: dict[int, Interval]
     """Unbiased pass@k over one pool of samples, for every k up to ``samples_per_task``."""
-    pass_at_base: dict[int, Interval] = Field(default_factory=dict)
+    pass_at_base: dict[int, Interval] = Field(default_factory=dict[int, Interval])
     """The same over the base tests alone, where the tasks also have plus tests."""
     greedy: Interval | None = None
     """pass@1 of the greedy completion."""
@@ -352,7 +355,7 @@ class Arm(Record):
     by_difficulty: dict[str, Interval] = Field(default_factory=dict)
     """pass@1 over seeds and the tasks of one difficulty that is a number, e.g. ``depth=3``."""
     accounting: dict[str, int | float | str] = Field(default_factory=dict)
-    """What it was given: prompts, human solutions, teacher answers, steps, tokens, ..."""
+    """What it consumed: prompts, human solutions, teacher answers, steps, tokens, ..."""
 
 
 class Difference(Record):

@@ -1,4 +1,4 @@
-"""``codestill doctor``: what it says of a machine, and that its probes can tell a breach."""
+"""``codestill doctor``: what it reports of a machine, and that its probes detect a breach."""
 
 import os
 import platform
@@ -29,10 +29,10 @@ def rows(text: str) -> dict[str, str]:
 def test_the_machine_in_a_page(codestill: Codestill) -> None:
     outcome = codestill("doctor")
     assert (outcome.code, outcome.err) == (0, "")
-    said = rows(outcome.out)
-    assert said["python"].startswith(platform.python_version())
-    assert {"torch", "libraries", "cores", "memory", "expected values", "models"} <= said.keys()
-    assert said["sandbox"].startswith("works, tier ")
+    printed = rows(outcome.out)
+    assert printed["python"].startswith(platform.python_version())
+    assert {"torch", "libraries", "cores", "memory", "expected values", "models"} <= printed.keys()
+    assert printed["sandbox"].startswith("works, tier ")
 
 
 def test_every_layer_tier_and_probe_where_all_is_there(codestill: Codestill) -> None:
@@ -40,40 +40,41 @@ def test_every_layer_tier_and_probe_where_all_is_there(codestill: Codestill) -> 
     if "works, tier A" not in doctor.sandbox_in_short():
         pytest.skip("this machine lacks a layer")
     assert (outcome.code, outcome.err) == (0, "")
-    said = rows(outcome.out)
+    printed = rows(outcome.out)
     for name in (*(f"layer {layer}" for layer in LAYERS), "tier A", "tier B", "tier C"):
-        assert said[name].startswith("works "), outcome.out
-    assert said["layer namespaces"].endswith("user pid mount net ipc uts")
-    assert said["an ordinary program"].startswith("passes ")
-    contained = [name for name, rest in said.items() if rest.startswith("contained ")]
+        assert printed[name].startswith("works "), outcome.out
+    assert printed["layer namespaces"].endswith("user pid mount net ipc uts")
+    assert printed["an ordinary program"].startswith("passes ")
+    contained = [name for name, rest in printed.items() if rest.startswith("contained ")]
     assert len(contained) == 15
-    assert "compute without end" in contained and "cpu_timeout" in said["compute without end"]
+    assert "compute without end" in contained and "cpu_timeout" in printed["compute without end"]
     assert outcome.out.splitlines()[-1].endswith("all 15 hostile programs are contained.")
     assert "CODESTILL_DOCTOR_TOKEN" not in os.environ
 
 
 def test_a_missing_layer_is_explained_and_the_next_tier_probed() -> None:
     done = run_without([NAMESPACES_REFUSED], DOCTOR)
-    said = rows(done.stdout)
+    printed = rows(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert said["layer namespaces"].startswith("DOES NOT  refused: user (EPERM), pid (EPERM), mount (EPERM)")
-    assert said["layer minimal root"].startswith("DOES NOT  not tried")
-    assert said["tier A"] == "DOES NOT  lacks namespaces (unshare: EPERM)"
-    assert said["tier B"].startswith("works ")
+    refused = "UNAVAILABLE  refused: user (EPERM), pid (EPERM), mount (EPERM)"
+    assert printed["layer namespaces"].startswith(refused)
+    assert printed["layer minimal root"].startswith("UNAVAILABLE  not tried")
+    assert printed["tier A"] == "UNAVAILABLE  lacks namespaces (unshare: EPERM)"
+    assert printed["tier B"].startswith("works ")
     assert "tier B: " in done.stdout.splitlines()[-1] and "all 15 " in done.stdout.splitlines()[-1]
 
 
 def test_what_the_lowest_tier_does_not_contain_is_a_breach() -> None:
     done = run_without([NAMESPACES_REFUSED, LANDLOCK_ABSENT], DOCTOR)
-    said = rows(done.stdout)
+    printed = rows(done.stdout)
     assert done.returncode == 1
-    assert {name for name, rest in said.items() if rest.startswith("BREACH ")} == {
+    assert {name for name, rest in printed.items() if rest.startswith("BREACH ")} == {
         "read a secret file",
         "write outside",
     }
-    assert "to be contained by landlock, or namespaces" in said["write outside"]
+    assert printed["write outside"].endswith("landlock, or namespaces should contain it")
     assert (
-        "codestill: 2 of 16 programs did not end as they must (read a secret file, write outside)"
+        "codestill: 2 of 16 programs did not end as expected (read a secret file, write outside)"
         in done.stderr
     )
 
@@ -82,22 +83,23 @@ def test_what_the_lowest_tier_does_not_contain_is_a_breach() -> None:
 def test_no_sandbox_is_the_users_to_mend(refused: tuple[int, int, int | None], layer: str) -> None:
     done = run_without([refused], DOCTOR)
     assert done.returncode == 2
-    assert rows(done.stdout)[f"layer {layer}"].startswith("DOES NOT ")
+    assert rows(done.stdout)[f"layer {layer}"].startswith("UNAVAILABLE ")
     assert done.stderr.startswith(f"codestill: the sandbox layer {layer}, needed, does not work")
     assert "Traceback" not in done.stderr
 
 
 PROBE = """
 from codestill import doctor
+from codestill.sandbox import Sandbox
 with doctor.planted() as bait:
     with Sandbox(doctor.CONFIG.model_copy(update={"tier": "unsafe"}), workers=1) as sandbox:
-        for one in doctor.probe(sandbox, bait):
-            print(one.outcome, one.name, sep="  ")
+        for probed in doctor.probe(sandbox, bait):
+            print(probed.outcome, probed.name, sep="  ")
 """
 
 
 def test_the_probes_get_out_where_nothing_holds_them() -> None:
-    """Otherwise ``contained`` would say nothing."""
+    """Otherwise ``contained`` would mean nothing."""
     done = run_without([NAMESPACES_REFUSED, LANDLOCK_ABSENT, SECCOMP_REFUSED], PROBE)
     outcomes = {name: outcome for outcome, name in (line.split("  ") for line in done.stdout.splitlines())}
     assert outcomes.pop("an ordinary program") == "passes", done.stderr
@@ -116,7 +118,7 @@ def test_the_probes_get_out_where_nothing_holds_them() -> None:
 def test_the_cheats_pass_where_tests_share_the_programs_process() -> None:
     config = doctor.CONFIG.model_copy(update={"verdict": "in-process"})
     with doctor.planted() as bait, Sandbox(config, workers=1) as sandbox:
-        outcomes = {one.name: one.outcome for one in doctor.probe(sandbox, bait)}
+        outcomes = {probed.name: probed.outcome for probed in doctor.probe(sandbox, bait)}
     assert outcomes["answer what equals everything"] == "BREACH"
     assert outcomes["search memory for the answer"] == "BREACH"
     assert outcomes["leave with status 0"] == "contained"

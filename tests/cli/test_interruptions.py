@@ -126,12 +126,12 @@ def test_places_that_cannot_be_written(codestill: Codestill) -> None:
     if mine == 0:
         os.seteuid(65534)
     try:
-        assert_refused(codestill(*SCORE[:-1], closed / "run"), "Permission denied", "can be written")
+        assert_refused(codestill(*SCORE[:-1], closed / "run"), "Permission denied", "writable directory")
     finally:
         os.seteuid(mine)
     Path("file").touch()
     assert_refused(codestill(*SCORE[:-1], "file"), "file is not empty and not a run directory")
-    assert_refused(codestill(*SCORE[:-1], "file/run"), "file/run", "can be written")
+    assert_refused(codestill(*SCORE[:-1], "file/run"), "file/run", "writable directory")
 
 
 def test_a_run_directory_with_files_and_no_config(codestill: Codestill) -> None:
@@ -158,7 +158,7 @@ def test_two_processes_in_one_directory(codestill: Codestill) -> None:
     codestill(*SCORE)
     with Path("run/.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert_refused(codestill(*SCORE), "Another process is at work in run")
+        assert_refused(codestill(*SCORE), "Another process is using run")
 
 
 def test_a_tracker_leaves_a_foreign_directory_alone(codestill: Codestill) -> None:

@@ -23,7 +23,7 @@ from tests.cli.conftest import Codestill, assert_refused
         ("run sft --examples.tasks humaneval:train", ("test set",)),
         ("run sft --seed 1.5", ("seed",)),
         ("run", ("RECIPE",)),
-        ("run sftt", ("sftt", "sft, logit_kd")),
+        ("run sftt", ("sftt", "iterkd, logit_kd")),
         ("run mine.py", ("mine.py",)),
         ("rnu sft", ('Did you mean "run"?',)),
         ("evaluate", ("--model",)),
@@ -31,7 +31,7 @@ from tests.cli.conftest import Codestill, assert_refused
         ("evaluate m --taks humaneval", ("Did you mean",)),
         ("compare", ("CONFIG_FILE",)),
         ("sweep --temperatures 0", ("temperatures", "greater than 0")),
-        ("report", ("no run is named",)),
+        ("report", ("no run directory is given",)),
         ("report nowhere", ("nowhere",)),
         ("tasks show humanevil", ("did you mean 'humaneval'?",)),
         ("tasks show tasks.jsonl third", ("'third'",)),
@@ -145,7 +145,7 @@ def test_help_gives_the_recipes_own_defaults_and_what_is_its_own_first(
     codestill: Codestill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
-    said = codestill("run", "persd", "--help").out
+    text = codestill("run", "persd", "--help").out
     for option, default in (
         ("--arm CHOICE", "persd-combined"),
         ("--attempts.temperature FLOAT", "0.3"),
@@ -153,9 +153,9 @@ def test_help_gives_the_recipes_own_defaults_and_what_is_its_own_first(
         ("--warm-up.train.learning-rate FLOAT", "0.0015"),
         ("--teacher.timeout-seconds FLOAT", "120.0"),  # of the other kind of teacher
     ):
-        words = said.split(f"{option} ", 1)[1]
+        words = text.split(f"{option} ", 1)[1]
         assert words.split("[default: ", 1)[1].startswith(f"{default}]"), option
     order = [
-        said.index(name) for name in ("--arm", "--attempts.temp", "--sandbox.tier", "--execution.device")
+        text.index(name) for name in ("--arm", "--attempts.temp", "--sandbox.tier", "--execution.device")
     ]
     assert order == sorted(order)

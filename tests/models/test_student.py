@@ -248,7 +248,7 @@ def test_missing_pieces_are_named(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(ModelError, match="is a file"):
         Student.load(file, device="cpu")
-    with pytest.raises(ModelError, match="hub did not give it") as caught:
+    with pytest.raises(ModelError, match="could not be loaded from the Hugging Face hub") as caught:
         Student.load("nobody/nothing", device="cpu")
     assert "HF_HUB_OFFLINE" in caught.value.next_step
     with pytest.raises(ModelError, match="CUDA"):

@@ -7,7 +7,7 @@ import pytest
 
 from codestill.pocket import sketches
 from codestill.pocket.compositions import split_of
-from codestill.pocket.faults import fault
+from codestill.pocket.faults import plant_fault
 from codestill.pocket.lessons import INPUTS, lessons
 from codestill.pocket.skills import (
     SKILLS,
@@ -81,9 +81,9 @@ def test_no_lesson_holds_a_held_out_composition(skill):
 
 def test_no_fault_of_a_training_task_is_a_held_out_composition():
     rng = random.Random(5)
-    faults = [fault(sketch, rng) for sketch in islice(sketches("train", {2: 1.0, 3: 2.0}, rng), 2000)]
+    faults = [plant_fault(sketch, rng) for sketch in islice(sketches("train", {2: 1.0, 3: 2.0}, rng), 2000)]
     assert not [made for made in faults if held_out(made.composition)]
     kinds = {"exchanged", "left out", "moved", "constant", "another", "careless"}
     assert {made.kind for made in faults} == kinds | {"name", "return", "syntax"}
-    away = [fault(sketch, rng) for sketch in islice(sketches("test", {3: 1.0}, rng), 300)]
+    away = [plant_fault(sketch, rng) for sketch in islice(sketches("test", {3: 1.0}, rng), 300)]
     assert {split_of(made.composition) for made in away} == {"train", "test"}

@@ -17,11 +17,11 @@ from codestill.pocket.skills import (
     composed,
     decompose_prompt,
     fits,
-    parts,
     read_asked,
     read_judgement,
     read_parts,
     refine_prompt,
+    sub_functions,
     verdict,
     written_inputs,
 )
@@ -37,7 +37,7 @@ def drawn(count: int, *depths: int):
 def test_parts_make_the_whole():
     rng = random.Random(0)
     for sketch in drawn(100, 2, 3, 4):
-        helpers = parts(sketch)
+        helpers = sub_functions(sketch)
         answer = "".join(part.prompt for part in helpers)
         assert read_parts(answer) == [part.prompt for part in helpers]
         gives = OPERATIONS[sketch.composition[-1]].gives
@@ -53,8 +53,8 @@ def test_parts_make_the_whole():
 def test_malformed_parts_are_no_parts():
     assert read_parts("") == read_parts("pass") == read_parts("def f(x):\n    pass\n") == []
     (sketch,) = drawn(1, 2)
-    one = [part.prompt for part in parts(sketch)][:1]
-    assert fits(sketch.source, OPERATIONS[sketch.composition[-1]].gives, one) is None or (
+    first = [function.prompt for function in sub_functions(sketch)][:1]
+    assert fits(sketch.source, OPERATIONS[sketch.composition[-1]].gives, first) is None or (
         OPERATIONS[sketch.composition[0]].gives == OPERATIONS[sketch.composition[-1]].gives
     )
     assert decompose_prompt(sketch.prompt).endswith("# parts\n")

@@ -7,7 +7,7 @@ import pytest
 
 from codestill.pocket import generate, sketches
 from codestill.pocket.compositions import HeldOut
-from codestill.pocket.faults import fault
+from codestill.pocket.faults import plant_fault
 from codestill.pocket.generate import Sketch, cases
 from codestill.pocket.trial import trial
 from codestill.pocket.understand import understand
@@ -60,7 +60,7 @@ def sketch_of(task: Task) -> Sketch:
 def test_faults_fail_and_come_in_every_kind():
     rng = random.Random(0)
     tasks = generate("train", 150, seed=5)
-    faults = [fault(sketch_of(task), rng) for task in tasks]
+    faults = [plant_fault(sketch_of(task), rng) for task in tasks]
     with Sandbox(SandboxConfig(cpu_seconds=2)) as sandbox:
         programs = (Program.of(task, wrong.body) for task, wrong in zip(tasks, faults, strict=True))
         verdicts = [result.verdict for result in sandbox.run(programs)]
@@ -81,7 +81,7 @@ def test_a_trial_says_what_the_sandbox_says():
         drawn = cases(sketch, rng)
         if drawn is None:
             continue
-        for text in (sketch.solution(), fault(sketch, rng).body):
+        for text in (sketch.solution(), plant_fault(sketch, rng).body):
             tests = [
                 Test(code=f"assert {sketch.function}({value!r}) == {output!r}")
                 for value, output in zip(drawn.inputs, drawn.outputs, strict=True)

@@ -10,7 +10,7 @@ from codestill.cli import main
 from codestill.evaluation import read_evaluation
 from codestill.report import write_report
 from codestill.report.claims import warnings
-from codestill.report.collect import collect
+from codestill.report.collect import read_report
 
 CHEAT = """\
     class Right:
@@ -43,7 +43,7 @@ def test_a_result_says_how_it_was_reached(
     found = read_evaluation(Path("run/results/student.json"))
     assert found.sandbox.startswith(f"{verdict} verdict, tier ")
     assert found.per_task == {"same": (1, passed)}  # what the claim is about, shown
-    assert [CLAIM in line for line in warnings(collect([Path("run")]).sections[0])] == [True] * passed
+    assert [CLAIM in line for line in warnings(read_report([Path("run")]).sections[0])] == [True] * passed
     write_report([Path("run")])
     for page in ("report.html", "report.md"):
         text = Path("run", page).read_text("utf-8")
@@ -54,7 +54,7 @@ def test_a_result_says_how_it_was_reached(
 def test_each_arm_is_named(make: SimpleNamespace, tmp_path: Path) -> None:
     make.run(tmp_path / "a", sandbox="split verdict, tier A: seccomp")
     make.run(tmp_path / "b", sandbox="in-process verdict, tier A: seccomp")
-    (section,) = collect([tmp_path / "a", tmp_path / "b"]).sections
+    (section,) = read_report([tmp_path / "a", tmp_path / "b"]).sections
     found = warnings(section)
     assert [line.split(":")[0] for line in found if CLAIM in line] == [section.arms[1].name]
     assert any("they differ in sandbox" in line for line in found)

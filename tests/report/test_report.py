@@ -9,7 +9,7 @@ import pytest
 from codestill.errors import RunError
 from codestill.report import write_report
 from codestill.report.claims import headline, warnings
-from codestill.report.collect import collect
+from codestill.report.collect import read_report
 from codestill.report.samples import choose_samples
 from codestill.serialize import append_jsonl, to_json, write_atomic
 from codestill.types import Call, Event, Gates
@@ -38,19 +38,19 @@ def test_a_difference_that_excludes_zero_is_the_headline(compared: Path) -> None
 
 def test_a_difference_that_includes_zero_shows_nothing(make: SimpleNamespace, tmp_path: Path) -> None:
     make.comparison(tmp_path, estimate=0.01)
-    found = headline(collect([tmp_path]).sections[0])
+    found = headline(read_report([tmp_path]).sections[0])
     assert found.tone == "not-shown"
     assert found.sentence.endswith("the interval includes zero: no difference shown.")
 
 
 def test_a_difference_against_us_says_so(make: SimpleNamespace, tmp_path: Path) -> None:
     make.comparison(tmp_path, estimate=-0.1)
-    assert "in favour of raw" in headline(collect([tmp_path]).sections[0]).sentence
+    assert "in favour of raw" in headline(read_report([tmp_path]).sections[0]).sentence
 
 
 def test_a_subset_is_never_a_headline(make: SimpleNamespace, tmp_path: Path) -> None:
     make.comparison(tmp_path, subset=True)
-    section = collect([tmp_path]).sections[0]
+    section = read_report([tmp_path]).sections[0]
     assert headline(section).tone == "withheld"
     html, markdown = texts(tmp_path)
     for page in (html, markdown):
@@ -71,7 +71,7 @@ def test_a_failing_gate_withholds_the_headline(make: SimpleNamespace, tmp_path: 
 def test_evaluations_that_differ_in_settings_are_flagged(make: SimpleNamespace, tmp_path: Path) -> None:
     make.run(tmp_path / "a", temperature=0.2)
     make.run(tmp_path / "b", temperature=0.8, data_hash="another")
-    (section,) = collect([tmp_path / "a", tmp_path / "b"]).sections
+    (section,) = read_report([tmp_path / "a", tmp_path / "b"]).sections
     assert "The arms were not evaluated alike; they differ in sampling temperature, task data." in warnings(
         section
     )
@@ -82,7 +82,7 @@ def test_a_run_shows_its_ratio_to_its_teacher(make: SimpleNamespace, tmp_path: P
     make.run(tmp_path / "teacher", skill=0.9, teacher=True)
     for part in ("results", "stages"):
         shutil.copytree(tmp_path / "teacher" / part, tmp_path / "run" / part, dirs_exist_ok=True)
-    (section,) = collect([tmp_path / "run"]).sections
+    (section,) = read_report([tmp_path / "run"]).sections
     assert [arm.name for arm in section.arms] == ["student", "teacher"]
     _, markdown = texts(tmp_path / "run")
     row = next(line for line in markdown.splitlines() if line.startswith("| student"))
@@ -102,7 +102,7 @@ def test_the_accounting_says_in_what_arms_are_equal(make: SimpleNamespace, tmp_p
     make.comparison(tmp_path)
     html, markdown = texts(tmp_path)
     for page in (html, markdown):
-        assert "Equal in all arms: prompts, steps; in all else they differ." in page
+        assert "Equal in all arms: prompts, steps; all else differs." in page
 
 
 def test_the_teachers_calls_are_summed_by_stage(make: SimpleNamespace, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_rounds_are_arms_of_their_own_and_phases_of_training(make: SimpleNamespa
         tmp_path / "metrics.jsonl",
         [Event(stage="round-1/train", step=n, metrics={"loss": 2.0}) for n in (1, 2)],
     )
-    report = collect([tmp_path])
+    report = read_report([tmp_path])
     assert [arm.name for arm in report.sections[0].arms] == ["student, round 1", "student"]
     assert {curve.phase for curve in report.curves} == {"", "round-1"}
     assert choose_samples(report).available == 2 * 390
@@ -149,16 +149,16 @@ def test_rounds_are_arms_of_their_own_and_phases_of_training(make: SimpleNamespa
 
 def test_a_torn_last_line_is_left_out(make: SimpleNamespace, tmp_path: Path) -> None:
     make.run(tmp_path)
-    whole = collect([tmp_path]).curves
+    whole = read_report([tmp_path]).curves
     with (tmp_path / "metrics.jsonl").open("a") as stream:
         stream.write('{"stage":"train","st')
-    assert collect([tmp_path]).curves == whole
+    assert read_report([tmp_path]).curves == whole
 
 
 def test_a_step_logged_twice_counts_once(make: SimpleNamespace, tmp_path: Path) -> None:
     make.run(tmp_path)
     append_jsonl(tmp_path / "metrics.jsonl", [Event(stage="train", step=0, metrics={"loss": 9.0})])
-    train = next(c for c in collect([tmp_path]).curves if not c.is_validation)
+    train = next(c for c in read_report([tmp_path]).curves if not c.is_validation)
     assert train.metrics["loss"][0] == 9.0
     assert list(train.metrics["loss"]) == sorted(train.metrics["loss"])
 
@@ -203,7 +203,7 @@ def test_the_same_files_give_the_same_page(compared: Path, tmp_path: Path) -> No
 
 
 def test_samples_cover_every_arm_and_verdict(compared: Path) -> None:
-    report = collect([compared])
+    report = read_report([compared])
     samples = choose_samples(report, limit=60)
     assert len(samples.chosen) == 60
     assert samples.available == 6 * 390

@@ -13,19 +13,19 @@ from codestill.errors import CodestillError
 app = App(
     name="codestill",
     version=__version__,
-    help="Distil code models into small students, proved by tests.",
+    help="Distil code language models into small students, proved by executing unit tests.",
     suppress_keyboard_interrupt=False,
 )
 tasks = App(name="tasks", help="List, show and check task sets.")
-pocket = App(name="pocket", help="Make and examine the bundled models of the pocket world.")
-library = App(name="library", help="Look into the function library of an amr_evol run.")
+pocket = App(name="pocket", help="Train and examine the bundled pocket models.")
+library = App(name="library", help="Inspect the function library of an amr_evol run.")
 app.command(tasks)
 app.command(library)
 app.command(pocket)
 
 DISK_FULL = ("the disk is full.", "Free some space; the same command continues.")
 
-# Import paths, so that a command's module is loaded when it is called. Commands whose settings depend on
+# Import paths, so that a command's module is loaded only when it is called. Commands whose settings depend on
 # their first argument print their own help.
 COMMANDS = "codestill.cli.commands"
 for name, text in {
@@ -34,29 +34,29 @@ for name, text in {
     "cache": "Capture a teacher's logits over a task set: codestill cache TEACHER TASKS",
     "compare": "Run a comparison of recipes from a YAML file.",
     "sweep": "Sweep logit distillation over students, temperatures and alphas.",
-    "quickstart": "Distil the bundled teacher, and compare with training on raw data.",
+    "quickstart": "Distil the bundled teacher, and compare with training on reference solutions.",
 }.items():
     app.command(f"{COMMANDS}:{name}", name=name, help=text, help_flags=[])
-app.command(f"{COMMANDS}:report", name="report", help="Write one HTML page about runs or comparisons.")
+app.command(f"{COMMANDS}:report", name="report", help="Write an HTML report on runs or comparisons.")
 app.command(f"{COMMANDS}:students", name="students", help="List student presets with exact parameter counts.")
 app.command(
-    f"{COMMANDS}:doctor", name="doctor", help="Say what this machine offers, and try the sandbox's layers."
+    f"{COMMANDS}:doctor", name="doctor", help="Show versions and devices; --sandbox tests the isolation."
 )
 tasks.command(f"{COMMANDS}:tasks_ls", name="ls", help="List the task families.")
 tasks.command(f"{COMMANDS}:tasks_show", name="show", help="Show a task set, or one task of it.")
 tasks.command(
-    f"{COMMANDS}:tasks_check", name="check", help="Check that known answers get the right verdicts."
+    f"{COMMANDS}:tasks_check", name="check", help="Check that known answers get the correct verdicts."
 )
 for name, text in {
-    "ls": "List the functions of a library.",
-    "show": "Show a function: its code, its tests, and where it comes from.",
+    "ls": "List a library's functions.",
+    "show": "Show a function: its code, its tests and its origin.",
     "search": "Search a library: codestill library search RUN 'sum of squares'",
-    "stats": "Say how large a library is, and how it grew.",
+    "stats": "Show a library's size and growth.",
 }.items():
     library.command(f"codestill.cli.library:{name}", name=name, help=text)
 for name, text in {
-    "train-teacher": "Train the pocket teacher anew, examine it, and write its bundle.",
-    "train-base": "Train a base student of the pocket world anew.",
+    "train-teacher": "Train the pocket teacher from scratch, examine it, and write its bundle.",
+    "train-base": "Train a pocket base student from scratch.",
     "exam": "Examine a pocket teacher: codestill pocket exam pocket",
 }.items():
     attribute = f"pocket_{name.replace('-', '_')}"
@@ -64,7 +64,7 @@ for name, text in {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; the exit code is 2 for the user's mistake and 1 for ours."""
+    """Run the command line; the exit code is 2 for a mistake of the user's and 1 for a failure."""
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
@@ -75,7 +75,7 @@ def _run(arguments: list[str]) -> int:
     except CycloptsError as error:
         return _fail(_option_problem(error), "See the command's --help.", 2)
     except ValidationError as error:
-        return _fail(f"the config is not valid:\n  {_problems(error)}", "Mend these values.", 2)
+        return _fail(f"the config is not valid:\n  {_problems(error)}", "Correct these values.", 2)
     except CodestillError as error:
         return _fail(error.message, error.next_step, error.exit_code)
     except KeyboardInterrupt:
@@ -84,7 +84,7 @@ def _run(arguments: list[str]) -> int:
         if _disk_is_full(error):
             return _fail(*DISK_FULL, 2)
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and error.filename:
-            return _fail(f"{error.filename}: {error.strerror}.", "Choose a place that can be written.", 2)
+            return _fail(f"{error.filename}: {error.strerror}.", "Choose a writable directory.", 2)
         raise
     except Exception as error:
         if _disk_is_full(error):
@@ -93,9 +93,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _disk_is_full(error: Exception) -> bool:
-    """True for the OSError, and for what safetensors and ``torch.save`` say instead of it."""
-    said = ("No space left on", "unexpected pos")
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(s in str(error) for s in said)
+    """Whether it is the OSError, or what safetensors and ``torch.save`` raise instead."""
+    messages = ("No space left on", "unexpected pos")
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return full or any(message in str(error) for message in messages)
 
 
 def _fail(message: str, next_step: str, code: int) -> int:

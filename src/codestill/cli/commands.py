@@ -22,30 +22,30 @@ QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 
 @contextmanager
 def observers(config: RunConfig, directory: Path) -> Iterator[list[Observer]]:
-    """A progress bar, and the trackers that the config names; closed at the end."""
+    """The trackers that the config names, and a progress bar; closed at the end."""
     from codestill.trackers import ProgressBars, close_trackers, open_trackers
 
     config.execution.prepare()
-    made = open_trackers(config.execution.trackers, directory, config.model_dump(mode="json"))
-    made.append(ProgressBars())
+    opened = open_trackers(config.execution.trackers, directory, config.model_dump(mode="json"))
+    opened.append(ProgressBars())
     try:
-        yield made
+        yield opened
     finally:
-        close_trackers(made)
+        close_trackers(opened)
 
 
 def run(recipe: Rest, /, *options: Rest) -> None:
     """Run a recipe: ``codestill run logit_kd --student gpt2-44m --objective.temperature 2``.
 
-    RECIPE is sft, logit_kd, pocket_teacher, pocket_base, or the path of a Python file of your own;
-    ``codestill run RECIPE --help`` lists its settings.
+    RECIPE is a bundled recipe or the path of a Python file of your own: ``codestill run --help`` lists the
+    bundled ones, ``codestill run RECIPE --help`` the settings of one.
     """
     from codestill.recipes import RECIPES
 
     if recipe in ("--help", "-h"):
         tables.console.print(
-            f"Usage: codestill run RECIPE [OPTIONS]\n\nRECIPE is {', '.join(RECIPES)}, or the path of "
-            "a Python file of your own;\ncodestill run RECIPE --help lists its settings.",
+            f"Usage: codestill run RECIPE [OPTIONS]\n\nRECIPE is {', '.join(RECIPES)},\n"
+            "or the path of a Python file of your own; codestill run RECIPE --help lists its settings.",
             markup=False,
             highlight=False,
         )
@@ -54,7 +54,7 @@ def run(recipe: Rest, /, *options: Rest) -> None:
 
 
 def _run(recipe: str, command: str, options: Sequence[str], default: Path) -> Path | None:
-    """Run a recipe; its directory, or None where help was asked for."""
+    """Run a recipe; returns its directory, or None when only help was printed."""
     from codestill.recipes import load_recipe
 
     module = load_recipe(recipe)
@@ -70,15 +70,15 @@ def _run(recipe: str, command: str, options: Sequence[str], default: Path) -> Pa
 
 
 def pocket_train_teacher(*options: Rest) -> None:
-    """Train the bundled pocket teacher anew, examine it, and write ``bundle/``: weights and model card.
+    """Train the bundled pocket teacher from scratch, examine it, and write ``bundle/``: weights, model card.
 
-    Takes hours on two cores. Killed, it continues.
+    Takes hours on two cores; killed, the same command continues.
     """
     _pocket("teacher", options)
 
 
 def pocket_train_base(*options: Rest) -> None:
-    """Train a pocket base student anew: ``codestill pocket train-base --student pocket-0.4m``."""
+    """Train a pocket base student from scratch: ``codestill pocket train-base --student pocket-0.4m``."""
     _pocket("base", options)
 
 
@@ -92,14 +92,11 @@ def _pocket(what: str, options: Sequence[str]) -> None:
 def pocket_exam(*arguments: Rest) -> None:
     """Examine a pocket teacher, every skill on held-out compositions: ``codestill pocket exam MODEL``.
 
-    MODEL is ``pocket``, the bundled one, or a directory.
+    MODEL is a directory, or ``pocket``, the bundled teacher.
     """
     from codestill.recipes.pocket.teacher import ExamineModel, examine_model
 
-    given = list(arguments)
-    if given and not given[0].startswith("-"):
-        given.insert(0, "--model")
-    settings = read_settings(ExamineModel, "pocket exam", given)
+    settings = read_settings(ExamineModel, "pocket exam", _model_first(arguments))
     if settings is None:
         return
     directory, config = settings
@@ -113,16 +110,14 @@ def evaluate(*arguments: Rest) -> None:
     """Evaluate a model, or a samples file: ``codestill evaluate MODEL --tasks humaneval``.
 
     MODEL is a directory or hub id, or ``pocket``. ``codestill evaluate --samples FILE --tasks humaneval``
-    scores HumanEval-format completions made elsewhere. ``codestill evaluate MODEL --help`` lists settings.
+    scores completions made elsewhere, in HumanEval format. ``codestill evaluate --help`` lists settings.
     """
     from codestill.evaluation import EvaluateModel, ScoreSamples, evaluate_model, score_samples
 
-    given = list(arguments)
-    if given and not given[0].startswith("-"):
-        given.insert(0, "--model")
-    elsewhere = any(option == "--samples" or option.startswith("--samples=") for option in given)
+    options = _model_first(arguments)
+    elsewhere = any(option == "--samples" or option.startswith("--samples=") for option in options)
     kind = ScoreSamples if elsewhere else EvaluateModel
-    settings = read_settings(kind, "evaluate", [_evaluate_option(option, kind) for option in given])
+    settings = read_settings(kind, "evaluate", [_evaluate_option(option, kind) for option in options])
     if settings is None:
         return
     directory, config = settings
@@ -133,8 +128,14 @@ def evaluate(*arguments: Rest) -> None:
     tables.print_runs([directory])
 
 
+def _model_first(arguments: Sequence[str]) -> list[str]:
+    """The options, with ``--model`` before a first argument that is none."""
+    named = bool(arguments) and not arguments[0].startswith("-")
+    return ["--model", *arguments] if named else list(arguments)
+
+
 def _evaluate_option(option: str, kind: type[RunConfig]) -> str:
-    """``--tasks`` (and its misspellings) for ``--evaluate.tasks``: here everything is about evaluation."""
+    """``--tasks`` (or a misspelling of it) as ``--evaluate.tasks``: this command only evaluates."""
     if not option.startswith("--"):
         return option
     name = option[2:].split("=", 1)[0].split(".", 1)[0].replace("-", "_")
@@ -145,18 +146,19 @@ def _evaluate_option(option: str, kind: type[RunConfig]) -> str:
 def cache(*arguments: Rest) -> None:
     """Capture a teacher's logits over a task set: ``codestill cache TEACHER TASKS``.
 
-    TEACHER is a directory or hub id, or ``pocket``; TASKS a task set such as ``mbpp:train``. The cache lies
-    in the run directory, in ``logits``; ``codestill cache --help`` lists settings.
+    TEACHER is a directory, a hub id, or ``pocket``; TASKS a task set such as ``mbpp:train``. The cache is
+    written to ``logits`` in the run directory; ``codestill cache --help`` lists settings.
     """
     from codestill.capture import CaptureRun, capture_run
 
-    given = list(arguments)
-    options = next((n for n, one in enumerate(given) if one.startswith("-")), len(given))
-    if options > 2:
-        raise ConfigError(f"{given[2]!r} is one name too many.", next_step="Give a teacher and a task set.")
-    named = zip(("--teacher.model", "--examples.tasks"), given[:options], strict=False)
-    given = [part for pair in named for part in pair] + given[options:]
-    settings = read_settings(CaptureRun, "cache", given)
+    count = next((n for n, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    if count > 2:
+        raise ConfigError(
+            f"unexpected argument {arguments[2]!r}.", next_step="Give a teacher, a task set, then options."
+        )
+    named = zip(("--teacher.model", "--examples.tasks"), arguments[:count], strict=False)
+    options = [word for pair in named for word in pair] + list(arguments[count:])
+    settings = read_settings(CaptureRun, "cache", options)
     if settings is None:
         return
     directory, config = settings
@@ -171,8 +173,8 @@ def compare(config_file: Rest, /, *options: Rest) -> None:
     """Run a comparison of recipes: arms, seeds and paired differences, from a YAML file."""
     from codestill.compare import CompareConfig
 
-    given = [config_file] if config_file.startswith("-") else ["--config", config_file]  # --help, alone
-    settings = read_settings(CompareConfig, "compare FILE", [*given, *options])
+    file = [config_file] if config_file.startswith("-") else ["--config", config_file]  # --help, alone
+    settings = read_settings(CompareConfig, "compare FILE", [*file, *options])
     if settings is None:
         return
     directory, config = settings
@@ -180,7 +182,7 @@ def compare(config_file: Rest, /, *options: Rest) -> None:
 
 
 def quickstart(*options: Rest) -> None:
-    """Distil the bundled teacher into a small student, and compare it with one trained on raw data."""
+    """Distil the bundled teacher into a small student; compare with one trained on reference solutions."""
     compare(str(QUICKSTART), *options)
 
 
@@ -207,11 +209,11 @@ def sweep(*options: Rest) -> None:
 
 
 def report(*runs: Path) -> None:
-    """Write one HTML page (and Markdown) about runs or comparisons; it lies in the first one."""
+    """Write an HTML report (and Markdown) on runs or comparisons, into the first one's directory."""
     from codestill.report import write_report
 
     if not runs:
-        raise ConfigError("no run is named.", next_step="Give one or more run directories.")
+        raise ConfigError("no run directory is given.", next_step="Give one or more run directories.")
     for path in write_report(list(runs)):
         tables.console.print(str(path), highlight=False, soft_wrap=True)
 
@@ -224,13 +226,13 @@ def students() -> None:
 
 
 def doctor(*, sandbox: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Say what this machine offers, and try the sandbox's layers.
+    """Show versions, devices and caches, and whether programs can be executed safely here.
 
     Parameters
     ----------
     sandbox
-        Try every isolation layer and tier, and run harmless programs that try to get out. Exits with 0 when
-        all are contained, 1 when one is not, 2 when this machine has no sandbox.
+        Test every isolation layer and tier, and run harmless programs that try to break out. Exits with 0
+        when all are contained, 1 when one is not, 2 when this machine has no sandbox.
     """
     from codestill import doctor as examine
     from codestill.sandbox import Sandbox
@@ -239,19 +241,19 @@ def doctor(*, sandbox: Annotated[bool, Parameter(negative="")] = False) -> None:
         return tables.print_pairs([*examine.machine(), ("sandbox", examine.sandbox_in_short())])
     tables.print_findings("layer", examine.layers())
     tables.print_findings("tier", examine.tiers())
-    with examine.planted() as bait, Sandbox(examine.CONFIG, workers=1) as built:
-        probes = list(examine.probe(built, bait))
+    with examine.planted() as bait, Sandbox(examine.CONFIG, workers=1) as best:
+        probes = list(examine.probe(best, bait))
     tables.print_probes(probes)
-    out = [one.name for one in probes if not one.right]
-    if out:
+    failed = [probed.name for probed in probes if not probed.as_expected]
+    if failed:
         raise SandboxError(
-            f"{len(out)} of {len(probes)} programs did not end as they must ({', '.join(out)}), in "
-            f"{built.isolation}.",
-            next_step="Mend the layers above, or execute programs inside a container or virtual machine that "
+            f"{len(failed)} of {len(probes)} programs did not end as expected ({', '.join(failed)}), in "
+            f"{best.isolation}.",
+            next_step="Fix the layers above, or execute programs inside a container or virtual machine that "
             "holds nothing of value (docs/sandbox.md).",
         )
     tables.console.print(
-        f"{built.isolation}: all {len(probes) - 1} hostile programs are contained.", highlight=False
+        f"{best.isolation}: all {len(probes) - 1} hostile programs are contained.", highlight=False
     )
     return None
 

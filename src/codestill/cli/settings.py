@@ -17,17 +17,17 @@ from codestill.errors import ConfigError
 def read_settings(
     model: type[BaseModel], command: str, arguments: Sequence[str]
 ) -> tuple[Path | None, Any] | None:
-    """The run directory and config that ``--config FILE``, ``--run-dir`` and options make together.
+    """The run directory and the config that ``--config FILE``, ``--run-dir`` and options specify.
 
-    None when help was asked for, and printed. Raises ConfigError or cyclopts' own errors, which name
-    the option or the key with its nearest valid name.
+    None when only help was printed. Raises ConfigError or cyclopts' own errors, which name the option or
+    the key and the nearest valid name.
     """
-    found: list[tuple[Path | None, Any]] = []
+    parsed: list[tuple[Path | None, Any]] = []
 
     def collect(*, settings: Any, run_dir: Path | None = None) -> None:
-        found.append((run_dir, settings))
+        parsed.append((run_dir, settings))
 
-    # The model is known only now, so the signature that cyclopts reads is completed here.
+    # The model is known only now, so the signature that cyclopts inspects is completed here.
     required = any(field.is_required() for field in model.model_fields.values())
     collect.__kwdefaults__ = {"run_dir": None} | ({} if required else {"settings": model()})
     collect.__annotations__ = {
@@ -48,11 +48,11 @@ def read_settings(
     )
     parser.default(collect)
     parser(rest, exit_on_error=False, print_error=False, result_action="return_value")
-    return found[0] if found else None
+    return parsed[0] if parsed else None
 
 
 class _Help(DefaultFormatter):
-    """Help in which a group's defaults are this config's, and the settings that every run has come last."""
+    """Help with this config's own defaults for groups; the settings common to all runs come last."""
 
     def __init__(self, model: type[BaseModel], defaults: BaseModel | None) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class _Help(DefaultFormatter):
         value: Any = self.defaults
         for name in _path(entry):
             if not isinstance(value, BaseModel) or name not in type(value).model_fields:
-                return entry  # of another choice, e.g. an endpoint's where weights are the default
+                return entry  # of another choice, e.g. of an endpoint where local weights are the default
             value = getattr(value, name)
         known = value is not None and not isinstance(value, BaseModel)
         return entry.copy(default=str(value) if known else None) if _path(entry) else entry
@@ -77,7 +77,7 @@ class _Help(DefaultFormatter):
 
 
 def _path(entry: HelpEntry) -> list[str]:
-    """Of a setting's fields: train, max_steps of --train.max-steps."""
+    """Names of the fields that lead to a setting: train, max_steps for --train.max-steps."""
     names = entry.positive_names[:1]
     return names[0].removeprefix("--").replace("-", "_").split(".") if names else []
 
@@ -90,7 +90,7 @@ def _require_yaml(path: Path) -> None:
             f"cannot read the config file {path}: {error.strerror}.", next_step="Check the path."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}", next_step="Mend the file.") from error
+        raise ConfigError(f"{path} is not YAML: {error}", next_step="Fix the file.") from error
 
 
 def _take_option(arguments: list[str], name: str) -> tuple[Path | None, list[str]]:

@@ -16,40 +16,38 @@ from codestill.evaluation import read_evaluation
 from codestill.models import PresetRow
 from codestill.tasks import TaskSet, TasksReport
 from codestill.tasks.config import Source
-from codestill.types import Arm, Comparison, Evaluation, Interval, Task
+from codestill.types import Arm, Comparison, Difference, Evaluation, Interval, Task
 
 if TYPE_CHECKING:
-    from codestill.doctor import Finding, Probed
+    from codestill.doctor import Availability, Probed
     from codestill.logits import Manifest
 
 # Where no terminal says how wide it is, tables keep their columns whole.
 console = Console(width=None if sys.stdout.isatty() else 150)
 
 
-def percent(value: Interval | None) -> str:
-    """``12.3% [9.8, 15.1]``."""
-    if value is None:
-        return "-"
-    return f"{100 * value.mean:.1f}% [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+def _percent(value: Interval | None) -> str:
+    return "-" if value is None else value.percent()
 
 
 def print_runs(directories: Sequence[Path]) -> None:
-    """A row per evaluation that the runs hold; first of all, views that are no better than chance."""
-    from codestill.report.files import read_cycles  # the report draws: not for every command
+    """A row per evaluation of the runs, after warnings about views that are no better than chance."""
+    from codestill.report.files import read_rounds  # the report imports matplotlib: not for every command
 
     for directory in directories:
-        for cycle in read_cycles(directory):
-            for one in cycle.calibrations:
-                if one.warning:
-                    console.print(f"round {cycle.round}: {one.warning}", highlight=False, soft_wrap=True)
-    found = {
+        for cycle in read_rounds(directory):
+            for calibration in cycle.calibrations:
+                if calibration.warning:
+                    message = f"round {cycle.round}: {calibration.warning}"
+                    console.print(message, highlight=False, soft_wrap=True)
+    evaluations = {
         f"{directory.name}/{path.stem}": read_evaluation(path)
         for directory in directories
         for path in sorted((directory / "results").rglob("*.json"))
     }
-    levels = _levels(list(found.values()))
+    levels = _levels(list(evaluations.values()))
     table, notes = _score_table(levels), []
-    for name, evaluation in found.items():
+    for name, evaluation in evaluations.items():
         table.add_row(name, evaluation.tasks, *_scores(evaluation, levels))
         notes += _notes(evaluation)
     console.print(table)
@@ -71,22 +69,24 @@ def print_cache(directory: Path, manifest: "Manifest") -> None:
         soft_wrap=True,
     )
     table = Table("temperature", "tail", "KL nats", "error", "gradient error", box=None, pad_edge=False)
-    for one in manifest.error:
-        gradient = f"{100 * one.gradient_error:.2g}%"
-        table.add_row(f"{one.temperature:g}", one.rule, f"{one.kl:.3f}", f"{one.kl_error:.1g}", gradient)
+    for error in manifest.error:
+        gradient = f"{100 * error.gradient_error:.2g}%"
+        table.add_row(
+            f"{error.temperature:g}", error.rule, f"{error.kl:.3f}", f"{error.kl_error:.1g}", gradient
+        )
     console.print(table)
-    for one in manifest.error[:1]:
+    for error in manifest.error[:1]:
         console.print(
-            f"error: of forward KL against the whole vocabulary, on {one.positions:,} tokens, for a student "
-            f"that knows {one.student} frequencies",
+            f"error: forward KL against the full vocabulary, over {error.positions:,} tokens, for a student "
+            f"with {error.student} frequencies",
             highlight=False,
             soft_wrap=True,
         )
 
 
 def _levels(scored: Sequence[Evaluation | Arm]) -> list[str]:
-    """Difficulties that are numbers: a column each."""
-    names = {name for one in scored for name in one.by_difficulty}
+    """Difficulties that are numbers, a column each."""
+    names = {name for scores in scored for name in scores.by_difficulty}
     return sorted(name for name in names if name.rpartition("=")[2].isdigit())
 
 
@@ -103,10 +103,10 @@ def _scores(e: Evaluation | Arm, levels: Sequence[str]) -> list[str]:
     top = max(e.pass_at)
     profile = e.profile
     return [
-        percent(e.pass_at[1]),
-        *(percent(e.by_difficulty.get(level)) for level in levels),
-        f"@{top} {percent(e.pass_at[top])}" if top > 1 else "-",
-        percent(e.greedy),
+        _percent(e.pass_at[1]),
+        *(_percent(e.by_difficulty.get(level)) for level in levels),
+        f"@{top} {_percent(e.pass_at[top])}" if top > 1 else "-",
+        _percent(e.greedy),
         "-" if e.bleu is None else f"{e.bleu:.1f}",
         f"{profile.token_milliseconds:.2f}" if profile else "-",
         f"{profile.parameters:,}" if profile else "-",
@@ -123,12 +123,12 @@ def _notes(evaluation: Evaluation) -> list[str]:
     if evaluation.subset:
         notes.append(f"SUBSET: {evaluation.task_count} tasks only; not a score on {evaluation.tasks}.")
     if evaluation.pass_at_base:
-        notes.append(f"base tests alone: pass@1 {percent(evaluation.pass_at_base[1])}")
+        notes.append(f"base tests alone: pass@1 {_percent(evaluation.pass_at_base[1])}")
     return notes
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """A row per arm, then the paired differences in words."""
+    """A row per arm, then a sentence per paired difference."""
     console.print(
         f"\n{comparison.title}: {comparison.task_count} tasks of {comparison.tasks}", highlight=False
     )
@@ -138,19 +138,17 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(arm.name, f"{len(arm.runs)} run{'s' * (len(arm.runs) > 1)}", *_scores(arm, levels))
     console.print(table)
     for difference in comparison.differences:
-        console.print(
-            difference_sentence(comparison, difference_index=comparison.differences.index(difference))
-        )
+        console.print(difference_sentence(difference))
 
 
-def difference_sentence(comparison: Comparison, difference_index: int) -> str:
-    """``a - b: +6.2 points [+2.5, +10.1] pass@1: the interval excludes zero``."""
-    one = comparison.differences[difference_index]
-    low, mean, high = (100 * v for v in (one.interval.low, one.interval.mean, one.interval.high))
-    verdict = "excludes zero" if one.excludes_zero else "includes zero: no difference is shown"
+def difference_sentence(difference: Difference) -> str:
+    """``a - b: +6.2 points [+2.5, +10.1] pass@1, ...: the interval excludes zero.``"""
+    interval = difference.interval
+    low, mean, high = (100 * value for value in (interval.low, interval.mean, interval.high))
+    verdict = "excludes zero" if difference.excludes_zero else "includes zero: no difference is shown"
     return (
-        f"{one.a} - {one.b}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}] {one.metric}, "
-        f"paired over {one.pairs} pairs of task and seed: the interval {verdict}."
+        f"{difference.a} - {difference.b}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}] {difference.metric}, "
+        f"over {difference.pairs} pairs of task and seed: the interval {verdict}."
     )
 
 
@@ -167,11 +165,11 @@ def print_exams(directory: Path) -> None:
         for name in ("n", "all", *(f"depth {depth}" for depth in depths)):
             table.add_column(name, justify="right")
         for score in exam.scores:
-            levels = [percent(score.by_depth.get(depth)) for depth in depths]
+            levels = [_percent(score.by_depth.get(depth)) for depth in depths]
             table.add_row(
-                score.measure, MEASURES[score.measure], str(score.count), percent(score.value), *levels
+                score.measure, MEASURES[score.measure], str(score.count), _percent(score.value), *levels
             )
-        title = f"{exam.model}, {exam.split} compositions; repaired and judged are attempts of {exam.student}"
+        title = f"{exam.model}, {exam.split} compositions; it repairs and judges attempts of {exam.student}"
         console.print(f"\n{title}", highlight=False, soft_wrap=True)
         console.print(table)
 
@@ -181,11 +179,13 @@ def print_students(rows: Sequence[PresetRow]) -> None:
     table = Table(box=None, pad_edge=False)
     names = list(PresetRow.model_fields)
     for name in names:
-        table.add_column(name.replace("_", " "), justify="left" if name in ("name", "family") else "right")
+        table.add_column(
+            name.replace("_", " "), justify="left" if name in ("name", "architecture") else "right"
+        )
     for row in rows:
         table.add_row(*(_cell(getattr(row, name)) for name in names))
     console.print(table)
-    console.print("Any Hugging Face causal language model is a student too: --student DIRECTORY or hub id.")
+    console.print("Any Hugging Face causal language model works as a student: --student DIRECTORY_OR_HUB_ID")
 
 
 def _cell(value: object) -> str:
@@ -261,25 +261,28 @@ def print_tasks_report(report: TasksReport) -> None:
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Names, and what there is to say of each."""
+    """Names and their values, aligned."""
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
         console.print(f"{name:{width}}  {value}", highlight=False, soft_wrap=True, markup=False)
 
 
-def print_findings(title: str, findings: "Sequence[Finding]") -> None:
-    """Layers or tiers: what works, and why the others do not."""
-    _print_told(
-        [(f"{title} {one.name}", "works" if one.works else "DOES NOT", one.detail) for one in findings]
+def print_findings(title: str, findings: "Sequence[Availability]") -> None:
+    """Layers or tiers: which work, and why the others do not."""
+    _print_plain(
+        [
+            (f"{title} {found.name}", "works" if found.works else "UNAVAILABLE", found.detail)
+            for found in findings
+        ]
     )
 
 
 def print_probes(probes: "Sequence[Probed]") -> None:
-    """What became of each program that tried to get out."""
-    _print_told([(one.name, one.outcome, one.detail) for one in probes])
+    """How each program that tried to break out ended."""
+    _print_plain([(probed.name, probed.outcome, probed.detail) for probed in probes])
 
 
-def _print_told(rows: Sequence[tuple[str, str, str]]) -> None:
+def _print_plain(rows: Sequence[tuple[str, str, str]]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
         table.add_column(overflow="fold")

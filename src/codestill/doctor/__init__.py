@@ -1,16 +1,16 @@
 """What this machine offers, found by trying: versions, devices, and whether programs can be executed safely.
 
-The sandbox is examined as it is used: every layer is asked for alone, every tier as a whole, and then
-harmless programs that try to get out, or to pass without an answer, run in the best tier there is.
+The sandbox is tested as it is used: every layer alone, every tier as a whole, and then harmless programs
+that try to break out, or to pass without solving anything, run in the best tier available.
 """
 
-from codestill.doctor.layers import Finding, layers, sandbox_in_short, tiers
+from codestill.doctor.layers import Availability, layers, sandbox_in_short, tiers
 from codestill.doctor.machine import machine
 from codestill.doctor.probes import CONFIG, Probed, planted, probe
 
 __all__ = [
     "CONFIG",
-    "Finding",
+    "Availability",
     "Probed",
     "layers",
     "machine",

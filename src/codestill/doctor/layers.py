@@ -16,8 +16,8 @@ from codestill.sandbox.worker import LAYERS
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Whether a layer or a tier works, and what is to be known of it."""
+class Availability:
+    """Whether an isolation layer or tier works here, with details or the reason."""
 
     name: str
     works: bool
@@ -34,45 +34,45 @@ _UNSHARED = {
 }
 _UNSHARE = """
 import ctypes, json, os, sys
-libc, found = ctypes.CDLL(None, use_errno=True), {}
+libc, codes = ctypes.CDLL(None, use_errno=True), {}
 for name, flags in json.loads(sys.argv[1]).items():
     child = os.fork()
     if child == 0:
         os._exit(ctypes.get_errno() if libc.unshare(flags) else 0)
-    found[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-print(json.dumps(found))
+    codes[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(json.dumps(codes))
 """
 _GIVEN = {
     "seccomp": "no processes, sockets, tracing, signals, mounts; nothing newer than the filter",
     "rlimits": "address space, CPU time, file size, open files, locked memory; no core dumps",
-    "uid": "solver and judge have user ids of their own",
-    "capabilities": "solver and judge keep the caller's user id, without its capabilities",
+    "uid": "solver and judge each run under their own user id",
+    "capabilities": "solver and judge run under the caller's user id, without its capabilities",
 }
 
 
-def layers() -> list[Finding]:
+def layers() -> list[Availability]:
     """Each isolation layer, tried alone.
 
-    Raises SandboxUnavailable where the system is not Linux, SandboxError where no process starts at all."""
+    Raises SandboxUnavailable on a system other than Linux, SandboxError where no process starts at all."""
     if platform.system() != "Linux":
-        Sandbox(SandboxConfig())  # raises, and says what to do
+        Sandbox(SandboxConfig())  # raises, with the next step
     bare = _try()
-    if isinstance(bare, Missing):  # nothing works without this
-        return [Finding(bare.layer, False, _why(bare))]
+    if isinstance(bare, Missing):  # nothing works without this one
+        return [Availability(bare.layer, False, _why(bare))]
     contained = _try("namespaces")
-    found = _namespaces(contained if isinstance(contained, Missing) else None)
+    findings = _namespaces(contained if isinstance(contained, Missing) else None)
     for name in ("landlock", "seccomp", "rlimits"):
         report = _try(name)
         if isinstance(report, Missing):
-            found.append(Finding(name, False, _why(report)))
+            findings.append(Availability(name, False, _why(report)))
         else:
-            found.append(Finding(name, True, _GIVEN.get(name) or f"version {report['landlock']}"))
+            findings.append(Availability(name, True, _GIVEN.get(name) or f"version {report['landlock']}"))
     identity = (bare if isinstance(contained, Missing) else contained)["identity"]
-    return [*found, Finding("identity", True, f"{identity}: {_GIVEN[identity]}")]
+    return [*findings, Availability("identity", True, f"{identity}: {_GIVEN[identity]}")]
 
 
 def _try(*layers: str) -> Missing | dict[str, Any]:
-    """What a process with these layers reports, or the layer that it could not have."""
+    """What a process with these layers reports, or the layer that is missing."""
     worker = start(SandboxConfig(), layers)
     if isinstance(worker, Missing):
         return worker
@@ -80,23 +80,23 @@ def _try(*layers: str) -> Missing | dict[str, Any]:
     return worker.report
 
 
-def _namespaces(lack: Missing | None) -> list[Finding]:
-    """The namespaces, and the root directory that is built in them."""
+def _namespaces(lack: Missing | None) -> list[Availability]:
+    """The namespaces, and the minimal root directory that is built inside them."""
     names = " ".join(_UNSHARED)
     if lack is None:
         root = "read-only: interpreter, libraries, four devices; a directory to write in, emptied after use"
-        return [Finding("namespaces", True, names), Finding("minimal root", True, root)]
+        return [Availability("namespaces", True, names), Availability("minimal root", True, root)]
     if lack.what in ("unshare", "uid_map") or lack.what.startswith("/proc/"):
         refused = ", ".join(_refused_namespaces())
         detail = (f"refused: {refused}; " if refused else "") + _why(lack)
         root = "not tried: it is built inside the namespaces"
-        return [Finding("namespaces", False, detail), Finding("minimal root", False, root)]
-    return [Finding("namespaces", True, names), Finding("minimal root", False, _why(lack))]
+        return [Availability("namespaces", False, detail), Availability("minimal root", False, root)]
+    return [Availability("namespaces", True, names), Availability("minimal root", False, _why(lack))]
 
 
 def _refused_namespaces() -> list[str]:
-    """The kinds of namespace that a process may not have, each tried alone."""
-    user = 0 if os.geteuid() == 0 else _UNSHARED["user"]  # others than root need one for any other kind
+    """The kinds of namespace that a process may not create, each tried alone."""
+    user = 0 if os.geteuid() == 0 else _UNSHARED["user"]  # without root, any other kind needs this one
     flags = {name: flag | user for name, flag in _UNSHARED.items()}
     done = subprocess.run(
         [sys.executable, "-I", "-c", _UNSHARE, json.dumps(flags)], capture_output=True, check=True
@@ -112,18 +112,18 @@ def _why(lack: Missing) -> str:
     return f"{lack.cause}; likely {lack.likely}"
 
 
-def tiers() -> list[Finding]:
+def tiers() -> list[Availability]:
     """Each tier, with all its layers at once."""
-    found = []
+    findings = []
     for tier, names in TIERS.items():
         ordered = tuple(name for name in LAYERS if name in names)
         report = _try(*ordered)
         if isinstance(report, Missing):
-            found.append(Finding(tier, False, f"lacks {report.layer} ({report.cause})"))
+            findings.append(Availability(tier, False, f"lacks {report.layer} ({report.cause})"))
         else:
             isolation = Isolation(ordered, (), report["identity"], report["landlock"])
-            found.append(Finding(tier, True, str(isolation).partition(": ")[2]))
-    return found
+            findings.append(Availability(tier, True, str(isolation).partition(": ")[2]))
+    return findings
 
 
 def sandbox_in_short() -> str:

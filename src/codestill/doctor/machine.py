@@ -13,19 +13,19 @@ from codestill.sandbox.payload import Tests
 
 
 def machine() -> list[tuple[str, str]]:
-    """``(name, value)``: versions, devices, and where caches are."""
-    found = environment()
+    """``(name, value)``: versions, devices, and where files are cached."""
+    versions = environment()
     named = ("codestill", "python", "torch", "platform", "processor", "cores")
-    libraries = [f"{name} {version}" for name, version in found.items() if name not in named]
+    libraries = [f"{name} {version}" for name, version in versions.items() if name not in named]
     memory = psutil.virtual_memory()
     return [
-        ("codestill", found["codestill"]),
-        ("python", f"{found['python']}, {sys.executable}"),
-        ("torch", _torch(found["torch"])),
+        ("codestill", versions["codestill"]),
+        ("python", f"{versions['python']}, {sys.executable}"),
+        ("torch", _torch(versions["torch"])),
         ("libraries", ", ".join(libraries)),
         ("optional", ", ".join(f"{name} {_version(name)}" for name in ("tensorboard", "wandb"))),
-        ("system", f"{found['platform']}, {found['processor']}"),
-        ("cores", f"{_usable_cores()} usable of {found['cores']}"),
+        ("system", f"{versions['platform']}, {versions['processor']}"),
+        ("cores", f"{_usable_cores()} usable of {versions['cores']}"),
         ("memory", f"{memory.total / 2**30:.1f} GiB, of which {memory.available / 2**30:.1f} are available"),
         ("tasks", os.environ.get("CODESTILL_DATA") or "CODESTILL_DATA is not set: files come from the hub"),
         ("expected values", str(Tests(None).cache)),
@@ -37,7 +37,7 @@ def _torch(version: str) -> str:
     try:
         torch: Any = importlib.import_module("torch")
     except (ImportError, OSError) as error:  # a library that does not fit this machine is an OSError
-        return f"{version}; it does not load: {error}"
+        return f"{version}, which does not load: {error}"
     if not torch.cuda.is_available():
         return f"{torch.__version__}, on the CPU with {torch.get_num_threads()} threads"
     devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]

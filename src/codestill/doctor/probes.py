@@ -1,4 +1,4 @@
-"""Harmless programs that try to get out, or to pass without an answer."""
+"""Harmless programs that try to break out of the sandbox, or to pass without solving anything."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.types import ExecutionResult, Test, Verdict
 
 CONFIG = SandboxConfig(cpu_seconds=2, memory_megabytes=512, output_kilobytes=100)
-"""Limits under which the probes run: small, so that they are met soon."""
+"""Limits under which the probes run: small, so that they are reached soon."""
 _MARK = "the-program-got-out"
 _TOKEN = "CODESTILL_DOCTOR_TOKEN"
 _ACTS: frozenset[Verdict] = frozenset(("wrong", "exception", "undecidable"))
@@ -22,27 +22,26 @@ _ACTS: frozenset[Verdict] = frozenset(("wrong", "exception", "undecidable"))
 
 @dataclass(frozen=True)
 class Probe:
-    """A harmless program whose ``f`` answers True where a forbidden act works."""
+    """A harmless program whose ``f`` returns True when a forbidden act succeeds."""
 
     name: str
     solution: str
     test: str = "assert f() is True"
     contained: frozenset[Verdict] = _ACTS
-    """The verdicts of one that failed to do what it tried."""
+    """Verdicts which show that the act failed."""
     by: str = "seccomp"
-    """What is to contain it."""
+    """The layer that should contain it."""
     cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Probed:
-    """What became of a program."""
+    """How a program ended."""
 
     name: str
-    right: bool
-    """Whether it ended as it must."""
+    as_expected: bool
     outcome: str
-    """In a word."""
+    """One or two words: passes, contained, BREACH, ..."""
     detail: str
 
 
@@ -136,7 +135,7 @@ _CONTROL = Program(
 
 
 class Planted:
-    """What probes try to reach: a secret that anybody may read, a place to write, a listener."""
+    """What probes try to reach: a world-readable secret, a directory to write to, a listening socket."""
 
     def __init__(self, directory: Path, listener: socket.socket) -> None:
         self.listener = listener
@@ -153,7 +152,7 @@ class Planted:
         self.header = "".join(f"{name} = {value!r}\n" for name, value in names.items())
 
     def traces(self) -> str:
-        """What a program has left outside of its sandbox, or empty."""
+        """What a program did outside its sandbox; empty if nothing."""
         if self.outside.exists():
             self.outside.unlink()
             return "it wrote a file outside"
@@ -165,7 +164,7 @@ class Planted:
 
 @contextlib.contextmanager
 def planted() -> Iterator[Planted]:
-    """To be entered before the sandbox is built, so that its processes could inherit the environment."""
+    """Enter it before the sandbox starts, so that its processes could inherit the environment."""
     try:
         with (
             tempfile.TemporaryDirectory(prefix="codestill-doctor-") as directory,
@@ -178,33 +177,34 @@ def planted() -> Iterator[Planted]:
 
 
 def probe(sandbox: Sandbox, bait: Planted) -> Iterator[Probed]:
-    """Run an ordinary program, which must pass, and if it does every probe."""
+    """Run an ordinary program, which must pass, and then every probe; none if it fails."""
     result = sandbox.execute(_CONTROL)
-    detail = _told(result) if not result.passed else "so being contained says something"
+    detail = "so programs do run here" if result.passed else _ending(result)
     yield Probed("an ordinary program", result.passed, "passes" if result.passed else "FAILS", detail)
-    for one in PROBES if result.passed else ():
+    for hostile in PROBES if result.passed else ():
         program = Program(
-            solution=bait.header + one.solution,
+            solution=bait.header + hostile.solution,
             entry_point="f",
-            tests=(Test(code=one.test.replace("CONTENT", bait.content)),),
-            cpu_seconds=one.cpu_seconds,
+            tests=(Test(code=hostile.test.replace("CONTENT", bait.content)),),
+            cpu_seconds=hostile.cpu_seconds,
         )
         result = sandbox.execute(program)
         traces = bait.traces() or ("it became another program" if _MARK in result.output else "")
-        if result.verdict in one.contained and not traces:
-            yield Probed(one.name, True, "contained", _told(result))
+        if result.verdict in hostile.contained and not traces:
+            yield Probed(hostile.name, True, "contained", _ending(result))
         elif result.verdict == "infra_error" and not traces:
-            yield Probed(one.name, False, "NO VERDICT", _told(result))
+            yield Probed(hostile.name, False, "NO VERDICT", _ending(result))
         else:
-            yield Probed(one.name, False, "BREACH", f"{traces or _told(result)}; to be contained by {one.by}")
+            reason = f"{traces or _ending(result)}; {hostile.by} should contain it"
+            yield Probed(hostile.name, False, "BREACH", reason)
 
 
-def _told(result: ExecutionResult) -> str:
+def _ending(result: ExecutionResult) -> str:
     if result.passed:
         return "it succeeded"
     failed = next((test for test in result.tests if test.verdict != "pass"), None)
     if failed is not None and failed.error_type and not failed.actual:
         return f"{failed.error_type}: {failed.message}".removesuffix(": ")
     if failed is not None and failed.actual:
-        return f"it answered {failed.actual}"
+        return f"it returned {failed.actual}"
     return f"{result.verdict}: {result.error}".removesuffix(": ")

@@ -14,12 +14,13 @@ from pydantic import (
 )
 
 from codestill.attempt import Workbench
+from codestill.environment import environment
 from codestill.errors import RunError, StageMismatch
 from codestill.evaluation.gates import check_gates
 from codestill.evaluation.metrics import bleu, interval, pass_at_k
 from codestill.models import Completer, SamplingConfig
 from codestill.prompts import CONTINUED, Prompts
-from codestill.run import Run, environment
+from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.serialize import to_json, write_atomic
 from codestill.tasks import TasksConfig, TaskSet

@@ -14,7 +14,7 @@ from codestill.logits.manifest import Expectation, Manifest
 from codestill.logits.rows import SparseRows
 from codestill.logits.shard import INDEX, Layout
 from codestill.logits.writer import MANIFEST
-from codestill.serialize import fingerprint
+from codestill.serialize import fingerprint, first_problem
 from codestill.types import TailRule
 
 
@@ -142,9 +142,7 @@ def read_manifest(directory: Path) -> Manifest:
             next_step="Run the capture again to continue it, or name the right directory.",
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
         raise LogitsError(
-            f"{path} is no manifest of this version: {field}: {first['msg']}",
+            f"{path} is no manifest of this version: {first_problem(error, 'the file')}",
             next_step="Read it with the codestill that wrote it, or capture again.",
         ) from error

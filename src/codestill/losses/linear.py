@@ -17,7 +17,7 @@ from codestill.losses.batch import Loss, Positions, finish, require_labels, requ
 from codestill.losses.chunks import add_terms, rows_at_once
 from codestill.losses.objective import CrossEntropy, Distillation
 from codestill.losses.targets import LinearTeacher, SparseTargets
-from codestill.matmul import add_product, product
+from codestill.matmul import add_product, matmul
 
 
 def linear_loss(
@@ -91,7 +91,7 @@ def source(
         return lambda start, end: teacher.detach()[at[0][start:end], at[1][start:end], :width]
     hidden_ND = teacher.hidden_BTD.detach()[positions.rows, positions.columns]
     head_DV = teacher.head_VD.detach()[:width].T
-    return lambda start, end: product(hidden_ND[start:end], head_DV)
+    return lambda start, end: matmul(hidden_ND[start:end], head_DV)
 
 
 class _LinearSum(torch.autograd.Function):
@@ -119,12 +119,12 @@ class _LinearSum(torch.autograd.Function):
             head_gradient_VD = torch.zeros_like(head_VD, dtype=precise) if of_head else None
             for start, end in positions.chunks(chunk_tokens):
                 chunk_ND = hidden_ND[start:end]
-                logits_NV = product(chunk_ND, weight_VD.T)
+                logits_NV = matmul(chunk_ND, weight_VD.T)
                 given = logits_NV, positions.targets[start:end], teacher(start, end)
                 add_terms(objective, *given, sums, of_hidden or of_head, fused=fused)
                 gradient_NV = logits_NV.to(hidden_ND.dtype)
                 if hidden_gradient_ND is not None:
-                    hidden_gradient_ND[start:end] = product(gradient_NV, weight_VD)
+                    hidden_gradient_ND[start:end] = matmul(gradient_NV, weight_VD)
                 if head_gradient_VD is not None:
                     add_product(head_gradient_VD[:width], gradient_NV.T, chunk_ND)
         kept = head_gradient_VD if head_gradient_VD is None else head_gradient_VD.to(head_VD.dtype)

@@ -1,4 +1,4 @@
-"""Students: presets or any Hugging Face causal language model, batched sampling, and what they cost."""
+"""Students: presets or any Hugging Face causal language model, batched sampling, and deployment cost."""
 
 from codestill.models.completer import Completer, Decoding
 from codestill.models.config import StudentConfig

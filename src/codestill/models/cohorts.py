@@ -1,7 +1,7 @@
-"""Keys and values of prompts that were read once, and of rows that joined a batch together and share them.
+"""Keys and values of prompts that are prefilled once, and of the rows that joined a batch together.
 
-What is here is what the attention of :mod:`codestill.models.shared` reads. A cohort's rows have as many
-tokens after their prompts, and its prompts are padded to the longest of them alone: little is read in vain.
+The attention of :mod:`codestill.models.shared` reads them. A cohort's rows all have the same number of tokens
+after their prompts, and its prompts are padded only to its longest, so that little is read in vain.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,17 +22,17 @@ class ReadPrompts:
 
     prompts: list[Prompt]
     logits_GV: Tensor
-    """Of the token after each."""
+    """Logits of the token after each prompt."""
     last_G: Tensor
-    """Each one's last position."""
+    """Each prompt's last position."""
     mask_GP: Tensor
     keys_GHPD: list[Tensor]
-    """Of each layer; and the values."""
+    """Keys of each layer; below, the values."""
     values_GHPD: list[Tensor]
 
     @classmethod
     def of(cls, model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: int) -> "ReadPrompts":
-        """Prefill. Raises NotImplementedError where the model's cache is of a kind that cannot be shared."""
+        """Prefill. Raises NotImplementedError for a model whose kind of cache cannot be shared."""
         logits_GV, cache, mask_GP, last_G = prefill(model, prompts, pad_id)
         if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
             raise NotImplementedError("a cache of another kind")
@@ -41,7 +41,7 @@ class ReadPrompts:
 
     @classmethod
     def joined(cls, parts: "Sequence[ReadPrompts]") -> "ReadPrompts":
-        """All prompts of the parts, padded to the longest."""
+        """The prompts of all parts, padded to the longest."""
         if len(parts) == 1:
             return parts[0]
         length = max(part.mask_GP.shape[1] for part in parts)
@@ -60,7 +60,7 @@ class ReadPrompts:
         )
 
     def chosen(self, indices: Sequence[int]) -> "ReadPrompts":
-        """Some of the prompts, without the columns that only others needed."""
+        """A selection of the prompts, without the columns that only the others needed."""
         at = torch.tensor(indices, dtype=torch.long, device=self.last_G.device)
         mask_GP = self.mask_GP[at]
         unused = unused_columns(mask_GP)
@@ -75,9 +75,10 @@ class ReadPrompts:
 
 
 class LaterTokens:
-    """Keys and values of B rows' T tokens after their prompts, with room for some to come.
+    """Keys and values of the T tokens after the prompts of B rows, with room for further ones.
 
-    The room is read along, and masked: memory with holes is read several times more slowly."""
+    Attention reads the unused room too, masked: slicing it off would make the memory non-contiguous, which
+    is several times slower."""
 
     def __init__(self, rows: int, like: Sequence[Tensor]) -> None:
         """``like``: each layer's keys of the prompts [G, H, P, D]."""
@@ -88,7 +89,7 @@ class LaterTokens:
         self.length = 0
 
     def add(self, layer: int, keys_BH1D: Tensor, values_BH1D: Tensor) -> None:
-        """Take in every row's newest token, the first layer first."""
+        """Append every row's newest token; the first layer comes first."""
         if layer == 0:
             if self.length == self.bias_11T.shape[2]:
                 self.bias_11T = pad(self.bias_11T, (0, ROOM), value=-torch.inf)
@@ -96,17 +97,17 @@ class LaterTokens:
             self.length += 1
         for held, new in ((self.keys_BHTD, keys_BH1D), (self.values_BHTD, values_BH1D)):
             if held[layer].shape[1] < self.length:
-                held[layer] = pad(held[layer], (0, 0, 0, ROOM))  # zeros: what is masked must be finite
+                held[layer] = pad(held[layer], (0, 0, 0, ROOM))  # zeros: masked values must be finite
             held[layer].select(1, self.length - 1).copy_(new.flatten(0, 2))
 
     def keep(self, alive: Tensor) -> None:
-        """Let all other rows go."""
+        """Drop all other rows."""
         for held in (self.keys_BHTD, self.values_BHTD):
             held[:] = [layer.unflatten(0, (-1, self.heads))[alive].flatten(0, 1) for layer in held]
 
 
 class Cohort:
-    """B rows that joined together, each with a prompt of ``read`` and what came after it."""
+    """B rows that joined together: each has one of the prompts of ``read``, and the tokens after it."""
 
     def __init__(self, read: ReadPrompts, group_B: Tensor) -> None:
         self.read = read
@@ -117,7 +118,7 @@ class Cohort:
         return len(self.group_B)
 
     def keep(self, alive: Tensor) -> None:
-        """Let all other rows go, and the prompts that only they had."""
+        """Drop all other rows, and the prompts that only they had."""
         left_G, group_B = self.group_B[alive].unique(return_inverse=True)
         if len(left_G) < len(self.read.prompts):
             self.read = self.read.chosen(left_G.tolist())
@@ -125,7 +126,7 @@ class Cohort:
         self._seat(group_B)
 
     def _seat(self, group_B: Tensor) -> None:
-        """Give every row a place among the N of its prompt, of which some may stay empty."""
+        """Give every row one of the N places of its prompt, some of which may stay empty."""
         self.group_B = group_B
         taken = [0] * len(self.read.prompts)
         seats = []
@@ -135,9 +136,9 @@ class Cohort:
         G, H, N = len(taken), self.read.keys_GHPD[0].shape[1], max(taken, default=0)
         head_H = torch.arange(H, device=group_B.device)
         seat_B1 = group_B.new_tensor(seats)[:, None]
-        # Rows and heads count together, [B * H], as do places, [G * H * N].
+        # Rows and heads form one dimension, [B * H], as do places, [G * H * N].
         self.place_BH = ((group_B[:, None] * H + head_H) * N + seat_B1).flatten()
-        self.row_GHN = group_B.new_zeros(G * H * N)  # an empty place repeats what the first row has
+        self.row_GHN = group_B.new_zeros(G * H * N)  # an empty place repeats the first row
         self.row_GHN[self.place_BH] = torch.arange(len(self.place_BH), device=group_B.device)
         bias_G1P = _bias(self.read.mask_GP, self.read.logits_GV.dtype)
         self.bias_GH1P = bias_G1P.repeat_interleave(H, dim=0)
@@ -145,10 +146,10 @@ class Cohort:
         self.values_GHPD = [values.flatten(0, 1) for values in self.read.values_GHPD]
 
     def attend(self, layer: int, query_BHRD: Tensor) -> Tensor:
-        """Attention of each row's newest token to its prompt and to what came after: [B, H, R, D].
+        """Attention of each row's newest token to its prompt and to the tokens after it: [B, H, R, D].
 
-        The R query heads that share a head of keys stand together; queries are scaled already. At this
-        size it is the calls that take the time: rows and heads are one dimension, and calls are few."""
+        The R query heads that share a head of keys are adjacent; queries are already scaled. At this size
+        the kernel calls dominate, so rows and heads are one dimension and calls are few."""
         keys_GHPD, values_GHPD = self.keys_GHPD[layer], self.values_GHPD[layer]
         keys_BHTD, values_BHTD = self.later.keys_BHTD[layer], self.later.values_BHTD[layer]
         GH, P, D = keys_GHPD.shape
@@ -162,13 +163,13 @@ class Cohort:
         scores = torch.cat([of_prompt_BHRP, of_later_BHRT], dim=-1)
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
         weights_GHNX = weights.flatten(1).index_select(0, self.row_GHN).view(GH, -1, weights.shape[-1])
-        found_GHND = torch.bmm(weights_GHNX[..., :P], values_GHPD)
-        found_BHX = found_GHND.view(-1, R * D).index_select(0, self.place_BH)
-        found = torch.baddbmm(found_BHX.view(-1, R, D), weights[..., P:], values_BHTD)
-        return found.view(query_BHRD.shape)
+        output_GHND = torch.bmm(weights_GHNX[..., :P], values_GHPD)
+        output_BHX = output_GHND.view(-1, R * D).index_select(0, self.place_BH)
+        output = torch.baddbmm(output_BHX.view(-1, R, D), weights[..., P:], values_BHTD)
+        return output.view(query_BHRD.shape)
 
 
 def _bias(mask_NT: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to scores [N, 1, T]: minus infinity where there is nothing to attend to."""
-    nothing = torch.zeros(mask_NT.shape, dtype=dtype, device=mask_NT.device)
-    return nothing.masked_fill_(~mask_NT, -torch.inf)[:, None, :]
+    """What is added to scores [N, 1, T]: minus infinity where the mask is False."""
+    zeros = torch.zeros(mask_NT.shape, dtype=dtype, device=mask_NT.device)
+    return zeros.masked_fill_(~mask_NT, -torch.inf)[:, None, :]

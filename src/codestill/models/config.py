@@ -1,4 +1,4 @@
-"""Which student a run trains. Nothing here imports torch before it is built."""
+"""Which student a run trains. torch is imported only when the student is built."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class StudentConfig(Settings):
     """The model to be trained: a preset with fresh weights, or any causal language model.
 
-    A plain string stands for a preset's name, else for a directory or hub id.
+    A plain string is a preset's name, or else a directory or hub id.
     """
 
     preset: PresetName | None = None
@@ -27,10 +27,10 @@ class StudentConfig(Settings):
     """A directory or hub id of a causal language model, instead of a preset; `pocket-base` is
     bundled."""
     from_scratch: bool = False
-    """With `model`: take its shape only, and start from fresh weights."""
+    """With `model`: use only its shape, and start from fresh weights."""
     tokenizer: str | None = None
-    """A directory or hub id. By default the model's own; a preset takes the teacher's where there is one,
-    else bigcode/starcoder2-3b (pocket presets: the pocket tokenizer)."""
+    """A directory or hub id. Default: the model's own; for a preset the teacher's if there is one, else
+    bigcode/starcoder2-3b (for a pocket preset the pocket tokenizer)."""
     revision: str | None = None
     """Branch, tag or commit of `model` on the hub."""
     trust_remote_code: bool = False
@@ -57,12 +57,12 @@ class StudentConfig(Settings):
         placement: Placement | None = None,
         seed: int = 0,
     ) -> "Student":
-        """Make or load the student; ``tokenizer`` (the teacher's) serves presets that name none.
+        """Make or load the student; ``tokenizer`` (the teacher's) is for presets without one of their own.
 
-        ``seed`` decides fresh weights.
+        ``seed`` determines fresh weights.
 
         Raises ModelError when it cannot be loaded, VocabularyError when the tokenizer has more ids than
-        the model has rows.
+        the model's embedding has rows.
         """
         from codestill.models.student import Student
 
@@ -85,7 +85,7 @@ class StudentConfig(Settings):
 def _fresh(
     config: StudentConfig, tokenizer: "PreTrainedTokenizerBase | None", device: Device, seed: int
 ) -> "Student":
-    """A student of a preset's or a model's shape, with fresh weights."""
+    """A student with the shape of a preset or a model, and fresh weights."""
     from codestill.models.load import fresh_weights, load_config, resolve
     from codestill.models.student import Student, name_of
     from codestill.models.tokenizers import load_tokenizer, require_rows
@@ -109,7 +109,7 @@ def _fresh(
             ids = load_tokenizer(resolve(config.tokenizer or default, weights=False), trust_remote_code=trust)
         else:
             ids = tokenizer
-        require_rows(ids, preset.vocabulary, name)  # before the weights are made
+        require_rows(ids, preset.vocabulary, name)  # before the weights are allocated
         shape = preset.transformers_config(**_token_ids(ids))
     else:
         raise ModelError("A student needs a preset or a model.", next_step="Set one of them.")

@@ -1,6 +1,6 @@
-"""Keys and values of rows that are decoded together, a token at a time, as any model allows.
+"""Keys and values of rows that are decoded together, one token at a time, for any model.
 
-``codestill.models.shared`` does it with less memory and time for most models.
+For most models ``codestill.models.shared`` needs less memory and time.
 """
 
 import functools
@@ -14,28 +14,28 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 ROOM = 16
-"""Tokens that a cache has room for beyond those it holds, so that one more is no copy of all."""
+"""Tokens that a cache has room for beyond those it holds, so that appending one does not copy all."""
 Prompt = tuple[int, ...]
 
 
 class Memory(Protocol):
-    """The rows' keys and values."""
+    """The keys and values of a batch's rows."""
 
     @property
     def takes_more(self) -> bool:
-        """Whether rows may join those that are here."""
+        """Whether further rows may join."""
         ...
 
     def add(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
-        """Prefill, a row for each of these: its next token's logits [B, V], and its last position [B]."""
+        """Prefill a row for each prompt: its next token's logits [B, V], and its last position [B]."""
         ...
 
     def keep(self, alive: Tensor) -> None:
-        """Let all rows go but these."""
+        """Drop all other rows."""
         ...
 
     def step(self, tokens_B: Tensor, positions_B: Tensor) -> Tensor:
-        """Read a token for every row: the next one's logits [B, V]."""
+        """Append a token to every row: the next token's logits [B, V]."""
         ...
 
 
@@ -63,7 +63,7 @@ def forward_last(
 
 @functools.cache
 def _takes_logits_to_keep(model: type[PreTrainedModel]) -> bool:
-    """Code from the hub may not."""
+    """False for some models whose code comes from the hub."""
     return "logits_to_keep" in inspect.signature(model.forward).parameters
 
 
@@ -81,7 +81,7 @@ def prefill(
 
 
 class OwnPrompts:
-    """Every row has its prompt's keys and values for itself, padded on the left."""
+    """Every row holds its own copy of its prompt's keys and values, padded on the left."""
 
     def __init__(self, model: PreTrainedModel, pad: int) -> None:
         self.model, self.pad = model, pad
@@ -90,12 +90,12 @@ class OwnPrompts:
 
     @property
     def takes_more(self) -> bool:
-        """A layer with a window has lost what was before."""
+        """False with a sliding-window layer, which has dropped the tokens before its window."""
         plain = (DynamicLayer, RoomyLayer)
         return self.cache is None or all(type(layer) in plain for layer in self.cache.layers)
 
     def add(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
-        """As :class:`Memory` says."""
+        """See :class:`Memory`."""
         each = list(dict.fromkeys(prompts))
         logits_PV, cache, mask_PT, last_P = prefill(self.model, each, self.pad)
         index = {prompt: i for i, prompt in enumerate(each)}
@@ -115,7 +115,7 @@ class OwnPrompts:
         return logits_PV[chosen_B], last_P[chosen_B]
 
     def keep(self, alive: Tensor) -> None:
-        """Let all other rows go, and the columns that only they needed."""
+        """Drop all other rows, and the columns that only they needed."""
         if not len(alive):
             self.cache = None
             return
@@ -125,7 +125,7 @@ class OwnPrompts:
             self.mask_BT = trim(self.cache, self.mask_BT)
 
     def step(self, tokens_B: Tensor, positions_B: Tensor) -> Tensor:
-        """As :class:`Memory` says."""
+        """See :class:`Memory`."""
         self.mask_BT = torch.cat([self.mask_BT, self.mask_BT.new_ones(len(tokens_B), 1)], dim=1)
         logits_BV, self.cache = forward_last(
             self.model, tokens_B[:, None], self.mask_BT, positions_B[:, None], self.cache
@@ -134,18 +134,18 @@ class OwnPrompts:
 
 
 class RoomyLayer(DynamicLayer):
-    """A cache layer that has room for tokens to come: one more is written in place, not copied with all."""
+    """A cache layer with room for further tokens: one more is written in place, and nothing is copied."""
 
     room: list[tuple[Tensor, Tensor]]
-    """Of keys and of values: the memory, and the view of it that was given last."""
+    """For keys and for values: the memory, and the view of it returned last."""
 
     @classmethod
     def of(cls, layer: Any) -> "RoomyLayer":
-        """The same content."""
-        made = cls()
-        made.lazy_initialization(layer.keys, layer.values)
-        made.keys, made.values, made.room = layer.keys, layer.values, []
-        return made
+        """A layer with the same content."""
+        roomy = cls()
+        roomy.lazy_initialization(layer.keys, layer.values)
+        roomy.keys, roomy.values, roomy.room = layer.keys, layer.values, []
+        return roomy
 
     @property
     def held(self) -> tuple[Tensor, Tensor]:
@@ -158,7 +158,7 @@ class RoomyLayer(DynamicLayer):
     ) -> tuple[Tensor, Tensor]:
         kept = self.held
         length = kept[0].shape[2] + key_states.shape[2]
-        # What was selected or cut since is no longer the view that was given, and gets memory of its own.
+        # Once rows or columns were selected, these are not the view returned last: they get their own memory.
         if not self.room or self.room[0][1] is not kept[0] or self.room[0][0].shape[2] < length:
             self.room = [(_roomy(held, length), held) for held in kept]
         for (whole, _), new in zip(self.room, (key_states, value_states), strict=True):
@@ -176,7 +176,7 @@ def _roomy(held_BHTD: Tensor, length: int) -> Tensor:
 
 
 def trim(cache: Any, mask_BT: Tensor) -> Tensor:
-    """Cut the cache's columns that no row uses; gives the mask without them."""
+    """Cut the cache's columns that no row uses; returns the mask without them."""
     if unused := unused_columns(mask_BT):
         for layer in cache.layers:
             layer.keys, layer.values = layer.keys[:, :, unused:], layer.values[:, :, unused:]
@@ -184,14 +184,14 @@ def trim(cache: Any, mask_BT: Tensor) -> Tensor:
 
 
 def unused_columns(mask_BT: Tensor) -> int:
-    """Columns before the first that a row uses."""
+    """Number of columns before the first that a row uses."""
     if not mask_BT.numel():
         return 0
     return int(mask_BT.any(dim=0).to(torch.uint8).argmax())
 
 
 def longer(tensor: Tensor, length: int, dimension: int) -> Tensor:
-    """Padded with zeros at the front of a dimension."""
+    """The tensor, padded to ``length`` with zeros at the front of a dimension."""
     shape = list(tensor.shape)
     shape[dimension] = length - shape[dimension]
     return torch.cat([tensor.new_zeros(shape), tensor], dim=dimension)

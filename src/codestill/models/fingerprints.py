@@ -1,4 +1,4 @@
-"""What tells one model from another, whatever it is called."""
+"""Fingerprints that identify a model whatever its name."""
 
 import hashlib
 
@@ -11,8 +11,8 @@ _SAMPLED = 4096
 
 
 def weights_fingerprint(model: PreTrainedModel) -> str:
-    """16 hex digits of the weights: of every tensor its name, shape, dtype, and 4,096 values at even
-    distances, so that billions of parameters take a second."""
+    """16 hex digits for the weights: every tensor's name, shape, dtype, and some thousand evenly spaced
+    values, so that billions of parameters take a second."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
@@ -23,5 +23,5 @@ def weights_fingerprint(model: PreTrainedModel) -> str:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """16 hex digits of the map from tokens to ids: equal where ids mean the same."""
+    """16 hex digits for the map from tokens to ids: equal where ids mean the same tokens."""
     return fingerprint(tokenizer.get_vocab())

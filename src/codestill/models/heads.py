@@ -1,4 +1,4 @@
-"""The last matrix of a causal language model, where the logits are it times the hidden states."""
+"""The output matrix of a causal language model, where logits are hidden states times that matrix."""
 
 from typing import Any
 
@@ -9,10 +9,11 @@ from transformers import PreTrainedModel
 
 @torch.no_grad()
 def linear_head(model: PreTrainedModel) -> nn.Parameter | None:
-    """W [V, D] where logits = hidden_states[-1] @ W.T and nothing else; None where a bias, a scale or a cap
-    comes in, or the model does not say its hidden states.
+    """W [V, D] if logits = hidden_states[-1] @ W.T and nothing else; None where a bias, a scale or a cap is
+    involved, or the model does not return its hidden states.
 
-    It is tried, not read off the config: a pass whose head gives known numbers must give them as logits.
+    It is tested, not inferred from the config: a forward pass whose head outputs known numbers must return
+    them as logits.
     """
     head: Any = model.get_output_embeddings()
     if type(head) is not nn.Linear or head.bias is not None:
@@ -20,8 +21,8 @@ def linear_head(model: PreTrainedModel) -> nn.Parameter | None:
     weight: Any = head.weight
     seen: list[Tensor] = []
 
-    def known(module: nn.Module, given: tuple[Tensor, ...], logits: Tensor) -> Tensor:
-        seen.append(given[0])
+    def known(module: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+        seen.append(inputs[0])
         marks = torch.linspace(-100, 100, logits.numel(), device=logits.device)
         seen.append(marks.view_as(logits).to(logits.dtype))
         return seen[-1]
@@ -30,12 +31,12 @@ def linear_head(model: PreTrainedModel) -> nn.Parameter | None:
     hook = head.register_forward_hook(known)
     try:
         tokens = torch.zeros((1, 2), dtype=torch.long, device=model.device)
-        found = model.eval()(input_ids=tokens, output_hidden_states=True, use_cache=False)
+        output = model.eval()(input_ids=tokens, output_hidden_states=True, use_cache=False)
     finally:
         hook.remove()
         model.train(was_training)
-    if len(seen) != 2 or found.hidden_states is None:
+    if len(seen) != 2 or output.hidden_states is None:
         return None
     hidden, marks = seen
-    plain = torch.equal(found.logits, marks) and torch.equal(found.hidden_states[-1], hidden)
+    plain = torch.equal(output.logits, marks) and torch.equal(output.hidden_states[-1], hidden)
     return weight if plain else None

@@ -1,4 +1,4 @@
-"""Load a causal language model from a directory or the hub, or say plainly why not."""
+"""Load a causal language model from a directory or the hub, or explain why that is impossible."""
 
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,27 @@ from codestill.errors import ModelError
 from codestill.models.settings import Device, Dtype
 from codestill.pocket import BUNDLED, bundled_directory
 
-transformers_logging.disable_progress_bar()  # of files and tensors: the run shows its own
+transformers_logging.disable_progress_bar()  # the run shows its own
 
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _WANTED = "a directory that holds config.json, model.safetensors and tokenizer.json"
 
 
 def pick_device(device: Device) -> torch.device:
-    """CUDA where there is one, else the CPU, unless one is asked for. Raises ModelError."""
+    """The torch device; ``auto`` is CUDA if available, else the CPU. Raises ModelError."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("CUDA is asked for, but torch sees no GPU.", next_step="Use device auto or cpu.")
+        raise ModelError("CUDA is requested, but torch sees no GPU.", next_step="Use device auto or cpu.")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
 
 
 def resolve(source: str, *, weights: bool = True) -> str:
-    """A directory's path or a hub id, from either, or from the name of a bundled model.
+    """A directory's path or a hub id, from either of them or from the name of a bundled model.
 
-    ``pocket`` is the bundled teacher, ``pocket-base`` the bundled base student, of 0.4M parameters; there
-    are others, ``pocket-base-0.1m`` and ``pocket-base-1.6m``. A directory without ``weights`` may hold a
-    tokenizer alone. Raises ModelError.
+    ``pocket`` is the bundled teacher, ``pocket-base`` the bundled base student of 0.4M parameters; other
+    sizes are ``pocket-base-0.1m`` and ``pocket-base-1.6m``. Without ``weights``, a directory may hold only a
+    tokenizer. Raises ModelError.
     """
     if source in BUNDLED:
         source = str(bundled_directory(source))
@@ -65,7 +65,7 @@ def load_config(source: str, *, revision: str | None, trust_remote_code: bool) -
         kind = ", ".join(architectures) or config.model_type
         raise ModelError(
             f"{source} is not a causal language model but {kind}.",
-            next_step="Students and teachers must continue text from left to right: give a model of the "
+            next_step="Students and teachers must generate text from left to right: give a model of the "
             "GPT-2, Llama, Qwen2, StarCoder2, ... kind, saved with its language-model head.",
         )
     return config
@@ -92,7 +92,7 @@ def load_weights(
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
-            f"The weights of {source} lack {len(missing)} tensors, {missing[0]} for one; "
+            f"The weights of {source} lack {len(missing)} tensors, such as {missing[0]}; "
             "transformers would have filled them with random numbers.",
             next_step="Save the model again with its language-model head, or use `from_scratch`.",
         )
@@ -102,7 +102,7 @@ def load_weights(
 def fresh_weights(
     config: PreTrainedConfig, *, seed: int, trust_remote_code: bool, dtype: Dtype, device: Device
 ) -> PreTrainedModel:
-    """A model with random weights that depend on ``config`` and ``seed`` alone; eval mode, on ``device``."""
+    """A model with random weights that depend only on ``config`` and ``seed``; eval mode, on ``device``."""
     where = pick_device(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -116,13 +116,13 @@ def _explain(source: str, error: Exception) -> ModelError:
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     if "trust_remote_code" in str(error):
         return ModelError(
-            f"{source} comes with Python code of its own, which is not run unasked.",
+            f"{source} comes with Python code of its own, which is not run without permission.",
             next_step="Read that code; if you trust it, set `trust_remote_code: true` for this model.",
         )
     if Path(source).is_dir():
         return ModelError(f"{source} cannot be loaded: {text}", next_step=f"Give {_WANTED}.")
     return ModelError(
-        f"{source} is not a directory here, and the Hugging Face hub did not give it: {text}",
+        f"{source} is not a directory here, and it could not be loaded from the Hugging Face hub: {text}",
         next_step="Check the spelling (`codestill students` lists the presets); with a network, unset "
         f"HF_HUB_OFFLINE and log in for a gated model; without one, give {_WANTED}.",
     )

@@ -1,4 +1,4 @@
-"""Student shapes that ship with codestill, as plain data: no weights and no torch at import."""
+"""Student shapes that ship with codestill, as plain data: no weights, and no torch at import."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -19,7 +19,7 @@ PresetName = Literal[
     "pocket-2.9m",
 ]
 CODE_VOCABULARY = 49_152
-"""Ids of the StarCoder2 tokenizer."""
+"""Number of ids of the StarCoder2 tokenizer."""
 POCKET_VOCABULARY = 1_024
 
 
@@ -39,9 +39,9 @@ class Preset:
     def transformers_config(self, **token_ids: Any) -> "PreTrainedConfig":
         """The transformers config of this shape; ``token_ids`` are its bos, eos and pad ids.
 
-        Dropout is 0, where GPT-2's own default is 0.1: distillation makes few passes over its data, and
-        noise in the student would enter the divergence from the teacher. So the shapes also differ in
-        nothing but their layers.
+        Dropout is 0 instead of GPT-2's default 0.1: distillation makes few passes over its data, and noise in
+        the student would enter the divergence from the teacher. It also leaves the layers as the only
+        difference between the shapes.
         """
         from transformers import GPT2Config, LlamaConfig
 
@@ -107,9 +107,9 @@ class PresetRow(Record):
     positions: int
     vocabulary: int
     parameters: int
-    """Exact; the tied head counts once."""
+    """Exact number; a tied head counts once."""
     fp32_megabytes: float
-    """Weights alone, in MB (10^6 bytes)."""
+    """Size of the weights, in MB (10^6 bytes)."""
     bf16_megabytes: float
 
 

@@ -1,11 +1,11 @@
 """What a model costs to deploy, measured so that two models can be compared.
 
-Every model is saved, loaded in a fresh process and timed there: batch 1, KV cache, the same number of
-prompt and generated tokens whatever the model would say (its end-of-sequence token is ignored), warm-up
-first, medians over the repeats, the GPU synchronised before every reading of the clock.
-Peak memory on the CPU is that process's VmHWM: Python, torch and loading included, since a deployment
-pays for them too. (In a process that trained before, the high-water mark would belong to the training;
-``getrusage`` would inherit the parent's.) On CUDA it is the allocator's peak.
+Every model is saved, loaded in a fresh process and timed there: batch 1, KV cache, the same number of prompt
+and generated tokens for every model (the end-of-sequence token is ignored), warm-up first, medians over the
+repeats, the GPU synchronised before the clock is read. Peak memory on the CPU is that process's VmHWM, with
+Python, torch and loading, since a deployment pays for them too. (In a process that trained before, the
+high-water mark would be the training's; ``getrusage`` would inherit the parent's.) On CUDA it is the
+allocator's peak.
 """
 
 import json
@@ -43,9 +43,9 @@ def profile(
 ) -> ModelProfile:
     """Save the model to a temporary directory and measure it in a fresh process.
 
-    A model with fewer positions than ``prompt_tokens + new_tokens`` is measured with as many as it has;
-    the profile records what was used. ``threads`` is torch's number here unless given.
-    Raises Failure when that process dies.
+    A model with fewer positions than ``prompt_tokens + new_tokens`` is measured with as many as it has; the
+    profile records the lengths used. ``threads`` defaults to torch's number in this process. Raises Failure
+    when the measuring process dies.
     """
     limit = position_limit(model.config)
     new_tokens = min(new_tokens, limit // 2)
@@ -75,13 +75,13 @@ def profile(
             last = (process.stderr.strip() or "no message").splitlines()[-1]
             raise Failure(
                 f"Profiling a {model.config.model_type} model ended with code {process.returncode}: {last}",
-                next_step="A negative code is a signal, often for want of memory; try a smaller model "
+                next_step="A negative code is a signal, often for lack of memory; try a smaller model "
                 "or another device.",
             )
         return ModelProfile.model_validate_json(answer.read_text(encoding="utf-8"))
 
 
-def measure(job: dict[str, Any]) -> ModelProfile:
+def measure_here(job: dict[str, Any]) -> ModelProfile:
     """Load ``job["directory"]`` and time it in this process."""
     torch.set_num_threads(job["threads"])
     directory, device = Path(job["directory"]), cast(Device, job["device"])
@@ -129,13 +129,13 @@ def _time_once(model: Any, prompt_tokens: int, new_tokens: int) -> tuple[float, 
         model, tokens_BT, mask_BT[:, :prompt_tokens], positions_BT[:, :prompt_tokens]
     )
     next_B = logits_BV.argmax(dim=-1)
-    read = _now()
+    prefilled = _now()
     for length in range(prompt_tokens, prompt_tokens + new_tokens):
         logits_BV, cache = forward_last(
             model, next_B[:, None], mask_BT[:, : length + 1], positions_BT[:, length : length + 1], cache
         )
         next_B = logits_BV.argmax(dim=-1)
-    return read - start, (_now() - read) / new_tokens
+    return prefilled - start, (_now() - prefilled) / new_tokens
 
 
 def _now() -> float:
@@ -153,5 +153,5 @@ def _peak_bytes(device: Device) -> int:
 
 
 if __name__ == "__main__":
-    measured = measure(json.loads(sys.argv[1]))
+    measured = measure_here(json.loads(sys.argv[1]))
     Path(sys.argv[2]).write_text(measured.model_dump_json(), encoding="utf-8")

@@ -1,9 +1,9 @@
 """Batched sampling in which a completion depends on its request and the seed, not on its batch.
 
 One prefill per distinct prompt, whose keys and values its samples share (``codestill.models.shared``); rows
-that end leave, and requests that wait take their places. Every row draws its uniform numbers in advance from
-its own random stream and picks tokens by inverse CDF, so float rounding is the only thing that a batch can
-change.
+that end leave, and waiting requests take their places. Every row has its own random stream, from which its
+uniform numbers come in advance, and samples tokens by inverse CDF: a batch can change nothing but float
+rounding.
 """
 
 import logging
@@ -25,15 +25,15 @@ from codestill.models.tokenizers import decode_completion, encode_prompt, id_cou
 from codestill.serialize import seed_for
 from codestill.types import Completion, Request
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 CHECK_EVERY = 8
-"""Tokens between two looks of the stop rule at a completion's text."""
+"""Tokens between two checks of a completion's text by the stop rule."""
 FREE_SHARE = 0.25
-"""Share of a batch that has ended before its rows leave, and waiting requests take their places: until then
-they cost less than copying the cache of the others."""
+"""Share of a batch that must have ended before its rows leave and waiting requests take their places: fewer
+cost less than copying the cache of the others would."""
 LIKELIEST = 1024
-"""Tokens among which a nucleus is looked for before a whole vocabulary is sorted."""
+"""Most likely tokens, among which a nucleus is looked for before the whole vocabulary is sorted."""
 
 Finish = Literal["stop", "length"]
 
@@ -45,13 +45,13 @@ class _Row:
     room: int
     tokens: list[int] = field(default_factory=list)
     text: str = ""
-    """Of the first ``read`` tokens."""
+    """The text of the first ``read`` tokens."""
     read: int = 0
     ended: bool = False
 
 
 def position_limit(config: PreTrainedConfig) -> int:
-    """Longest sequence, prompt included, that the model was made for."""
+    """Longest sequence that the model supports, prompt included."""
     return getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31
 
 
@@ -108,7 +108,9 @@ def _rows(
         prompt = encoded[request.prompt]
         rows.append(_Row(request, prompt, min(max_new_tokens, limit - len(prompt))))
     if cut:
-        log.warning("%d of %d prompts exceed %d tokens and lose their beginning.", cut, len(encoded), longest)
+        _log.warning(
+            "%d of %d prompts exceed %d tokens and lose their beginning.", cut, len(encoded), longest
+        )
     order = {prompt: index for index, prompt in enumerate(dict.fromkeys(encoded.values()))}
     return sorted(rows, key=lambda row: (-len(row.prompt), order[row.prompt]))
 
@@ -141,7 +143,7 @@ class _Batch:
         return self.memory.takes_more and free >= self.size * FREE_SHARE
 
     def add(self, rows: list[_Row], seed: int) -> None:
-        """Prefill the rows' prompts, and decode them with those that are here."""
+        """Prefill the rows' prompts, and decode them with the present ones."""
         logits_BV, position_B = self.memory.add([row.prompt for row in rows])
         uniforms_BN = _uniforms(rows, self.sampling.max_new_tokens, seed).to(logits_BV.device)
         fresh = logits_BV, position_B, uniforms_BN
@@ -152,7 +154,7 @@ class _Batch:
         self.logits_BV, self.position_B, self.uniforms_BN = fresh
 
     def step(self, finish: Callable[["_Row"], Finish | None]) -> Iterator[tuple[_Row, Finish]]:
-        """Give every row its next token; the rows that end with it are given."""
+        """Append a token to every row; yields the rows that end with it."""
         drawn_B = None
         if self.sampling.temperature:
             last = self.uniforms_BN.shape[1] - 1
@@ -172,12 +174,12 @@ class _Batch:
         if len(alive) <= (1 - FREE_SHARE) * len(self.rows):
             next_B = next_B[self._keep(alive)]
         if self.rows:
-            # Rows that have ended stay within the positions that there are.
+            # Rows that have ended stay within the model's positions.
             self.position_B = (self.position_B + 1).clamp(max=self.last_position)
             self.logits_BV = self.memory.step(next_B, self.position_B)
 
     def _keep(self, alive: list[int]) -> Tensor:
-        """Let all other rows go."""
+        """Drop all other rows."""
         alive_B = torch.tensor(alive, dtype=torch.long, device=self.position_B.device)
         self.rows = [self.rows[i] for i in alive]
         self.position_B, self.uniforms_BN = self.position_B[alive_B], self.uniforms_BN[alive_B]
@@ -186,10 +188,10 @@ class _Batch:
 
 
 def pick(logits_BV: Tensor, sampling: SamplingConfig, uniform_B: Tensor | None) -> Tensor:
-    """Token ids [B]: the likeliest, or where each row's uniform number falls in its CDF.
+    """Token ids [B]: the most likely one, or the one where a row's uniform number falls in its CDF.
 
-    Nucleus sampling (Holtzman et al. 2020) walks the CDF by falling probability and ends it after the
-    token with which ``top_p`` is reached.
+    Nucleus sampling (Holtzman et al. 2020) orders tokens by falling probability and ends the CDF after the
+    token that reaches ``top_p``.
     """
     if uniform_B is None:
         return logits_BV.argmax(dim=-1)
@@ -234,8 +236,8 @@ def _walk(ordered_BV: Tensor, ids_BV: Tensor, total_B1: Tensor, top_p: float, un
 def _uniforms(rows: list[_Row], count: int, seed: int) -> Tensor:
     """Uniform numbers [B, count] in [0, 1), each row's from its own stream.
 
-    numpy's PCG64 and not a torch generator: that one keeps 32 bits of a seed, so that among 30,000 rows
-    two would probably share a stream, and its streams differ between CPU and CUDA.
+    numpy's PCG64, not a torch generator: the latter keeps only 32 bits of a seed, so that two of 100,000
+    rows would probably share a stream, and its streams differ between CPU and CUDA.
     """
     streams = [np.random.default_rng(seed_for(seed, row.request.key)).random(count) for row in rows]
     return torch.from_numpy(np.stack(streams))
@@ -262,10 +264,10 @@ def _finish(
 
 
 def _text_so_far(tokenizer: PreTrainedTokenizerBase, row: _Row) -> str:
-    """The row's text, of which only what came since the last look is decoded."""
+    """The row's text; only the tokens since the last check are decoded."""
     known = row.tokens[: row.read]
     new = decode_completion(tokenizer, known[-1:] or row.prompt, row.tokens[row.read :])
-    if new.endswith("\ufffd"):  # perhaps a character some of whose bytes are yet to come
+    if new.endswith("\ufffd"):  # perhaps a character whose last bytes are still to come
         return row.text + new
     row.text, row.read = row.text + new, len(row.tokens)
     return row.text

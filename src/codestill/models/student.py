@@ -18,7 +18,7 @@ from codestill.types import Completion, ModelProfile, Request
 
 @dataclass
 class LanguageModel:
-    """A causal language model and the tokenizer it was made for."""
+    """A causal language model and its tokenizer."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -32,22 +32,22 @@ class LanguageModel:
 
     @property
     def vocabulary_size(self) -> int:
-        """Width of the logits; may exceed the tokenizer's ids by padding."""
+        """Width of the logits; padding may make it exceed the number of the tokenizer's ids."""
         return self.model.get_output_embeddings().weight.shape[0]  # pyright: ignore
 
     @property
     def eos_id(self) -> int:
-        """The id that ends a sequence; training appends it."""
+        """The id that ends a sequence; training appends it to completions."""
         return int(self.tokenizer.eos_token_id)  # pyright: ignore[reportArgumentType]
 
     @property
     def pad_id(self) -> int:
-        """The id that fills a batch; never a target."""
+        """The id that pads a batch; never a target."""
         return int(self.tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Ids that end a completion: the tokenizer's and those of the generation config."""
+        """Ids that end a completion: the tokenizer's eos, and those of the generation config."""
         more = getattr(self.model.generation_config, "eos_token_id", None)
         more = [] if more is None else [more] if isinstance(more, int) else more
         return frozenset([self.eos_id, *more])
@@ -68,7 +68,7 @@ class LanguageModel:
         )
 
     def save(self, directory: str | Path) -> Path:
-        """Write weights (safetensors), config, generation config and tokenizer; whole or not at all.
+        """Write weights (safetensors), config, generation config and tokenizer: all of it or nothing.
 
         The directory loads with ``AutoModelForCausalLM`` and ``AutoTokenizer``, without codestill.
         """
@@ -113,7 +113,7 @@ class LanguageModel:
     def profile(
         self, prompt_tokens: int = 64, new_tokens: int = 64, repeats: int = 20, threads: int | None = None
     ) -> ModelProfile:
-        """Latency, memory and size, measured in a process of its own; see :mod:`codestill.models.profile`."""
+        """Latency, memory and size, measured in a fresh process; see :mod:`codestill.models.profile`."""
         from codestill.models.profile import profile
 
         return profile(self.model, prompt_tokens, new_tokens, repeats, threads, self.trust_remote_code)
@@ -124,5 +124,5 @@ class Student(LanguageModel):
 
 
 def name_of(source: str) -> str:
-    """A hub id stays whole; of a path the last part remains."""
+    """The hub id itself, or the last part of a path."""
     return Path(source).resolve().name if Path(source).expanduser().exists() else source

@@ -9,7 +9,7 @@ from transformers.utils import cached_file  # pyright: ignore[reportPrivateImpor
 
 from codestill.errors import ModelError, VocabularyError
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Digits, indentation, tabs, contractions, accents and CJK: where pre-tokenizers disagree.
 _PROBE = (
@@ -24,7 +24,7 @@ def load_tokenizer(
     """The tokenizer of a directory or hub id, with an end-of-sequence and a padding token.
 
     AutoTokenizer replaces the pre-tokenizer of some model types (Qwen2) by its own, which gives other ids
-    than ``tokenizer.json`` says; then the file wins. Raises ModelError.
+    than ``tokenizer.json``; then the file takes precedence. Raises ModelError.
     """
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
     try:
@@ -41,12 +41,12 @@ def load_tokenizer(
         ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(
-            f"The tokenizer of {source} has no end-of-sequence token, so a completion could not end.",
+            f"The tokenizer of {source} has no end-of-sequence token, so no completion could end.",
             next_step='Name one of its tokens as "eos_token" in tokenizer_config.json, '
             "or use another with `tokenizer`.",
         )
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token  # a token of its own would change the vocabulary
+        tokenizer.pad_token = tokenizer.eos_token  # a new token would change the vocabulary
     return tokenizer
 
 
@@ -62,14 +62,14 @@ def _first_line(error: Exception) -> str:
 
 
 def same_ids(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> bool:
-    """True when both cut a probe text into the same ids (special tokens aside)."""
+    """Whether both encode a probe text to the same ids (special tokens aside)."""
     return a.encode(_PROBE, add_special_tokens=False) == b.encode(_PROBE, add_special_tokens=False)
 
 
 def warn_if_reload_differs(directory: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Say so when AutoTokenizer gives other ids for a saved tokenizer than the tokenizer itself."""
+    """Warn when AutoTokenizer, loading a saved tokenizer, gives other ids than the tokenizer itself."""
     if not same_ids(tokenizer, AutoTokenizer.from_pretrained(directory)):
-        log.warning(
+        _log.warning(
             "%s: AutoTokenizer replaces the pre-tokenizer for this model type and gives other ids. "
             "Outside codestill load it with PreTrainedTokenizerFast.from_pretrained.",
             directory,
@@ -77,12 +77,12 @@ def warn_if_reload_differs(directory: str, tokenizer: PreTrainedTokenizerBase) -
 
 
 def id_count(tokenizer: PreTrainedTokenizerBase) -> int:
-    """One more than the largest id; a model's rows beyond it are padding."""
+    """The largest id plus one; a model's rows beyond it are padding."""
     return max(tokenizer.get_vocab().values()) + 1
 
 
 def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, model: str) -> None:
-    """Raise VocabularyError when the tokenizer has ids for which the model has no row."""
+    """Raise VocabularyError when the tokenizer has ids for which the model's embedding has no row."""
     if id_count(tokenizer) > rows:
         raise VocabularyError(
             f"The tokenizer has {id_count(tokenizer):,} ids, but {model} has {rows:,} rows.",
@@ -91,7 +91,7 @@ def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, model: str) -> N
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """Ids of a prompt, with a leading BOS where the tokenizer puts one, never a trailing EOS."""
+    """Ids of a prompt, with a leading BOS if the tokenizer adds one, but never a trailing EOS."""
     ids: list[int] = tokenizer(prompt, verbose=False)["input_ids"]  # pyright: ignore
     bare: list[int] = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
     if ids and ids[-1] == tokenizer.eos_token_id and bare[-1:] != ids[-1:]:
@@ -103,10 +103,10 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 def decode_completion(
     tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], new_ids: Sequence[int]
 ) -> str:
-    """Text of ``new_ids`` as it continues the prompt, without special tokens.
+    """Text of ``new_ids`` as a continuation of the prompt, without special tokens.
 
-    SentencePiece decoders strip a leading space, which would cost Python its indentation, so the last
-    prompt token is decoded along and cut off again.
+    SentencePiece decoders strip a leading space, which would break Python's indentation, so the last prompt
+    token is decoded with them and its text cut off.
     """
     options: dict[str, Any] = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     before = str(tokenizer.decode(list(prompt_ids[-1:]), **options))

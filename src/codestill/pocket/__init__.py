@@ -1,7 +1,7 @@
-"""The pocket world: small Python tasks without end, and the models bundled to solve them.
+"""The pocket world: small Python tasks without end, and the bundled models that solve them.
 
-Tasks compose a few dozen operations on lists, strings, words and integers. A split by composition
-holds out pairs of operations that no training task ever puts together.
+Tasks compose five dozen operations on lists, strings, words and integers. The split is by composition: it
+holds out pairs of operations that no training task puts together.
 """
 
 from pathlib import Path
@@ -18,9 +18,9 @@ BUNDLED = {
     "pocket-base-0.4m": "base-0.4m",
     "pocket-base-1.6m": "base-1.6m",
 }
-"""Names of bundled models, and their folders: the teacher, and the ladder of base students."""
+"""Bundled models, name -> folder: the teacher, and base students of three sizes."""
 
 
 def bundled_directory(name: str) -> Path:
-    """Where a bundled model lies; any ``from_pretrained`` loads it."""
+    """The directory of a bundled model; any ``from_pretrained`` loads it."""
     return _WEIGHTS / BUNDLED[name]

@@ -1,9 +1,8 @@
 """Which operations may follow each other, and which compositions are held out.
 
-Every adjacent pair of operations is hashed into train, validation or test. A training composition
-holds training pairs only; a test composition holds at least one test pair and no validation pair.
-So no test task is a training task with other constants or words, and the split needs no stored
-list.
+Every adjacent pair of operations is hashed into train, validation or test. A training composition holds
+training pairs only, a test composition at least one test pair and no validation pair. So no test task is a
+training task with other constants or wording, and the split needs no stored list.
 """
 
 import hashlib
@@ -32,7 +31,7 @@ def pair_split(first: str, second: str) -> HeldOut:
 
 
 def split_of(composition: Composition) -> HeldOut | None:
-    """The split of a composition; None when it mixes validation and test pairs, and is unused."""
+    """The split of a composition; None for one that mixes validation and test pairs, which is not used."""
     splits = {pair_split(*pair) for pair in pairwise(composition)}
     if splits <= {"train"}:
         return "train"
@@ -42,14 +41,14 @@ def split_of(composition: Composition) -> HeldOut | None:
 
 
 def _sensible(first: str, second: str) -> bool:
-    """False for a pair in which one operation undoes or ignores the other."""
+    """Whether neither operation undoes or ignores the other."""
     if first == second:
         return False
     if first in _ORDERS and second in _ORDER_BLIND:
         return False
     if first in _CASES and second in _CASES:
         return False
-    # Integer arithmetic on arithmetic is dull, and whole at depth one.
+    # Arithmetic on arithmetic adds nothing to depth one.
     return not (OPERATIONS[first].takes == "int" == OPERATIONS[first].gives == OPERATIONS[second].gives)
 
 

@@ -1,8 +1,8 @@
-"""Wrong solutions of a known kind: what a repairing or judging model learns from.
+"""Wrong solutions of known kinds, from which a model learns to repair and to judge.
 
-A fault of composition is a right program for another task (an operation exchanged, left out, put elsewhere,
-with another constant, or several of these at once, as a weak student writes). A slip is a program spoilt by
-hand (a name that is not there, a return that is missing, a bracket too few or too many).
+A fault of composition is a correct program for another task (an operation exchanged, left out, moved, given
+another constant, or several of these at once, as a weak student errs). A slip is a program with a mechanical
+error (an undefined name, a missing return, a bracket too few or too many).
 """
 
 import random
@@ -16,11 +16,11 @@ from codestill.pocket.operations import OPERATIONS, Operation
 from codestill.pocket.render import LOOP_VARIABLES, Constants, Rendering, body, random_rendering
 
 Spoil = Callable[[str, Rendering, random.Random], str | None]
-"""A body and how it was rendered -> the body with a slip; None where it has no place for one."""
+"""A body and its rendering -> the body with a slip; None where it has no place for one."""
 
 
 @dataclass(frozen=True)
-class Fault:
+class PlantedFault:
     """A wrong body for a sketch."""
 
     kind: str
@@ -29,39 +29,39 @@ class Fault:
     body: str
     composition: Composition
     constants: Constants
-    """What the body does; for a slip, what it meant to do."""
+    """What the body does; for a slip, what it was meant to do."""
     rendering: Rendering
-    """Whose hand it is in: style, names, loop variable."""
+    """How it is written: style, names, loop variable."""
 
 
-def fault(sketch: Sketch, rng: random.Random) -> Fault:
-    """A body that is not the sketch's solution, in a random person's style. It may still pass its tests.
+def plant_fault(sketch: Sketch, rng: random.Random) -> PlantedFault:
+    """A body that is not the sketch's solution, in a random style. It may still pass its tests.
 
-    What it composes is held out only where the sketch is: a model that learns from faults of training tasks
-    meets no held-out composition.
+    Its composition is held out only if the sketch's is: a model that trains on faults of training tasks sees
+    no held-out composition.
     """
     makers = list(_MAKERS)
     weights = [_MAKERS[maker] for maker in makers]
     allowed = ("train", split_of(sketch.composition))
     while True:
-        made = rng.choices(makers, weights)[0](sketch, rng)
-        if made is not None and split_of(made.composition) in allowed:
-            return made
+        planted = rng.choices(makers, weights)[0](sketch, rng)
+        if planted is not None and split_of(planted.composition) in allowed:
+            return planted
 
 
 def _other(
     sketch: Sketch, kind: str, composition: Composition, constants: Constants, rng: random.Random
-) -> Fault:
+) -> PlantedFault:
     rendering = random_rendering(rng)
     text = body(composition, constants, sketch.parameter, *rendering)
-    return Fault(kind, text, composition, constants, rendering)
+    return PlantedFault(kind, text, composition, constants, rendering)
 
 
 def _constant(operation: Operation, rng: random.Random) -> int | str | None:
     return rng.choice(operation.constants) if operation.constants else None
 
 
-def _exchanged(sketch: Sketch, rng: random.Random) -> Fault | None:
+def _exchanged(sketch: Sketch, rng: random.Random) -> PlantedFault | None:
     place = rng.randrange(len(sketch.composition))
     present = OPERATIONS[sketch.composition[place]]
     others = [
@@ -79,14 +79,14 @@ def _exchanged(sketch: Sketch, rng: random.Random) -> Fault | None:
     return _other(sketch, "exchanged", tuple(composition), tuple(constants), rng)
 
 
-def _left_out(sketch: Sketch, rng: random.Random) -> Fault | None:
+def _left_out(sketch: Sketch, rng: random.Random) -> PlantedFault | None:
     if not sketch.removable:
         return None
     return _other(sketch, "left out", *sketch.without(rng.choice(sketch.removable)), rng)
 
 
-def _moved(sketch: Sketch, rng: random.Random) -> Fault | None:
-    """Two neighbours exchanged, where the types allow."""
+def _moved(sketch: Sketch, rng: random.Random) -> PlantedFault | None:
+    """Two adjacent operations exchanged, where the types allow."""
     places = [
         place
         for place in range(len(sketch.composition) - 1)
@@ -107,7 +107,7 @@ def _kinds(name: str) -> tuple[str, str]:
     return OPERATIONS[name].takes, OPERATIONS[name].gives
 
 
-def _wrong_constant(sketch: Sketch, rng: random.Random) -> Fault | None:
+def _wrong_constant(sketch: Sketch, rng: random.Random) -> PlantedFault | None:
     places = [place for place, name in enumerate(sketch.composition) if len(OPERATIONS[name].constants) > 1]
     if not places:
         return None
@@ -118,8 +118,8 @@ def _wrong_constant(sketch: Sketch, rng: random.Random) -> Fault | None:
     return _other(sketch, "constant", sketch.composition, tuple(constants), rng)
 
 
-def _another(sketch: Sketch, rng: random.Random) -> Fault | None:
-    """Another training composition from and to the same kinds."""
+def _another(sketch: Sketch, rng: random.Random) -> PlantedFault | None:
+    """Another training composition between the same kinds."""
     depth = max(1, len(sketch.composition) - rng.randrange(2))
     pool = [c for c in compositions("train", depth, sketch.source) if OPERATIONS[c[-1]].gives == sketch.gives]
     if not pool:
@@ -131,18 +131,18 @@ def _another(sketch: Sketch, rng: random.Random) -> Fault | None:
     return _other(sketch, "another", composition, constants, rng)
 
 
-def _careless(sketch: Sketch, rng: random.Random) -> Fault | None:
-    """Several things wrong at once: operations of the task in another order, twice, exchanged or missing at
-    the end, with constants mixed up."""
+def _careless(sketch: Sketch, rng: random.Random) -> PlantedFault | None:
+    """Several errors at once: operations of the task in another order, twice, exchanged or missing at the
+    end, with constants mixed up."""
     own = dict(zip(sketch.composition, sketch.constants, strict=True))
     composition: list[str] = []
     constants: list[int | str | None] = []
     kind = sketch.source
     for place in range(max(1, len(sketch.composition) - rng.choice((0, 0, 0, 1)))):
-        fitting = [one for one in OPERATIONS.values() if one.takes == kind and not (place and one.opens)]
-        wanted = [one for one in fitting if one.name in own]
-        due = [one for one in wanted if one.name == sketch.composition[place]]
-        again = [one for one in fitting if composition and one.name == composition[-1]]
+        fitting = [o for o in OPERATIONS.values() if o.takes == kind and not (place and o.opens)]
+        wanted = [operation for operation in fitting if operation.name in own]
+        due = [operation for operation in wanted if operation.name == sketch.composition[place]]
+        again = [operation for operation in fitting if composition and operation.name == composition[-1]]
         pool = rng.choices((due, wanted, again, fitting), (8, 4, 3, 5))[0] or fitting
         if not pool:
             break
@@ -156,22 +156,22 @@ def _careless(sketch: Sketch, rng: random.Random) -> Fault | None:
     return _other(sketch, "careless", tuple(composition), tuple(constants), rng)
 
 
-def _slip(kind: str, spoil: Spoil) -> Callable[[Sketch, random.Random], Fault | None]:
-    def maker(sketch: Sketch, rng: random.Random) -> Fault | None:
-        """Of a right program, or of one that has faults of composition besides."""
+def _slip(kind: str, spoil: Spoil) -> Callable[[Sketch, random.Random], PlantedFault | None]:
+    def maker(sketch: Sketch, rng: random.Random) -> PlantedFault | None:
+        """A slip in a correct program, or in one that also has faults of composition."""
         careless = _careless(sketch, rng) if rng.random() < 0.5 else None
         composition, constants = sketch.composition, sketch.constants
         if careless is not None:
             composition, constants = careless.composition, careless.constants
         rendering = random_rendering(rng)
         spoilt = spoil(body(composition, constants, sketch.parameter, *rendering), rendering, rng)
-        return None if spoilt is None else Fault(kind, spoilt, composition, constants, rendering)
+        return None if spoilt is None else PlantedFault(kind, spoilt, composition, constants, rendering)
 
     return maker
 
 
 def _spoil_name(text: str, _: Rendering, rng: random.Random) -> str | None:
-    """A variable read under a name that was never given."""
+    """A variable is used under a name that is not defined."""
     reads = list(re.finditer(r"(?<=[ (\[])(a|b|c|first|second|third)(?=[\[\]).:, ]|$)", text))
     return _replaced(text, rng.choice(reads), rng.choice(("result", "value", "d"))) if reads else None
 
@@ -185,19 +185,19 @@ def _spoil_loop(text: str, rendering: Rendering, rng: random.Random) -> str | No
 
 
 def _lose_line(text: str, _: Rendering, rng: random.Random) -> str | None:
-    """A value is read that was not computed."""
+    """A line is missing, so a value is used before it is computed."""
     lines = list(re.finditer(r"^    \w+ = .*\n", text, re.MULTILINE))
     return _replaced(text, rng.choice(lines), "") if lines else None
 
 
 def _spoil_return(text: str, _: Rendering, __: random.Random) -> str | None:
-    """The last value is computed and not returned."""
+    """The last value is computed but not returned."""
     head, separator, tail = text.rpartition("    return ")
     return f"{head}    result = {tail}" if separator else None
 
 
 def _spoil_syntax(text: str, _: Rendering, rng: random.Random) -> str | None:
-    """A bracket or a colon is missing, or a closing bracket is one too many or another."""
+    """A bracket or a colon is missing, or a closing bracket is doubled or of the other kind."""
     marks = list(re.finditer(r"[()\[\]]|:(?=\n)", text))
     if not marks:
         return None
@@ -206,11 +206,11 @@ def _spoil_syntax(text: str, _: Rendering, rng: random.Random) -> str | None:
     return _replaced(text, mark, rng.choice(others.get(mark[0], ("",))))
 
 
-def _replaced(text: str, found: re.Match[str], by: str) -> str:
-    return text[: found.start()] + by + text[found.end() :]
+def _replaced(text: str, match: re.Match[str], by: str) -> str:
+    return text[: match.start()] + by + text[match.end() :]
 
 
-_MAKERS: dict[Callable[[Sketch, random.Random], Fault | None], float] = {
+_MAKERS: dict[Callable[[Sketch, random.Random], PlantedFault | None], float] = {
     _exchanged: 4,
     _left_out: 3,
     _moved: 2,

@@ -1,4 +1,4 @@
-"""Pocket tasks with unit tests, made from a seed."""
+"""Pocket tasks with unit tests, generated from a seed."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +15,9 @@ _VERBS = (
     "build compute convert create derive extract find get make prepare process resolve run select transform"
 )
 _OBJECTS = "answer data items number output part result summary target text things value view words"
-# Enough names that a task of two operations is rarely word for word one that was seen before.
+# Enough names that a task of two operations rarely repeats an earlier one word for word.
 FUNCTION_NAMES = tuple(f"{verb}_{thing}" for verb in _VERBS.split() for thing in _OBJECTS.split())
-PARAMETERS: dict[Kind, tuple[str, ...]] = {
+PARAMETER_NAMES: dict[Kind, tuple[str, ...]] = {
     "ints": ("xs", "nums", "values", "numbers", "items", "data", "series", "sequence"),
     "str": ("s", "text", "line", "message", "sentence", "string"),
     "words": ("words", "names", "tokens", "terms", "labels", "entries"),
@@ -46,7 +46,7 @@ _REPEATED = 10_000
 
 @dataclass(frozen=True)
 class Sketch:
-    """A task before its tests: what is asked, and the signature it is asked for."""
+    """A task without its tests: what it composes, its description, and its function's signature."""
 
     source: Kind
     composition: Composition
@@ -61,12 +61,12 @@ class Sketch:
 
     @property
     def removable(self) -> list[int]:
-        """Places of operations without which the types still fit."""
+        """Places of the operations that can be removed with the types still fitting."""
         kept = [OPERATIONS[name].takes == OPERATIONS[name].gives for name in self.composition]
         return [place for place, fits in enumerate(kept) if fits] if len(kept) > 1 else []
 
     def without(self, place: int) -> tuple[Composition, Constants]:
-        """The composition and its constants, one operation left out."""
+        """The composition and its constants, without one operation."""
         composition = self.composition[:place] + self.composition[place + 1 :]
         return composition, self.constants[:place] + self.constants[place + 1 :]
 
@@ -77,18 +77,18 @@ class Sketch:
         return f'{header}\n    """{self.description}\n    """\n'
 
     def solution(self, rng: random.Random | None = None) -> str:
-        """The body in a random person's style; step by step when no ``rng`` is given."""
+        """The body in a random style; in the plain one (step by step) without ``rng``."""
         if rng is None:
             return body(self.composition, self.constants, self.parameter)
         return body(self.composition, self.constants, self.parameter, *random_rendering(rng))
 
 
 def sketch(composition: Composition, source: Kind, rng: random.Random) -> Sketch:
-    """Dress a composition with constants, names and words."""
+    """Give a composition constants, names and a description."""
     constants = tuple(
         rng.choice(OPERATIONS[name].constants) if OPERATIONS[name].constants else None for name in composition
     )
-    parameter = rng.choice(PARAMETERS[source])
+    parameter = rng.choice(PARAMETER_NAMES[source])
     function = rng.choice(FUNCTION_NAMES)
     return Sketch(
         source, composition, constants, function, parameter, describe(composition, constants, parameter, rng)
@@ -114,12 +114,11 @@ def generate(
     distinct: bool | None = None,
     skip: int = 0,
 ) -> list[Task]:
-    """``count`` tasks whose tests can tell the right program from its deletion mutants.
+    """``count`` tasks whose tests distinguish the correct program from its deletion mutants.
 
-    No prompt occurs twice. ``distinct`` asks for a new composition each time (default: for the held-out
-    splits); depths take turns for as long as they have compositions left. ``skip`` leaves out so many tasks
-    first: with it, the tasks of one seed that begin where others end are fresh. Raises TaskError when there
-    are not enough.
+    No prompt occurs twice. ``distinct`` gives every task another composition (default: for the held-out
+    splits); depths take turns as long as they have compositions left. ``skip`` drops the seed's first tasks:
+    a call that starts where another ended gets only new ones. Raises TaskError when there are not enough.
     """
     distinct = split != "train" if distinct is None else distinct
     rng = random.Random(f"pocket/{split}/{seed}")
@@ -132,13 +131,12 @@ def generate(
     turn = 0
     while len(tasks) < skip + count and streams:
         stream = streams[turn % len(streams)]
-        made = next(
-            (task for item in stream if (task := _with_tests(item, split, seed, len(tasks), rng))), None
-        )
-        if made is None:
+        made = (_with_tests(item, split, seed, len(tasks), rng) for item in stream)
+        task = next(filter(None, made), None)
+        if task is None:
             streams.remove(stream)
             continue
-        tasks.append(made)
+        tasks.append(task)
         turn += 1
     if len(tasks) < skip + count:
         what = "distinct compositions" if distinct else "tasks"
@@ -150,7 +148,7 @@ def generate(
 
 
 def _unseen(stream: Iterator[Sketch], seen: set[str]) -> Iterator[Sketch]:
-    """The sketches whose prompts are new; ends where hardly any is."""
+    """The sketches whose prompts are new; ends when prompts do nothing but repeat."""
     repeated = 0
     for item in stream:
         repeated = repeated + 1 if item.prompt in seen else 0
@@ -173,14 +171,14 @@ def _distinct(split: HeldOut, depth: int, rng: random.Random) -> Iterator[Sketch
 
 @dataclass(frozen=True)
 class Cases:
-    """Inputs of a sketch's function, and what it returns for them."""
+    """Inputs of a sketch's function, and its outputs."""
 
     inputs: list[Any]
     outputs: list[Any]
 
 
 def cases(item: Sketch, rng: random.Random) -> Cases | None:
-    """Inputs that can tell the sketch's program from its deletion mutants; None where those drawn cannot."""
+    """Inputs that distinguish the sketch's program from its deletion mutants; None if the sample does not."""
     inputs = [_edge_input(item.source, edge, rng) for edge in range(3)]
     inputs += [_random_input(item.source, rng) for _ in range(TESTS_PER_TASK - len(inputs))]
     reference = _compiled(item.composition, item.constants, item.parameter)
@@ -216,7 +214,7 @@ def _with_tests(item: Sketch, split: HeldOut, seed: int, index: int, rng: random
 
 
 def _survives_deletion(item: Sketch, inputs: list[Any], outputs: list[Any]) -> bool:
-    """True when leaving out some operation goes unnoticed by every test."""
+    """Whether there is an operation whose removal no test notices."""
     for index in item.removable:
         mutant = _compiled(*item.without(index), item.parameter)
         if all(mutant(value) == output for value, output in zip(inputs, outputs, strict=True)):

@@ -1,15 +1,15 @@
-"""Training examples of every skill, made from the grammar.
+"""Training examples for every skill, generated from the grammar.
 
-Each begins with a task of the split that is asked for. What a lesson shows is right by construction: repairs
-and solutions are the reference, wrong code is tried on the task's cases, parts are the task's own operations,
-and a task that is asked for is one of the grammar's training tasks.
+Each starts from a task of the requested split and is correct by construction: repairs and solutions are the
+reference, wrong code is executed on the task's cases, sub-functions are the task's own operations, and a new
+task is one of the grammar's training tasks.
 """
 
 import random
 from collections.abc import Callable, Iterator, Mapping
 
 from codestill.pocket.compositions import HeldOut
-from codestill.pocket.faults import Fault, fault
+from codestill.pocket.faults import PlantedFault, plant_fault
 from codestill.pocket.generate import Cases, Sketch, cases, sketches
 from codestill.pocket.render import body, random_rendering
 from codestill.pocket.skills import (
@@ -24,8 +24,8 @@ from codestill.pocket.skills import (
     decompose_prompt,
     inputs_prompt,
     judge_prompt,
-    parts,
     refine_prompt,
+    sub_functions,
     verdict,
     written_inputs,
 )
@@ -45,32 +45,32 @@ DEPTHS: Mapping[str, dict[int, float]] = {
     "judge": {1: 0.5, 2: 4.0, 3: 5.0},
 }
 INPUTS = 4
-"""Calls in an answer to a request for test inputs."""
+"""Calls in an answer to a prompt for test inputs."""
 
 
 def lessons(
     split: HeldOut,
     shares: Mapping[str, float],
     plain_share: float,
-    tell: Callable[[ExecutionResult], str],
+    feedback: Callable[[ExecutionResult], str],
     rng: random.Random,
 ) -> Iterator[Example]:
-    """Endless examples from tasks of a split, each skill by its share; ``tell`` turns a failed result into
-    feedback.
+    """Endless examples from tasks of a split, each skill by its share.
 
-    ``plain_share`` of the solutions are in the plain style, the rest in a random person's."""
+    ``feedback`` turns a failed result into text. ``plain_share`` of the solutions are in the plain style, the
+    others each in a random one."""
     streams = {skill: sketches(split, DEPTHS[skill], rng) for skill in SKILLS}
     skills, weights = list(shares), list(shares.values())
     index = 0
     while True:
         skill = rng.choices(skills, weights)[0]
-        made = None
-        while made is None:
-            made = _MAKERS[skill](next(streams[skill]), plain_share, tell, rng)
+        lesson = None
+        while lesson is None:
+            lesson = _MAKERS[skill](next(streams[skill]), plain_share, feedback, rng)
         yield Example(
             example_id=f"pocket/{skill}/{index}",
-            prompt=made[0],
-            completion=made[1],
+            prompt=lesson[0],
+            completion=lesson[1],
             source=f"grammar: {skill}",
         )
         index += 1
@@ -84,23 +84,23 @@ def _solve(item: Sketch, plain: float, _: object, rng: random.Random) -> Lesson:
     return item.prompt, _solution(item, plain, rng)
 
 
-def _refine(item: Sketch, _: float, tell: Callable, rng: random.Random) -> Lesson | None:
-    """The repair keeps the hand of the attempt: names, style and what was right."""
+def _refine(item: Sketch, _: float, feedback: Callable, rng: random.Random) -> Lesson | None:
+    """The repair keeps the attempt's style, names and correct operations."""
     drawn = cases(item, rng)
-    wrong = fault(item, rng)
+    wrong = plant_fault(item, rng)
     result = trial(item, wrong.body, drawn) if drawn else None
     if result is None or result.passed:
         return None
     repaired = body(item.composition, item.constants, item.parameter, *wrong.rendering)
-    return refine_prompt(item.prompt, wrong.body, tell(result)), repaired
+    return refine_prompt(item.prompt, wrong.body, feedback(result)), repaired
 
 
 def _decompose(item: Sketch, _: float, __: object, ___: random.Random) -> Lesson:
-    return decompose_prompt(item.prompt), "".join(part.prompt for part in parts(item))
+    return decompose_prompt(item.prompt), "".join(function.prompt for function in sub_functions(item))
 
 
 def _compose(item: Sketch, _: float, __: object, ___: random.Random) -> Lesson:
-    return compose_prompt(item.prompt, [part.code for part in parts(item)]), composed(item)
+    return compose_prompt(item.prompt, [function.code for function in sub_functions(item)]), composed(item)
 
 
 def _inputs(item: Sketch, plain: float, _: object, rng: random.Random) -> Lesson | None:
@@ -113,8 +113,8 @@ def _inputs(item: Sketch, plain: float, _: object, rng: random.Random) -> Lesson
 
 def _ask(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson | None:
     level = rng.choice(LEVELS)
-    found = asked(item, level, rng)
-    return None if found is None else (ask_prompt(item.prompt, level), found[0] + found[1].prompt)
+    answer = asked(item, level, rng)
+    return None if answer is None else (ask_prompt(item.prompt, level), answer[0] + answer[1].prompt)
 
 
 def _judge(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson | None:
@@ -122,13 +122,13 @@ def _judge(item: Sketch, _: float, __: object, rng: random.Random) -> Lesson | N
     if drawn is None:
         return None
     if rng.random() < 0.4:
-        right = body(item.composition, item.constants, item.parameter, *random_rendering(rng))
-        return judge_prompt(item.prompt, right), verdict(item, item.composition, item.constants, MAX_SCORE)
-    wrong = fault(item, rng)
+        correct = body(item.composition, item.constants, item.parameter, *random_rendering(rng))
+        return judge_prompt(item.prompt, correct), verdict(item, item.composition, item.constants, MAX_SCORE)
+    wrong = plant_fault(item, rng)
     return judge_prompt(item.prompt, wrong.body), _judged(item, wrong, drawn)
 
 
-def _judged(item: Sketch, wrong: Fault, drawn: Cases) -> str:
+def _judged(item: Sketch, wrong: PlantedFault, drawn: Cases) -> str:
     result = trial(item, wrong.body, drawn)
     if result.error:
         return broken("does not parse")

@@ -1,8 +1,8 @@
 """The pocket world's vocabulary: small operations on lists, strings, words and integers.
 
-An operation says in English what it does (as a noun phrase around ``{x}``, and as an imperative
-step) and in Python how (as an expression of ``{v}``, in one or two idioms, and as a loop that
-leaves its value in ``{o}``). ``{k}`` is a constant, ``{e}`` a loop variable.
+An operation is described in English (as noun phrases around ``{x}``, and as an imperative step) and written
+in Python (as an expression of ``{v}``, in one or two idioms, and as a loop that assigns its value to
+``{o}``). ``{k}`` is a constant, ``{e}`` a loop variable.
 """
 
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Operation:
     nouns: tuple[str, ...]
     step: str
     expressions: tuple[str, ...]
-    """The plain idiom first, then a functional one where there is one."""
+    """The plain idiom first, then the functional one if there is one."""
     loop: str | None = None
     constants: tuple[int | str, ...] = ()
     opens: bool = False
-    """True when it may only be the first operation of a composition."""
+    """Whether it may only be the first operation of a composition."""
 
 
 OPERATIONS: dict[str, Operation] = {}
@@ -55,6 +55,7 @@ def add(
     constants: tuple[int | str, ...] = (),
     opens: bool = False,
 ) -> None:
+    """Register an operation; see :class:`Operation`."""
     OPERATIONS[name] = Operation(name, takes, gives, tuple(nouns), step, expressions, loop, constants, opens)
 
 
@@ -66,6 +67,7 @@ def add_filter(
     step: str,
     constants: tuple[int | str, ...] = (),
 ) -> None:
+    """Register one that keeps the elements ``{e}`` for which ``condition`` holds."""
     add(
         name,
         kind,
@@ -88,6 +90,7 @@ def add_map(
     step: str,
     constants: tuple[int | str, ...] = (),
 ) -> None:
+    """Register one that replaces each element ``{e}`` by ``value``."""
     add(
         name,
         takes,

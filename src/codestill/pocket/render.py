@@ -1,8 +1,8 @@
 """A composition in English and in Python.
 
-Descriptions are nested noun phrases ("the sum of the squares of xs") or a recipe of steps. A noun
-phrase takes parentheses wherever a prefix and a postfix modifier would otherwise read two ways.
-Code comes in four styles, as people write it.
+Descriptions are nested noun phrases ("the sum of the squares of xs") or a recipe of steps. A noun phrase
+takes parentheses wherever a prefix and a postfix modifier would otherwise be ambiguous. Code comes in four
+styles, as people write it.
 """
 
 import ast
@@ -38,14 +38,14 @@ def describe(composition: Composition, constants: Constants, parameter: str, rng
 
 
 def recipe(composition: Composition, constants: Constants, parameter: str) -> str:
-    """The description by steps, of which there is one."""
+    """The description by steps; a composition has exactly one."""
     return f"Start with {parameter}: {steps(composition, constants)}. Return the result."
 
 
 def steps(composition: Composition, constants: Constants) -> str:
     """The operations as imperatives, in order."""
-    said = [OPERATIONS[name].step.format(k=k) for name, k in zip(composition, constants, strict=True)]
-    return ", then ".join(said)
+    imperatives = [OPERATIONS[name].step.format(k=k) for name, k in zip(composition, constants, strict=True)]
+    return ", then ".join(imperatives)
 
 
 def _modifier(template: str) -> str:
@@ -88,7 +88,7 @@ def body(
 
 
 def _fits_inside(name: str) -> bool:
-    """True when the operation names its argument once, so that nesting repeats no work."""
+    """Whether the operation uses its argument only once, so that nesting repeats no work."""
     return OPERATIONS[name].expressions[0].count("{v}") == 1
 
 
@@ -98,6 +98,6 @@ def _is_atom(expression: str) -> bool:
 
 
 def random_rendering(rng: random.Random) -> Rendering:
-    """Style, names and loop variable as one of many people would choose them."""
+    """A random style, naming and loop variable."""
     style = rng.choices(STYLES, weights=(4, 2, 3, 2))[0]
     return style, rng.choice(NAMINGS), rng.choice(LOOP_VARIABLES)

@@ -1,8 +1,8 @@
-"""What the pocket teacher can be asked for, in its own compact form, and how its answers are read.
+"""The pocket teacher's skills: its compact prompts, and how its answers are parsed.
 
-A prompt is Python throughout. It begins with a task's prompt; what is asked for follows from what comes after
-it: nothing (solve), code and feedback and the prompt once more (refine), or code and a comment that names the
-skill. Helper functions before the task ask for a solution that uses them (compose).
+A prompt is Python throughout. It begins with a task's prompt; what follows selects the skill: nothing
+(solve), code and feedback and the prompt once more (refine), or code and a comment that names the skill.
+Helper functions before the task call for a solution that uses them (compose).
 """
 
 import random
@@ -12,7 +12,7 @@ from functools import cache
 from typing import Literal, get_args
 
 from codestill.pocket.compositions import Composition, compositions, split_of
-from codestill.pocket.generate import PARAMETERS, Cases, Sketch
+from codestill.pocket.generate import PARAMETER_NAMES, Cases, Sketch
 from codestill.pocket.operations import OPERATIONS, Kind
 from codestill.pocket.render import Constants, recipe, steps
 from codestill.pocket.understand import HEADER, understand
@@ -20,6 +20,7 @@ from codestill.pocket.understand import HEADER, understand
 Skill = Literal["solve", "refine", "decompose", "compose", "inputs", "ask", "judge"]
 SKILLS: tuple[Skill, ...] = get_args(Skill)
 Level = Literal["easier", "same", "harder"]
+"""How hard a proposed task should be, compared with its seed."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 MAX_SCORE = 8
 WANTED, DONE = "wanted: ", "does: "
@@ -62,8 +63,8 @@ def _ended(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A sub-function of a task: one operation, with a header and a description of its own."""
+class SubFunction:
+    """A sub-function of a task: one operation, with its own header and description."""
 
     sketch: Sketch
 
@@ -76,44 +77,46 @@ class Part:
         return self.sketch.prompt + self.sketch.solution()
 
 
-def parts(item: Sketch) -> list[Part]:
+def sub_functions(item: Sketch) -> list[SubFunction]:
     """One function for each operation, named after it and described by its step."""
-    made = []
+    functions = []
     kind = item.source
-    functions = part_names(item.composition)
-    for function, name, constant in zip(functions, item.composition, item.constants, strict=True):
-        parameter = PARAMETERS[kind][0]
+    names = part_names(item.composition)
+    for function, name, constant in zip(names, item.composition, item.constants, strict=True):
+        parameter = PARAMETER_NAMES[kind][0]
         description = recipe((name,), (constant,), parameter)
-        made.append(Part(Sketch(kind, (name,), (constant,), function, parameter, description)))
+        functions.append(SubFunction(Sketch(kind, (name,), (constant,), function, parameter, description)))
         kind = OPERATIONS[name].gives
-    return made
+    return functions
 
 
 def read_sketch(prompt: str) -> Sketch | None:
-    """The sketch that a task's prompt was made from; None where the prompt has not exactly one reading."""
-    found = understand(prompt)
-    if found is None or len(found[1]) != 1:
+    """The sketch that a task's prompt comes from; None unless the prompt has exactly one reading."""
+    understood = understand(prompt)
+    if understood is None or len(understood[1]) != 1:
         return None
-    source, ((composition, constants),) = found
+    source, ((composition, constants),) = understood
     header = HEADER.fullmatch(prompt)
     assert header is not None
     return Sketch(source, composition, constants, header[1], header[2], header[5])
 
 
 def held_out(prompt: str) -> bool:
-    """Whether a prompt of this world asks, in any of its readings, for a composition kept from training."""
-    found = understand(prompt)
-    return found is not None and any(split_of(composition) != "train" for composition, _ in found[1])
+    """Whether any reading of a pocket prompt is a held-out composition."""
+    understood = understand(prompt)
+    if understood is None:
+        return False
+    return any(split_of(composition) != "train" for composition, _ in understood[1])
 
 
 def part_names(composition: Composition) -> list[str]:
-    """Not the operation's own: ``sum`` would hide what it calls. One that comes again has a number."""
+    """Function names that shadow no builtin, as ``sum`` itself would; repeated ones are numbered."""
     again = [composition[:place].count(name) for place, name in enumerate(composition)]
     return [f"{name}_of{n + 1 if n else ''}" for name, n in zip(composition, again, strict=True)]
 
 
 def composed(item: Sketch) -> str:
-    """The body that calls the functions of ``parts``, one after the other."""
+    """The body that calls the ``sub_functions``, one after the other."""
     lines, value = [], item.parameter
     for place, function in enumerate(part_names(item.composition)):
         call = f"{function}({value})"
@@ -127,19 +130,19 @@ def composed(item: Sketch) -> str:
 
 def read_parts(answer: str) -> list[str]:
     """The prompts of the sub-functions in an answer to ``decompose_prompt``; empty where it is malformed."""
-    found = [f"def {text}" for text in answer.split("def ")[1:]]
-    return found if found and all(understand(prompt) for prompt in found) else []
+    prompts = [f"def {text}" for text in answer.split("def ")[1:]]
+    return prompts if prompts and all(understand(prompt) for prompt in prompts) else []
 
 
 def fits(item: Kind, gives: Kind, prompts: Sequence[str]) -> Composition | None:
-    """The operations of sub-functions that lead, in order, from one kind to the other; None where not."""
+    """The operations of sub-functions, if these lead in order from one kind to the other; else None."""
     kind: Kind = item
     names: list[str] = []
     for prompt in prompts:
-        found = understand(prompt)
-        if found is None or found[0] != kind or len(found[1]) != 1:
+        understood = understand(prompt)
+        if understood is None or understood[0] != kind or len(understood[1]) != 1:
             return None
-        ((composition, _),) = found[1]
+        ((composition, _),) = understood[1]
         names += composition
         kind = OPERATIONS[composition[-1]].gives
     return tuple(names) if kind == gives else None
@@ -151,8 +154,8 @@ def written_inputs(function: str, cases: Cases, count: int) -> str:
 
 
 def asked(item: Sketch, level: Level, rng: random.Random) -> tuple[str, Sketch] | None:
-    """A training task one operation away, told by steps: one left out, exchanged or put in; the other
-    operations keep their constants. With it, in words, what is changed. None where there is none."""
+    """A training task one operation away, described by steps: one removed, exchanged or inserted; the others
+    keep their constants. Before it, the change as text. None where there is no such task."""
     for _ in range(_ATTEMPTS):
         composition, constants = list(item.composition), list(item.constants)
         place = rng.randrange(len(composition) + (level == "harder"))
@@ -161,16 +164,16 @@ def asked(item: Sketch, level: Level, rng: random.Random) -> tuple[str, Sketch] 
         replaced = slice(place, place + (level != "harder"))
         composition[replaced] = [] if level == "easier" else [operation.name]
         constants[replaced] = [] if level == "easier" else [constant]
-        found = tuple(composition)
-        if found != item.composition and found in _training(len(found), item.source):
-            told = recipe(found, tuple(constants), item.parameter)
+        new = tuple(composition)
+        if new != item.composition and new in _training(len(new), item.source):
+            text = recipe(new, tuple(constants), item.parameter)
             change = _change(item, level, place, steps((operation.name,), (constant,)))
-            return change, Sketch(item.source, found, tuple(constants), item.function, item.parameter, told)
+            return change, Sketch(item.source, new, tuple(constants), item.function, item.parameter, text)
     return None
 
 
 def _change(item: Sketch, level: Level, place: int, new: str) -> str:
-    """The steps of the task, a line each, with the one that goes, comes instead, or comes in between."""
+    """The steps of the task, a line each, the removed, replaced or inserted one marked."""
     lines = _steps(item.composition, item.constants)
     if level == "harder":
         lines.insert(place, f"with {new}")
@@ -180,10 +183,10 @@ def _change(item: Sketch, level: Level, place: int, new: str) -> str:
 
 
 def read_asked(answer: str) -> str:
-    """The prompt in an answer to ``ask_prompt``, without the steps that are said before it."""
+    """The prompt in an answer to ``ask_prompt``, without the steps before it."""
     lines = answer.split("\n")
-    said = next((n for n, line in enumerate(lines) if not line.startswith("# ")), 0)
-    return "\n".join(lines[said:])
+    start = next((n for n, line in enumerate(lines) if not line.startswith("# ")), 0)
+    return "\n".join(lines[start:])
 
 
 @cache
@@ -192,8 +195,7 @@ def _training(depth: int, source: Kind) -> frozenset[Composition]:
 
 
 def verdict(item: Sketch, composition: Composition, constants: Constants, score: int) -> str:
-    """An answer to ``judge_prompt``: the steps that are wanted, those that the code takes, and how many of 8
-    cases are right."""
+    """An answer to ``judge_prompt``: the task's steps, the code's, and how many of 8 cases pass."""
     wanted, done = _steps(item.composition, item.constants), _steps(composition, constants)
     lines = [*(f"{WANTED}{step}" for step in wanted), *(f"{DONE}{step}" for step in done), f"score {score}"]
     return "".join(f"# {line}\n" for line in lines)
@@ -213,27 +215,27 @@ class Judgement:
     """An answer to ``judge_prompt``."""
 
     score: int
-    """As it is said: cases of 8 that are right."""
+    """The answer's last line: how many of 8 cases pass."""
     reasons: tuple[str, ...]
     """The lines before it."""
 
     @property
     def agreement(self) -> float:
-        """Share of the places at which the steps that are wanted and those that are taken are the same."""
-        wanted = [one.removeprefix(WANTED) for one in self.reasons if one.startswith(WANTED)]
-        done = [one.removeprefix(DONE) for one in self.reasons if one.startswith(DONE)]
+        """Share of the places at which the task's steps and the code's are the same."""
+        wanted = [line.removeprefix(WANTED) for line in self.reasons if line.startswith(WANTED)]
+        done = [line.removeprefix(DONE) for line in self.reasons if line.startswith(DONE)]
         places = max(len(wanted), len(done))
         return sum(a == b for a, b in zip(wanted, done, strict=False)) / places if places else 0.0
 
     @property
     def rating(self) -> float:
-        """0 to 1: the mean of the score, as a share of 8, and of the agreement. A judge that writes two
-        different lists of steps says something, whatever score it adds."""
+        """0 to 1: the mean of the score, as a share of 8, and the agreement. Two different lists of steps are
+        evidence of a fault, whatever the score."""
         return (self.score / MAX_SCORE + self.agreement) / 2
 
 
 def read_judgement(answer: str) -> Judgement | None:
-    """What an answer to ``judge_prompt`` says; None where it is malformed or out of range."""
+    """The judgement in an answer to ``judge_prompt``; None where it is malformed or out of range."""
     lines = [line.removeprefix("# ") for line in answer.strip().split("\n")]
     if len(lines) < 2 or not lines[-1].startswith("score ") or not lines[-1][6:].isdigit():
         return None

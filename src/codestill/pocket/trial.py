@@ -1,6 +1,6 @@
-"""A pocket program tried on its cases, here and now: for programs that the grammar made, and no others.
+"""Run a pocket program on its cases in this process: for programs from the grammar, and no others.
 
-What it says is what the sandbox would say of the same program and tests; it costs a thousandth.
+The result is the sandbox's for the same program and tests, at a thousandth of the cost.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from codestill.types import ExecutionResult, TestResult, Verdict
 
 
 def trial(sketch: Sketch, body: str, cases: Cases) -> ExecutionResult:
-    """The result of the body as a completion of the sketch's prompt."""
+    """The result of executing a body as the completion of the sketch's prompt."""
     namespace: dict[str, Any] = {"__name__": "__solution__"}
     try:
         exec(compile(sketch.prompt + body, "<solution>", "exec"), namespace)

@@ -1,7 +1,7 @@
-"""What a pocket prompt asks for: its description read back into a composition.
+"""Parse a pocket prompt: from its description back to the composition.
 
-The inverse of ``render.describe``. A description that a model wrote is a task of this world when it has a
-reading; one that the grammar wrote has exactly one, which is what it was written from.
+The inverse of ``render.describe``. A description that a model generated is a task of this world if it has a
+reading; one from the grammar has exactly one, the composition that it describes.
 """
 
 import re
@@ -20,9 +20,9 @@ _STEPS = re.compile(r"Start with (\w+): (.+)\. Return the result\.")
 
 
 def understand(prompt: str) -> tuple[Kind, set[Reading]] | None:
-    """The kind of the prompt's argument, and every composition with constants that it may mean.
+    """The kind of the prompt's argument, and every composition with constants that the prompt may mean.
 
-    None where the prompt is no header with a description, or has no reading that fits its types.
+    None if the prompt is not a header with a description, or has no reading that fits its types.
     """
     matched = HEADER.fullmatch(prompt)
     if matched is None:
@@ -31,12 +31,12 @@ def understand(prompt: str) -> tuple[Kind, set[Reading]] | None:
     if takes not in _KINDS:
         return None
     source = _KINDS[takes]
-    found = {
+    fitting = {
         reading
         for reading in readings(description, parameter, source)
         if reading[0] and ANNOTATIONS[OPERATIONS[reading[0][-1]].gives] == gives
     }
-    return (source, found) if found else None
+    return (source, fitting) if fitting else None
 
 
 def readings(description: str, parameter: str, source: Kind) -> Iterator[Reading]:

@@ -1,4 +1,4 @@
-"""Code in answers: a whole program as a completion, and the prompt of a proposed task."""
+"""Parse answers: a whole program as a completion, and the prompt of a proposed task."""
 
 import ast
 import re
@@ -13,13 +13,13 @@ PROPOSAL = re.compile(
     """,
     re.DOTALL | re.MULTILINE | re.VERBOSE,
 )
-"""A function's header with its docstring, imports before it."""
+"""A function's header with its docstring, and the imports before it."""
 
 
 def as_completion(program: str, task: Task) -> str:
     """A whole program as a completion of the task's prompt: the body of its function, then everything else.
 
-    A program that does not parse, or lacks the function, is returned as it is: execution will say so.
+    A program that does not parse, or lacks the function, is returned as it is: its execution fails.
     """
     try:
         tree = ast.parse(program)
@@ -31,10 +31,10 @@ def as_completion(program: str, task: Task) -> str:
         return program
     function = functions[-1]
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
-    if not body or function.body[0].lineno == function.lineno:  # a docstring alone, or all in one line
+    if not body or function.body[0].lineno == function.lineno:  # only a docstring, or all on one line
         indented = [f"    {ast.unparse(statement)}" for statement in body] or ["    pass"]
     else:
-        # From where the statement before ends: comments between them stay.
+        # From the end of the statement before: comments in between stay.
         before = function.body[0].end_lineno if len(body) < len(function.body) else body[0].lineno - 1
         indented = lines[before or 0 : function.end_lineno]
     others = [
@@ -46,4 +46,4 @@ def as_completion(program: str, task: Task) -> str:
 
 
 def _decorators(node: ast.stmt) -> list[int]:
-    return [one.lineno for one in getattr(node, "decorator_list", [])]
+    return [decorator.lineno for decorator in getattr(node, "decorator_list", [])]

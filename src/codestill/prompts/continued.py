@@ -32,5 +32,5 @@ CONTINUED = Prompts(
         regenerate="{{ prompt }}{{ attempt|ended }}{{ prompt }}",
     ),
 )
-"""Python throughout: the task, the attempt, what happened as comments, and the task once more. What the
-pocket teacher was trained on, and what every student reads."""
+"""Python throughout: the task, the attempt, execution feedback as comments, and the task once more. The
+pocket teacher was trained on this form, and every student is prompted in it."""

@@ -250,4 +250,4 @@ it, and without any remark on the mistake.
     },
     modular=_MODULAR,
 )
-"""For models that follow instructions."""
+"""The set for models that follow instructions."""

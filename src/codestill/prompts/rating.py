@@ -1,4 +1,4 @@
-"""Judgements: points of a rubric in an answer, checked against their range, and the pocket teacher's form."""
+"""Parse judgements: the points of a rubric, checked against their range, or the pocket teacher's form."""
 
 import re
 from collections.abc import Mapping
@@ -10,19 +10,19 @@ from codestill.pocket.skills import read_judgement as read_pocket
 
 @dataclass(frozen=True)
 class Rating:
-    """What a judge gave."""
+    """A judge's rating of a program."""
 
     points: dict[str, float]
     share: float
-    """Of all points that could be had, 0 to 1."""
+    """Share of all possible points, 0 to 1."""
     clipped: int = 0
-    """Points out of their range; the nearest end counts."""
+    """Points outside their range; they count as the nearest end."""
     fractions: int = 0
-    """Points between whole ones. They are kept: they say something, though the rubric has no such points."""
+    """Fractional points. They are kept: they carry information, though the rubric has only whole points."""
 
 
 def read_rubric(answer: str, rubric: Mapping[str, int]) -> Rating | None:
-    """The last number after each criterion's name; None where one has none.
+    """The last number after each criterion's name; None where a criterion has none.
 
     Of 98 judgements in IterKD's release 50 hold fractions, and 2 more cannot be read.
     """
@@ -30,10 +30,10 @@ def read_rubric(answer: str, rubric: Mapping[str, int]) -> Rating | None:
     clipped = fractions = 0
     for name, most in rubric.items():
         mark = r"[*`\"'\s]*"
-        found = re.findall(rf"{re.escape(name)}{mark}[:=]{mark}(-?\d+(?:\.\d+)?)", answer, re.IGNORECASE)
-        if not found:
+        numbers = re.findall(rf"{re.escape(name)}{mark}[:=]{mark}(-?\d+(?:\.\d+)?)", answer, re.IGNORECASE)
+        if not numbers:
             return None
-        value = float(found[-1])
+        value = float(numbers[-1])
         points[name] = min(max(value, 0.0), float(most))
         clipped += points[name] != value
         fractions += not points[name].is_integer()
@@ -41,8 +41,9 @@ def read_rubric(answer: str, rubric: Mapping[str, int]) -> Rating | None:
 
 
 def read_steps(answer: str) -> Rating | None:
-    """The pocket teacher's score, and how far the steps that it wants and finds agree."""
-    found = read_pocket(answer)
-    if found is None:
+    """The pocket teacher's score, and how far the task's steps and the code's agree in its answer."""
+    judgement = read_pocket(answer)
+    if judgement is None:
         return None
-    return Rating({"score": found.score / MAX_SCORE, "agreement": found.agreement}, found.rating)
+    points = {"score": judgement.score / MAX_SCORE, "agreement": judgement.agreement}
+    return Rating(points, judgement.rating)

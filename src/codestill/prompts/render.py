@@ -1,4 +1,4 @@
-"""Templates filled in."""
+"""Fill in prompt templates."""
 
 from functools import cache
 from typing import Any
@@ -8,16 +8,19 @@ from codestill.errors import ConfigError
 
 @cache
 def _compiled(template: str) -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    environment.filters["ended"] = lambda text: text if text.endswith("\n") else f"{text}\n"
-    environment.filters["commented"] = _commented
+    environment = _environment()
+    environment.filters |= {"ended": _ended, "commented": _commented}
     return environment.from_string(template)
 
 
+def _environment() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    return Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+
+
 def render(template: str, **values: str | list[str] | None) -> str:
-    """The template with its values. Raises ConfigError where it wants others."""
+    """The template filled in with ``values``. Raises ConfigError when it uses others."""
     from jinja2 import TemplateError
 
     try:
@@ -27,6 +30,10 @@ def render(template: str, **values: str | list[str] | None) -> str:
             f"a prompt template cannot be filled in: {error}",
             next_step=f"It may use {', '.join(values)}, and the filters ended and commented.",
         ) from error
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("\n") else f"{text}\n"
 
 
 def _commented(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A set of templates, and the form of the answers."""
+"""A set of prompt templates, and the form of the answers."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from codestill.errors import ConfigError
+from codestill.pocket.skills import Level
 from codestill.prompts.answers import PROPOSAL, as_completion
 from codestill.prompts.modular import Modular
 from codestill.prompts.rating import Rating, read_rubric, read_steps
@@ -16,50 +17,46 @@ from codestill.tasks.stops import StopRule, cut, extract_code, stopped
 from codestill.types import Settings, Task
 
 Nearness = Literal["free", "near", "nearest"]
-"""How near to the attempt a repair shall stay: PERsD's prompts v0, v1 and v2."""
-
-
-Level = Literal["easier", "same", "harder"]
-"""How hard a proposed task shall be, beside its seed."""
+"""How close to the attempt a repair should stay: PERsD's prompts v0, v1 and v2."""
 
 
 class Prompts(Settings):
     """Templates (jinja2), and the form of the answers.
 
-    ``prompt`` is a task's, ``attempt`` and ``solution`` are completions of it, ``feedback`` is text; the
-    filter ``ended`` gives a text its last newline, ``commented`` puts ``#`` before every line.
+    ``prompt`` is a task's prompt, ``attempt`` and ``solution`` are completions of it, ``feedback`` is text.
+    The filter ``ended`` makes a text end with a newline, ``commented`` puts ``#`` before every line.
     """
 
     version: str
-    """Name and number of the set: part of what a run is."""
+    """Name and number of the set; part of the run's config."""
     answers: Literal["continuation", "fenced"]
     """A completion of the task's prompt, or a fenced block that holds the whole program."""
     solve: str
     """Asks for a solution."""
     refine: str
-    """Asks for the repair of ``attempt``, given ``feedback``, the ``solution`` where it is to be shown, and
-    ``nearness``."""
+    """Asks for the repair of ``attempt``, given ``feedback``, ``nearness`` and, if it is to be shown, the
+    ``solution``."""
     explain: str | None = None
-    """The same without execution: mistakes first, in words, then the repair. None where the set has no such
-    prompt."""
+    """The same without execution feedback: first the mistakes in prose, then the repair. None if the set has
+    no such prompt."""
     propose: str | None = None
-    """Asks for a new task, given ``seeds`` (the first is to be varied) and ``level``."""
+    """Asks for a new task, given ``seeds`` (it should vary the first) and ``level``."""
     inputs: str | None = None
-    """Asks for calls that test the ``solution``, a line each."""
+    """Asks for calls that test the ``solution``, one a line."""
     judge: str | None = None
     """Asks for a judgement of the ``solution``."""
     rubric: dict[str, int] = Field(default_factory=dict)
-    """Criteria of a judgement and the most points of each; without any, the pocket teacher's form is read."""
+    """Criteria of a judgement, with the most points of each; without any, answers have the pocket teacher's
+    form."""
     fault: str | None = None
-    """Asks for a program that is wrong in a way that a learner would be, given a right ``solution``. None:
-    wrong ones are found among the teacher's own answers."""
+    """Asks for a program with a mistake that a learner might make, given a correct ``solution``. None: faults
+    are taken from the teacher's own wrong answers."""
     shows_solution: bool = True
     """Whether ``refine`` has a place for the teacher's own solution."""
     nearness: dict[str, str] = Field(default_factory=dict)
-    """What is said for each rule of nearness; a set without words knows one rule."""
+    """The instruction for each rule of nearness; without any, the set makes no difference between them."""
     modular: Modular | None = None
-    """How a task is taken apart and its answer written again with functions. None where the set cannot
-    ask."""
+    """Prompts that decompose a task and evolve its answer with functions. None if the set has none."""
 
     def to_solve(self, task: Task) -> str:
         """The prompt that asks for a solution."""
@@ -75,11 +72,11 @@ class Prompts(Settings):
         nearness: Nearness = "near",
         explain: bool = False,
     ) -> str:
-        """The prompt that asks for a repair. Raises ConfigError where the set cannot ask for it so."""
+        """The prompt that asks for a repair. Raises ConfigError if the set has no such prompt."""
         template = self.explain if explain else self.refine
         if template is None:
             raise ConfigError(
-                f"the prompts {self.version} have no form that asks for an explanation first.",
+                f"the prompts {self.version} cannot ask for an explanation first.",
                 next_step="Use the prompts `instruct`, or set refine.explain to false.",
             )
         if solution is not None and not self.shows_solution:
@@ -97,17 +94,17 @@ class Prompts(Settings):
         )
 
     def to_propose(self, seeds: Sequence[Task], level: Level) -> str:
-        """The prompt that asks for a new task. Raises ConfigError where the set has none."""
+        """The prompt that asks for a new task. Raises ConfigError if the set has none."""
         return render(
             _needed(self.propose, self, "tasks"), seeds=[task.prompt for task in seeds], level=level
         )
 
     def to_inputs(self, task: Task, solution: str) -> str:
-        """The prompt that asks for calls. Raises ConfigError where the set has none."""
+        """The prompt that asks for calls. Raises ConfigError if the set has none."""
         return render(_needed(self.inputs, self, "test inputs"), prompt=task.prompt, solution=solution)
 
     def to_judge(self, task: Task, solution: str) -> str:
-        """The prompt that asks for a judgement. Raises ConfigError where the set has none."""
+        """The prompt that asks for a judgement. Raises ConfigError if the set has none."""
         template = _needed(self.judge, self, "judgements")
         points = [f"{name}: 0 to {most}" for name, most in self.rubric.items()]
         return render(template, prompt=task.prompt, solution=solution, rubric=points)
@@ -117,28 +114,28 @@ class Prompts(Settings):
         return render(self.fault or self.solve, prompt=task.prompt, solution=solution)
 
     def read_judgement(self, answer: str) -> Rating | None:
-        """The points in an answer; None where they cannot be read."""
+        """The points in an answer; None where they cannot be parsed."""
         return read_rubric(answer, self.rubric) if self.rubric else read_steps(answer)
 
     def read_proposal(self, answer: str) -> str | None:
-        """The prompt of the task in an answer: imports, a function's header, its docstring. None where there
-        is none."""
+        """The task's prompt in an answer: imports, a function's header, its docstring. None if there is
+        none."""
         if self.answers == "fenced":
             blocks = re.findall(r"```[^\n]*\n(.*?)```", answer, re.DOTALL)
             answer = next((block for block in reversed(blocks) if "def " in block), "")
-        found = PROPOSAL.search(answer)
-        return f"{found[0].rstrip()}\n" if found else None
+        match = PROPOSAL.search(answer)
+        return f"{match[0].rstrip()}\n" if match else None
 
     def proposed(self, text: str) -> bool:
-        """Whether a proposal is complete as far as it is written."""
+        """Whether the text generated so far holds a complete proposal."""
         return self.answers == "continuation" and PROPOSAL.search(text) is not None
 
     def ended(self, stop: StopRule) -> Callable[[str], bool] | None:
-        """Whether a text needs no continuation; None where the model ends its answers itself."""
+        """A test of whether a text needs no more tokens; None where the model ends its answers itself."""
         return partial(stopped, rule=stop) if self.answers == "continuation" else None
 
     def read(self, answer: str, task: Task, stop: StopRule) -> str:
-        """The completion of the task's prompt that an answer holds."""
+        """The completion of the task's prompt in an answer."""
         if self.answers == "continuation":
             return cut(answer, stop)
         return as_completion(extract_code(answer, task.entry_point)[0], task)

@@ -1,4 +1,4 @@
-"""Reports: run and comparison directories in, one self-contained page out. Reads files only."""
+"""Reports: run and comparison directories in, one self-contained page out. Only files are read."""
 
 from codestill.report.page import write_report
 

@@ -1,4 +1,4 @@
-"""What may be said of the numbers, in sentences: headlines, gates and warnings."""
+"""What the numbers support, in sentences: headlines, gates and warnings."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +18,7 @@ SETTINGS: dict[str, str] = {
     "sandbox": "sandbox",
     "data_hash": "task data",
 }
-"""What must be equal for two evaluations to be comparable, and how the page calls it."""
+"""What must be equal for two evaluations to be comparable, and its name on the page."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Headline:
     sentence: str
     tone: Literal["shown", "not-shown", "plain", "withheld"]
     subject: str = ""
-    """The arm that it speaks of, if there is one."""
+    """The arm that it is about, if any."""
     figure: str = ""
     """The number in it, set large."""
     difference: Difference | None = None
@@ -74,8 +74,8 @@ def headline(section: Section) -> Headline:
         sentence += f", {score.mean / theirs:.2f}× the teacher's {theirs:.3f}"
     if len(students) > 1:
         sentence += (
-            f". It is the highest of {len(students)} arms, chosen on the tasks that it is scored on, "
-            "so it flatters"
+            f". It is the highest of {len(students)} arms, selected on the tasks that it is scored on, "
+            "so it is optimistic"
         )
     return Headline(sentence + ".", "plain", best.name, f"{score.mean:.3f}")
 
@@ -113,12 +113,12 @@ def _why_withheld(section: Section) -> str | None:
 
 
 def gates(section: Section) -> list[Gate]:
-    """The three gates over all evaluations of a section, the weakest evaluation speaking for each."""
-    found = [evaluation.gates for evaluation in section.evaluations]
-    if not found:
+    """The three gates over all evaluations of a section, each by its weakest evaluation."""
+    every = [evaluation.gates for evaluation in section.evaluations]
+    if not every:
         return []
-    reference = min(found, key=lambda g: (g.reference > 0, g.reference + len(g.broken) - g.tasks))
-    empty, body = max(found, key=lambda g: g.empty), max(found, key=lambda g: g.pass_body)
+    reference = min(every, key=lambda g: (g.reference > 0, g.reference + len(g.broken) - g.tasks))
+    empty, body = max(every, key=lambda g: g.empty), max(every, key=lambda g: g.pass_body)
     broken = f", {len(reference.broken)} known broken" if reference.broken else ""
     whole = reference.reference + len(reference.broken) >= reference.tasks and reference.reference > 0
     return [
@@ -130,35 +130,35 @@ def gates(section: Section) -> list[Gate]:
 
 def warnings(section: Section) -> list[str]:
     """Everything that should lower the reader's trust in this section's numbers."""
-    found: list[str] = []
+    texts: list[str] = []
     for arm in section.arms:
         for evaluation in arm.evaluations:
             failure = evaluation.gates.failure()
             if failure:
-                found.append(f"{arm.name}: the gates fail: {failure}. Its scores cannot be believed.")
-        found += _arm_warnings(arm)
+                texts.append(f"{arm.name}: the gates fail: {failure}. Its scores cannot be believed.")
+        texts += _arm_warnings(arm)
     if any(evaluation.subset for evaluation in section.evaluations):
-        found.append(
+        texts.append(
             f"Only {section.task_count} tasks of {section.tasks} were evaluated: "
             "do not compare these scores with published ones."
         )
     if section.is_comparison and not section.evaluations:
-        found.append("The runs behind this comparison are not here, so its gates could not be checked.")
-    found += _unequal_settings(section.arms)
-    return list(dict.fromkeys(found))
+        texts.append("The runs behind this comparison are missing, so its gates could not be checked.")
+    texts += _unequal_settings(section.arms)
+    return list(dict.fromkeys(texts))
 
 
 def _arm_warnings(arm: ArmView) -> list[str]:
-    found = []
+    texts = []
     broken = arm.verdicts.get("infra_error", 0)
     if broken:
-        found.append(f"{arm.name}: the sandbox itself broke on {broken} samples, which are not scored.")
+        texts.append(f"{arm.name}: the sandbox itself broke on {broken} samples, which are not scored.")
     if any(evaluation.sandbox.startswith("in-process") for evaluation in arm.evaluations):
-        found.append(
+        texts.append(
             f"{arm.name}: the tests ran in the process of the program that they judge (in-process verdict), "
             "where a program made to cheat can fake a pass."
         )
-    return found
+    return texts
 
 
 def _unequal_settings(arms: tuple[ArmView, ...]) -> list[str]:
@@ -168,20 +168,20 @@ def _unequal_settings(arms: tuple[ArmView, ...]) -> list[str]:
         for name, label in SETTINGS.items()
         if len({str(getattr(evaluation, name)) for evaluation in evaluations}) > 1
     ]
-    found = []
+    texts = []
     if unequal:
-        found.append(f"The arms were not evaluated alike; they differ in {', '.join(unequal)}.")
+        texts.append(f"The arms were not evaluated alike; they differ in {', '.join(unequal)}.")
     profiles = [arm.profile for arm in arms if arm.profile is not None]
     if len({(p.device, p.threads, p.prompt_tokens, p.new_tokens) for p in profiles}) > 1:
-        found.append(
+        texts.append(
             "Speeds were measured under different conditions (device, threads or lengths): "
             "their ratios mean little."
         )
-    return found
+    return texts
 
 
-def settings(evaluation: Evaluation) -> dict[str, str]:
-    """How a score was measured, by the page's words."""
+def evaluation_settings(evaluation: Evaluation) -> dict[str, str]:
+    """How a score was measured: name on the page -> value."""
     values = {label: str(getattr(evaluation, name)) for name, label in SETTINGS.items()}
     if evaluation.bleu_signature:
         values["BLEU signature"] = evaluation.bleu_signature

@@ -1,4 +1,4 @@
-"""From files to a plain view: what the report shows, before any of it is drawn or worded."""
+"""From files to plain records: what the report shows, before any of it is plotted or worded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ PASS_AT_1 = 1
 
 
 @dataclass(frozen=True)
-class Source:
-    """One evaluation of an arm and the run that it came from."""
+class EvaluatedRun:
+    """One evaluation of an arm, and the run that it comes from."""
 
     run: RunFiles
     name: str
@@ -32,7 +32,7 @@ class ArmView:
     bleu: float | None
     profile: ModelProfile | None
     accounting: dict[str, int | float | str]
-    sources: tuple[Source, ...]
+    sources: tuple[EvaluatedRun, ...]
     seeds: int = 1
 
     @property
@@ -50,18 +50,18 @@ class ArmView:
 
     @property
     def by_difficulty(self) -> dict[str, Interval]:
-        """pass@1 per level; over several seeds the mean of their estimates and of their bounds."""
-        found: dict[str, list[Interval]] = {}
+        """pass@1 per level; over several seeds, the mean of their estimates and of their bounds."""
+        by_level: dict[str, list[Interval]] = {}
         for evaluation in self.evaluations:
             for level, interval in evaluation.by_difficulty.items():
-                found.setdefault(level, []).append(interval)
+                by_level.setdefault(level, []).append(interval)
         return {
             level: Interval(
                 mean=sum(i.mean for i in intervals) / len(intervals),
                 low=sum(i.low for i in intervals) / len(intervals),
                 high=sum(i.high for i in intervals) / len(intervals),
             )
-            for level, intervals in found.items()
+            for level, intervals in by_level.items()
         }
 
 
@@ -92,7 +92,7 @@ class Section:
 
     @property
     def large_k(self) -> int:
-        """The other k shown beside pass@1: 10 where every arm has it, else the largest they share."""
+        """The k shown beside pass@1: 10 where every arm has it, else the largest that all share."""
         shared = set.intersection(*(set(arm.pass_at) for arm in self.arms)) if self.arms else set()
         return 10 if 10 in shared else max(shared, default=PASS_AT_1)
 
@@ -127,7 +127,7 @@ class Report:
 
 @dataclass
 class _Collector:
-    """Gathers runs once each, whichever arms name them."""
+    """Reads each run once, however many arms name it."""
 
     runs: dict[str, RunFiles] = field(default_factory=dict)
     curves: list[Curve] = field(default_factory=list)
@@ -135,7 +135,7 @@ class _Collector:
     _labels: dict[Path, str] = field(default_factory=dict)
 
     def add(self, directory: Path, label: str, arm: str | None) -> RunFiles:
-        """The run of a directory; its training curves belong to ``arm``, when there is one."""
+        """The run of a directory; its training curves are those of ``arm``, if given."""
         path = directory.resolve()
         if path not in self._labels:
             self._labels[path] = label
@@ -147,7 +147,7 @@ class _Collector:
         return self.runs[self._labels[path]]
 
 
-def collect(directories: Sequence[Path]) -> Report:
+def read_report(directories: Sequence[Path]) -> Report:
     """Read run and comparison directories. Raises RunError for a directory that is neither."""
     if not directories:
         raise RunError(
@@ -197,22 +197,22 @@ def _comparison_section(directory: Path, comparison: Comparison, collector: _Col
     arms = []
     for arm in comparison.arms:
         is_teacher = arm.name == comparison.teacher
-        sources: list[Source] = []
+        sources: list[EvaluatedRun] = []
         for name in arm.runs:
             path = directory / name
             if not (path / "config.yaml").exists():
                 collector.missing.append(f"{arm.name}: its run directory {name}")
                 continue
             run = collector.add(path, name, None if is_teacher else arm.name)
-            found = [
-                Source(run, stem, evaluation)
+            candidates = [
+                EvaluatedRun(run, stem, evaluation)
                 for stem, evaluation in run.evaluations.items()
                 if evaluation.tasks == comparison.tasks and _is_teacher(stem) == is_teacher
             ]
-            if not found:
+            if not candidates:
                 collector.missing.append(f"{name}: an evaluation on {comparison.tasks}")
-            named = [source for source in found if source.name == arm.result]
-            sources += named or found[-1:]  # the student after its last round
+            named = [source for source in candidates if source.name == arm.result]
+            sources += named or candidates[-1:]  # the student after its last round
         arms.append(
             ArmView(
                 name=arm.name,
@@ -246,7 +246,7 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
         for stem, evaluation in run.evaluations.items():
             arms = by_tasks.setdefault(evaluation.tasks, [])
             if _is_teacher(stem) and any(a.is_teacher and a.detail == evaluation.model for a in arms):
-                continue  # the same teacher, evaluated in each run: one line is enough
+                continue  # the same teacher, evaluated in each run: one row is enough
             role, phase = _role(stem), stem.rpartition("/")[0]
             name = role if alone or role == "teacher" else label if role == "student" else f"{label} {stem}"
             if phase:
@@ -263,7 +263,7 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
                     bleu=evaluation.bleu,
                     profile=evaluation.profile,
                     accounting={},
-                    sources=(Source(run, stem, evaluation),),
+                    sources=(EvaluatedRun(run, stem, evaluation),),
                 )
             )
     return [
@@ -278,13 +278,13 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
 
 
 def training_curves(run: RunFiles, arm: str) -> list[Curve]:
-    """The run's training and validation metrics; a step reported twice (a resume) counts once, as last."""
-    found: dict[tuple[str, bool], dict[str, dict[int, float]]] = {}
+    """The run's training and validation metrics; of a step logged twice (by a resume), the last values."""
+    phases: dict[tuple[str, bool], dict[str, dict[int, float]]] = {}
     for event in run.events:
         phase, _, stage = event.stage.rpartition("/")
         if event.kind != "metrics" or event.step is None or stage not in ("train", "validation"):
             continue
-        metrics = found.setdefault((phase, stage == "validation"), {})
+        metrics = phases.setdefault((phase, stage == "validation"), {})
         for name, value in event.metrics.items():
             if isinstance(value, int | float):
                 metrics.setdefault(name, {})[event.step] = float(value)
@@ -292,7 +292,7 @@ def training_curves(run: RunFiles, arm: str) -> list[Curve]:
         Curve(
             arm, phase, validation, {name: dict(sorted(points.items())) for name, points in metrics.items()}
         )
-        for (phase, validation), metrics in found.items()
+        for (phase, validation), metrics in phases.items()
     ]
 
 

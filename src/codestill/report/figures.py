@@ -1,4 +1,4 @@
-"""The report's plots. Each takes the view and the arms' colours, and returns an inline SVG."""
+"""The report's plots. Each function takes a section and the arms' colours, and returns inline SVGs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from codestill.report.collect import PASS_AT_1, ArmView, Curve, Section
 from codestill.report.tables import flatten
 
 WIDTH, HEIGHT = 440.0, 270.0
-SMALL = (350.0, 240.0)
+LOSS_SIZE = (350.0, 240.0)
 MAX_POINTS = 160
-"""Of one training curve: beyond that, neighbouring steps are averaged."""
+"""Points of one training curve: beyond that, neighbouring steps are averaged."""
 LOG_FROM = 8.0
 """A loss whose largest value is this many times its smallest is drawn on a log scale."""
 Colours = Mapping[str, str]
@@ -24,7 +24,7 @@ Colours = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot with its heading and the sentence that says how to read it."""
+    """A plot with its heading, and a sentence on how to read it."""
 
     title: str
     caption: str
@@ -66,7 +66,7 @@ def pass_at(section: Section, colours: Colours, name: str) -> Figure | None:
         )
         bands = "Bands are 95% intervals over tasks. " if direct else ""
         caption = f"{bands}One pool of samples gives every k."
-        return Figure("pass@k", caption, svg.render(figure, name, alt))
+        return Figure("pass@k", caption, svg.to_svg(figure, name, alt))
 
 
 def frontier(section: Section, colours: Colours, name: str) -> list[Figure]:
@@ -108,10 +108,10 @@ def _frontier(
             f"{arm.name}: {arm.pass_at[PASS_AT_1].mean:.3f} at {x[arm.name]:.4g}" for arm in arms
         )
         caption = "Up and to the left is better; whiskers are 95% intervals."
-        return Figure(f"{title} and quality", caption, svg.render(figure, name, alt))
+        return Figure(f"{title} and quality", caption, svg.to_svg(figure, name, alt))
 
 
-def settings(section: Section, colours: Colours, name: str) -> list[Figure]:
+def by_setting(section: Section, colours: Colours, name: str) -> list[Figure]:
     """pass@1 against every number in the configuration that a sweep varies."""
     flat = {
         arm.name: flatten(arm.sources[0].run.config)
@@ -120,12 +120,12 @@ def settings(section: Section, colours: Colours, name: str) -> list[Figure]:
     }
     plots = []
     for key in dict.fromkeys(key for values in flat.values() for key in values):
-        found = {
+        numbers = {
             arm: number for arm, values in flat.items() if (number := _number(values.get(key))) is not None
         }
-        if key != "seed" and len(set(found.values())) > 2:
-            arms = [arm for arm in section.arms if arm.name in found]
-            plots.append(_setting(arms, colours, f"{name}-{len(plots)}", key, found))
+        if key != "seed" and len(set(numbers.values())) > 2:
+            arms = [arm for arm in section.arms if arm.name in numbers]
+            plots.append(_setting(arms, colours, f"{name}-{len(plots)}", key, numbers))
     return plots
 
 
@@ -141,7 +141,7 @@ def _setting(
 ) -> Figure:
     with svg.style():
         figure, plot = svg.axes(WIDTH, HEIGHT, key, "pass@1")
-        step = (max(x.values()) - min(x.values())) / 90  # arms that share a value stand side by side
+        step = (max(x.values()) - min(x.values())) / 90  # arms that share a value are plotted side by side
         groups: dict[float, list[ArmView]] = {}
         for arm in arms:
             groups.setdefault(x[arm.name], []).append(arm)
@@ -158,7 +158,7 @@ def _setting(
             f"{arm.name}: {arm.pass_at[PASS_AT_1].mean:.3f} at {x[arm.name]:g}" for arm in arms
         )
         caption = "One point per arm; whiskers are 95% intervals over tasks."
-        return Figure(f"pass@1 by {key}", caption, svg.render(figure, name, alt))
+        return Figure(f"pass@1 by {key}", caption, svg.to_svg(figure, name, alt))
 
 
 def _log_x(plot: Axes, values: Sequence[float]) -> None:
@@ -176,7 +176,7 @@ def _log_x(plot: Axes, values: Sequence[float]) -> None:
 
 
 def _point_labels(plot: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
-    """Each name beside its point, on the first side where it meets no point or earlier name."""
+    """Each name beside its point, on the first side where it overlaps no point or earlier name."""
     at = [tuple(map(float, plot.transData.transform((x, y)))) for x, y, _, _ in points]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in at]
     for (x, y), (_, _, text, colour) in zip(at, points, strict=True):
@@ -223,16 +223,16 @@ def _difficulty(
         figure, plot = svg.axes(width, HEIGHT, kind, "pass@1")
         size = 0.84 / len(arms)
         for number, arm in enumerate(arms):
-            found = [
+            bars = [
                 (at, arm.by_difficulty[level])
                 for at, level in enumerate(levels)
                 if level in arm.by_difficulty
             ]
-            xs = [at + (number - (len(arms) - 1) / 2) * size for at, _ in found]
-            means = [interval.mean for _, interval in found]
+            xs = [at + (number - (len(arms) - 1) / 2) * size for at, _ in bars]
+            means = [interval.mean for _, interval in bars]
             colour = colours[arm.name]
             plot.bar(xs, means, size * 0.86, color=colour, alpha=0.72, linewidth=0)
-            for x, (_, interval) in zip(xs, found, strict=True):
+            for x, (_, interval) in zip(xs, bars, strict=True):
                 plot.plot([x, x], [interval.low, interval.high], color=svg.INK, linewidth=1.1, alpha=0.75)
         plot.set_xticks(range(len(levels)), [level.partition("=")[2] or level for level in levels])
         plot.set_xlim(-0.55, len(levels) - 0.45)
@@ -248,7 +248,7 @@ def _difficulty(
         )
         seeds = " Several seeds: the mean of their bounds." if any(len(a.sources) > 1 for a in arms) else ""
         caption = f"Whiskers are 95% intervals over tasks.{seeds}"
-        return Figure(f"pass@1 by {kind}", caption, svg.render(figure, name, alt), wide)
+        return Figure(f"pass@1 by {kind}", caption, svg.to_svg(figure, name, alt), wide)
 
 
 LOSSES = (
@@ -273,7 +273,7 @@ def _loss(curves: Sequence[Curve], metric: str, title: str, unit: str, colours: 
     direct = len(arms) <= MANY_ARMS
     with svg.style():
         room = svg.label_room(arms) if direct else 12.0
-        figure, plot = svg.axes(*SMALL, "step", unit, room)
+        figure, plot = svg.axes(*LOSS_SIZE, "step", unit, room)
         values = [value for curve in curves for value in curve.metrics[metric].values()]
         if min(values) > 0 and max(values) / min(values) > LOG_FROM:
             plot.set_yscale("log")
@@ -303,7 +303,7 @@ def _loss(curves: Sequence[Curve], metric: str, title: str, unit: str, colours: 
         caption = "Thin: training. Dots: validation." + (
             " Neighbouring steps are averaged." if averaged else ""
         )
-        return Figure(title, caption, svg.render(figure, name, alt))
+        return Figure(title, caption, svg.to_svg(figure, name, alt))
 
 
 def _averaged(points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:

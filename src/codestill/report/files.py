@@ -1,4 +1,4 @@
-"""The files of a run or comparison directory, read as they stand; nothing is written here."""
+"""Read the files of a run or comparison directory; nothing is written here."""
 
 import json
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from codestill.errors import RunError
 from codestill.recipes.iterkd.records import RoundRecord
 from codestill.run import slug
-from codestill.serialize import R, read_jsonl
+from codestill.serialize import R, first_problem, read_jsonl
 from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run directory holds, apart from its attempts and tasks, which are read when asked for."""
+    """What a run directory holds; its attempts and tasks are read only when needed."""
 
     path: Path
     config_text: str
@@ -26,13 +26,13 @@ class RunFiles:
     environment: dict[str, str]
     events: tuple[Event, ...]
     evaluations: dict[str, Evaluation]
-    """By their file's name, e.g. ``student-humaneval`` or ``round-1/student-humaneval``, last round last."""
+    """By file name, e.g. ``student-humaneval`` or ``round-1/student-humaneval``, last round last."""
     calls: tuple[Call, ...]
-    """The teacher's answers, as its ledger has them."""
-    cycles: tuple[RoundRecord, ...]
+    """Calls to the teacher, from its ledger."""
+    rounds: tuple[RoundRecord, ...]
     """Rounds of an iterative recipe, in order."""
     missing: tuple[str, ...]
-    """What the run has not written yet, as phrases."""
+    """What the run has not written yet, as noun phrases."""
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class RunFiles:
                 yield from ((attempt, greedy) for attempt in read_jsonl(path, Attempt))
 
     def tasks(self, name: str) -> dict[str, Task]:
-        """The tasks of a set by id; empty when the run did not save them."""
+        """The tasks of a set, by id; empty when the run did not save them."""
         path = self.path / "tasks" / f"{slug(name)}.jsonl"
         return {task.task_id: task for task in read_jsonl(path, Task)} if path.exists() else {}
 
@@ -67,7 +67,7 @@ def is_comparison(directory: Path) -> bool:
     what = "has neither config.yaml nor comparison.json" if directory.is_dir() else "is not a directory"
     raise RunError(
         f"{directory} is not a run or a comparison: it {what}",
-        next_step="Give a directory that `codestill run` or `codestill compare` made.",
+        next_step="Give a directory that `codestill run` or `codestill compare` wrote.",
     )
 
 
@@ -77,7 +77,7 @@ def read_comparison(directory: Path) -> Comparison:
 
 
 def read_run(directory: Path) -> RunFiles:
-    """Everything of a run that exists so far. Raises RunError naming a file that cannot be read."""
+    """What a run has written so far. Raises RunError naming a file that cannot be read."""
     config_path, metrics_path = directory / "config.yaml", directory / "metrics.jsonl"
     ledger_path = directory / "ledger.jsonl"
     environment_path = directory / "environment.json"
@@ -109,18 +109,18 @@ def read_run(directory: Path) -> RunFiles:
             name: _read_record(results[name], Evaluation) for name in sorted(results, key=_round_order)
         },
         calls=tuple(read_jsonl(ledger_path, Call)) if ledger_path.exists() else (),
-        cycles=tuple(sorted(read_cycles(directory), key=lambda one: one.round)),
+        rounds=tuple(sorted(read_rounds(directory), key=lambda record: record.round)),
         missing=tuple(missing),
     )
 
 
-def read_cycles(directory: Path) -> list[RoundRecord]:
+def read_rounds(directory: Path) -> list[RoundRecord]:
     """The records of the rounds that have ended. Raises RunError naming a file that is not one."""
     return [_read_record(path, RoundRecord) for path in sorted(directory.glob("round-*/round.json"))]
 
 
 def _round_order(name: str) -> tuple[float, str]:
-    """By round; what stands in no round belongs to the whole run and comes last."""
+    """By round; what belongs to no round belongs to the whole run and comes last."""
     number = Path(name).parent.name.removeprefix("round-")
     return (float(number) if number.isdecimal() else float("inf"), name)
 
@@ -129,10 +129,7 @@ def _read_record(path: Path, record: type[R]) -> R:
     try:
         return record.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        reason = f"{field}: {first['msg']}" if field else first["msg"]
-        raise _unreadable(path, f"a {record.__name__}", reason) from error
+        raise _unreadable(path, f"a {record.__name__}", first_problem(error)) from error
 
 
 def _read_environment(path: Path) -> dict[str, str]:
@@ -148,5 +145,5 @@ def _read_environment(path: Path) -> dict[str, str]:
 def _unreadable(path: Path, kind: str, reason: str) -> RunError:
     return RunError(
         f"{path} is not {kind}: {reason}",
-        next_step="Delete the file and repeat the command that wrote it, then make the report again.",
+        next_step="Delete the file, repeat the command that wrote it, then write the report again.",
     )

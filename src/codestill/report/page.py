@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from codestill.report import claims, figures, rounds, svg, tables
-from codestill.report.collect import PASS_AT_1, Report, Section, collect
+from codestill.report.collect import PASS_AT_1, Report, Section, read_report
 from codestill.report.samples import choose_samples
 from codestill.report.tables import Table
 from codestill.serialize import write_atomic
@@ -21,16 +21,16 @@ PALETTE = 8
 
 
 def write_report(directories: Sequence[Path], output: Path | None = None) -> tuple[Path, Path]:
-    """Write the report of runs and comparisons; return the paths of the HTML and the Markdown page.
+    """Write the report on runs and comparisons; returns the paths of the HTML and the Markdown page.
 
-    ``output`` is the HTML page, by default ``report.html`` in the first directory; the Markdown page
-    lies beside it. Raises RunError for a directory that is neither a run nor a comparison, and for a
+    ``output`` is the HTML page, by default ``report.html`` in the first directory; the Markdown page is
+    written beside it. Raises RunError for a directory that is neither a run nor a comparison, and for a
     file in one that cannot be read. What a run has not written yet is listed as missing.
     """
-    report = collect(directories)
+    report = read_report(directories)
     html_path = output if output is not None else directories[0] / "report.html"
     markdown_path = html_path.with_suffix(".md")
-    html, markdown = render(report)
+    html, markdown = render_report(report)
     write_atomic(html_path, html)
     write_atomic(markdown_path, markdown)
     return html_path, markdown_path
@@ -67,8 +67,8 @@ class Phase:
     plots: list[figures.Figure]
 
 
-def render(report: Report) -> tuple[str, str]:
-    """The HTML and the Markdown text of a report."""
+def render_report(report: Report) -> tuple[str, str]:
+    """The HTML page and the Markdown page of a report, as text."""
     colours = arm_colours(report)
     sections = [_section(section, colours, f"s{number}") for number, section in enumerate(report.sections)]
     phases = list(dict.fromkeys(curve.phase for curve in report.curves))
@@ -108,7 +108,7 @@ def render(report: Report) -> tuple[str, str]:
 
 
 def arm_colours(report: Report) -> dict[str, str]:
-    """Arm name -> stand-in colour: grey for teachers, else one of its own all over the page."""
+    """Arm name -> stand-in colour: grey for teachers, else a colour of its own throughout the page."""
     names = [arm.name for arm in report.arms if not arm.is_teacher] + [curve.arm for curve in report.curves]
     teachers = {arm.name: svg.TEACHER for arm in report.arms if arm.is_teacher}
     own = [name for name in dict.fromkeys(names) if name not in teachers]
@@ -125,7 +125,7 @@ def _ramp(colours: Mapping[str, str]) -> list[int]:
 
 def _section(section: Section, colours: Mapping[str, str], name: str) -> SectionPage:
     headline = claims.headline(section)
-    found = (
+    optional = (
         ("Results", tables.results(section)),
         ("Differences", tables.differences(section)),
         ("Accounting", tables.accounting(section)),
@@ -135,16 +135,17 @@ def _section(section: Section, colours: Mapping[str, str], name: str) -> Section
     plots = [
         figures.pass_at(section, colours, f"{name}-pass"),
         *figures.frontier(section, colours, f"{name}-cost"),
-        *figures.settings(section, colours, f"{name}-setting"),
+        *figures.by_setting(section, colours, f"{name}-setting"),
         *figures.difficulty(section, colours, f"{name}-difficulty"),
     ]
     return SectionPage(
         section=section,
         headline=headline,
         gates=claims.gates(section),
-        warnings=rounds.warnings(section) + claims.warnings(section),
+        warnings=rounds.view_warnings(section) + claims.warnings(section),
         tiles=_tiles(section, headline.subject),
-        numbers=[(title, table) for title, table in found if table is not None] + rounds.tables(section),
+        numbers=[(title, table) for title, table in optional if table is not None]
+        + rounds.round_tables(section),
         plots=[plot for plot in plots if plot is not None],
         measurement=tables.measurement(section),
     )
@@ -162,7 +163,7 @@ def _tiles(section: Section, subject: str) -> list[Tile]:
     tiles = []
     teacher = section.teacher if section.teacher is not arm else None
     score = arm.pass_at.get(PASS_AT_1)
-    if score is not None and section.differences:  # else it is the headline's own figure
+    if score is not None and section.differences:  # else the headline shows it
         theirs = teacher.pass_at.get(PASS_AT_1) if teacher else None
         tiles.append(Tile("pass@1", f"{score.mean:.3f}", _of_teacher(score.mean, theirs and theirs.mean)))
     for name, value, text in tables.PROFILE[1:3]:
@@ -177,7 +178,7 @@ def _of_teacher(ours: float, theirs: float | None) -> str:
 
 
 def _markdown(text: object) -> str:
-    """Text that a Markdown table cell shows as it stands."""
+    """Text, escaped so that a Markdown table cell shows it literally."""
     line = " ".join(str(text).split())
     for character in "\\`*_[]|":
         line = line.replace(character, f"\\{character}")

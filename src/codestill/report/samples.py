@@ -45,8 +45,8 @@ class Samples:
 def choose_samples(report: Report, limit: int = MAX_SAMPLES) -> Samples:
     """At most ``limit`` samples, taken in turn from every arm and verdict.
 
-    Within those, the order is a hash of task and sample, which arms share: where they can, they
-    show their answers to the same tasks.
+    Within those, the order is a hash of task and sample that all arms share: where possible, they show
+    their answers to the same tasks.
     """
     pools: dict[tuple[str, str, str], _Lowest] = {}
     prompts: dict[tuple[str, str], str] = {}
@@ -88,7 +88,7 @@ def choose_samples(report: Report, limit: int = MAX_SAMPLES) -> Samples:
 
 
 class _Lowest:
-    """Keeps the ``limit`` attempts whose hash is lowest, so that a pool of any size fits in memory."""
+    """Keeps the ``limit`` attempts with the lowest hashes, so that a pool of any size fits in memory."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -81,8 +81,8 @@ def axes(width: float, height: float, x_label: str, y_label: str, right: float =
     return figure, plot
 
 
-def render(figure: Figure, name: str, alt: str) -> Markup:
-    """The figure as an ``<svg>`` element; ``name`` keeps its ids apart from other figures'."""
+def to_svg(figure: Figure, name: str, alt: str) -> Markup:
+    """The figure as an ``<svg>`` element; ``name`` makes its ids unique on the page."""
     buffer = io.StringIO()
     with rc_context({"svg.hashsalt": name}):
         nothing = {"Creator": None, "Date": None, "Format": None, "Type": None}
@@ -103,12 +103,12 @@ def render(figure: Figure, name: str, alt: str) -> Markup:
 
 
 def end_labels(plot: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Names at the right edge beside the ends of their lines, pushed apart where they would meet.
+    """Names at the right edge beside the ends of their lines, pushed apart where they would overlap.
 
     ``labels`` are (y in data units, text, colour).
     """
     gap = FONT_SIZE + 2
-    plot.autoscale_view()  # else the limits are settled only while drawing
+    plot.autoscale_view()  # else the limits are set only while drawing
     box = plot.get_window_extent()
     wanted = sorted(
         (float(plot.transData.transform((1.0, y))[1]), text, colour) for y, text, colour in labels

@@ -1,11 +1,11 @@
-"""The report's tables, once, for both pages."""
+"""The report's tables, built once for both pages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import get_args
 
-from codestill.report.claims import bounds, settings, signed
+from codestill.report.claims import bounds, evaluation_settings, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Report, Section
 from codestill.report.files import RunFiles
 from codestill.types import Call, Interval, Verdict
@@ -15,13 +15,13 @@ Value = Callable[[ArmView], float | None]
 
 @dataclass(frozen=True)
 class Cell:
-    """A value with what is said beneath it."""
+    """A value, and what stands beneath it in small print."""
 
     value: str
     note: str = ""
-    """What belongs to it: an interval, a share."""
+    """E.g. its interval, or its share of a total."""
     ratio: str = ""
-    """To the teacher's."""
+    """Its ratio to the teacher's value."""
     interval: Interval | None = None
     """Drawn beside the value on the page."""
     arm: str = ""
@@ -38,7 +38,7 @@ class Table:
     head: tuple[Cell, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: bool = True
-    """False for tables of words, which are set flush left."""
+    """False for tables of text, which are set flush left."""
     axis: tuple[float, float] = field(default=(0.0, 1.0))
     """Range of the intervals drawn in it."""
 
@@ -140,7 +140,7 @@ def _plain(arm: ArmView, teacher: ArmView | None, value: Value, text: Callable[[
 
 
 def differences(section: Section) -> Table | None:
-    """Paired differences, when the comparison made any."""
+    """Paired differences, if the comparison has any."""
     if not section.differences:
         return None
     many = ", not adjusted for their number" if len(section.differences) > 1 else ""
@@ -162,16 +162,16 @@ def differences(section: Section) -> Table | None:
 
 
 def accounting(section: Section) -> Table | None:
-    """What each arm was given, in the order in which the arms first name it."""
-    # Further evaluations of an arm's runs were given nothing of their own.
+    """What each arm consumed, in the order in which the arms first name it."""
+    # A further evaluation of an arm's runs consumed nothing of its own.
     runs = {tuple(source.run.path for source in arm.sources): arm for arm in reversed(section.arms)}
     arms = [arm for arm in section.arms if arm.accounting and arm in runs.values()]
-    found = dict.fromkeys(name for arm in arms for name in arm.accounting)
-    names = [name for name in found if name.count("/") < 2]  # what a part of a round counts stays in its file
+    every = dict.fromkeys(name for arm in arms for name in arm.accounting)
+    names = [name for name in every if name.count("/") < 2]  # details of a round stay in its file
     if not names:
         return None
     return Table(
-        caption=f"What each arm was given. {_equal(arms, names)}",
+        caption=f"What each arm consumed. {_equal(arms, names)}",
         head=(Cell("arm"), *(Cell(name.replace("_", " ")) for name in names)),
         rows=tuple(
             (Cell(arm.name, arm=arm.name), *(_amount(arm.accounting.get(name)) for name in names))
@@ -181,49 +181,49 @@ def accounting(section: Section) -> Table | None:
 
 
 def _equal(arms: Sequence[ArmView], names: Sequence[str]) -> str:
-    """In what the arms are equal: a comparison holds at that."""
+    """What is equal in all arms: a comparison holds only at that."""
     if len(arms) < 2:
         return ""
     alike = [name for name in names if len({arm.accounting.get(name) for arm in arms}) == 1]
     if not alike:
-        return "In nothing are these arms equal."
-    others = "; in all else they differ" if len(alike) < len(names) else ""
+        return "None of it is equal in all arms."
+    others = "; all else differs" if len(alike) < len(names) else ""
     return f"Equal in all arms: {', '.join(name.replace('_', ' ') for name in alike)}{others}."
 
 
 def calls(section: Section) -> Table | None:
-    """What the teacher was asked, by arm and stage: seeds taken together, each run once."""
+    """Calls to the teacher, by arm and stage: seeds taken together, each run once."""
     runs = {(arm.name, source.run.path): source.run for arm in section.arms for source in arm.sources}
-    found: dict[tuple[str, str], list[Call]] = {}
+    by_stage: dict[tuple[str, str], list[Call]] = {}
     for (arm, _), run in runs.items():
         for call in run.calls:
-            found.setdefault((arm, call.stage), []).append(call)
-    if not found:
+            by_stage.setdefault((arm, call.stage), []).append(call)
+    if not by_stage:
         return None
-    head = ("arm", "stage", "calls", "tokens read", "tokens written", "tries more", "money", "median s")
+    head = ("arm", "stage", "calls", "prompt tokens", "completion tokens", "retries", "cost", "median s")
     return Table(
-        caption="What the teacher was asked. An answer kept from another run is not asked for again.",
+        caption="Calls to the teacher; an answer kept from another run needs none.",
         head=tuple(Cell(name) for name in head),
         rows=tuple(
             (
                 Cell(arm, arm=arm),
                 Cell(stage),
-                _amount(len(made)),
-                _amount(sum(call.prompt_tokens for call in made)),
-                _amount(sum(call.completion_tokens for call in made)),
-                _amount(sum(len(call.retries) for call in made)),
-                _money(made),
-                Cell(f"{median(call.seconds for call in made):.3g}"),
+                _amount(len(group)),
+                _amount(sum(call.prompt_tokens for call in group)),
+                _amount(sum(call.completion_tokens for call in group)),
+                _amount(sum(len(call.retries) for call in group)),
+                _cost(group),
+                Cell(f"{median(call.seconds for call in group):.3g}"),
             )
-            for (arm, stage), made in found.items()
+            for (arm, stage), group in by_stage.items()
         ),
     )
 
 
-def _money(made: Sequence[Call]) -> Cell:
-    """Of calls with a price; where one has none, the sum is not known."""
-    known = [call.cost for call in made if call.cost is not None]
-    if len(known) == len(made):
+def _cost(calls: Sequence[Call]) -> Cell:
+    """The sum of their costs; unknown where one call has no price."""
+    known = [call.cost for call in calls if call.cost is not None]
+    if len(known) == len(calls):
         return _amount(sum(known))
     return Cell("unknown", note=f"{sum(known):,.6g} known" if known else "")
 
@@ -263,14 +263,14 @@ def _share(count: int, total: int) -> Cell:
 
 
 def measurement(section: Section) -> Table | None:
-    """How each arm's scores were measured; settings that all arms share stand once."""
+    """How each arm's scores were measured; a setting that all arms share is listed once."""
     arms = [arm for arm in section.arms if arm.evaluations]
     if not arms:
         return None
     rows = []
-    for name in settings(arms[0].evaluations[0]) | settings(arms[-1].evaluations[0]):
+    for name in evaluation_settings(arms[0].evaluations[0]) | evaluation_settings(arms[-1].evaluations[0]):
         values = {
-            arm.name: ", ".join(dict.fromkeys(settings(e).get(name, "–") for e in arm.evaluations))
+            arm.name: ", ".join(dict.fromkeys(evaluation_settings(e).get(name, "–") for e in arm.evaluations))
             for arm in arms
         }
         if len(set(values.values())) == 1:
@@ -281,18 +281,17 @@ def measurement(section: Section) -> Table | None:
 
 
 def stage_metrics(report: Report) -> Table | None:
-    """The last value of every number that stages other than training reported."""
-    found: dict[tuple[str, str, str], str] = {}
+    """The last value of every metric logged by stages other than training."""
+    last: dict[tuple[str, str, str], str] = {}
     for label, run in report.runs.items():
         for event in run.events:
             if event.kind == "metrics" and event.stage.rpartition("/")[2] not in ("train", "validation"):
                 for name, value in event.metrics.items():
-                    text = _amount(value).value
-                    found[label, event.stage, name] = text
-    if not found:
+                    last[label, event.stage, name] = _amount(value).value
+    if not last:
         return None
     head = tuple(Cell(name) for name in ("run", "stage", "metric", "value"))
-    rows = tuple((*map(Cell, key), Cell(value)) for key, value in found.items())
+    rows = tuple((*map(Cell, key), Cell(value)) for key, value in last.items())
     return Table("", head, rows, numeric=False)
 
 
@@ -322,7 +321,7 @@ def flatten(value: object, prefix: str = "") -> dict[str, str]:
 
 
 def environments(runs: dict[str, RunFiles]) -> Table | None:
-    """Versions and hardware; a value that all runs share stands once."""
+    """Versions and hardware; a value that all runs share is listed once."""
     known = {label: run.environment for label, run in runs.items() if run.environment}
     if not known:
         return None

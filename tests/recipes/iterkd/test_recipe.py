@@ -109,7 +109,7 @@ def test_new_questions_are_new(made: tuple[Path, list[RoundRecord]]) -> None:
 
 def test_the_report_tells_of_rounds_views_and_errors(made: tuple[Path, list[RoundRecord]]) -> None:
     html, markdown = (path.read_text("utf-8") for path in write_report([made[0]]))
-    for title in ("Rounds", "Views, held against the tests", "Errors on validation"):
+    for title in ("Rounds", "Views against the tests", "Errors on validation"):
         assert title in html and title in markdown
     bad = [one for cycle in made[1] for one in cycle.calibrations if one.warning]
     assert bad  # twelve attempts are too few

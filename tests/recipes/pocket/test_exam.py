@@ -9,15 +9,15 @@ from tests.support.scripted import Scripted
 from tests.support.worlds import DieAt, assert_killed
 
 from codestill.config import RunConfig
-from codestill.pocket.faults import fault
+from codestill.pocket.faults import plant_fault
 from codestill.pocket.generate import Sketch, cases
 from codestill.pocket.skills import (
     LEVELS,
     asked,
     composed,
-    parts,
     read_asked,
     read_sketch,
+    sub_functions,
     verdict,
     written_inputs,
 )
@@ -46,7 +46,7 @@ def knows_all(prompt: str, sketch: Sketch) -> str:
     rng = random.Random(prompt)
     last = prompt.rstrip("\n").rpartition("\n")[2].removeprefix("# ")
     if last == "parts":
-        return "".join(part.prompt for part in parts(sketch))
+        return "".join(function.prompt for function in sub_functions(sketch))
     if last in LEVELS:
         found = None
         while found is None:
@@ -69,7 +69,7 @@ def knows_all(prompt: str, sketch: Sketch) -> str:
 def sometimes(_: str, sketch: Sketch) -> str:
     """Right for every third task, else wrong in some way."""
     rng = random.Random(sketch.prompt)
-    return sketch.solution() if rng.random() < 0.3 else fault(sketch, rng).body
+    return sketch.solution() if rng.random() < 0.3 else plant_fault(sketch, rng).body
 
 
 SOME = player("some", sometimes)
@@ -120,7 +120,7 @@ def test_half_knowledge_is_seen(tmp_path: Path) -> None:
 
     def parts_in_reverse(prompt: str, sketch: Sketch) -> str:
         if prompt.endswith("# parts\n"):
-            return "".join(reversed([part.prompt for part in parts(sketch)]))
+            return "".join(reversed([function.prompt for function in sub_functions(sketch)]))
         return knows_all(prompt, sketch)
 
     directory = tmp_path / "run"

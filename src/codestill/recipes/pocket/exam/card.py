@@ -1,4 +1,4 @@
-"""The model card of a pocket teacher: what it is, what it is not, and what it was measured to do."""
+"""The model card of a pocket teacher: what it is, what it is not, and its measured skills."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 from codestill.recipes.pocket.exam.records import MEASURES, Exam, Score
 from codestill.run import Run
 from codestill.serialize import write_atomic
-from codestill.types import Interval
 
 FRONT = """---
 license: apache-2.0
@@ -18,7 +17,7 @@ tags: [code, distillation, codestill]
 
 
 def write_bundle(name: str, about: str, exams: Sequence[Exam], run: Run) -> Path:
-    """What is shipped of a run: its student's weights in bfloat16, the tokenizer, and the card."""
+    """Write what is published of a run: the student's weights in bfloat16, the tokenizer, and the card."""
     from codestill.models.student import Student
 
     place = Student.load(run.student_directory, dtype="bfloat16").save(run.bundle_directory)
@@ -27,7 +26,7 @@ def write_bundle(name: str, about: str, exams: Sequence[Exam], run: Run) -> Path
 
 
 def card(name: str, about: str, exams: Sequence[Exam]) -> str:
-    """Markdown with a front matter as model hubs read it; a table of skills for each exam."""
+    """Markdown with the front matter of model hubs, and a table of skills for each exam."""
     return "\n".join([FRONT + f"# {name}\n\n{about.strip()}\n", *map(_measured, exams)])
 
 
@@ -37,21 +36,21 @@ def _measured(exam: Exam) -> str:
     rows = [head, ["---"] * len(head), *(_row(score, depths) for score in exam.scores)]
     lines = [f"| {' | '.join(cells)} |" for cells in rows]
     scored = [
-        f"| {one.score} | {one.programs} | {one.passed:.2f} | {8 * one.tests:.1f} |"
-        for one in exam.calibration
+        f"| {group.score} | {group.programs} | {group.passed:.2f} | {8 * group.tests:.1f} |"
+        for group in exam.calibration
     ]
     return "\n".join(
         [
             f"## Measured on {exam.split} compositions",
             "",
-            f"Percent with 95% bootstrap intervals. Repaired and judged are attempts of {exam.student}.",
+            f"Percent with 95% bootstrap intervals. It repairs and judges attempts of {exam.student}.",
             f"Programs were executed in: {exam.sandbox}.",
             "",
             *lines,
             "",
-            "What became of programs by the judge's score, which forecasts the tests passed, of eight:",
+            "Programs by the judge's score, which predicts how many of eight tests pass:",
             "",
-            "| score | programs | share that passed all | tests passed |",
+            "| score | programs | share that passes all | tests passed |",
             "| --- | --- | --- | --- |",
             *scored,
             "",
@@ -60,10 +59,6 @@ def _measured(exam: Exam) -> str:
 
 
 def _row(score: Score, depths: Sequence[str]) -> list[str]:
-    by_depth = [percent(score.by_depth[depth]) if depth in score.by_depth else "" for depth in depths]
-    return [score.measure, MEASURES[score.measure], str(score.count), percent(score.value), *by_depth]
-
-
-def percent(value: Interval) -> str:
-    """``87.4 [84.4, 90.2]``."""
-    return f"{100 * value.mean:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+    by_depth = [score.by_depth[depth].percent(sign="") if depth in score.by_depth else "" for depth in depths]
+    value = score.value.percent(sign="")
+    return [score.measure, MEASURES[score.measure], str(score.count), value, *by_depth]

@@ -1,4 +1,4 @@
-"""The questions of an exam, skill by skill."""
+"""Examine a pocket teacher, skill by skill."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ from codestill.pocket.skills import (
     fits,
     inputs_prompt,
     judge_prompt,
-    parts,
     read_asked,
     read_judgement,
     read_parts,
     read_sketch,
     refine_prompt,
+    sub_functions,
 )
-from codestill.recipes.pocket.exam.records import Calibration, Exam, ExamConfig, Measure, Score
+from codestill.recipes.pocket.exam.records import Exam, ExamConfig, JudgeCalibration, Measure, Score
 from codestill.run import Run
 from codestill.sandbox import Program, Sandbox
 from codestill.sandbox.feedback import feedback
@@ -49,10 +49,10 @@ def examine(
     sandbox: Sandbox,
     run: Run,
 ) -> Exam:
-    """Examine ``teacher``; writes ``exam-<split>.json``. Resumable: no answer is asked for twice.
+    """Examine ``teacher``; writes ``exam-<split>.json``. Resumable: no answer is generated twice.
 
-    ``student`` makes the attempts that are repaired and judged; ``taught`` are the prompts of the tasks that
-    the teacher has seen in lessons. Raises SandboxError when programs could not be executed.
+    ``student`` generates the attempts that are repaired and judged; ``taught`` are the prompts of the tasks
+    in the teacher's lessons. Raises SandboxError when programs could not be executed.
     """
     done = finished(config, run)
     if done is not None:
@@ -73,7 +73,7 @@ def examine(
 
 
 def finished(config: ExamConfig, run: Run) -> Exam | None:
-    """The exam that the run holds already."""
+    """The exam that the run already holds, if any."""
     path = _path(config, run)
     return Exam.model_validate_json(path.read_bytes()) if path.exists() else None
 
@@ -84,7 +84,7 @@ def _path(config: ExamConfig, run: Run) -> Path:
 
 @dataclass(frozen=True)
 class _Room:
-    """Where one teacher is examined."""
+    """One teacher's exam: its settings, its tasks, and a method per skill."""
 
     teacher: Completer
     student: Completer
@@ -107,10 +107,10 @@ class _Room:
 
     @cached_property
     def attempts(self) -> dict[str, list[Attempt]]:
-        """The student's, by task: one greedy, one at temperature 0.8."""
+        """The student's attempts by task: one greedy, one at temperature 0.8."""
         greedy = self.attempt("student-greedy", self.student, self.tasks)
-        drawn = self.attempt("student-sampled", self.student, self.tasks, temperature=0.8)
-        return {one.task_id: [one, other] for one, other in zip(greedy, drawn, strict=True)}
+        sampled = self.attempt("student-sampled", self.student, self.tasks, temperature=0.8)
+        return {first.task_id: [first, second] for first, second in zip(greedy, sampled, strict=True)}
 
     def attempt(
         self,
@@ -166,7 +166,7 @@ class _Room:
         yield Score(measure="compose - solve depth 4", value=gained, count=len(alone))
 
     def with_helpers(self, task: Task) -> Task:
-        helpers = [part.code for part in parts(self.sketches[task.task_id])]
+        helpers = [function.code for function in sub_functions(self.sketches[task.task_id])]
         return task.model_copy(update={"prompt": compose_prompt(task.prompt, helpers)})
 
     def refine(self) -> Iterator[Score]:
@@ -183,7 +183,7 @@ class _Room:
             )
             for task in tasks
         ]
-        if not asked:  # a student without fault
+        if not asked:  # a student that solves every task
             return
         yield self.score("refine", _passed(self.attempt("refine", self.teacher, tasks, asked=asked)))
 
@@ -192,14 +192,14 @@ class _Room:
             Request(task_id=task.task_id, prompt=decompose_prompt(task.prompt))
             for task in (*self.tasks, *self.deep)
         ]
-        valid, right = {}, {}
+        valid, correct = {}, {}
         for answer in self.answers("decompose", asked):
             sketch = self.sketches[answer.task_id]
-            found = fits(sketch.source, sketch.gives, read_parts(answer.text))
-            valid[answer.task_id] = float(found is not None and len(found) > 1)
-            right[answer.task_id] = float(found == sketch.composition)
+            composition = fits(sketch.source, sketch.gives, read_parts(answer.text))
+            valid[answer.task_id] = float(composition is not None and len(composition) > 1)
+            correct[answer.task_id] = float(composition == sketch.composition)
         yield self.score("decompose valid", valid)
-        yield self.score("decompose right", right)
+        yield self.score("decompose right", correct)
 
     def inputs(self) -> Iterator[Score]:
         asked = [
@@ -221,7 +221,7 @@ class _Room:
         yield self.score("inputs telling", {key: float(all(tests[:2])) for key, tests in tried.items()})
 
     def trying(self, task: Task, calls: Sequence[str]) -> Program:
-        """Whether the reference takes the calls, and whether each mutant answers one of them otherwise."""
+        """Tests that the reference accepts the calls, and that each mutant differs on at least one."""
         sketch = self.sketches[task.task_id]
         header = f"({sketch.parameter}):\n"
         versions = [task.prompt + task.reference]
@@ -246,58 +246,58 @@ class _Room:
         new, level = {}, {}
         for answer in self.answers("ask", asked, self.config.ask_temperature):
             prompt = read_asked(answer.text)
-            seed, made = self.sketches[answer.task_id], read_sketch(prompt)
-            well_formed = made is not None and split_of(made.composition) is not None
+            seed, proposed = self.sketches[answer.task_id], read_sketch(prompt)
+            well_formed = proposed is not None and split_of(proposed.composition) is not None
             new[answer.task_id] = float(well_formed and prompt not in self.taught)
-            longer = len(made.composition) - len(seed.composition) if made is not None else None
-            wanted = LEVELS.index(levels[answer.task_id]) - 1
-            level[answer.task_id] = float(well_formed and longer == wanted)
+            longer = len(proposed.composition) - len(seed.composition) if proposed is not None else None
+            requested = LEVELS.index(levels[answer.task_id]) - 1
+            level[answer.task_id] = float(well_formed and longer == requested)
         yield self.score("ask", new)
         yield self.score("ask level", level)
 
-    def judge(self) -> tuple[list[Score], tuple[Calibration, ...]]:
-        programs = [one for both in self.attempts.values() for one in both]
+    def judge(self) -> tuple[list[Score], tuple[JudgeCalibration, ...]]:
+        programs = [attempt for both in self.attempts.values() for attempt in both]
         prompts = {task.task_id: task.prompt for task in self.tasks}
         asked = [
             Request(
-                task_id=one.task_id,
+                task_id=program.task_id,
                 sample=number % 2,
-                prompt=judge_prompt(prompts[one.task_id], one.completion.text),
+                prompt=judge_prompt(prompts[program.task_id], program.completion.text),
             )
-            for number, one in enumerate(programs)
+            for number, program in enumerate(programs)
         ]
-        read = [read_judgement(answer.text) for answer in self.answers("judge", asked)]
-        given = [0 if one is None else one.score for one in read]
-        ranked = self.ranked(asked, [_rating(one) for one in read])
-        passed = [one.result.passed for one in programs]
+        judgements = [read_judgement(answer.text) for answer in self.answers("judge", asked)]
+        points = [0 if judgement is None else judgement.score for judgement in judgements]
+        ranked = self.ranked(asked, [_rating(judgement) for judgement in judgements])
+        passed = [program.result.passed for program in programs]
         shares = [
-            sum(test.verdict == "pass" for test in one.result.tests) / max(1, len(one.result.tests))
-            for one in programs
+            sum(test.verdict == "pass" for test in program.result.tests) / max(1, len(program.result.tests))
+            for program in programs
         ]
         calibration = tuple(
-            Calibration(
+            JudgeCalibration(
                 score=score, programs=len(rows), passed=_mean(passed, rows), tests=_mean(shares, rows)
             )
             for score in range(MAX_SCORE + 1)
-            if (rows := [number for number, one in enumerate(given) if one == score])
+            if (rows := [number for number, value in enumerate(points) if value == score])
         )
-        readable = interval([float(one is not None) for one in read])
+        readable = interval([float(judgement is not None) for judgement in judgements])
         scores = [Score(measure="judge read", value=readable, count=len(programs))]
         if len(set(passed)) > 1:
             scores.insert(0, Score(measure="judge AUROC", value=auroc(ranked, passed), count=len(programs)))
         return scores, calibration
 
     def ranked(self, asked: Sequence[Request], first: Sequence[float]) -> list[float]:
-        """The mean of several ratings for each program: of the first, and of further ones that are drawn."""
+        """The mean of several ratings for each program: the first, greedy one, and further sampled ones."""
         more = self.config.judgements - 1
-        # The place of a program among its task's, and then the verdict's, make a sample number.
-        drawn = [
-            one.model_copy(update={"sample": one.sample * more + turn})
-            for one in asked
+        # The sample number counts a task's programs, and within each its verdicts.
+        further = [
+            request.model_copy(update={"sample": request.sample * more + turn})
+            for request in asked
             for turn in range(more)
         ]
-        read = [read_judgement(a.text) for a in self.answers("judge-more", drawn, self.config.temperature)]
-        ratings = [_rating(one) for one in read]
+        answers = self.answers("judge-more", further, self.config.temperature)
+        ratings = [_rating(read_judgement(answer.text)) for answer in answers]
         return [
             (rating + sum(ratings[place * more : (place + 1) * more])) / (more + 1)
             for place, rating in enumerate(first)
@@ -325,16 +325,16 @@ def _mean(values: Sequence[float], rows: Sequence[int]) -> float:
 
 
 def _passed(attempts: Iterable[Attempt]) -> dict[str, float]:
-    return {one.task_id: float(one.result.passed) for one in attempts}
+    return {attempt.task_id: float(attempt.result.passed) for attempt in attempts}
 
 
 def _sketch(task: Task) -> Sketch:
     sketch = read_sketch(task.prompt)
-    assert sketch is not None, task.prompt  # the grammar's own prompts have one reading
+    assert sketch is not None, task.prompt  # the grammar's own prompts have exactly one reading
     return sketch
 
 
 def _mutants(sketch: Sketch) -> Iterator[str]:
-    """Bodies without one of the operations, where the types still fit."""
+    """Bodies without one of the operations, where the types still fit: deletion mutants."""
     for place in sketch.removable:
         yield body(*sketch.without(place), sketch.parameter)

@@ -1,4 +1,4 @@
-"""The student whose attempts are repaired and judged: a base student, trained on raw data."""
+"""The student whose attempts are repaired and judged: a base student trained on reference solutions."""
 
 from codestill.examples import references
 from codestill.losses import CrossEntropy
@@ -11,19 +11,19 @@ from codestill.types import Settings
 
 
 class RawStudentConfig(Settings):
-    """A model, trained on reference solutions; by default as the quickstart's raw arm."""
+    """A model trained on reference solutions; the default is the quickstart's raw arm."""
 
     model: str = "pocket-base"
-    """What it starts from."""
+    """The model that it starts from."""
     tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=1000)
-    """Whose references it reads."""
+    """Tasks whose reference solutions it trains on."""
     train: TrainConfig = TrainConfig(
         max_steps=200, batch_tokens=1536, accumulation=1, learning_rate=1.5e-3, precision="float32"
     )
-    """How it is optimised."""
+    """How it is trained."""
 
 
 def raw_student(config: RawStudentConfig, placement: Placement, run: Run) -> Student:
-    """The trained student, below ``raw/`` in the run."""
+    """The trained student; saved below ``raw/`` in the run."""
     student = StudentConfig(model=config.model).build(placement=placement)
     return fit(student, references(config.tasks.load()), CrossEntropy(), config.train, run.part("raw"))
