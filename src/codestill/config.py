@@ -21,7 +21,7 @@ class ExecutionConfig(Settings):
     workers: PositiveInt | None = None
     """Programs executed at once (default: one per core)."""
     trackers: tuple[TrackerName, ...] = ()
-    """Where metrics go besides metrics.jsonl."""
+    """Where metrics go besides metrics.jsonl: names, or classes of your own as `module:Class`."""
 
     def prepare(self) -> None:
         """Apply the thread count to this process."""
