@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,8 +15,8 @@ from rich.table import Table
 from codestill.evaluation import read_evaluation
 from codestill.models import PresetRow
 from codestill.tasks import TaskSet, TasksReport
-from codestill.tasks.config import Source
-from codestill.types import Arm, Comparison, Evaluation, Interval, Task
+from codestill.tasks.families import FAMILIES
+from codestill.types import Arm, Comparison, Difference, Evaluation, Interval, Task
 
 if TYPE_CHECKING:
     from codestill.doctor import Finding, Probed
@@ -138,19 +138,17 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(arm.name, f"{len(arm.runs)} run{'s' * (len(arm.runs) > 1)}", *_scores(arm, levels))
     console.print(table)
     for difference in comparison.differences:
-        console.print(
-            difference_sentence(comparison, difference_index=comparison.differences.index(difference))
-        )
+        console.print(difference_sentence(difference))
 
 
-def difference_sentence(comparison: Comparison, difference_index: int) -> str:
+def difference_sentence(difference: Difference) -> str:
     """``a - b: +6.2 points [+2.5, +10.1] pass@1: the interval excludes zero``."""
-    one = comparison.differences[difference_index]
-    low, mean, high = (100 * v for v in (one.interval.low, one.interval.mean, one.interval.high))
-    verdict = "excludes zero" if one.excludes_zero else "includes zero: no difference is shown"
+    interval = difference.interval
+    low, mean, high = (100 * value for value in (interval.low, interval.mean, interval.high))
+    verdict = "excludes zero" if difference.excludes_zero else "includes zero: no difference is shown"
     return (
-        f"{one.a} - {one.b}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}] {one.metric}, "
-        f"paired over {one.pairs} pairs of task and seed: the interval {verdict}."
+        f"{difference.a} - {difference.b}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}] {difference.metric}, "
+        f"paired over {difference.pairs} pairs of task and seed: the interval {verdict}."
     )
 
 
@@ -181,7 +179,9 @@ def print_students(rows: Sequence[PresetRow]) -> None:
     table = Table(box=None, pad_edge=False)
     names = list(PresetRow.model_fields)
     for name in names:
-        table.add_column(name.replace("_", " "), justify="left" if name in ("name", "family") else "right")
+        table.add_column(
+            name.replace("_", " "), justify="left" if name in ("name", "architecture") else "right"
+        )
     for row in rows:
         table.add_row(*(_cell(getattr(row, name)) for name in names))
     console.print(table)
@@ -195,34 +195,20 @@ def _cell(value: object) -> str:
 
 
 def print_families() -> None:
-    """The task families, and where local files are looked for."""
+    """The task families, the local files that were found, and where they are looked for."""
     table = Table(box=None, pad_edge=False)
-    for name in ("name", "splits", "about"):
+    for name in ("name", "splits", "about", "file"):
         table.add_column(name)
-    for source in get_args(Source):
-        table.add_row(source, *FAMILIES[source])
-    console.print(table)
     place = os.environ.get("CODESTILL_DATA")
+    for family in FAMILIES.values():
+        file = family.found()
+        found = "" if file is None else str(file.relative_to(place) if place else file)
+        table.add_row(family.name, " ".join(family.splits), family.about, found)
+    console.print(table)
     where = f"CODESTILL_DATA={place}" if place else "CODESTILL_DATA (not set), then the hub"
     console.print(
         f"Benchmark files are read from {where}; or give a file: path/to/tasks.jsonl", soft_wrap=True
     )
-
-
-FAMILIES = {
-    "humaneval": ("test", "164 functions to complete (Chen et al., 2021)"),
-    "humaneval-plus": ("test", "the same with about 80 times the tests (EvalPlus v0.1.10)"),
-    "mbpp": (
-        "train validation test prompt",
-        "974 tasks by description and one assertion (Austin et al., 2021)",
-    ),
-    "mbpp-sanitized": ("train validation test prompt", "427 of them, verified by hand"),
-    "mbpp-plus": ("test", "378 of them with about 35 times the tests (EvalPlus v0.2.0)"),
-    "pocket": ("train validation test", "small compositions without end; bundled, needs no file"),
-    "pocket-easy": ("train validation test", "the same, one or two operations deep"),
-    "pocket-hard": ("train validation test", "the same, three or four operations deep"),
-    "jsonl": ("as each row says", "a file of your own: task_id, prompt, entry_point, reference, tests"),
-}
 
 
 def print_task_set(task_set: TaskSet) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import AliasChoices, Field
 
 from codestill.errors import TaskError
-from codestill.tasks.rows import FieldError, Row, Rows, defined_names, parse_python
+from codestill.tasks.rows import FieldError, LocatedRows, Row, defined_names, parse_python
 from codestill.types import Split, Task, Test
 
 SPLITS: Mapping[Split, range] = MappingProxyType(
@@ -102,7 +102,7 @@ class MbppPlusHubRow(MbppRow):
         return "test"
 
 
-def few_shot(tasks: list[Task], rows: Rows) -> list[Task]:
+def few_shot(tasks: list[Task], rows: LocatedRows) -> list[Task]:
     """The same tasks under the paper's 3-shot prompt, laid out so that it stays valid Python.
 
     The examples and the task stand in one docstring, each solution between ``[BEGIN]`` and ``[DONE]``

@@ -1,4 +1,4 @@
-"""Rows of a benchmark file, each with the place it came from, and how they become tasks."""
+"""LocatedRows of a benchmark file, each with the place it came from, and how they become tasks."""
 
 import ast
 import gzip
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from codestill.errors import TaskError
 from codestill.types import Task
 
-Rows = list[tuple[str, dict[str, Any]]]
+LocatedRows = list[tuple[str, dict[str, Any]]]
 """Pairs of a place, e.g. ``HumanEval.jsonl:17``, and the row found there."""
 
 
@@ -40,7 +40,7 @@ class Row(BaseModel):
         """The task; raises FieldError where a field makes no sense."""
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path) -> LocatedRows:
     """The objects of a .jsonl or .json file, plain or .gz.
 
     Raises TaskError naming the file, and the line where there is one.
@@ -52,7 +52,7 @@ def read_rows(path: Path) -> Rows:
             next_step="Rename the file or convert it; docs/tasks.md shows the fields of a row.",
         )
     text = _read_text(path)
-    rows: Rows = []
+    rows: LocatedRows = []
     if kind.suffix == ".json":
         values = _parse(text, path.name)
         if not isinstance(values, list):
@@ -106,7 +106,7 @@ def _parse(text: str, where: str) -> Any:
         ) from error
 
 
-def to_tasks(rows: Rows, form: Callable[[dict[str, Any]], type[Row]]) -> list[Task]:
+def to_tasks(rows: LocatedRows, form: Callable[[dict[str, Any]], type[Row]]) -> list[Task]:
     """One checked task per row; ``form`` picks the row's format.
 
     Raises TaskError naming place and field: of the wrong type, not Python, an entry point that nothing

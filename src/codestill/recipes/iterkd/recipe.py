@@ -29,7 +29,6 @@ from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.examples import first_passing, subset
 from codestill.losses import Contrastive, Objective
 from codestill.models import SamplingConfig, StudentConfig
-from codestill.pocket.skills import held_out
 from codestill.prompts import Prompts, PromptSetName, prompt_set
 from codestill.recipes.iterkd.faults import FaultsConfig, described, mutated, rows, written_by_teacher
 from codestill.recipes.iterkd.records import Cycle
@@ -175,6 +174,10 @@ class Work:
     sandbox: Sandbox
     part: Run
 
+    def trainable(self, prompt: str) -> bool:
+        """Whether neither the tasks nor the evaluation hold a prompt out."""
+        return all(tasks.trainable(prompt) for tasks in (self.config.tasks, self.config.evaluate.tasks))
+
     @property
     def prompts(self) -> Prompts:
         return prompt_set(self.config.prompts)
@@ -227,14 +230,10 @@ def _deliver(work: Work, right: Mapping[str, str], attempts: Sequence[Attempt]) 
 def _ask(work: Work, known: TaskSet, levels: Mapping[str, Bin]) -> TaskSet:
     """The next round's questions, from all that were asked so far."""
     teacher, update = work.teacher("questions"), work.config.update
-    made = ask(update, known, levels, teacher, work.prompts, work.sandbox, work.part, _trainable)
+    made = ask(update, known, levels, teacher, work.prompts, work.sandbox, work.part, work.trainable)
     if update.questions == "static":
         return made
     return without_repeats(made, work.config.evaluate.tasks, work.config.decontaminate, work.part)
-
-
-def _trainable(prompt: str) -> bool:
-    return not held_out(prompt)
 
 
 def _written(part: Run, name: str) -> int:

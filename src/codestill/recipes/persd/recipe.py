@@ -30,7 +30,7 @@ from codestill.recipes.persd.self_repair import MultiStep, MultiStepConfig, visi
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.synthesis import SynthesisConfig, synthesise
-from codestill.tasks import TasksConfig, TaskSet, require_trainable
+from codestill.tasks import TasksConfig, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.desk import AnyTeacherConfig, Desk, TeachingConfig, open_desk
@@ -149,7 +149,7 @@ def _collect(
     config: Config, number: int, student: "Student", desk: Desk, sandbox: Sandbox, part: Run
 ) -> list[Example]:
     """The round's new rows."""
-    task_set = _tasks(config, number)
+    task_set = config.tasks.fresh(number)
     prompts = prompt_set(config.prompts)
     if config.synthesis is not None:
         maker = desk.at(f"{part.prefix}synthesis")
@@ -168,14 +168,6 @@ def _collect(
     made = rows(arm, task_set, solutions, [(one, config.refine.say(one)) for one in found.failed], found.kept)
     # A task may come again in a later round.
     return [one.model_copy(update={"example_id": f"{part.prefix}{one.example_id}"}) for one in made]
-
-
-def _tasks(config: Config, number: int) -> TaskSet:
-    """The round's tasks: of a world that makes them, fresh ones."""
-    if config.tasks.source.startswith("pocket"):
-        skip = config.tasks.skip + number * config.tasks.count
-        return config.tasks.model_copy(update={"skip": skip}).load()
-    return config.tasks.load()
 
 
 def _tokens(student: "Student", one: Example) -> int:
