@@ -1,8 +1,10 @@
 """The records that pass between floors. All are frozen, and all are JSON at rest."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from codestill.languages import known_language
 
 Verdict = Literal[
     "pass",
@@ -23,7 +25,10 @@ the student too; nothing, the listed ones scaled up to one; nothing, and the mas
 from them, which share it."""
 
 
-Language = Literal["python", "javascript"]
+if TYPE_CHECKING:
+    Language = str
+else:
+    Language = Annotated[str, AfterValidator(known_language)]
 Bin = Literal["easy", "medium", "hard"]
 """How hard a task is for a student, by what feedback says of its attempts."""
 
@@ -83,6 +88,12 @@ class Task(Record):
     @property
     def key(self) -> str:
         return self.task_id
+
+    def __repr__(self) -> str:
+        name, tests = f"{self.task_id!r}, {self.split}, {self.entry_point}"[:80], len(self.tests)
+        return f"<Task {name}: {tests} tests in {self.language}, prompt {self.prompt[:60]!r}>"
+
+    __str__ = __repr__
 
 
 FaultSource = Literal["student", "teacher", "mutation"]

@@ -214,7 +214,7 @@ def print_families() -> None:
 def print_task_set(task_set: TaskSet) -> None:
     """A task set's identity and its tasks, a line each."""
     console.print(f"{task_set.name}: {len(task_set)} tasks, data hash {task_set.data_hash}", highlight=False)
-    console.print(f"stop rule {task_set.stop.name}, prompt mode {task_set.prompt_mode}", highlight=False)
+    console.print(f"prompt mode {task_set.prompt_mode}", highlight=False)
     splits = Counter(task.split for task in task_set.tasks)
     console.print(
         "splits: " + ", ".join(f"{name} {count}" for name, count in splits.items()), highlight=False

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from pathlib import Path
 from types import CodeType
 
+from codestill.languages import LANGUAGES
 from codestill.sandbox.program import Program
 from codestill.sandbox.reuse import leaves_no_trace
 from codestill.serialize import write_atomic
@@ -20,7 +21,7 @@ _MEMO = "__memo__"
 
 def solution(program: Program) -> bytes:
     given = program.solution, program.entry_point
-    return marshal.dumps(given) if program.language == "python" else json.dumps(given).encode()
+    return marshal.dumps(given) if LANGUAGES[program.language].is_python else json.dumps(given).encode()
 
 
 class Tests:
@@ -75,7 +76,7 @@ class Tests:
             "support": program.support,
             "support_names": list(program.support_names),
             "memos": self._memos(program),
-            "marshals": program.language == "python",
+            "marshals": LANGUAGES[program.language].is_python,
         }
         return marshal.dumps(content), leaves_no_trace([*codes, _compiled(program.support, "<support>")])
 

@@ -4,6 +4,7 @@ import ast
 import warnings
 from functools import lru_cache
 
+from codestill.languages import LANGUAGES
 from codestill.types import Language, Record, Task, Test
 
 
@@ -29,11 +30,17 @@ class Program(Record):
     language: Language = "python"
     """What the solution is written in."""
 
+    def __repr__(self) -> str:
+        name, tests = self.entry_point[:40], len(self.tests)
+        return f"<Program of {name} in {self.language}: {tests} tests, solution {self.solution[:60]!r}>"
+
+    __str__ = __repr__
+
     @classmethod
     def of(cls, task: Task, completion: str) -> "Program":
         """The task's prompt and the completion as one program, with the task's tests."""
         support, names = "", ()
-        if task.language == "python":
+        if LANGUAGES[task.language].is_python:
             support, names = _support(task.prompt, task.reference, task.entry_point)
         return cls(
             solution=task.prompt + completion,

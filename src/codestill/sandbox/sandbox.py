@@ -10,13 +10,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from codestill.errors import SandboxError, SandboxUnavailable
+from codestill.languages import LANGUAGES
 from codestill.sandbox.config import SandboxConfig
 from codestill.sandbox.isolation import isolate
 from codestill.sandbox.payload import Tests, solution
 from codestill.sandbox.pool import Pool, Stop, Stopped
 from codestill.sandbox.program import Program
 from codestill.sandbox.verdict import JUDGE_ENDED, Outcome, Records, conclude, wall_limit
-from codestill.sandbox.worker import Lost, Worker, node
+from codestill.sandbox.worker import Lost, Worker
 from codestill.types import ExecutionResult, Language
 
 _LOOK_AHEAD = 4  # programs submitted per worker
@@ -49,6 +50,9 @@ class Sandbox:
         self._pool = Pool(config, self.isolation, self.workers, first)
         self._tests = Tests(config.cache)
         self._gate = _Gate()
+
+    def __repr__(self) -> str:
+        return f"<Sandbox of {self.workers} workers: {self.description}>"
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -138,6 +142,11 @@ class Sandbox:
 
     def _exchange(self, program: Program, worker: Worker) -> ExecutionResult:
         require_runtime(program.language, self.config)
+        if not LANGUAGES[program.language].is_python and program.language not in worker.interpreters:
+            raise SandboxUnavailable(
+                f"{program.language} was not there when this sandbox started.",
+                next_step="Call add_language, or install the interpreter, before the sandbox is built.",
+            )
         limit = program.cpu_seconds or self.config.cpu_seconds
         request: dict[str, Any] = {
             "cpu": limit,
@@ -176,12 +185,12 @@ class Sandbox:
 
 def require_runtime(language: Language, config: SandboxConfig) -> None:
     """Raises SandboxUnavailable where programs of a language cannot be run here."""
-    if language == "python":
+    spec = LANGUAGES[language]
+    if spec.is_python:
         return
-    if node() is None:
+    if spec.executable() is None:
         raise SandboxUnavailable(
-            f"a task is in {language}, and node is not installed.",
-            next_step="Install Node.js 18 or newer, so that `node` is on the PATH.",
+            f"a task is in {language}, and {spec.interpreter} is not installed.", next_step=spec.install
         )
     if config.verdict != "split":
         raise SandboxUnavailable(

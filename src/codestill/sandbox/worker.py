@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from codestill.languages import LANGUAGES, MEGABYTES
 from codestill.sandbox.config import SandboxConfig
 
 LAYERS = ("namespaces", "landlock", "seccomp", "rlimits")
@@ -46,6 +46,8 @@ class Worker:
 
     def __init__(self, config: SandboxConfig, layers: Iterable[str]) -> None:
         self.control, inherited = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.interpreters = _interpreters(config.memory_megabytes)
+        """By language, those that were there when the zygote started."""
         self._lock = threading.Lock()
         self._errors = os.memfd_create("errors")
         # -I without its -E: the environment is ours entirely, and the hash seed has to get through.
@@ -83,7 +85,7 @@ class Worker:
             "layers": layers,
             **_visible(readable_paths(), "namespaces" in layers),
             "site_packages": site_packages(),
-            "node": node() or "",
+            "interpreters": self.interpreters,
             "preload": [*_PRELOAD, *config.preload],
             "environment": _environment(),
             "memory_bytes": config.memory_megabytes << 20,
@@ -165,20 +167,34 @@ def site_packages() -> list[str]:
     return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
 
 
-def node() -> str | None:
-    """The JavaScript runtime, where there is one."""
-    found = shutil.which("node")
-    return str(Path(found).resolve()) if found else None
+def _interpreters(memory_megabytes: int) -> dict[str, dict[str, Any]]:
+    """For each language that is not the zygote's own: interpreter, its arguments, and the runner's path."""
+    return {
+        name: {
+            "path": path,
+            "arguments": [
+                part.replace(MEGABYTES, str(max(16, memory_megabytes // 2))) for part in language.arguments
+            ],
+            "runner": str(language.runner),
+        }
+        for name, language in LANGUAGES.items()
+        if not language.is_python and (path := language.executable()) is not None
+    }
+
+
+def _language_paths() -> list[str]:
+    foreign = [language for language in LANGUAGES.values() if not language.is_python]
+    return [path for language in foreign for path in (language.executable(), *language.readable) if path]
 
 
 def readable_paths() -> list[str]:
-    """What a program may read: the interpreter, node where there is one, installed packages, system libraries
-    and time zones."""
+    """What a program may read: the interpreters of all languages, installed packages, system libraries and
+    time zones."""
     system = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
     others = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
     interpreter = (sys.base_prefix, sys.base_exec_prefix, sys.prefix, *site_packages())
     loader = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
-    named = (*system, *others, *interpreter, *loader, *filter(None, [node()]))
+    named = (*system, *others, *interpreter, *loader, *_language_paths())
     given = [Path(path) for path in named if Path(path).exists()]
     # A path and what it resolves to: modules are found by the one, libraries may be known by the other.
     links = {path for path in given if path.is_relative_to("/lib") or path.is_relative_to("/lib64")}

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from codestill.errors import TaskError
+from codestill.languages import LANGUAGES
 from codestill.tasks.config import TaskSet
-from codestill.tasks.rows import FieldError, defined_names, parse_python
 from codestill.types import ExecutionResult, Record, Task, Verdict
 
 
@@ -83,18 +83,7 @@ def _finding(task: Task, answer: str, result: ExecutionResult) -> Finding:
 
 def pass_body(task: Task) -> str:
     """A completion after which ``entry_point`` exists and does nothing."""
-    if task.language == "javascript":  # the prompt opens the function, or ends outside of it
-        opened = task.prompt.count("{") > task.prompt.count("}")
-        return "}\n" if opened else f"function {task.entry_point}() {{}}\n"
-    first = next((line for line in task.reference.splitlines() if line.strip()), "")
-    indent = first[: len(first) - len(first.lstrip())] or "    "
-    body = f"{indent}pass\n"
-    try:
-        if task.entry_point in defined_names(parse_python(task.prompt + body, "prompt")):
-            return body
-    except FieldError:
-        pass  # the prompt ends outside a function
-    return f"def {task.entry_point}(*args, **kwargs):\n    pass\n"
+    return LANGUAGES[task.language].stub(task.prompt, task.entry_point, task.reference)
 
 
 def require_trainable(task_set: TaskSet, allow_test_split: bool = False) -> None:

@@ -11,11 +11,12 @@ from typing import Any, get_args, overload
 from pydantic import model_validator
 
 from codestill.errors import TaskError
+from codestill.languages import LANGUAGES
 from codestill.plugins import is_plugin
 from codestill.serialize import fingerprint
 from codestill.tasks.families import FAMILIES, FamilyName, family_of
 from codestill.tasks.selection import PromptMode, TaskSelection, TaskSplit
-from codestill.tasks.stops import STOP_RULES, StopName, StopRule
+from codestill.tasks.stops import StopName, StopRule, stop_rule
 from codestill.types import Task
 
 
@@ -124,11 +125,12 @@ class TasksConfig(TaskSelection):
                 f"{self.path or self.source} has no task in split {self.split!r}.",
                 next_step="Ask for another split, or for `all`.",
             )
-        foreign = next((task for task in tasks if task.language != "python"), None)
+        foreign = next((task for task in tasks if not LANGUAGES[task.language].is_python), None)
         if foreign is not None and self.stop == "definitions":
+            rules = [*([foreign.language] if LANGUAGES[foreign.language].stop else []), "none"]
             raise TaskError(
-                f"{foreign.task_id} is in {foreign.language}, and the stop rule `definitions` reads Python.",
-                next_step="Set tasks.stop to javascript, or to none.",
+                f"{foreign.task_id} is in {foreign.language}, and the stop rule `definitions` parses Python.",
+                next_step=f"Set tasks.stop to {', or to '.join(rules)}.",
             )
         kept = tasks[: self.limit]
         return TaskSet(
@@ -136,7 +138,7 @@ class TasksConfig(TaskSelection):
             tasks=tuple(kept),
             split=self.split,
             prompt_mode=self.prompt_mode,
-            stop=STOP_RULES[self.stop],
+            stop=stop_rule(self.stop),
             subset=len(kept) < len(tasks),
         )
 

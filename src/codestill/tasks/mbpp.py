@@ -8,7 +8,8 @@ from typing import ClassVar
 from pydantic import AliasChoices, Field
 
 from codestill.errors import TaskError
-from codestill.tasks.rows import FieldError, LocatedRows, Row, defined_names, parse_python
+from codestill.languages import defined_names
+from codestill.tasks.rows import FieldError, LocatedRows, Row, parse_python
 from codestill.types import Split, Task, Test
 
 SPLITS: Mapping[Split, range] = MappingProxyType(

@@ -3,7 +3,6 @@
 import ast
 import gzip
 import json
-import warnings
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable
@@ -13,6 +12,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codestill.errors import TaskError
+from codestill.languages import LANGUAGES
+from codestill.languages import parse_python as parsed
 from codestill.types import Task
 
 LocatedRows = list[tuple[str, dict[str, Any]]]
@@ -118,7 +119,7 @@ def to_tasks(rows: LocatedRows, form: Callable[[dict[str, Any]], type[Row]]) -> 
         kind = form(values)
         try:
             task = kind.model_validate(values).task()
-            _check_python(task, kind.reference_field)
+            _check_syntax(task, kind.reference_field)
             if task.task_id in seen:
                 raise FieldError("task_id", f"{task.task_id!r} was already given at {seen[task.task_id]}")
         except (ValidationError, FieldError) as error:
@@ -140,36 +141,24 @@ def row_error(where: str, error: ValidationError | FieldError) -> TaskError:
     )
 
 
-def _check_python(task: Task, reference_field: str) -> None:
-    if task.language == "python":  # of another language the gates say whether the reference runs
-        program = parse_python(task.prompt + task.reference, f"prompt + {reference_field}")
-        if task.entry_point not in defined_names(program):
-            raise FieldError(
-                "entry_point", f"prompt + {reference_field} does not define {task.entry_point!r} at top level"
-            )
+def _check_syntax(task: Task, reference_field: str) -> None:
+    defines = LANGUAGES[task.language].defines
+    if defines is not None:
+        program = f"prompt + {reference_field}"
+        try:
+            defined = defines(task.prompt + task.reference, task.entry_point)
+        except ValueError as error:
+            raise FieldError(program, str(error)) from error
+        if not defined:
+            raise FieldError("entry_point", f"{program} does not define {task.entry_point!r} at top level")
     parse_python(task.test_setup, "test_setup")
     for test in task.tests:
         parse_python(test.code, "tests")
 
 
 def parse_python(source: str, field: str) -> ast.Module:
-    """The parsed source; raises FieldError naming ``field``."""
-    with warnings.catch_warnings():
-        # Published solutions hold "\w" in plain strings, which newer Pythons only warn about.
-        warnings.simplefilter("ignore", SyntaxWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise FieldError(field, f"not valid Python ({error})") from error
-
-
-def defined_names(program: ast.Module) -> list[str]:
-    """Names that the program binds at top level by def, class or assignment, in order."""
-    names: list[str] = []
-    for node in program.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.append(node.name)
-        elif isinstance(node, ast.Assign):
-            names.extend(target.id for target in node.targets if isinstance(target, ast.Name))
-    return names
+    """The syntax tree; raises FieldError naming ``field``."""
+    try:
+        return parsed(source)
+    except ValueError as error:
+        raise FieldError(field, str(error)) from error

@@ -4,15 +4,16 @@ A base model does not stop after its answer: it goes on with calls, prints and f
 rule says where the answer ends. The rule is part of a score, so it has a name and is stored with it.
 """
 
-import ast
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-StopName = Literal["definitions", "human-eval", "evalplus", "mbpp", "javascript", "none"]
+from pydantic import AfterValidator
+
+from codestill.languages import LANGUAGES, parse_python
+from codestill.plugins import suggestion
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class StopRule:
     strings: tuple[str, ...] = ()
 
 
-STOP_RULES: Mapping[StopName, StopRule] = MappingProxyType(
+STOP_RULES: Mapping[str, StopRule] = MappingProxyType(
     {
         "definitions": StopRule("definitions"),
         # The five strings of the Codex paper (arXiv 2107.03374, section 3.2).
@@ -43,11 +44,31 @@ STOP_RULES: Mapping[StopName, StopRule] = MappingProxyType(
         ),
         # bigcode-evaluation-harness, MBPP.
         "mbpp": StopRule("mbpp", ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")),
-        # MultiPL-E's strings for JavaScript (arXiv 2208.08227).
-        "javascript": StopRule("javascript", ("\nfunction ", "\n/*", "\n//", "\nconsole.log")),
         "none": StopRule("none"),
     }
 )
+"""The rules that suit Python; a language of its own stop strings adds one of its name."""
+
+
+def stop_rule(name: str) -> StopRule:
+    """The rule of that name: one of these, or a language's. Raises ValueError where there is none."""
+    if name in STOP_RULES:
+        return STOP_RULES[name]
+    if name in LANGUAGES and LANGUAGES[name].stop:
+        return StopRule(name, LANGUAGES[name].stop)
+    known = f"known are {', '.join(_stop_names())}"
+    raise ValueError(f"no stop rule {name!r}. {suggestion(name, _stop_names(), known)}")
+
+
+def _stop_names() -> tuple[str, ...]:
+    return (*STOP_RULES, *(name for name, language in LANGUAGES.items() if language.stop))
+
+
+if TYPE_CHECKING:
+    StopName = str
+else:
+    # The Literal is for --help, which lists its choices.
+    StopName = Annotated[Literal[_stop_names()] | str, AfterValidator(lambda name: stop_rule(name).name)]
 
 _STARTERS = ("def ", "class ", "import ", "from ", "async def ", "@")
 
@@ -130,14 +151,11 @@ def _ends(source: str) -> bool:
 
 
 def parses(source: str) -> bool:
-    """Whether it is Python, told without a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
+    """Whether it is valid Python."""
+    try:
+        parse_python(source)
+    except ValueError:
+        return False
     return True
 
 
