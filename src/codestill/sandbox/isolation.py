@@ -90,7 +90,7 @@ def isolate(config: SandboxConfig) -> tuple[Isolation, Worker]:
     Raises SandboxUnavailable, naming the layer, where it cannot be had; SandboxError where nothing starts."""
     wanted = [name for name in LAYERS if name in TIERS.get(config.tier, LAYERS)]
     missing: list[Missing] = []
-    while isinstance(worker := start(config, wanted), Missing):
+    while isinstance(worker := start_worker(config, wanted), Missing):
         required = {"best": TIERS["C"], "unsafe": frozenset()}.get(config.tier, frozenset(wanted))
         if worker.layer in required or worker.layer not in wanted:
             raise _unavailable(worker, config.tier)
@@ -106,7 +106,7 @@ def isolate(config: SandboxConfig) -> tuple[Isolation, Worker]:
     return isolation, worker
 
 
-def start(config: SandboxConfig, layers: Sequence[str]) -> Worker | Missing:
+def start_worker(config: SandboxConfig, layers: Sequence[str]) -> Worker | Missing:
     """A worker with exactly these layers, or the first of them that does not work here.
 
     Raises SandboxError where nothing starts."""

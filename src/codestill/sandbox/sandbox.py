@@ -16,7 +16,7 @@ from codestill.sandbox.isolation import isolate
 from codestill.sandbox.payload import Tests, solution
 from codestill.sandbox.pool import Pool, Stop, Stopped
 from codestill.sandbox.program import Program
-from codestill.sandbox.verdict import JUDGE_ENDED, Outcome, Records, conclude, wall_limit
+from codestill.sandbox.verdict import JUDGE_ENDED, Outcome, Records, execution_result, wall_limit
 from codestill.sandbox.worker import Lost, Worker
 from codestill.types import ExecutionResult, Language
 
@@ -177,7 +177,7 @@ class Sandbox:
                 output_bytes=os.fstat(output).st_size,
                 wall_seconds=time.monotonic() - started,
             )
-        result = conclude(self.config, self.description, program, outcome)
+        result = execution_result(self.config, self.description, program, outcome)
         if outcome.records.memos:
             self._tests.learn(program, outcome.records.memos)
         return result

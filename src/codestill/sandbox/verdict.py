@@ -73,7 +73,9 @@ class Outcome:
     wall_seconds: float
 
 
-def conclude(config: SandboxConfig, sandbox: str, program: Program, outcome: Outcome) -> ExecutionResult:
+def execution_result(
+    config: SandboxConfig, sandbox: str, program: Program, outcome: Outcome
+) -> ExecutionResult:
     """The result of a program. Raises Lost where the judge itself failed."""
     answer, records = outcome.answer, outcome.records
     cpu_limit = program.cpu_seconds or config.cpu_seconds

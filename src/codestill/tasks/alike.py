@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from codestill.embeddings import AnyEmbedderConfig, Rows
+from codestill.embeddings import AnyEmbedderConfig, Vectors
 from codestill.errors import ConfigError
 from codestill.tasks.rows import FieldError, parse_python
 from codestill.types import Task
@@ -115,7 +115,7 @@ class _Bare(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
-Vectors = Callable[[Sequence[Text]], Rows]
+Vectoriser = Callable[[Sequence[Text]], Vectors]
 """Unit rows of texts, all together: what is rare among them may count for more."""
 
 
@@ -186,12 +186,12 @@ def _index(texts: Iterable[Iterable[Hashable]]) -> dict[Hashable, list[int]]:
     return holders
 
 
-def make_vectors(embedder: AnyEmbedderConfig | None) -> Vectors:
+def make_vectoriser(embedder: AnyEmbedderConfig | None) -> Vectoriser:
     """Raises ConfigError where a package or the embedder's model is missing."""
     if embedder is not None:
         built = embedder.build()
 
-        def embedded(texts: Sequence[Text]) -> Rows:
+        def embedded(texts: Sequence[Text]) -> Vectors:
             rows = built.encode([text.description for text in texts])
             return built.weigh(rows)(rows)
 
@@ -208,7 +208,7 @@ def make_vectors(embedder: AnyEmbedderConfig | None) -> Vectors:
 
 
 def neighbours(
-    vectors: Vectors, train: Sequence[Text], evaluation: Sequence[Text], count: int
+    vectorise: Vectoriser, train: Sequence[Text], evaluation: Sequence[Text], count: int
 ) -> Iterator[list[Match]]:
     """The ``count`` nearest of each evaluation task, nearest first, ties in the order of training tasks."""
     import numpy as np  # naming a config imports nothing heavy
@@ -216,7 +216,7 @@ def neighbours(
     count = min(count, len(train))
     if not count or not any(text.words for text in (*train, *evaluation)):
         return
-    rows = vectors([*train, *evaluation])
+    rows = vectorise([*train, *evaluation])
     columns = rows[: len(train)].T
     for start in range(len(train), len(train) + len(evaluation), BLOCK):
         product = rows[start : start + BLOCK] @ columns

@@ -8,7 +8,7 @@ from codestill.tasks.config import TaskSet
 from codestill.types import ExecutionResult, Record, Task, Verdict
 
 
-class Finding(Record):
+class WrongVerdict(Record):
     """A known answer that got the wrong verdict."""
 
     task_id: str
@@ -23,12 +23,12 @@ class Finding(Record):
 
 
 class TasksReport(Record):
-    """What :func:`check_tasks` found."""
+    """The result of :func:`check_tasks`."""
 
     tasks: str
     task_count: int
     data_hash: str
-    findings: tuple[Finding, ...]
+    findings: tuple[WrongVerdict, ...]
 
     @property
     def holds(self) -> bool:
@@ -45,12 +45,13 @@ class TasksReport(Record):
 
 
 Execute = Callable[[Sequence[tuple[Task, str]]], Iterable[ExecutionResult]]
-Progress = Callable[[int, int], None]
-"""Is told how many programs have been executed, and of how many."""
+ProgressCallback = Callable[[int, int], None]
+"""Called with the number of programs executed so far, and of all."""
 
 
-def check_tasks(task_set: TaskSet, execute: Execute, progress: Progress | None = None) -> TasksReport:
-    """Run three known answers to every task; ``execute`` gives each (task, completion)'s result, in order."""
+def check_tasks(task_set: TaskSet, execute: Execute, progress: ProgressCallback | None = None) -> TasksReport:
+    """Execute three known answers to every task; ``execute`` yields the result of each (task, completion), in
+    order."""
     pairs = [
         (task, answer, completion)
         for task in task_set.tasks
@@ -64,7 +65,7 @@ def check_tasks(task_set: TaskSet, execute: Execute, progress: Progress | None =
     findings = []
     for done, ((task, answer, _), result) in enumerate(zip(pairs, results, strict=True), 1):
         if result.passed != (answer == "reference"):
-            findings.append(_finding(task, answer, result))
+            findings.append(_wrong_verdict(task, answer, result))
         if progress:
             progress(done, len(pairs))
     return TasksReport(
@@ -75,10 +76,10 @@ def check_tasks(task_set: TaskSet, execute: Execute, progress: Progress | None =
     )
 
 
-def _finding(task: Task, answer: str, result: ExecutionResult) -> Finding:
+def _wrong_verdict(task: Task, answer: str, result: ExecutionResult) -> WrongVerdict:
     failed = next((test for test in result.tests if test.verdict != "pass"), None)
     detail = result.error or (f"{failed.error_type} {failed.message}".strip() if failed else "")
-    return Finding(task_id=task.task_id, answer=answer, verdict=result.verdict, detail=detail)
+    return WrongVerdict(task_id=task.task_id, answer=answer, verdict=result.verdict, detail=detail)
 
 
 def pass_body(task: Task) -> str:
@@ -87,12 +88,12 @@ def pass_body(task: Task) -> str:
 
 
 def require_trainable(task_set: TaskSet, allow_test_split: bool = False) -> None:
-    """Refuse to train on test tasks. Raises TaskError unless the caller forces it by name."""
+    """Refuse to train on test tasks: raises TaskError unless ``allow_test_split`` is set."""
     held_out = [task.task_id for task in task_set.tasks if task.split == "test"]
     if held_out and not allow_test_split:
         raise TaskError(
             f"{task_set.name} holds {len(held_out)} test tasks (first: {held_out[0]}); a model trained on "
             "them cannot be tested on them.",
-            next_step="Train on another split, e.g. mbpp:train or mine.jsonl:train (rows that name no split "
-            "take it), or set allow_test_split if that is what you mean.",
+            next_step="Train on another split, e.g. mbpp:train or mine.jsonl:train (to which rows without a "
+            "split belong), or set allow_test_split if that is what you mean.",
         )
