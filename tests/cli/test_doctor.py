@@ -89,6 +89,7 @@ def test_no_sandbox_is_the_users_to_mend(refused: tuple[int, int, int | None], l
 
 PROBE = """
 from codestill import doctor
+from codestill.sandbox import Sandbox
 with doctor.planted() as bait:
     with Sandbox(doctor.CONFIG.model_copy(update={"tier": "unsafe"}), workers=1) as sandbox:
         for one in doctor.probe(sandbox, bait):

@@ -1,4 +1,4 @@
-"""Whether a task set can be believed, and whether it may be trained on."""
+"""Whether a task set's tests can be trusted, and whether it may be trained on."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,7 +13,7 @@ class WrongVerdict(Record):
 
     task_id: str
     answer: str
-    """``reference``, which must pass, or ``empty`` or ``pass-body``, which must not."""
+    """``reference``, which must pass; ``empty`` or ``pass-body``, which must fail."""
     verdict: Verdict
     detail: str = ""
 
@@ -40,7 +40,7 @@ class TasksReport(Record):
 
     @property
     def reference_passes(self) -> int:
-        """The ceiling: no honest model scores above it, except by tasks whose reference is broken."""
+        """The ceiling: no honest model scores higher, except on tasks whose reference is broken."""
         return self.task_count - len(self.wrong("reference"))
 
 

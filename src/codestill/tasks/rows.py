@@ -1,4 +1,4 @@
-"""LocatedRows of a benchmark file, each with the place it came from, and how they become tasks."""
+"""Rows of a task file, each with its place in the file, and how they become tasks."""
 
 import ast
 import gzip
@@ -17,11 +17,11 @@ from codestill.languages import parse_python as parsed
 from codestill.types import Task
 
 LocatedRows = list[tuple[str, dict[str, Any]]]
-"""Pairs of a place, e.g. ``HumanEval.jsonl:17``, and the row found there."""
+"""Pairs of a place, e.g. ``HumanEval.jsonl:17``, and the row there."""
 
 
 class FieldError(ValueError):
-    """A field of a row is wrong in a way that only its meaning shows."""
+    """A field of a row has the right type and an impossible value."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(reason)
@@ -29,16 +29,16 @@ class FieldError(ValueError):
 
 
 class Row(BaseModel):
-    """One row of a published file; fields it does not name are left alone."""
+    """One row of a published file; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     reference_field: ClassVar[str]
-    """What the file calls the reference solution."""
+    """The file's name for the field with the reference solution."""
 
     @abstractmethod
     def task(self) -> Task:
-        """The task; raises FieldError where a field makes no sense."""
+        """The task. Raises FieldError for an impossible value."""
 
 
 def read_rows(path: Path) -> LocatedRows:
@@ -50,7 +50,7 @@ def read_rows(path: Path) -> LocatedRows:
     if kind.suffix not in (".jsonl", ".json"):
         raise TaskError(
             f"{path} is neither .jsonl nor .json (.gz allowed).",
-            next_step="Rename the file or convert it; docs/tasks.md shows the fields of a row.",
+            next_step="Rename or convert the file; docs/tasks.md lists the fields of a row.",
         )
     text = _read_text(path)
     rows: LocatedRows = []
@@ -108,10 +108,10 @@ def _parse(text: str, where: str) -> Any:
 
 
 def to_tasks(rows: LocatedRows, form: Callable[[dict[str, Any]], type[Row]]) -> list[Task]:
-    """One checked task per row; ``form`` picks the row's format.
+    """One checked task per row; ``form`` chooses the row's format.
 
-    Raises TaskError naming place and field: of the wrong type, not Python, an entry point that nothing
-    defines, a task id seen before.
+    Raises TaskError naming place and field: wrong type, not Python, an entry point that nothing
+    defines, a repeated task id.
     """
     tasks: list[Task] = []
     seen: dict[str, str] = {}
@@ -137,7 +137,7 @@ def row_error(where: str, error: ValidationError | FieldError) -> TaskError:
         field, reason = ".".join(map(str, first["loc"])), first["msg"]
     return TaskError(
         f"{where}: field {field!r}: {reason}.",
-        next_step="Correct that row; docs/tasks.md shows the fields of each format.",
+        next_step="Correct that row; docs/tasks.md lists the fields of each format.",
     )
 
 

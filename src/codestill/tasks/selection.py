@@ -1,4 +1,4 @@
-"""The settings that a task family gets: which of its tasks are wanted."""
+"""The settings that a task family gets: which tasks to load."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Where a benchmark's rows come from: a given file, the CODESTILL_DATA directory, or the hub."""
+"""Where a benchmark's rows come from: a file, the CODESTILL_DATA directory, or the hub."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ class Benchmark(NamedTuple):
     hub_config: str | None = None
 
     def form(self, values: dict[str, Any]) -> type[Row]:
-        """EvalPlus publishes two formats: inputs in its own files, a test program on the hub."""
+        """The row's format. EvalPlus publishes two: inputs in its own files, a test program on the hub."""
         return self.hub_row if "test" in values and "base_input" not in values else self.row
 
 
@@ -48,13 +48,13 @@ def local_file(file: str) -> Path | None:
 
 
 def _from_hub(hub_id: str, benchmark: Benchmark) -> LocatedRows:
-    import datasets  # seconds to import: only when the hub is needed
+    import datasets  # takes seconds to import
 
-    # A local directory stands for one configuration and does not know the hub's names.
+    # A local directory holds one configuration, which has no name.
     config = None if Path(hub_id).is_dir() else benchmark.hub_config
     try:
         splits = datasets.load_dataset(hub_id, config)
-    except Exception as error:  # datasets raises a dozen unrelated classes, offline alone three
+    except Exception as error:  # datasets raises a dozen unrelated classes, three of them when offline
         directory = os.environ.get(DATA_VARIABLE)
         tried = f"{benchmark.file} is not in {directory}" if directory else f"{DATA_VARIABLE} is not set"
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
