@@ -177,7 +177,7 @@ def _opener(name: str) -> Opener:
 
 
 def _require_opener(name: str, opener: object) -> None:
-    """Raises ConfigError for what cannot make an observer, as far as that can be told without a call."""
+    """Raises ConfigError for what cannot make an observer, as far as can be seen without calling it."""
     if not callable(opener):
         raise _not_a_tracker(name, "it is neither a class nor a function")
     try:

@@ -257,7 +257,7 @@ def doctor(*, sandbox: Annotated[bool, Parameter(negative="")] = False) -> None:
 
 
 def tasks_ls() -> None:
-    """List the task families, their splits, and where their files were found."""
+    """List the task families, their splits, and the local files that were found."""
     tables.print_families()
 
 
@@ -300,5 +300,5 @@ def tasks_check(tasks: str) -> None:
     if not report.holds:
         raise GateError(
             f"{len(report.findings)} known answers got the wrong verdict: a score here would be a lie.",
-            next_step="Mend these tasks' tests or references, or name them in evaluate.known_broken.",
+            next_step="Correct these tasks' tests or references, or name them in evaluate.known_broken.",
         )

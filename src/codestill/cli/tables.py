@@ -128,7 +128,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """A row per arm, then the paired differences in words."""
+    """A row per arm, then the paired differences as sentences."""
     console.print(
         f"\n{comparison.title}: {comparison.task_count} tasks of {comparison.tasks}", highlight=False
     )
