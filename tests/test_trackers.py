@@ -151,3 +151,93 @@ def test_failing_tracker_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "disk full" in (error := capsys.readouterr().err)
     assert "still full" in error
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+MINE = """
+class Lines:
+    def __init__(self, directory, config):
+        self.path, self.seed, self.seen = directory / "lines.txt", config["seed"], []
+
+    def __call__(self, event):
+        if event.kind == "metrics":
+            self.seen.append(f"{event.stage} {event.step} {event.metrics['loss']}")
+
+    def close(self):
+        self.path.write_text("\\n".join([f"seed {self.seed}", *self.seen]))
+
+
+def by_function(directory, config):
+    return print
+
+
+class TakesNothing:
+    def __call__(self, event):
+        pass
+
+
+class NotCalled:
+    def __init__(self, directory, config):
+        pass
+
+
+class Fails:
+    def __init__(self, directory, config):
+        raise RuntimeError("no server")
+
+    def __call__(self, event):
+        pass
+
+
+number = 3
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of the user's own in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    name = f"trackers_of_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(MINE)
+    (tmp_path / f"{name}_broken.py").write_text("import a_module_that_is_nowhere\n")
+    return name
+
+
+def test_a_tracker_of_ones_own_gets_directory_config_and_events(mine: str) -> None:
+    report_losses(Path("run"), (f"{mine}:Lines",))
+    lines = Path("run/lines.txt").read_text().splitlines()
+    assert lines == ["seed 0", "train 1 2.5", "train 2 1.25", "train 3 0.625"]
+    assert open_trackers((f"{mine}:by_function",), Path("run"), {}) == [print]
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("no_such_module_here:Lines", "no module 'no_such_module_here'"),
+        ("{}_broken:Lines", "ModuleNotFoundError: No module named 'a_module_that_is_nowhere'"),
+        ("{}:Line", "Did you mean 'Lines'"),
+        ("{}:number", "neither a class nor a function"),
+        ("{}:TakesNothing", "does not take"),
+        ("{}:NotCalled", "no __call__"),
+    ],
+)
+def test_what_is_no_tracker_is_refused_when_the_config_is_read(mine: str, spec: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match="tracker") as refused:
+        ExecutionConfig.model_validate({"trackers": [spec.format(mine)]})
+    assert reason in str(refused.value)
+
+
+def test_a_tracker_that_cannot_be_opened_is_named(mine: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Fails cannot be opened: RuntimeError: no server"):
+        open_trackers((f"{mine}:Fails",), tmp_path, {})
+
+
+def test_the_command_line_refuses_it_before_anything_runs(
+    mine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from codestill.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "sft", "--run-dir", "run", "--execution.trackers", f"{mine}:Nothing"])
+    assert ended.value.code == 2 and "defines no 'Nothing'" in capsys.readouterr().err
+    assert not Path("run").exists()

@@ -20,7 +20,7 @@ class ExecutionConfig(Placement):
     workers: PositiveInt | None = None
     """Programs executed at the same time (default: one per core)."""
     trackers: tuple[TrackerName, ...] = ()
-    """Where metrics go besides metrics.jsonl."""
+    """Where metrics go besides metrics.jsonl: names, or classes of your own as `module:Class`."""
 
     def prepare(self) -> None:
         """Apply the thread count to this process."""

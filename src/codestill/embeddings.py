@@ -1,11 +1,10 @@
-"""Embeddings: rows of numbers, near each other where texts are about the same thing.
+"""Embeddings: vectors whose cosine says how similar two texts are.
 
 Three kinds: TF-IDF of scikit-learn, which needs no download; sentence-transformers; and any
-OpenAI-compatible endpoint. A row depends on its text alone, so that a library can grow; what depends on the
-whole library, TF-IDF's weights, is put on when it is searched.
+OpenAI-compatible endpoint. A vector depends on its text alone, so that a library can grow; TF-IDF's weights,
+which depend on the whole library, are applied when it is searched.
 """
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Protocol
@@ -13,30 +12,31 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, PositiveInt
 
 from codestill.errors import ConfigError, TeacherError
+from codestill.openai_client import KEY_VARIABLE, openai_client, require_key
 from codestill.types import Settings
 
-Rows = Any
-"""[N, D]: float32 with unit rows, or scipy's CSR of counts."""
-Weights = Callable[[Rows], Rows]
-"""Gives rows as they are compared."""
+Vectors = Any
+"""[N, D], a row per text: float32 of unit length, or scipy's CSR matrix of counts."""
+Weighting = Callable[[Vectors], Vectors]
+"""Turns encoded vectors into those that are compared."""
 FEATURES = 2**20
-"""Columns into which words are hashed: of 10,000 words, 50 pairs share one."""
+"""Columns into which words are hashed: of 10,000 words, 50 pairs collide."""
 
 
 class Embedder(Protocol):
-    """Makes rows of texts."""
+    """Embeds texts."""
 
-    def encode(self, texts: Sequence[str]) -> Rows:
-        """A row for each text, whatever the others are."""
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """A row for each text, which depends on that text alone."""
         ...
 
-    def weigh(self, library: Rows) -> Weights:
-        """What turns rows into those that are compared, given all rows of the library (one or more)."""
+    def weigh(self, library: Vectors) -> Weighting:
+        """The weighting that goes with all rows of a library (at least one)."""
         ...
 
 
 class TfidfEmbedderConfig(Settings):
-    """Words weighed by how rare they are in the library (scikit-learn)."""
+    """Words weighted by how rare they are in the library (scikit-learn)."""
 
     type: Literal["tfidf"] = "tfidf"
     """TF-IDF; needs no download."""
@@ -48,22 +48,22 @@ class TfidfEmbedderConfig(Settings):
 
 class _Neural(Settings):
     model: str = "Alibaba-NLP/gte-large-en-v1.5"
-    """A directory or hub id; of an endpoint, the model's name there. The default is the paper's."""
+    """A directory or hub id; for an endpoint, the model's name there. The default is AMR-Evol's."""
     batch_size: PositiveInt = 32
-    """Texts embedded together."""
+    """Texts per batch."""
 
 
 class SentenceEmbedderConfig(_Neural):
     """A neural embedder (sentence-transformers)."""
 
     type: Literal["sentence-transformers"] = "sentence-transformers"
-    """Weights on this machine."""
+    """Weighting on this machine."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     trust_remote_code: bool = False
-    """Run Python code that comes with `model`. Read that code first; the default model has some."""
+    """Run Python code that comes with `model`. Read that code first; the default model brings some."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where it runs."""
+    """Where the model runs."""
 
     def build(self) -> "Sentences":
         """Raises ConfigError where sentence-transformers is not installed or the model cannot be loaded."""
@@ -74,15 +74,15 @@ class EndpointEmbedderConfig(_Neural):
     """An OpenAI-compatible embeddings endpoint."""
 
     type: Literal["endpoint"] = "endpoint"
-    """Embeddings from elsewhere."""
+    """Embeddings over HTTP."""
     base_url: str | None = None
-    """Where the API lies, as `http://host:8000/v1` (default: OpenAI's)."""
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; an endpoint of one's own needs none."""
+    """URL of the API, e.g. `http://host:8000/v1` (default: OpenAI's)."""
+    key_variable: str = KEY_VARIABLE
+    """Environment variable that holds the key; your own endpoint may need none."""
     timeout_seconds: float = Field(default=120.0, gt=0)
-    """For one call."""
+    """Limit of one call."""
     retries: int = Field(default=6, ge=0)
-    """Calls more, with growing pauses, where the endpoint is busy or broken."""
+    """Further calls, with growing pauses, where the endpoint is busy or fails."""
 
     def build(self) -> "Endpoint":
         """Nothing is called yet. Raises ConfigError where key or package is missing."""
@@ -96,7 +96,7 @@ OptionalEmbedderConfig = Annotated[_Kinds | None, Field(discriminator="type")]
 
 
 class Tfidf:
-    """Counts of hashed words; weights by TF-IDF over the library, with sublinear counts."""
+    """Counts of hashed words, weighted by TF-IDF over the library with sublinear counts."""
 
     def __init__(self) -> None:
         try:
@@ -108,16 +108,16 @@ class Tfidf:
             ) from error
         self._counts = HashingVectorizer(
             n_features=FEATURES,
-            analyzer=tokens,  # pyright: ignore[reportArgumentType]
+            analyzer=code_words,  # pyright: ignore[reportArgumentType]
             norm=None,  # pyright: ignore[reportArgumentType]
             alternate_sign=False,
             dtype="float32",  # pyright: ignore[reportArgumentType]
         )
 
-    def encode(self, texts: Sequence[str]) -> Rows:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         return self._counts.transform(texts)
 
-    def weigh(self, library: Rows) -> Weights:
+    def weigh(self, library: Vectors) -> Weighting:
         from sklearn.feature_extraction.text import TfidfTransformer
 
         fitted = TfidfTransformer(sublinear_tf=True).fit(library)
@@ -129,15 +129,15 @@ def split_name(name: str) -> list[str]:
     return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
 
 
-def tokens(text: str) -> list[str]:
-    """The words of text or code, in lower case, identifiers taken apart; numbers and operators stay whole."""
-    found: list[str] = []
+def code_words(text: str) -> list[str]:
+    """The words of text or code, in lower case, identifiers split; numbers and operators stay whole."""
+    words: list[str] = []
     for token in re.findall(r"[^\W\d]\w*|\d+|[<>=!*/%+&|^~-]+|[^\w\s]", text):
         if token[0].isalpha() or token[0] == "_":
-            found += split_name(token)
+            words += split_name(token)
         elif token not in "().,:;[]{}\"'`_":
-            found.append(token)
-    return found
+            words.append(token)
+    return words
 
 
 class Sentences:
@@ -161,92 +161,77 @@ class Sentences:
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"the embedder {config.model} cannot be loaded: {str(error).strip().splitlines()[0]}",
-                next_step="Give a directory, or a hub id that can be reached; some want trust_remote_code.",
+                next_step="Give a directory, or a hub id that can be reached; some need trust_remote_code.",
             ) from error
         self._batch_size = config.batch_size
 
-    def encode(self, texts: Sequence[str]) -> Rows:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         return self._model.encode(
             list(texts), batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
         ).astype("float32")
 
-    def weigh(self, library: Rows) -> Weights:
-        return _as_they_are
+    def weigh(self, library: Vectors) -> Weighting:
+        return _unchanged
 
 
 class Endpoint:
     """Unit vectors from an endpoint."""
 
     def __init__(self, config: EndpointEmbedderConfig) -> None:
-        try:
-            from openai import OpenAI
-        except ImportError as error:
-            raise ConfigError(
-                "an endpoint is called through the `openai` package, which is not installed.",
-                next_step="pip install 'codestill[api]'",
-            ) from error
-        key = os.environ.get(config.key_variable)
-        if config.base_url is None and not key:
-            raise ConfigError(
-                f"{config.model} needs a key, and {config.key_variable} is not set.",
-                next_step=f"export {config.key_variable}=..., or set embedder.base_url to your own endpoint.",
-            )
+        require_key(config.model, config.base_url, config.key_variable, "embedder")
         self._config = config
-        self._client = OpenAI(
-            api_key=key or "none",
-            base_url=config.base_url,
-            timeout=config.timeout_seconds,
-            max_retries=config.retries,
+        self._client = openai_client(
+            config.base_url, config.timeout_seconds, config.retries, config.key_variable
         )
 
-    def encode(self, texts: Sequence[str]) -> Rows:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         """Raises TeacherError where the endpoint gives no embeddings."""
         import numpy as np
 
-        found: list[list[float]] = []
+        embedded: list[list[float]] = []
         for start in range(0, len(texts), self._config.batch_size):
-            found += self._ask(list(texts[start : start + self._config.batch_size]))
-        rows = np.asarray(found, dtype="float32")
+            embedded += self._embed(list(texts[start : start + self._config.batch_size]))
+        rows = np.asarray(embedded, dtype="float32")
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
-    def _ask(self, texts: list[str]) -> list[list[float]]:
+    def _embed(self, texts: list[str]) -> list[list[float]]:
         import openai
 
         try:
-            # Not base64, which some servers do not know.
+            # Some servers do not support base64.
             answer = self._client.embeddings.create(
                 model=self._config.model, input=texts, encoding_format="float"
             )
-            rows = [one.embedding for one in sorted(answer.data, key=lambda one: one.index)]
+            rows = [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
         except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
             raise TeacherError(
                 f"{self._config.model} gave no embeddings: {str(error).splitlines()[0][:300]}",
-                next_step="Look at the endpoint; the same command continues.",
+                next_step="Check the endpoint; the same command continues.",
             ) from error
         if len(rows) != len(texts) or len({len(row) for row in rows}) != 1:
             raise TeacherError(
                 f"{self._config.model} gave {len(rows)} embeddings, or unequal ones, for {len(texts)} texts.",
-                next_step="Look at the endpoint; the same command continues.",
+                next_step="Check the endpoint; the same command continues.",
             )
         return rows
 
-    def weigh(self, library: Rows) -> Weights:
-        return _as_they_are
+    def weigh(self, library: Vectors) -> Weighting:
+        return _unchanged
 
 
 def cosines(embedder: Embedder, *columns: Sequence[str]) -> list[list[float]]:
-    """How alike the texts of each column are to those of the next, row by row; last, the last one's to the
-    first one's. TF-IDF's weights are of all these texts."""
+    """Cosines of each column's texts with the next column's, row by row, and last of the last column's with
+    the first's: a list per column. TF-IDF's weights are over all these texts."""
     import numpy as np
 
-    found = embedder.encode([text for column in columns for text in column])
-    found = embedder.weigh(found)(found)
+    vectors = embedder.encode([text for column in columns for text in column])
+    vectors = embedder.weigh(vectors)(vectors)
     count = len(columns[0])
-    rows = [found[start : start + count] for start in range(0, count * len(columns), count)]
+    rows = [vectors[start : start + count] for start in range(0, count * len(columns), count)]
     pairs = zip(rows, [*rows[1:], rows[0]], strict=True)
     products = [a.multiply(b) if hasattr(a, "multiply") else a * b for a, b in pairs]
     return [np.asarray(product.sum(axis=1)).ravel().tolist() for product in products]
 
 
-def _as_they_are(rows: Rows) -> Rows:
+def _unchanged(rows: Vectors) -> Vectors:
     return rows

@@ -1,22 +1,26 @@
-"""Observers of a run's events: progress bars, TensorBoard, Weights & Biases."""
+"""Observers of a run's events: progress bars, TensorBoard, Weights & Biases, or a class of the user's own."""
 
+import inspect
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pydantic import AfterValidator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from codestill.errors import ConfigError
+from codestill.plugins import is_plugin, load_plugin, suggestion
 from codestill.run import Observer
 from codestill.types import Event
 
-TrackerName = Literal["tensorboard", "wandb"]
-_PASSING = ("gates",)  # stages that keep nothing: they have a bar, and no line tells of them afterwards
+_TRANSIENT = ("gates",)  # stages that keep no records: they get a bar, but no line once they are done
 
 
 class ProgressBars:
-    """A bar per stage on a terminal, with tokens per second and the time left; a line per stage elsewhere."""
+    """On a terminal a bar per stage, with tokens per second and the time left; elsewhere a line per finished
+    stage."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
@@ -38,7 +42,7 @@ class ProgressBars:
         if event.kind != "progress":
             return
         if not event.total:
-            self._spend(event)
+            self._show_spending(event)
             return
         if event.stage not in self.stages:
             self.stages[event.stage] = self.bars.add_task(event.stage, total=event.total, note="")
@@ -49,15 +53,15 @@ class ProgressBars:
             self.bars.update(bar, note=f"{rate:,} tokens/s")
         if event.done == event.total:
             self.bars.remove_task(self.stages.pop(event.stage))
-            if event.stage.rpartition("/")[2] not in _PASSING:
+            if event.stage.rpartition("/")[2] not in _TRANSIENT:
                 self.console.print(f"{event.stage}: {event.total:,} done", markup=False, highlight=False)
 
-    def _spend(self, event: Event) -> None:
-        """What the run's teacher was asked so far, beside the bar of the stage that asks."""
+    def _show_spending(self, event: Event) -> None:
+        """Teacher calls, tokens and money of the run so far, beside the bar of the calling stage."""
         if event.stage in self.stages:
-            spent = event.metrics
-            note = f"teacher: {spent['teacher_calls']:,} calls, {spent['teacher_tokens']:,} tokens"
-            money = f", {spent['teacher_money']:.4f}" if spent["teacher_money"] else ""
+            totals = event.metrics
+            note = f"teacher: {totals['teacher_calls']:,} calls, {totals['teacher_tokens']:,} tokens"
+            money = f", {totals['teacher_money']:.4f}" if totals["teacher_money"] else ""
             self.bars.update(self.stages[event.stage], note=note + money)
 
     def close(self) -> None:
@@ -67,7 +71,7 @@ class ProgressBars:
 class TensorBoard:
     """Scalars as ``stage/name`` in ``<run>/tensorboard``."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, config: dict[str, Any]) -> None:
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
@@ -78,7 +82,7 @@ class TensorBoard:
     def __call__(self, event: Event) -> None:
         if event.kind != "metrics":
             return
-        if self.writer is None:  # not before: it makes the directory, which the run must find empty
+        if self.writer is None:  # not earlier: it creates the directory, which the run must find empty
             self.writer = self.writer_type(str(self.directory))
         for name, value in _numbers(event).items():
             self.writer.add_scalar(name, value, event.step)
@@ -91,7 +95,7 @@ class TensorBoard:
 class WeightsAndBiases:
     """Metrics as ``stage/name`` in a W&B run; ``WANDB_MODE=offline`` needs no account.
 
-    A command that continues a run makes a W&B run of its own, of the same name.
+    Every command that continues a run starts another W&B run of the same name.
     """
 
     def __init__(self, directory: Path, config: dict[str, Any]) -> None:
@@ -117,16 +121,85 @@ class WeightsAndBiases:
             self.run.finish()
 
 
-def open_trackers(names: tuple[TrackerName, ...], directory: Path, config: dict[str, Any]) -> list[Observer]:
-    """The observers named in a run's config. Raises ConfigError when a package is not installed."""
-    made: list[Observer] = []
-    for name in names:
-        made.append(TensorBoard(directory) if name == "tensorboard" else WeightsAndBiases(directory, config))
-    return made
+Opener = Callable[[Path, dict[str, Any]], Observer]
+"""Makes an observer, given the run's directory and its config as plain data. It gets every :class:`Event`;
+``close()``, where it has that method, is called at the end of the command."""
+
+TRACKERS: Mapping[str, Opener] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+"""The trackers that have a name; any other is a class of the user's own, ``module:Class``."""
+
+
+def _known_tracker(name: str) -> str:
+    """Raises ValueError for a name that stands for nothing, ConfigError for a class that is no tracker."""
+    _opener(name)
+    return name
+
+
+if TYPE_CHECKING:
+    TrackerName = str
+else:
+    # The Literal is for --help, which lists its choices.
+    TrackerName = Annotated[Literal[tuple(TRACKERS)] | str, AfterValidator(_known_tracker)]
+
+
+def open_trackers(names: Sequence[TrackerName], directory: Path, config: dict[str, Any]) -> list[Observer]:
+    """The observers that a run's config names, in that order.
+
+    Raises ConfigError where a package is not installed, or a class of the user's own is missing or raises.
+    """
+    return [_open(name, directory, config) for name in names]
+
+
+def _open(name: TrackerName, directory: Path, config: dict[str, Any]) -> Observer:
+    try:
+        tracker = _opener(name)(directory, config)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"the tracker {name} cannot be opened: {type(error).__name__}: {error}",
+            next_step="Correct what it needs, or drop it from execution.trackers.",
+        ) from error
+    if not callable(tracker):
+        raise _not_a_tracker(name, f"a {type(tracker).__name__} cannot be called with an event")
+    return tracker
+
+
+def _opener(name: str) -> Opener:
+    if name in TRACKERS:
+        return TRACKERS[name]
+    known = f"known are {' and '.join(TRACKERS)}, or module:Class of your own"
+    if not is_plugin(name):
+        raise ValueError(f"no tracker {name!r}. {suggestion(name, TRACKERS, '')} {known}".replace("  ", " "))
+    opener: Any = load_plugin(name, "tracker")
+    _require_opener(name, opener)
+    return opener
+
+
+def _require_opener(name: str, opener: object) -> None:
+    """Raises ConfigError for what cannot make an observer, as far as can be seen without calling it."""
+    if not callable(opener):
+        raise _not_a_tracker(name, "it is neither a class nor a function")
+    try:
+        inspect.signature(opener).bind(Path(), {})
+    except TypeError as error:
+        raise _not_a_tracker(name, f"it does not take (directory, config): {error}") from error
+    except ValueError:  # compiled code may have no signature: the call will tell
+        return
+    if isinstance(opener, type) and not any("__call__" in vars(base) for base in opener.__mro__):
+        raise _not_a_tracker(name, "its instances cannot be called: it has no __call__(event)")
+
+
+def _not_a_tracker(name: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{name} is not a tracker: {reason}.",
+        next_step="A tracker is a class with __init__(directory, config) and __call__(event); close() is "
+        "optional. docs/extending.md has an example.",
+    )
 
 
 def close_trackers(observers: list[Observer]) -> None:
-    """Let every observer write what it still holds."""
+    """Close every observer that can be closed; one that fails is named on standard error."""
     for observer in observers:
         close = getattr(observer, "close", None)
         if close:

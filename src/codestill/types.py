@@ -1,8 +1,10 @@
 """The records that pass between floors. All are frozen, and all are JSON at rest."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from codestill.languages import known_language
 
 Verdict = Literal[
     "pass",
@@ -23,7 +25,10 @@ more outcome, for the student too; ``renormalise`` scales the listed ones up to 
 out; ``sampled`` divides it among tokens sampled from them."""
 
 
-Language = Literal["python", "javascript"]
+if TYPE_CHECKING:
+    Language = str
+else:
+    Language = Annotated[str, AfterValidator(known_language)]
 Bin = Literal["easy", "medium", "hard"]
 """How hard a task is for a student, by the feedback on its attempts."""
 
@@ -82,6 +87,12 @@ class Task(Record):
     @property
     def key(self) -> str:
         return self.task_id
+
+    def __repr__(self) -> str:
+        name, tests = f"{self.task_id!r}, {self.split}, {self.entry_point}"[:80], len(self.tests)
+        return f"<Task {name}: {tests} tests in {self.language}, prompt {self.prompt[:60]!r}>"
+
+    __str__ = __repr__
 
 
 FaultSource = Literal["student", "teacher", "mutation"]

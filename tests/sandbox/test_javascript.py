@@ -9,8 +9,8 @@ import pytest
 
 from codestill.errors import SandboxUnavailable, TaskError
 from codestill.evaluation import check_gates
+from codestill.languages import LanguageSpec
 from codestill.sandbox import Program, Sandbox, SandboxConfig, feedback
-from codestill.sandbox import sandbox as sandbox_module
 from codestill.tasks import TasksConfig
 from codestill.types import ExecutionResult, Task
 
@@ -110,7 +110,7 @@ def test_tasks_of_a_file_hold_their_gates(tmp_path: Path, sandbox: Sandbox) -> N
 
 
 def test_a_missing_runtime_says_so(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox_module, "node", lambda: None)
+    monkeypatch.setattr(LanguageSpec, "executable", lambda self: None)
     with pytest.raises(SandboxUnavailable, match="node is not installed"):
         sandbox.execute(Program.of(TASK, TASK.reference))
 

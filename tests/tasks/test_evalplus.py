@@ -75,7 +75,7 @@ def test_a_slow_input_fails_as_in_evalplus(sandbox, tmp_path, monkeypatch) -> No
 def test_names_of_the_candidate_and_of_the_judge_do_not_meet(sandbox, tmp_path) -> None:
     (task,) = load(tmp_path, "humaneval-plus").tasks
     helpers = "".join(
-        f"def {name}(*_):\n    return 1\n" for name in ("judge", "check", "show", "equal", "close")
+        f"def {name}(*_):\n    return 1\n" for name in ("make_check", "check", "show", "equal", "close")
     )
     assert verdicts(sandbox, task, f"    return check() and xs[1:]\n\n{helpers}") == ["pass", "pass"]
 

@@ -1,6 +1,5 @@
 """Rows of a cache from a server that lists the likeliest tokens of a prompt: vLLM's ``prompt_logprobs``."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from codestill.models import Placement
 from codestill.models.fingerprints import tokenizer_fingerprint
 from codestill.models.load import resolve
 from codestill.models.tokenizers import load_tokenizer
+from codestill.openai_client import openai_client
 from codestill.serialize import fingerprint
 from codestill.train.batches import TokenExample
 
@@ -40,21 +40,7 @@ class ServedSource:
 
     @cached_property
     def _client(self) -> "OpenAI":
-        try:
-            from openai import OpenAI
-        except ImportError as error:
-            raise LogitsError(
-                "a server is asked through the `openai` package, which is not installed.",
-                next_step="pip install 'codestill[api]'",
-            ) from error
-        # The key comes from the environment; servers of one's own often have none.
-        options: dict[str, Any] = {} if _has_key() else {"api_key": "none"}
-        return OpenAI(
-            base_url=self.config.base_url,
-            timeout=self.config.timeout_seconds,
-            max_retries=self.config.retries,
-            **options,
-        )
+        return openai_client(self.config.base_url, self.config.timeout_seconds, self.config.retries)
 
     @property
     def identity(self) -> dict[str, object]:
@@ -122,10 +108,6 @@ class ServedSource:
             )
         ids_NK, log_p_NK = _arrays(listed[sequence.first_scored :], sequence.example_id)
         return rows_from_top(ids_NK, log_p_NK, spec.truncation)
-
-
-def _has_key() -> bool:
-    return bool(os.environ.get("OPENAI_API_KEY"))
 
 
 def _arrays(listed: Sequence[Mapping[str, Any] | None], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from codestill.config import RunConfig
 from codestill.errors import ConfigError, GateError, SandboxError
 from codestill.evaluation import EvaluateConfig
 from codestill.run import Observer, Run, slug
-from codestill.tasks import TasksConfig
+from codestill.tasks import TasksConfig, TaskSet
 
 Rest = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
@@ -259,22 +259,29 @@ def doctor(*, sandbox: Annotated[bool, Parameter(negative="")] = False) -> None:
 
 
 def tasks_ls() -> None:
-    """List the task families, their splits, and where their files were found."""
+    """List the task families, their splits, and the local files that were found."""
     tables.print_families()
 
 
 def tasks_show(tasks: str, task_id: str | None = None) -> None:
     """Show a task set, or one of its tasks: ``codestill tasks show mbpp:train 601``."""
-    task_set = TasksConfig.model_validate(tasks).load()
+    task_set = _whole_tasks(tasks)
     if task_id is None:
         return tables.print_task_set(task_set)
-    found = [task for task in task_set.tasks if task_id in (task.task_id, task.task_id.rsplit("/", 1)[-1])]
-    if not found:
+    shown = next(
+        (task for task in task_set if task_id in (task.task_id, task.task_id.rsplit("/", 1)[-1])), None
+    )
+    if shown is None:
         raise ConfigError(
             f"{task_set.name} has no task {task_id!r}.", next_step="List them without a task id."
         )
-    tables.print_task(found[0])
+    tables.print_task(shown)
     return None
+
+
+def _whole_tasks(tasks: str) -> TaskSet:
+    """The tasks, in any language: nothing is generated, so no stop rule has to suit them."""
+    return TasksConfig.model_validate(tasks).model_copy(update={"stop": "none"}).load()
 
 
 def tasks_check(tasks: str) -> None:
@@ -284,7 +291,7 @@ def tasks_check(tasks: str) -> None:
     from codestill.trackers import ProgressBars
     from codestill.types import Event
 
-    task_set = TasksConfig.model_validate(tasks).load()
+    task_set = _whole_tasks(tasks)
     with Sandbox(SandboxConfig()) as sandbox, closing(ProgressBars()) as bars:
 
         def progress(done: int, total: int) -> None:
@@ -295,5 +302,5 @@ def tasks_check(tasks: str) -> None:
     if not report.holds:
         raise GateError(
             f"{len(report.findings)} known answers got the wrong verdict: a score here would be a lie.",
-            next_step="Mend these tasks' tests or references, or name them in evaluate.known_broken.",
+            next_step="Correct these tasks' tests or references, or name them in evaluate.known_broken.",
         )

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,7 +15,7 @@ from rich.table import Table
 from codestill.evaluation import read_evaluation
 from codestill.models import PresetRow
 from codestill.tasks import TaskSet, TasksReport
-from codestill.tasks.config import Source
+from codestill.tasks.families import FAMILIES
 from codestill.types import Arm, Comparison, Difference, Evaluation, Interval, Task
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """A row per arm, then a sentence per paired difference."""
+    """A row per arm, then the paired differences as sentences."""
     console.print(
         f"\n{comparison.title}: {comparison.task_count} tasks of {comparison.tasks}", highlight=False
     )
@@ -142,7 +142,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def difference_sentence(difference: Difference) -> str:
-    """``a - b: +6.2 points [+2.5, +10.1] pass@1, ...: the interval excludes zero.``"""
+    """``a - b: +6.2 points [+2.5, +10.1] pass@1: the interval excludes zero``."""
     interval = difference.interval
     low, mean, high = (100 * value for value in (interval.low, interval.mean, interval.high))
     verdict = "excludes zero" if difference.excludes_zero else "includes zero: no difference is shown"
@@ -195,40 +195,26 @@ def _cell(value: object) -> str:
 
 
 def print_families() -> None:
-    """The task families, and where local files are looked for."""
+    """The task families, the local files that were found, and where they are looked for."""
     table = Table(box=None, pad_edge=False)
-    for name in ("name", "splits", "about"):
+    for name in ("name", "splits", "about", "file"):
         table.add_column(name)
-    for source in get_args(Source):
-        table.add_row(source, *FAMILIES[source])
-    console.print(table)
     place = os.environ.get("CODESTILL_DATA")
+    for family in FAMILIES.values():
+        file = family.found()
+        found = "" if file is None else str(file.relative_to(place) if place else file)
+        table.add_row(family.name, " ".join(family.splits), family.about, found)
+    console.print(table)
     where = f"CODESTILL_DATA={place}" if place else "CODESTILL_DATA (not set), then the hub"
     console.print(
         f"Benchmark files are read from {where}; or give a file: path/to/tasks.jsonl", soft_wrap=True
     )
 
 
-FAMILIES = {
-    "humaneval": ("test", "164 functions to complete (Chen et al., 2021)"),
-    "humaneval-plus": ("test", "the same with about 80 times the tests (EvalPlus v0.1.10)"),
-    "mbpp": (
-        "train validation test prompt",
-        "974 tasks by description and one assertion (Austin et al., 2021)",
-    ),
-    "mbpp-sanitized": ("train validation test prompt", "427 of them, verified by hand"),
-    "mbpp-plus": ("test", "378 of them with about 35 times the tests (EvalPlus v0.2.0)"),
-    "pocket": ("train validation test", "small compositions without end; bundled, needs no file"),
-    "pocket-easy": ("train validation test", "the same, one or two operations deep"),
-    "pocket-hard": ("train validation test", "the same, three or four operations deep"),
-    "jsonl": ("as each row says", "a file of your own: task_id, prompt, entry_point, reference, tests"),
-}
-
-
 def print_task_set(task_set: TaskSet) -> None:
     """A task set's identity and its tasks, a line each."""
     console.print(f"{task_set.name}: {len(task_set)} tasks, data hash {task_set.data_hash}", highlight=False)
-    console.print(f"stop rule {task_set.stop.name}, prompt mode {task_set.prompt_mode}", highlight=False)
+    console.print(f"prompt mode {task_set.prompt_mode}", highlight=False)
     splits = Counter(task.split for task in task_set.tasks)
     console.print(
         "splits: " + ", ".join(f"{name} {count}" for name, count in splits.items()), highlight=False

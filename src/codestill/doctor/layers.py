@@ -11,7 +11,7 @@ from typing import Any
 
 from codestill.errors import CodestillError
 from codestill.sandbox import Sandbox, SandboxConfig
-from codestill.sandbox.isolation import TIERS, Isolation, Missing, start
+from codestill.sandbox.isolation import TIERS, Isolation, Missing, start_worker
 from codestill.sandbox.worker import LAYERS
 
 
@@ -72,8 +72,8 @@ def layers() -> list[Availability]:
 
 
 def _try(*layers: str) -> Missing | dict[str, Any]:
-    """What a process with these layers reports, or the layer that is missing."""
-    worker = start(SandboxConfig(), layers)
+    """What a process with these layers reports, or the layer that it could not have."""
+    worker = start_worker(SandboxConfig(), layers)
     if isinstance(worker, Missing):
         return worker
     worker.close()

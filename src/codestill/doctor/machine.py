@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from codestill.run import environment
+from codestill.environment import environment
 from codestill.sandbox.payload import Tests
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from codestill.errors import GateError
 from codestill.sandbox import Program, Sandbox, SandboxConfig
-from codestill.tasks import Progress, TaskSet, TasksReport, check_tasks
+from codestill.tasks import ProgressCallback, TaskSet, TasksReport, check_tasks
 from codestill.types import Gates
 
 _gates: "dict[tuple[str, str, SandboxConfig, tuple[str, ...]], Gates]" = {}
@@ -14,7 +14,7 @@ def check_gates(
     task_set: TaskSet,
     sandbox: Sandbox,
     known_broken: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Gates:
     """Pass counts of three known answers; measured once per task set and sandbox.
 
@@ -42,7 +42,9 @@ def check_gates(
     return _gates[key]
 
 
-def known_answers(task_set: TaskSet, sandbox: Sandbox, progress: Progress | None = None) -> TasksReport:
+def known_answers(
+    task_set: TaskSet, sandbox: Sandbox, progress: ProgressCallback | None = None
+) -> TasksReport:
     """What the sandbox says of every task's reference, of an empty completion and of a bare pass body."""
     return check_tasks(
         task_set, lambda pairs: sandbox.run(Program.of(task, text) for task, text in pairs), progress

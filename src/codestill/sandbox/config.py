@@ -1,4 +1,4 @@
-"""What can be set about the sandbox."""
+"""Settings of the sandbox."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,25 +12,25 @@ class SandboxConfig(Settings):
     """Limits under which untrusted programs run, and how their verdict is reached."""
 
     verdict: Literal["split", "in-process"] = "split"
-    """``split``: the tests run in another process than the program, which sees none of them. ``in-process``:
-    they share one, where a program made to cheat can fake a pass; results say so."""
+    """``split``: the tests run in a separate process, and the program sees none of them. ``in-process``: they
+    share one, where a malicious program can fake a pass; results say so."""
     tier: Literal["best", "A", "B", "C", "unsafe"] = "best"
     """Isolation. A: namespaces, Landlock, seccomp, limits; B: without namespaces; C: seccomp and limits.
-    ``best`` is the highest that works here, down to C; a letter is exactly that or an error; ``unsafe`` runs
+    ``best`` is the highest that works here, at least C; a letter is that tier or an error; ``unsafe`` runs
     with whatever works."""
     cpu_seconds: float = Field(default=10, gt=0)
-    """CPU time of one program, and of its tests; a task may bring its own."""
+    """CPU time of one program, and of its tests; a task may set its own limit."""
     wall_factor: float = Field(default=4, ge=1)
-    """The wall-clock limit is this many times the CPU limit plus 2 s; it counts for waiting programs only."""
+    """The wall-clock limit is this many times the CPU limit plus 2 s; only waiting programs meet it."""
     memory_megabytes: int = Field(default=4096, ge=128)
     """Address space of a program, in MiB."""
     file_megabytes: int = Field(default=64, ge=0)
-    """Size of each file that a program writes, and of its scratch directory, in MiB."""
+    """Largest file that a program may write, and size of its scratch directory, in MiB."""
     output_kilobytes: int = Field(default=1000, ge=1)
-    """Standard output and error together; a program that prints more has failed."""
+    """Standard output and error together, in kB; a program that prints more fails."""
     open_files: int = Field(default=64, ge=16)
     """Files that a program may hold open."""
     preload: tuple[str, ...] = ()
-    """Modules loaded once for all programs, e.g. numpy, besides the usual ones of the standard library."""
+    """Modules loaded once for all programs, e.g. numpy, besides common ones of the standard library."""
     cache: Path | None = None
-    """Where expected values are kept that tests compute with a reference; None: in the user's cache."""
+    """Directory for expected values that tests compute from a reference (default: in the user's cache)."""

@@ -1,4 +1,4 @@
-"""Execution feedback: what a refining model is told about a failed program."""
+"""Execution feedback: the description of a failed program that a refining model gets."""
 
 import re
 import signal
@@ -7,7 +7,7 @@ from typing import Literal
 from codestill.types import ExecutionResult, TestResult
 
 Form = Literal["persd", "full"]
-"""``persd``: the first failure as the rows of PERsD tell it; ``full``: the same and what surrounds it."""
+"""``persd``: the first failure in the format of PERsD's released data; ``full``: with its context."""
 
 _MEANING: dict[str, str] = {
     "wrong": "an assertion of the tests failed",
@@ -24,19 +24,19 @@ _CLASSES: dict[str, str] = {"wrong": "AssertionError", "exception": "Exception",
 _LIMITS = ("cpu_timeout", "wall_timeout", "output_limit")
 _SPACE = r"\s+"
 _WORD_CHARACTERS = 20
-_ENDED = (*_LIMITS, "killed")  # PERsD's process is gone without an exception: all it has is an exit code
+_ENDED = (*_LIMITS, "killed")  # where PERsD's process ended without an exception: it has an exit code only
 
 
 def feedback(result: ExecutionResult, max_words: int = 50, form: Form = "persd") -> str:
-    """What went wrong, for a model that is to repair the program; empty for a program that passed.
+    """Feedback on a failed program for a model that repairs it; empty for a program that passed.
 
-    ``persd`` is the first failure as in the released rows of PERsD (arXiv:2310.18628): of a failed assertion
-    the class, the arguments, the value and the value expected; of any other exception the class and the
-    message; of a process that was stopped ``Exit code: None``, here with the limit that stopped it.
-    ``full`` adds the verdict in words, how the tests went, the call by name, the line of the program (prompt
-    and completion) that raised, and what the program printed. Every value, message and output is cut to
-    ``max_words`` words (at least 1), a cut shown by ``...``. The text depends on nothing but the arguments,
-    and there is one for every result.
+    ``persd`` is the first failure as in PERsD's released data (arXiv:2310.18628): for a failed assertion the
+    class, the arguments, the value and the expected value; for any other exception the class and message;
+    for a process that was stopped ``Exit code: None``, here with the limit that it exceeded. ``full`` adds
+    the verdict in plain text, how many tests passed, the call by name, the line of the program (prompt and
+    completion) that raised, and what the program printed. Every value, message and output is cut to
+    ``max_words`` words (at least 1), marked by ``...``. The text depends only on the arguments, and every
+    result has one.
     """
     if result.passed:
         return ""
@@ -95,7 +95,7 @@ def _full(result: ExecutionResult, failed: TestResult | None, number: int, max_w
 
 
 def _error(result: ExecutionResult, failed: TestResult | None, max_words: int, gap: str = " ") -> str:
-    """``Class: message``, or what is known in its place; empty where nothing is."""
+    """``Class: message``, or what is known instead; empty where nothing is."""
     if failed is None:
         return _cut(result.error, max_words, gap)
     error = _joined(failed.error_type, _cut(failed.message, max_words, gap))
@@ -105,15 +105,15 @@ def _error(result: ExecutionResult, failed: TestResult | None, max_words: int, g
 
 
 def _arguments(call: str) -> str:
-    """``(3, 4)`` of ``f(3, 4)``; anything but a call as it is."""
-    found = re.fullmatch(r"[\w.]+(\(.*(?:\)|\.\.\.))", call, re.DOTALL)
-    return found[1] if found else call
+    """``(3, 4)`` of ``f(3, 4)``; anything that is not a call unchanged."""
+    match = re.fullmatch(r"[\w.]+(\(.*(?:\)|\.\.\.))", call, re.DOTALL)
+    return match[1] if match else call
 
 
 def _exit_code(error: str) -> int | None:
-    """Of a process that a signal ended; PERsD has none of one that it stopped itself."""
-    found = re.search(r"\bSIG[A-Z0-9]+\b", error)
-    number = signal.Signals.__members__.get(found[0]) if found else None
+    """Of a process ended by a signal; PERsD's data has none for a process that was stopped."""
+    name = re.search(r"\bSIG[A-Z0-9]+\b", error)
+    number = signal.Signals.__members__.get(name[0]) if name else None
     return -number if number else None
 
 
@@ -124,8 +124,8 @@ def _joined(name: str, text: str, separator: str = ": ") -> str:
 def _cut(text: str, max_words: int, gap: str = " ") -> str:
     """At most ``max_words`` words, with ``gap`` between them.
 
-    PERsD counts what single spaces part, however long. By any other gap, words are also to be of
-    ``_WORD_CHARACTERS`` on average, so that neither a column nor a block of characters is kept whole.
+    PERsD counts what single spaces separate, however long. With any other gap, the text may also have at most
+    ``_WORD_CHARACTERS`` per word, so that neither a column nor a block of characters is kept whole.
     """
     pieces = re.split(f"({gap})", text)  # words at even places, gaps at odd ones
     kept = text if len(pieces) < 2 * max_words else "".join(pieces[: 2 * max_words - 1])

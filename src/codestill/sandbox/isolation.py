@@ -1,4 +1,4 @@
-"""Which isolation this machine gives: found by trying, layer by layer, and never degraded silently."""
+"""Which isolation works on this machine: found by trying each layer, and never degraded silently."""
 
 import errno
 import logging
@@ -15,7 +15,7 @@ TIERS = {
     "C": frozenset(("seccomp", "rlimits")),
 }
 _logger = logging.getLogger(__name__)
-_told: set[str] = set()
+_warnings: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,13 @@ class Missing:
 
 @dataclass(frozen=True)
 class Isolation:
-    """The layers in force, and those that are not."""
+    """The layers in force, and those that are missing."""
 
     layers: tuple[str, ...]
     missing: tuple[Missing, ...]
     identity: str
-    """``uid``: solver and judge have user ids of their own; ``capabilities``: they have dropped those."""
+    """``uid``: solver and judge have user ids of their own; ``capabilities``: they have the caller's, without
+    its capabilities."""
     landlock: int
 
     @property
@@ -85,12 +86,12 @@ class Isolation:
 
 
 def isolate(config: SandboxConfig) -> tuple[Isolation, Worker]:
-    """The isolation that ``config.tier`` asks for, with a first worker that has it.
+    """The isolation that ``config.tier`` demands, and a first worker that has it.
 
-    Raises SandboxUnavailable, naming the layer, where it cannot be had; SandboxError where nothing starts."""
+    Raises SandboxUnavailable, naming the layer that does not work; SandboxError where nothing starts."""
     wanted = [name for name in LAYERS if name in TIERS.get(config.tier, LAYERS)]
     missing: list[Missing] = []
-    while isinstance(worker := start(config, wanted), Missing):
+    while isinstance(worker := start_worker(config, wanted), Missing):
         required = {"best": TIERS["C"], "unsafe": frozenset()}.get(config.tier, frozenset(wanted))
         if worker.layer in required or worker.layer not in wanted:
             raise _unavailable(worker, config.tier)
@@ -99,23 +100,23 @@ def isolate(config: SandboxConfig) -> tuple[Isolation, Worker]:
     report = worker.report
     isolation = Isolation(tuple(wanted), tuple(missing), report["identity"], report["landlock"])
     for lack in missing:
-        _tell(
+        _warn(
             f"the sandbox runs without its layer {lack.layer} ({lack.cause}), in {isolation}. "
-            f"Likely {lack.likely}. `codestill doctor --sandbox` says more."
+            f"Likely {lack.likely}. `codestill doctor --sandbox` shows details."
         )
     return isolation, worker
 
 
-def start(config: SandboxConfig, layers: Sequence[str]) -> Worker | Missing:
+def start_worker(config: SandboxConfig, layers: Sequence[str]) -> Worker | Missing:
     """A worker with exactly these layers, or the first of them that does not work here.
 
     Raises SandboxError where nothing starts."""
     try:
         return Worker(config, layers)
-    except MissingLayer as found:
-        return Missing(found.layer, found.what, found.code, found.message)
+    except MissingLayer as lack:
+        return Missing(lack.layer, lack.what, lack.code, lack.message)
     except (Lost, OSError) as error:
-        # What the caller itself asks the kernel for, before any layer: errors of starting Python name a file.
+        # A system call of the caller itself, before any layer: errors of starting Python name a file.
         if isinstance(error, OSError) and not error.filename and error.errno in (errno.ENOSYS, errno.EPERM):
             return Missing("pidfd", "pidfd_open", error.errno, error.strerror or "")
         raise SandboxError(
@@ -125,18 +126,18 @@ def start(config: SandboxConfig, layers: Sequence[str]) -> Worker | Missing:
         ) from error
 
 
-def _tell(text: str) -> None:
-    """Once in a process."""
-    if text not in _told:
-        _told.add(text)
+def _warn(text: str) -> None:
+    """Once per process."""
+    if text not in _warnings:
+        _warnings.add(text)
         _logger.warning(text)
 
 
 def _unavailable(lack: Missing, tier: str) -> SandboxUnavailable:
-    asked = "" if tier in ("best", "unsafe") else f" for tier {tier}"
+    wanted_for = "" if tier in ("best", "unsafe") else f" for tier {tier}"
     unsafe = "Inside a throw-away virtual machine, tier: unsafe runs untrusted programs without it."
     return SandboxUnavailable(
-        f"the sandbox layer {lack.layer}, needed{asked}, does not work on this machine ({lack.cause}); "
+        f"the sandbox layer {lack.layer}, needed{wanted_for}, does not work on this machine ({lack.cause}); "
         f"likely {lack.likely}",
         next_step="Allow it, or use another machine or container (docs/sandbox.md)."
         + (f" {unsafe}" if lack.layer in LAYERS else ""),

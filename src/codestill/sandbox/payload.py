@@ -1,4 +1,4 @@
-"""What solver and judge are handed: bytes that each reads for itself, and the zygote never does."""
+"""The inputs of solver and judge: bytes that each of them reads itself, and the zygote never does."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from collections import OrderedDict
 from pathlib import Path
 from types import CodeType
 
+from codestill.languages import LANGUAGES
 from codestill.sandbox.program import Program
 from codestill.sandbox.reuse import leaves_no_trace
 from codestill.serialize import write_atomic
@@ -19,16 +20,17 @@ _MEMO = "__memo__"
 
 
 def solution(program: Program) -> bytes:
-    given = program.solution, program.entry_point
-    return marshal.dumps(given) if program.language == "python" else json.dumps(given).encode()
+    """The solver's input: marshal for Python, JSON for other languages."""
+    content = program.solution, program.entry_point
+    return marshal.dumps(content) if LANGUAGES[program.language].is_python else json.dumps(content).encode()
 
 
 class Tests:
-    """Payloads for the judge, compiled once for each task, with the values that its tests have computed.
+    """The judge's input, compiled once per task, with the values that its tests have computed.
 
-    A test calls ``__memo__(compute)`` for text that takes long and is the same for every program, such as
-    a reference's outputs. It is kept on disk under a hash of Python's version and the tests, so it is
-    computed once. Safe in several threads and processes."""
+    A test calls ``__memo__(compute)`` for text that is expensive and the same for every program, such as a
+    reference's outputs. It is kept on disk under a hash of Python's version and the tests, so it is computed
+    once. Thread-safe and process-safe."""
 
     def __init__(self, cache: Path | None) -> None:
         self.cache = cache or _default_cache()
@@ -37,33 +39,33 @@ class Tests:
         self._bytes = 0
 
     def payload(self, program: Program) -> tuple[bytes, bool]:
-        """What the judge needs to know of a program's task, and whether its tests leave no trace there."""
+        """The judge's input for a program's task, and whether its tests leave no trace in the judge."""
         key = _key(program)
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-        made = self._make(program)
+        built = self._build(program)
         with self._lock:
             if key not in self._known:
-                self._known[key] = made
-                self._bytes += len(made[0])
+                self._known[key] = built
+                self._bytes += len(built[0])
             while self._bytes > _KEPT_BYTES and len(self._known) > 1:
                 self._bytes -= len(self._known.popitem(last=False)[1][0])
-        return made
+        return built
 
     def learn(self, program: Program, memos: list[str]) -> None:
-        """Keep what the judge has computed for a task."""
+        """Keep the values that the judge has computed for a task."""
         path = self._path(program)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps({"sha256": _sha256(memos), "memos": memos}))
         except OSError:
-            return  # a cache that cannot be written is one that is not there
+            return  # works without a cache
         with self._lock:
             self._bytes -= len(self._known.pop(_key(program), (b"", False))[0])
 
-    def _make(self, program: Program) -> tuple[bytes, bool]:
+    def _build(self, program: Program) -> tuple[bytes, bool]:
         tests = [test.code for test in program.tests]
         names = ["<test_setup>", *(f"<test {index}>" for index in range(len(tests)))]
         codes = [_compiled(*pair) for pair in zip([program.test_setup, *tests], names, strict=True)]
@@ -75,7 +77,7 @@ class Tests:
             "support": program.support,
             "support_names": list(program.support_names),
             "memos": self._memos(program),
-            "marshals": program.language == "python",
+            "marshals": LANGUAGES[program.language].is_python,
         }
         return marshal.dumps(content), leaves_no_trace([*codes, _compiled(program.support, "<support>")])
 
@@ -83,9 +85,9 @@ class Tests:
         if _MEMO not in program.test_setup:
             return []
         try:
-            found = json.loads(self._path(program).read_text(encoding="utf-8"))
-            return found["memos"] if found["sha256"] == _sha256(found["memos"]) else []
-        except (OSError, ValueError, TypeError, KeyError):  # a damaged file: its values are computed anew
+            stored = json.loads(self._path(program).read_text(encoding="utf-8"))
+            return stored["memos"] if stored["sha256"] == _sha256(stored["memos"]) else []
+        except (OSError, ValueError, TypeError, KeyError):  # a damaged file: compute the values again
             return []
 
     def _path(self, program: Program) -> Path:
@@ -102,7 +104,7 @@ def _sha256(value: object) -> str:
 
 
 def _compiled(source: str, name: str) -> CodeType | None:
-    """None leaves the error to the judge, who tells it as the test's."""
+    """None for source that does not compile: the judge reports the error as the test's."""
     try:
         return compile(source, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -112,6 +114,6 @@ def _compiled(source: str, name: str) -> CodeType | None:
 def _default_cache() -> Path:
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # a user without a home keeps nothing: no file can be made below a device
+    except RuntimeError:  # no home, so nothing is kept: no file can be made below a device
         base = os.devnull
     return Path(base) / "codestill" / "expected"

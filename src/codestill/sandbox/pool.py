@@ -1,4 +1,4 @@
-"""The workers of one sandbox: lent to one program at a time, started when needed, replaced when lost."""
+"""The workers of one sandbox: each runs one program at a time, started on demand, replaced when lost."""
 
 import contextlib
 import os
@@ -12,11 +12,11 @@ from codestill.sandbox.worker import Lost, MissingLayer, Worker
 
 
 class Stopped(Exception):
-    """The caller asked for the program to be killed; there is no result."""
+    """The caller had the program killed; there is no result."""
 
 
 class Stop:
-    """Kills the workers of those who share it, once and for good."""
+    """Kills the workers of all who share it; cannot be reset."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class Pool:
 
     def __init__(self, config: SandboxConfig, isolation: Isolation, size: int, first: Worker) -> None:
         self.config, self.isolation, self.size = config, isolation, size
-        self._workers: list[Worker] = []  # all that live; shared with the finalizer
+        self._workers: list[Worker] = []  # all that are alive; shared with the finalizer
         self._renew()
         self._workers.append(first)
         self._idle.append(first)
@@ -105,7 +105,7 @@ class Pool:
         return worker
 
     def close(self) -> None:
-        """Kill every worker; those who wait for one get Stopped."""
+        """Kill every worker; callers waiting for one get Stopped."""
         self._all.set()
         with self._lock:
             idle, self._idle = self._idle, []
@@ -115,6 +115,6 @@ class Pool:
 
 
 def _close(workers: list[Worker], owner: int) -> None:
-    """When the pool is forgotten, or the interpreter ends."""
+    """Called when the pool is garbage-collected or the interpreter exits."""
     for worker in list(workers):
         worker.close() if os.getpid() == owner else worker.abandon()

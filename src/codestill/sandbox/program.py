@@ -1,19 +1,20 @@
-"""The unit of execution: a solution together with its tests."""
+"""The unit of execution: a solution with its tests."""
 
 import ast
 import warnings
 from functools import lru_cache
 
+from codestill.languages import LANGUAGES
 from codestill.types import Language, Record, Task, Test
 
 
 class Program(Record):
     """Source under test, and the tests that judge it: ``test_setup``, then each test.
 
-    The tests are Python whatever the program is: values cross to them as data, so that ``assert f([1]) == 2``
-    judges a JavaScript function, too.
-    The tests run in a namespace of their own, in which ``entry_point`` is the solution's function. A name
-    that neither they nor ``support`` define is looked up in the solution.
+    The tests are Python whatever the language of the solution: values cross as data, so that
+    ``assert f([1]) == 2`` also judges a JavaScript function. They run in a namespace of their own, in which
+    ``entry_point`` is the solution's function. A name that neither they nor ``support`` define is looked up
+    in the solution.
     """
 
     solution: str
@@ -21,19 +22,25 @@ class Program(Record):
     test_setup: str = ""
     tests: tuple[Test, ...]
     cpu_seconds: float | None = None
-    """CPU limit of its own; None takes the sandbox's."""
+    """CPU limit of this program; None: the sandbox's."""
     support: str = ""
     """Trusted source for names that the tests use: the task's own imports and helper functions."""
     support_names: tuple[str, ...] = ()
     """The names that ``support`` defines."""
     language: Language = "python"
-    """What the solution is written in."""
+    """Language of the solution."""
+
+    def __repr__(self) -> str:
+        name, tests = self.entry_point[:40], len(self.tests)
+        return f"<Program of {name} in {self.language}: {tests} tests, solution {self.solution[:60]!r}>"
+
+    __str__ = __repr__
 
     @classmethod
     def of(cls, task: Task, completion: str) -> "Program":
-        """The task's prompt and the completion as one program, with the task's tests."""
+        """The program of a task's prompt and a completion, with the task's tests."""
         support, names = "", ()
-        if task.language == "python":
+        if LANGUAGES[task.language].is_python:
             support, names = _support(task.prompt, task.reference, task.entry_point)
         return cls(
             solution=task.prompt + completion,
@@ -49,10 +56,10 @@ class Program(Record):
 
 @lru_cache(maxsize=4096)
 def _support(prompt: str, reference: str, entry_point: str) -> tuple[str, tuple[str, ...]]:
-    """What tests may use beside the candidate, from trusted source, so that no completion can replace it.
+    """Source of what tests may use besides the candidate, trusted, so that no completion can replace it.
 
-    The imports of prompt and reference, and the functions that the prompt gives complete: HumanEval/32's
-    tests call the prompt's ``poly``. Classes stay the candidate's, whose functions must know their instances.
+    The imports of prompt and reference, and the complete functions of the prompt: HumanEval/32's tests call
+    the prompt's ``poly``. Classes stay the candidate's, since its functions must recognise their instances.
     """
     try:
         with warnings.catch_warnings():
@@ -64,17 +71,17 @@ def _support(prompt: str, reference: str, entry_point: str) -> tuple[str, tuple[
     kept, names = [], []
     for node in module.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            found = [alias.asname or alias.name.partition(".")[0] for alias in node.names]
-            if "*" in found or getattr(node, "module", "") == "__future__":
+            bound = [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+            if "*" in bound or getattr(node, "module", "") == "__future__":
                 continue
         elif (
             isinstance(node, ast.FunctionDef)
             and (node.end_lineno or 0) <= length
             and node.name != entry_point
         ):
-            found = [node.name]
+            bound = [node.name]
         else:
             continue
         kept.append(ast.unparse(node))
-        names += found
+        names += bound
     return "\n".join(kept), tuple(dict.fromkeys(names))

@@ -1,10 +1,10 @@
-"""Which tests leave the process that runs them as it was, so that it can go on to another program.
+"""Which tests leave their process unchanged, so that it can judge another program.
 
-Read off their bytecode: no import beyond a few modules that every judge has loaded and nothing here can
-change, no attribute set or deleted, no class, no name through which state could be reached. Who writes tests
-is trusted; this finds what would change the next verdict by accident, such as ``sys.setrecursionlimit``.
+Decided by their bytecode: no import beyond a few modules that every judge has loaded and that nothing here
+can change, no attribute set or deleted, no class, no name through which state could be reached. Tests are
+trusted; this finds what would change the next verdict by accident, such as ``sys.setrecursionlimit``.
 
-Not off their syntax tree: building one in two threads at once breaks both (CPython 3.11, "AST constructor
+Not by their syntax tree: building one in two threads at once breaks both (CPython 3.11, "AST constructor
 recursion depth mismatch").
 """
 
@@ -29,7 +29,7 @@ _NAMES = frozenset(
 
 
 def leaves_no_trace(codes: Iterable[CodeType | None]) -> bool:
-    """True where a process is as it was after it has executed them; None is source that does not compile."""
+    """Whether a process is unchanged after it has executed them; None is source that does not compile."""
     return all(code is not None and _harmless(code) for code in codes)
 
 
@@ -43,4 +43,4 @@ def _harmless(code: CodeType) -> bool:
 
 
 def _imported(code: CodeType) -> set[str]:
-    return {str(one.argval) for one in dis.get_instructions(code) if one.opcode == _IMPORT}
+    return {str(item.argval) for item in dis.get_instructions(code) if item.opcode == _IMPORT}

@@ -1,4 +1,4 @@
-"""Many programs: several at once, each distinct one executed once, in order or as they end."""
+"""Runs programs: several at once, each distinct one once, in order or as they finish."""
 
 import contextlib
 import os
@@ -10,25 +10,26 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from codestill.errors import SandboxError, SandboxUnavailable
+from codestill.languages import LANGUAGES
 from codestill.sandbox.config import SandboxConfig
 from codestill.sandbox.isolation import isolate
 from codestill.sandbox.payload import Tests, solution
 from codestill.sandbox.pool import Pool, Stop, Stopped
 from codestill.sandbox.program import Program
-from codestill.sandbox.verdict import JUDGE_ENDED, Outcome, Records, conclude, wall_limit
-from codestill.sandbox.worker import Lost, Worker, node
+from codestill.sandbox.verdict import JUDGE_ENDED, Outcome, Records, execution_result, wall_limit
+from codestill.sandbox.worker import Lost, Worker
 from codestill.types import ExecutionResult, Language
 
 _LOOK_AHEAD = 4  # programs submitted per worker
-_PAUSES = (0.1, 0.5, 2.0)  # seconds before a program whose worker was lost is tried again
+_PAUSES = (0.1, 0.5, 2.0)  # seconds before a retry, after the worker was lost
 _READ_OUTPUT = 1 << 16  # bytes
 
 
 class Sandbox:
     """Executes untrusted programs; a context manager that leaves no process behind.
 
-    Its methods may be called from several threads, from an asyncio loop's (they block), and from a process
-    that was forked after it was built. A spawned one builds its own from the config.
+    Its methods block; they may be called from several threads, and from a process that was forked after the
+    sandbox was built. A spawned process builds its own from the config.
     """
 
     def __init__(self, config: SandboxConfig, workers: int | None = None) -> None:
@@ -45,10 +46,13 @@ class Sandbox:
         self.workers = workers or len(os.sched_getaffinity(0))
         self.isolation, first = isolate(config)
         self.description = f"{config.verdict} verdict, {self.isolation}"
-        """How verdicts are reached and the isolation in force, as written into result files."""
+        """Kind of verdict and isolation in force, as in result files."""
         self._pool = Pool(config, self.isolation, self.workers, first)
         self._tests = Tests(config.cache)
         self._gate = _Gate()
+
+    def __repr__(self) -> str:
+        return f"<Sandbox of {self.workers} workers: {self.description}>"
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -110,8 +114,8 @@ class Sandbox:
     def _execute(self, program: Program, stop: Stop) -> ExecutionResult:
         with self._gate.beside_others():
             result = self._attempt(program, stop)
-        # The load of the machine may have decided these: ask again, with nothing beside it. (A program cannot
-        # send itself SIGKILL, so the kernel did, for want of memory.)
+        # The machine's load may have caused these: run it again, alone. (A program cannot send itself
+        # SIGKILL, so the kernel did, for lack of memory.)
         starved = result.error == "killed by SIGKILL" or result.error.startswith(JUDGE_ENDED)
         if result.verdict == "wall_timeout" or starved:
             with self._gate.alone():
@@ -119,7 +123,7 @@ class Sandbox:
         return result
 
     def _attempt(self, program: Program, stop: Stop) -> ExecutionResult:
-        """The result, or infra_error where worker after worker is lost with this program."""
+        """The result, or infra_error where every worker is lost with this program."""
         problem: Exception | None = None
         for pause in (0.0, *_PAUSES):
             if pause:
@@ -138,6 +142,11 @@ class Sandbox:
 
     def _exchange(self, program: Program, worker: Worker) -> ExecutionResult:
         require_runtime(program.language, self.config)
+        if not LANGUAGES[program.language].is_python and program.language not in worker.interpreters:
+            raise SandboxUnavailable(
+                f"{program.language} was not there when this sandbox started.",
+                next_step="Call add_language, or install the interpreter, before the sandbox is built.",
+            )
         limit = program.cpu_seconds or self.config.cpu_seconds
         request: dict[str, Any] = {
             "cpu": limit,
@@ -158,9 +167,9 @@ class Sandbox:
             payload, request["reusable"] = self._tests.payload(program)
             texts = (solution(program), payload)
             request["sizes"] = list(map(len, texts))
-            given = [file("solution", texts[0]), file("tests", texts[1])]
+            inputs = [file("solution", texts[0]), file("tests", texts[1])]
             output, report = file("output"), file("report")
-            answer = worker.execute(request, [*given, output, report])
+            answer = worker.execute(request, [*inputs, output, report])
             outcome = Outcome(
                 answer=answer,
                 records=Records(os.pread(report, os.fstat(report).st_size, 0)),
@@ -168,20 +177,20 @@ class Sandbox:
                 output_bytes=os.fstat(output).st_size,
                 wall_seconds=time.monotonic() - started,
             )
-        result = conclude(self.config, self.description, program, outcome)
+        result = execution_result(self.config, self.description, program, outcome)
         if outcome.records.memos:
             self._tests.learn(program, outcome.records.memos)
         return result
 
 
 def require_runtime(language: Language, config: SandboxConfig) -> None:
-    """Raises SandboxUnavailable where programs of a language cannot be run here."""
-    if language == "python":
+    """Raises SandboxUnavailable where programs in a language cannot be run here."""
+    spec = LANGUAGES[language]
+    if spec.is_python:
         return
-    if node() is None:
+    if spec.executable() is None:
         raise SandboxUnavailable(
-            f"a task is in {language}, and node is not installed.",
-            next_step="Install Node.js 18 or newer, so that `node` is on the PATH.",
+            f"a task is in {language}, and {spec.interpreter} is not installed.", next_step=spec.install
         )
     if config.verdict != "split":
         raise SandboxUnavailable(
@@ -191,7 +200,7 @@ def require_runtime(language: Language, config: SandboxConfig) -> None:
 
 
 class _Gate:
-    """Lets many in beside each other, or one alone."""
+    """Admits many at once, or one alone."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()

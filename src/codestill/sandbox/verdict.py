@@ -1,4 +1,4 @@
-"""From what the judge recorded and how the processes ended to a result."""
+"""The result of a program, from the judge's records and how the processes ended."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 
 
 class Records:
-    """The judge's records. Raises Lost where they are not in its form: nothing untrusted writes them."""
+    """The judge's records. Raises Lost where they are malformed: nothing untrusted writes them."""
 
     def __init__(self, text: bytes) -> None:
         self.tests: list[TestResult] = []
@@ -26,7 +26,7 @@ class Records:
         self.lost = ""
         self.done = False
         self.memos: list[str] = []
-        # A judge that was stopped may have left half a line.
+        # A judge that was killed may have left half a line.
         for line in text.decode(errors="replace").split("\n")[:-1]:
             try:
                 self._add(json.loads(line))
@@ -62,29 +62,31 @@ class Records:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known once a program has ended."""
+    """Everything known once a program has ended."""
 
     answer: dict[str, Any]
-    """The zygote's: how it ended, and each process's status, CPU seconds and memory."""
+    """The zygote's answer: how the program ended, and each process's status, CPU seconds and memory."""
     records: Records
     output: bytes
-    """Its beginning."""
+    """The beginning of standard output and error."""
     output_bytes: int
     wall_seconds: float
 
 
-def conclude(config: SandboxConfig, sandbox: str, program: Program, outcome: Outcome) -> ExecutionResult:
+def execution_result(
+    config: SandboxConfig, sandbox: str, program: Program, outcome: Outcome
+) -> ExecutionResult:
     """The result of a program. Raises Lost where the judge itself failed."""
     answer, records = outcome.answer, outcome.records
     cpu_limit = program.cpu_seconds or config.cpu_seconds
     verdict, error = _ending(config, cpu_limit, answer, records, outcome.output_bytes)
-    if verdict == "output_limit":  # how far the tests came by then is a matter of timing
+    if verdict == "output_limit":  # how many tests ran by then depends on timing
         records.tests.clear()
     failed = next((test for test in records.tests if test.verdict != "pass"), None)
-    if failed is not None:  # what came after the first failure does not change it
+    if failed is not None:  # the first failure decides
         verdict = failed.verdict
     if verdict == "pass" and len(records.tests) != len(program.tests):
-        raise Lost(f"the judge tells of {len(records.tests)} tests of {len(program.tests)}")
+        raise Lost(f"the judge reports {len(records.tests)} tests of {len(program.tests)}")
     usages = [answer[role] for role in ("solver", "judge") if role in answer]
     return ExecutionResult(
         verdict=verdict,
@@ -116,7 +118,7 @@ def _ending(
     if records.done and not records.lost:
         return "pass", ""
     if not records.lost and "solver" in answer:
-        # Nothing that a program sends should bring it down; if something does, it is no pass and no wrong.
+        # Nothing that a program sends should crash the judge; what does is neither pass nor wrong.
         return "undecidable", f"{JUDGE_ENDED} with status {judge[0]}"
     status, cut_off = solver[0], solver[3]
     if cut_off:
@@ -127,10 +129,10 @@ def _ending(
 
 
 def wall_limit(config: SandboxConfig, cpu_limit: float) -> float:
-    """Wall-clock seconds that go with a limit of CPU seconds."""
+    """Wall-clock limit for a limit of CPU seconds, in seconds."""
     return cpu_limit * config.wall_factor + WALL_MARGIN_SECONDS
 
 
 def stable(text: str) -> str:
-    """Without memory addresses, which differ from run to run."""
+    """The text without memory addresses, which differ between runs."""
     return _ADDRESS.sub("at 0x...", text)

@@ -1,9 +1,8 @@
-"""The caller's end of one zygote: start it, send it programs one at a time, end it."""
+"""The caller's side of one zygote: start it, send it programs one at a time, end it."""
 
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from codestill.languages import LANGUAGES, MEGABYTES
 from codestill.sandbox.config import SandboxConfig
 
 LAYERS = ("namespaces", "landlock", "seccomp", "rlimits")
@@ -20,8 +20,8 @@ _BOOT = (
     "del sys.path[0],sys.argv[2];main(int(sys.argv[1]))"
 )
 _START_SECONDS, _END_SECONDS, _LEAVE_SECONDS = 60, 10, 1
-# What solutions and tests import most. Forking is dearer the more is loaded: random is left out, because it
-# draws a new seed in every process that is forked, and dataclasses, because it brings most of inspect.
+# The commonest imports of solutions and tests. Every loaded module makes forking slower: random is left out,
+# because it takes a new seed in every forked process, and dataclasses, because it imports most of inspect.
 _PRELOAD = (
     *("abc", "bisect", "collections", "copy", "datetime", "enum", "functools", "heapq", "itertools"),
     *("json", "math", "operator", "re", "string", "time", "typing"),
@@ -38,7 +38,7 @@ class MissingLayer(Exception):
 
 
 class Lost(Exception):
-    """The zygote ended while it had a program: nothing is known of that program."""
+    """The zygote ended while it had a program, of which nothing is known."""
 
 
 class Worker:
@@ -46,9 +46,11 @@ class Worker:
 
     def __init__(self, config: SandboxConfig, layers: Iterable[str]) -> None:
         self.control, inherited = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.interpreters = _interpreters(config.memory_megabytes)
+        """By language: those known and installed when the zygote started."""
         self._lock = threading.Lock()
         self._errors = os.memfd_create("errors")
-        # -I without its -E: the environment is ours entirely, and the hash seed has to get through.
+        # -I without its -E: the environment is entirely ours, and the hash seed must take effect.
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -65,7 +67,7 @@ class Worker:
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
             cwd="/",
-            # Symbols are bound once, here, and not again by every process that is forked.
+            # Symbols are bound once, here, and not again in every forked process.
             env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LD_BIND_NOW": "1", **_loader_paths()},
             pass_fds=[inherited.fileno()],
             start_new_session=True,
@@ -83,7 +85,7 @@ class Worker:
             "layers": layers,
             **_visible(readable_paths(), "namespaces" in layers),
             "site_packages": site_packages(),
-            "node": node() or "",
+            "interpreters": self.interpreters,
             "preload": [*_PRELOAD, *config.preload],
             "environment": _environment(),
             "memory_bytes": config.memory_megabytes << 20,
@@ -96,7 +98,7 @@ class Worker:
         try:
             socket.send_fds(self.control, [json.dumps(settings).encode()], [caller])
         except OSError as error:
-            raise Lost(f"it ended at once: {self._said()}") from error
+            raise Lost(f"it ended at once: {self._errors_text()}") from error
         finally:
             os.close(caller)
         answer = self._receive()
@@ -125,18 +127,18 @@ class Worker:
         except OSError as error:
             raise Lost(str(error)) from error
         if not packet:
-            raise Lost(f"it ended: {self._said()}")
+            raise Lost(f"it ended: {self._errors_text()}")
         return json.loads(packet)
 
-    def _said(self) -> str:
+    def _errors_text(self) -> str:
         text = os.pread(self._errors, 1 << 16, 0).decode(errors="replace").strip()
-        return text[-800:] or "without a word"
+        return text[-800:] or "without a message"
 
     def kill(self) -> None:
         """End the zygote and everything that it started; may be called twice, and from any thread."""
         with self._lock:
             if self.process.returncode is None:
-                self.process.terminate()  # its guard ends when the last of its processes has
+                self.process.terminate()  # its guard exits after the last of its processes
                 try:
                     self.process.wait(_END_SECONDS)
                 except subprocess.TimeoutExpired:
@@ -146,15 +148,15 @@ class Worker:
                     self.control.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End it, and let go of the descriptors; not while another thread uses them."""
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # it ends by itself when it has no work
+        """End it and close the descriptors; not while another thread uses them."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # without work it exits by itself
             self.control.shutdown(socket.SHUT_RDWR)
             self.process.wait(_LEAVE_SECONDS)
         self.kill()
         self.abandon()
 
     def abandon(self) -> None:
-        """Let go of the descriptors of a zygote that belongs to the process that this one was forked from."""
+        """Close the descriptors of a zygote that belongs to the process from which this one was forked."""
         if self.control.fileno() >= 0:
             self.control.close()
             os.close(self._errors)
@@ -165,36 +167,52 @@ def site_packages() -> list[str]:
     return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
 
 
-def node() -> str | None:
-    """The JavaScript runtime, where there is one."""
-    found = shutil.which("node")
-    return str(Path(found).resolve()) if found else None
+def _interpreters(memory_megabytes: int) -> dict[str, dict[str, Any]]:
+    """For each language that is not the zygote's own: interpreter, its arguments, and the runner's path."""
+    return {
+        name: {
+            "path": path,
+            "arguments": [
+                part.replace(MEGABYTES, str(max(16, memory_megabytes // 2))) for part in language.arguments
+            ],
+            "runner": str(language.runner),
+        }
+        for name, language in LANGUAGES.items()
+        if not language.is_python and (path := language.executable()) is not None
+    }
+
+
+def _language_paths() -> list[str]:
+    foreign = [language for language in LANGUAGES.values() if not language.is_python]
+    return [path for language in foreign for path in (language.executable(), *language.readable) if path]
 
 
 def readable_paths() -> list[str]:
-    """What a program may read: the interpreter, node where there is one, installed packages, system libraries
-    and time zones."""
+    """What a program may read: the interpreters of all languages, installed packages, system libraries and
+    time zones."""
     system = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
     others = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
     interpreter = (sys.base_prefix, sys.base_exec_prefix, sys.prefix, *site_packages())
     loader = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
-    named = (*system, *others, *interpreter, *loader, *filter(None, [node()]))
-    given = [Path(path) for path in named if Path(path).exists()]
-    # A path and what it resolves to: modules are found by the one, libraries may be known by the other.
-    links = {path for path in given if path.is_relative_to("/lib") or path.is_relative_to("/lib64")}
-    found = {path.resolve() for path in given} | {path.absolute() for path in given if path not in links}
-    found.discard(Path("/usr"))
-    return sorted(str(path) for path in found if not found & set(path.parents))
+    named = (*system, *others, *interpreter, *loader, *_language_paths())
+    existing = [Path(path) for path in named if Path(path).exists()]
+    # Both a path and what it resolves to: modules are found by the one, libraries perhaps by the other.
+    links = {path for path in existing if path.is_relative_to("/lib") or path.is_relative_to("/lib64")}
+    readable = {path.resolve() for path in existing} | {
+        path.absolute() for path in existing if path not in links
+    }
+    readable.discard(Path("/usr"))
+    return sorted(str(path) for path in readable if not readable & set(path.parents))
 
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-"""codestill itself: its task grammars know answers, so no program may read it where it is installed."""
+"""codestill itself: its task grammars contain answers, so no program may read it."""
 
 
 def _visible(paths: list[str], mounted: bool) -> dict[str, list[str]]:
-    """``readable`` without codestill: hidden by a mount, or else by naming all that lies around it.
+    """``readable`` without codestill: hidden by a mount, or else by listing everything around it.
 
-    ``listable`` are the directories on the way to it, whose names alone may be read."""
+    ``listable`` are the directories on the way to it, of which only the names may be read."""
     if not any(_PACKAGE.is_relative_to(path) for path in paths):
         return {"readable": paths, "listable": [], "hidden": []}
     if mounted:

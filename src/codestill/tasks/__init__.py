@@ -1,19 +1,26 @@
 """Programming tasks with unit tests: HumanEval, MBPP, their EvalPlus versions, JSONL, pocket."""
 
-from codestill.tasks.check import Finding, Progress, TasksReport, check_tasks, pass_body, require_trainable
+from codestill.tasks.check import (
+    ProgressCallback,
+    TasksReport,
+    WrongVerdict,
+    check_tasks,
+    pass_body,
+    require_trainable,
+)
 from codestill.tasks.config import TasksConfig, TaskSet
 from codestill.tasks.schema import read_samples, read_tasks, write_tasks
 from codestill.tasks.stops import STOP_RULES, StopName, StopRule, cut, extract_code, stopped
 
 __all__ = [
     "STOP_RULES",
-    "Finding",
-    "Progress",
+    "ProgressCallback",
     "StopName",
     "StopRule",
     "TaskSet",
     "TasksConfig",
     "TasksReport",
+    "WrongVerdict",
     "check_tasks",
     "cut",
     "extract_code",

@@ -1,4 +1,4 @@
-"""Views in which a training task and an evaluation task are alike: each finds its matches."""
+"""The views of decontamination: how each finds similar training and evaluation tasks."""
 
 import ast
 import math
@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from codestill.embeddings import AnyEmbedderConfig, Rows
+from codestill.embeddings import AnyEmbedderConfig, Vectors
 from codestill.errors import ConfigError
 from codestill.tasks.rows import FieldError, parse_python
 from codestill.types import Task
@@ -16,10 +16,10 @@ View = Literal["exact", "ngram", "jaccard", "neighbour"]
 VIEWS: tuple[View, ...] = get_args(View)
 Alike = Literal["description", "reference", "id"]
 BLOCK = 256
-"""Evaluation tasks whose cosines are held at once: 20 MB for 10,000 training tasks."""
+"""Evaluation tasks per block of cosines: 20 MB for 10,000 training tasks."""
 
 
-# Lines of a prompt that are not its description. Prose may begin with "from" or "class" too.
+# Lines of a prompt that are not its description. Prose may also begin with "from" or "class".
 _HEADER = re.compile(
     r"""^[ \t]* (?:
         (?: async[ \t]+ )? def [ \t]+ \w+ [ \t]* \( (?: [^()] | \( [^()]* \) )* \) [^:\n]* :
@@ -33,8 +33,8 @@ _HEADER = re.compile(
 _EXAMPLE = re.compile(r"^[ \t]*(?:assert\b.*|>>>.*(?:\n(?![ \t]*(?:>>>|\"{3}|'{3}|$)).*)*)", re.MULTILINE)
 _QUOTES = re.compile(r"(?:\b[rRuU])?(?:\"{3}|'{3})")
 _LABELS = re.compile(r"^(?:Task:|Tests:|\[BEGIN\])", re.MULTILINE)
-# Said of every task and so of none, yet half the words of a short description: with it the nth hexagonal
-# number and the nth octagonal number are alike.
+# It begins most descriptions and is half the words of a short one: with it, "the nth hexagonal number" and
+# "the nth octagonal number" look alike.
 _ASK = re.compile(
     r"\b(?:write|create|implement|define) an? (?:\w+ ){0,2}?(?:function|method|program) (?:to|that|which)\b"
 )
@@ -54,7 +54,7 @@ def description(task: Task) -> str:
 
 
 class Text:
-    """What is compared of a task."""
+    """The parts of a task that are compared."""
 
     def __init__(self, task: Task) -> None:
         self.identity = (task.task_id, task.entry_point.lower())
@@ -68,8 +68,8 @@ class Text:
 
 
 def _program(task: Task) -> str:
-    """The solution: equal for two that differ in layout, comments, annotations, imports and names of their
-    own."""
+    """The solution in a form that is equal for two that differ in layout, comments, annotations, imports and
+    the names that they define."""
     try:
         tree = parse_python(task.prompt + task.reference, "reference")
         names: dict[str, str] = {}
@@ -77,7 +77,7 @@ def _program(task: Task) -> str:
             if name := _bound(node):
                 names.setdefault(name, f"name{len(names)}")
         return ast.dump(_Bare(names).visit(tree), annotate_fields=False)
-    except (FieldError, RecursionError):  # a task that no loader checked
+    except (FieldError, RecursionError):  # a task that was not read by a loader
         return " ".join(task.reference.split())
 
 
@@ -90,7 +90,7 @@ def _bound(node: ast.AST) -> str | None:
 
 
 class _Bare(ast.NodeTransformer):
-    """Leaves of a program what it computes; replaces ``names``."""
+    """Strips a program to what it computes, and replaces ``names``."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self.names = names
@@ -115,12 +115,12 @@ class _Bare(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
-Vectors = Callable[[Sequence[Text]], Rows]
-"""Unit rows of texts, all together: what is rare among them may count for more."""
+Vectoriser = Callable[[Sequence[Text]], Vectors]
+"""Unit vectors of texts, computed together, since rare words may count for more."""
 
 
 class Match(NamedTuple):
-    """Numbers of a training task and an evaluation task, and how they are alike."""
+    """Indices of a training and an evaluation task, and in what they are similar."""
 
     train: int
     held: int
@@ -131,9 +131,10 @@ class Match(NamedTuple):
 
 
 def exact(train: Sequence[Text], evaluation: Sequence[Text]) -> Iterator[Match]:
-    descriptions = _index([one.words] if one.words else [] for one in evaluation)
-    programs = _index([one.program] for one in evaluation)
-    identities = _index([one.identity] for one in evaluation)
+    """Equal descriptions, solutions, or ids and functions; a pair gives one match, of the first of these."""
+    descriptions = _index([text.words] if text.words else [] for text in evaluation)
+    programs = _index([text.program] for text in evaluation)
+    identities = _index([text.identity] for text in evaluation)
     for number, text in enumerate(train):
         alike: dict[int, Alike] = dict.fromkeys(identities.get(text.identity, ()), "id")
         alike |= dict.fromkeys(programs.get(text.program, ()), "reference")
@@ -142,6 +143,8 @@ def exact(train: Sequence[Text], evaluation: Sequence[Text]) -> Iterator[Match]:
 
 
 def ngrams(train: Sequence[Text], evaluation: Sequence[Text], size: int, least: float) -> Iterator[Match]:
+    """Pairs in which at least the share ``least`` of the training description's n-grams, of ``size`` words,
+    occur in the evaluation description."""
     by_size: defaultdict[int, list[int]] = defaultdict(list)
     for number, text in enumerate(train):
         if text.words:
@@ -157,8 +160,11 @@ def ngrams(train: Sequence[Text], evaluation: Sequence[Text], size: int, least: 
 
 
 def jaccard(train: Sequence[Text], evaluation: Sequence[Text], longest: int, least: float) -> Iterator[Match]:
-    """Looks only at pairs that share one of their rarest words, as all pairs over the threshold do (prefix
-    filtering: Bayardo et al. 2007, "Scaling up all pairs similarity search")."""
+    """Pairs whose words have a Jaccard index of at least ``least``.
+
+    Only pairs that share one of their rarest words are compared, as all pairs over the threshold do (prefix
+    filtering: Bayardo et al. 2007, "Scaling up all pairs similarity search").
+    """
     frequency = Counter(word for text in (*train, *evaluation) for word in set(text.words))
 
     def rarest(text: Text) -> list[str]:
@@ -178,20 +184,21 @@ def jaccard(train: Sequence[Text], evaluation: Sequence[Text], longest: int, lea
 
 
 def _index(texts: Iterable[Iterable[Hashable]]) -> dict[Hashable, list[int]]:
-    """What occurs in the texts, with the numbers of those that it occurs in."""
+    """Item -> indices of the texts that it occurs in."""
     holders: dict[Hashable, list[int]] = {}
     for number, text in enumerate(texts):
-        for one in text:
-            holders.setdefault(one, []).append(number)
+        for item in text:
+            holders.setdefault(item, []).append(number)
     return holders
 
 
-def make_vectors(embedder: AnyEmbedderConfig | None) -> Vectors:
-    """Raises ConfigError where a package or the embedder's model is missing."""
+def make_vectoriser(embedder: AnyEmbedderConfig | None) -> Vectoriser:
+    """The embedder's vectors of descriptions, by default TF-IDF of their words. Raises ConfigError where a
+    package or the embedder's model is missing."""
     if embedder is not None:
         built = embedder.build()
 
-        def embedded(texts: Sequence[Text]) -> Rows:
+        def embedded(texts: Sequence[Text]) -> Vectors:
             rows = built.encode([text.description for text in texts])
             return built.weigh(rows)(rows)
 
@@ -201,26 +208,26 @@ def make_vectors(embedder: AnyEmbedderConfig | None) -> Vectors:
     except ImportError as error:
         raise ConfigError(
             "nearest neighbours are found with the `scikit-learn` package, which is not installed.",
-            next_step="pip install 'codestill[retrieval]', or set neighbours to 0 to do without this view.",
+            next_step="pip install 'codestill[retrieval]', or set neighbours to 0 to skip this view.",
         ) from error
     of_words: Any = TfidfVectorizer(analyzer=tuple)  # pyright: ignore[reportArgumentType]
     return lambda texts: of_words.fit_transform([text.words for text in texts])
 
 
 def neighbours(
-    vectors: Vectors, train: Sequence[Text], evaluation: Sequence[Text], count: int
+    vectorise: Vectoriser, train: Sequence[Text], evaluation: Sequence[Text], count: int
 ) -> Iterator[list[Match]]:
-    """The ``count`` nearest of each evaluation task, nearest first, ties in the order of training tasks."""
-    import numpy as np  # naming a config imports nothing heavy
+    """For each evaluation task the ``count`` nearest training tasks, nearest first, ties in their order."""
+    import numpy as np  # here, so that reading a config imports nothing heavy
 
     count = min(count, len(train))
     if not count or not any(text.words for text in (*train, *evaluation)):
         return
-    rows = vectors([*train, *evaluation])
+    rows = vectorise([*train, *evaluation])
     columns = rows[: len(train)].T
     for start in range(len(train), len(train) + len(evaluation), BLOCK):
         product = rows[start : start + BLOCK] @ columns
-        # Six digits: equal texts tie, whatever the order in which a machine sums.
+        # Rounded to six digits, so that equal texts tie whatever the order of summation.
         cosines_ET = np.round(product.toarray() if hasattr(product, "toarray") else product, 6)
         for held, cosines_T in enumerate(cosines_ET, start - len(train)):
             near = np.flatnonzero(cosines_T >= np.partition(cosines_T, -count)[-count])

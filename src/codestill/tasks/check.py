@@ -1,19 +1,19 @@
-"""Whether a task set can be believed, and whether it may be trained on."""
+"""Whether a task set's tests can be trusted, and whether it may be trained on."""
 
 from collections.abc import Callable, Iterable, Sequence
 
 from codestill.errors import TaskError
+from codestill.languages import LANGUAGES
 from codestill.tasks.config import TaskSet
-from codestill.tasks.rows import FieldError, defined_names, parse_python
 from codestill.types import ExecutionResult, Record, Task, Verdict
 
 
-class Finding(Record):
+class WrongVerdict(Record):
     """A known answer that got the wrong verdict."""
 
     task_id: str
     answer: str
-    """``reference``, which must pass, or ``empty`` or ``pass-body``, which must not."""
+    """``reference``, which must pass; ``empty`` or ``pass-body``, which must fail."""
     verdict: Verdict
     detail: str = ""
 
@@ -23,12 +23,12 @@ class Finding(Record):
 
 
 class TasksReport(Record):
-    """What :func:`check_tasks` found."""
+    """The result of :func:`check_tasks`."""
 
     tasks: str
     task_count: int
     data_hash: str
-    findings: tuple[Finding, ...]
+    findings: tuple[WrongVerdict, ...]
 
     @property
     def holds(self) -> bool:
@@ -40,17 +40,18 @@ class TasksReport(Record):
 
     @property
     def reference_passes(self) -> int:
-        """The ceiling: no honest model scores above it, except by tasks whose reference is broken."""
+        """The ceiling: no honest model scores higher, except on tasks whose reference is broken."""
         return self.task_count - len(self.wrong("reference"))
 
 
 Execute = Callable[[Sequence[tuple[Task, str]]], Iterable[ExecutionResult]]
-Progress = Callable[[int, int], None]
-"""Is told how many programs have been executed, and of how many."""
+ProgressCallback = Callable[[int, int], None]
+"""Called with the number of programs executed so far, and of all."""
 
 
-def check_tasks(task_set: TaskSet, execute: Execute, progress: Progress | None = None) -> TasksReport:
-    """Run three known answers to every task; ``execute`` gives each (task, completion)'s result, in order."""
+def check_tasks(task_set: TaskSet, execute: Execute, progress: ProgressCallback | None = None) -> TasksReport:
+    """Execute three known answers to every task; ``execute`` yields the result of each (task, completion), in
+    order."""
     pairs = [
         (task, answer, completion)
         for task in task_set.tasks
@@ -64,7 +65,7 @@ def check_tasks(task_set: TaskSet, execute: Execute, progress: Progress | None =
     findings = []
     for done, ((task, answer, _), result) in enumerate(zip(pairs, results, strict=True), 1):
         if result.passed != (answer == "reference"):
-            findings.append(_finding(task, answer, result))
+            findings.append(_wrong_verdict(task, answer, result))
         if progress:
             progress(done, len(pairs))
     return TasksReport(
@@ -75,35 +76,24 @@ def check_tasks(task_set: TaskSet, execute: Execute, progress: Progress | None =
     )
 
 
-def _finding(task: Task, answer: str, result: ExecutionResult) -> Finding:
+def _wrong_verdict(task: Task, answer: str, result: ExecutionResult) -> WrongVerdict:
     failed = next((test for test in result.tests if test.verdict != "pass"), None)
     detail = result.error or (f"{failed.error_type} {failed.message}".strip() if failed else "")
-    return Finding(task_id=task.task_id, answer=answer, verdict=result.verdict, detail=detail)
+    return WrongVerdict(task_id=task.task_id, answer=answer, verdict=result.verdict, detail=detail)
 
 
 def pass_body(task: Task) -> str:
     """A completion after which ``entry_point`` exists and does nothing."""
-    if task.language == "javascript":  # the prompt opens the function, or ends outside of it
-        opened = task.prompt.count("{") > task.prompt.count("}")
-        return "}\n" if opened else f"function {task.entry_point}() {{}}\n"
-    first = next((line for line in task.reference.splitlines() if line.strip()), "")
-    indent = first[: len(first) - len(first.lstrip())] or "    "
-    body = f"{indent}pass\n"
-    try:
-        if task.entry_point in defined_names(parse_python(task.prompt + body, "prompt")):
-            return body
-    except FieldError:
-        pass  # the prompt ends outside a function
-    return f"def {task.entry_point}(*args, **kwargs):\n    pass\n"
+    return LANGUAGES[task.language].stub(task.prompt, task.entry_point, task.reference)
 
 
 def require_trainable(task_set: TaskSet, allow_test_split: bool = False) -> None:
-    """Refuse to train on test tasks. Raises TaskError unless the caller forces it by name."""
+    """Refuse to train on test tasks: raises TaskError unless ``allow_test_split`` is set."""
     held_out = [task.task_id for task in task_set.tasks if task.split == "test"]
     if held_out and not allow_test_split:
         raise TaskError(
             f"{task_set.name} holds {len(held_out)} test tasks (first: {held_out[0]}); a model trained on "
             "them cannot be tested on them.",
-            next_step="Train on another split, e.g. mbpp:train or mine.jsonl:train (rows that name no split "
-            "take it), or set allow_test_split if that is what you mean.",
+            next_step="Train on another split, e.g. mbpp:train or mine.jsonl:train (to which rows without a "
+            "split belong), or set allow_test_split if that is what you mean.",
         )

@@ -2,47 +2,27 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, get_args
+from types import MappingProxyType
+from typing import Any, get_args, overload
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import model_validator
 
 from codestill.errors import TaskError
+from codestill.languages import LANGUAGES
+from codestill.plugins import is_plugin
 from codestill.serialize import fingerprint
-from codestill.tasks.mbpp import few_shot
-from codestill.tasks.rows import Rows, to_tasks
-from codestill.tasks.schema import read_tasks
-from codestill.tasks.sources import BENCHMARKS, benchmark_rows
-from codestill.tasks.stops import STOP_RULES, StopName, StopRule
-from codestill.types import Settings, Task
-
-Source = Literal[
-    "humaneval",
-    "humaneval-plus",
-    "mbpp",
-    "mbpp-sanitized",
-    "mbpp-plus",
-    "pocket",
-    "pocket-easy",
-    "pocket-hard",
-    "jsonl",
-]
-TaskSplit = Literal["train", "validation", "test", "prompt", "all"]
-PromptMode = Literal["zero-shot", "few-shot"]
-
-_DEFAULT_SPLIT: dict[Source, TaskSplit] = {"jsonl": "all"}
-_TEST_ONLY = ("humaneval", "humaneval-plus", "mbpp-plus")
-_MBPP = ("mbpp", "mbpp-sanitized")
-POCKET_DEPTHS: dict[str, tuple[int, ...]] = {"pocket": (2, 3), "pocket-easy": (1, 2), "pocket-hard": (3, 4)}
-"""How many operations a task of each family composes. A single one is never held out: it holds no pair."""
+from codestill.tasks.families import FAMILIES, FamilyName, family_of
+from codestill.tasks.selection import PromptMode, TaskSelection, TaskSplit
+from codestill.tasks.stops import StopName, StopRule, stop_rule
+from codestill.types import Task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaskSet:
-    """Tasks, and all that a score on them must name."""
+    """Tasks, and all that a score on them must name. Iterates over its tasks."""
 
     name: str
     """With split and variant, e.g. ``mbpp:test/zero-shot``."""
@@ -51,45 +31,55 @@ class TaskSet:
     prompt_mode: PromptMode
     stop: StopRule
     subset: bool = False
-    """True when ``limit`` left some out: never a headline."""
+    """True when ``limit`` or a slice left tasks out: such a score is never a headline."""
 
     @cached_property
     def data_hash(self) -> str:
         """16 hex digits over the tasks' canonical JSON: equal hash, equal prompts and tests."""
         return fingerprint(self.tasks)
 
+    @cached_property
+    def by_id(self) -> Mapping[str, Task]:
+        """Task id -> task, in the set's order."""
+        return MappingProxyType({task.task_id: task for task in self.tasks})
+
     def with_tasks(self, tasks: Iterable[Task], name: str | None = None) -> "TaskSet":
-        """The same set with other tasks."""
-        return replace(self, tasks=tuple(tasks), name=name or self.name)
+        """Other tasks under the same split, prompt mode and stop rule, and the same name unless another is
+        given."""
+        return replace(self, tasks=tuple(tasks), name=self.name if name is None else name)
 
     def __len__(self) -> int:
         return len(self.tasks)
 
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
 
-class TasksConfig(Settings):
+    @overload
+    def __getitem__(self, key: int | str) -> Task: ...
+    @overload
+    def __getitem__(self, key: slice) -> "TaskSet": ...
+    def __getitem__(self, key: int | str | slice) -> "Task | TaskSet":
+        """A task by position or id, or the task set of a slice, marked as a subset where it lacks tasks.
+
+        Raises IndexError or KeyError.
+        """
+        if isinstance(key, slice):
+            chosen = self.with_tasks(self.tasks[key])
+            return replace(chosen, subset=self.subset or len(chosen) < len(self))
+        return self.by_id[key] if isinstance(key, str) else self.tasks[key]
+
+    def __repr__(self) -> str:
+        first = f", first {self.tasks[0].task_id[:40]!r}" if self.tasks else ""
+        part = ", a subset" if self.subset else ""
+        return f"<TaskSet {self.name[:80]!r}: {len(self)} tasks{part}, split {self.split}{first}>"
+
+
+class TasksConfig(TaskSelection):
     """A set of tasks. A string is accepted too: ``humaneval``, ``mbpp:train``, ``mine.jsonl:train``."""
 
-    source: Source
-    """The family: a benchmark, the bundled pocket world, or a JSONL file of your own."""
-    path: Path | None = None
-    """Local file (.jsonl or .json, also .gz). Without it: the CODESTILL_DATA directory, then the hub."""
-    hub_id: str | None = None
-    """Another dataset on the hub, or a local dataset directory, with the same columns."""
-    split: TaskSplit = "test"
-    """Which tasks. MBPP by id: prompt 1-10, test 11-510, validation 511-600, train 601-974."""
-    prompt_mode: PromptMode = "zero-shot"
-    """MBPP only: a docstring with the first assertion, or the paper's three examples before it."""
-    limit: int | None = Field(default=None, ge=1)
-    """Use the first so many tasks only; scores are then marked as of a subset."""
-    count: int = Field(default=100, ge=1)
-    """Pocket: how many tasks to generate."""
-    seed: int = 0
-    """Pocket: the generator's seed."""
-    skip: int = Field(default=0, ge=0)
-    """Pocket: leave out the generator's first so many tasks. No prompt occurs twice, so tasks of one seed
-    that begin where others end are fresh."""
-    depths: tuple[int, ...] | None = None
-    """Pocket: numbers of operations that a task composes (default: 2 and 3; easy 1 and 2; hard 3 and 4)."""
+    source: FamilyName
+    """The family: a benchmark, the bundled pocket world, a JSONL file of your own, or a family of your own as
+    `module:object`."""
     stop: StopName = "definitions"
     """Where a completion ends; docs/tasks.md describes the rules."""
 
@@ -98,43 +88,36 @@ class TasksConfig(Settings):
     def _from_spec(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = _parse_spec(value)
-        if isinstance(value, dict) and "split" not in value and value.get("source") in _DEFAULT_SPLIT:
-            value = {**value, "split": _DEFAULT_SPLIT[value["source"]]}
+        if isinstance(value, dict) and "split" not in value and isinstance(value.get("source"), str):
+            default = _default_split(value["source"])
+            if default != "test":
+                value = {**value, "split": default}
         return value
-
-    @field_validator("depths")
-    @classmethod
-    def _has_depths(cls, depths: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if depths is not None and (not depths or min(depths) < 1):
-            raise ValueError("give one depth or more, each at least 1")
-        return depths
 
     @model_validator(mode="after")
     def _consistent(self) -> "TasksConfig":
-        if self.source in _TEST_ONLY and self.split not in ("test", "all"):
-            raise ValueError(f"{self.source} is a test set; it has no {self.split} split")
-        pocket = self.source in POCKET_DEPTHS
-        if pocket and self.split in ("prompt", "all"):
-            raise ValueError(f"{self.source} has the splits train, validation and test")
-        if self.prompt_mode == "few-shot" and self.source not in _MBPP:
-            raise ValueError(f"prompt_mode few-shot is defined for {' and '.join(_MBPP)} only")
-        if self.source == "jsonl" and self.path is None:
-            raise ValueError("source jsonl needs a path")
-        if (pocket or self.source == "jsonl") and self.hub_id is not None:
+        family = family_of(self.source)
+        family.check(self)
+        if self.prompt_mode not in family.modes:
+            able = [known.name for known in FAMILIES.values() if self.prompt_mode in known.modes]
+            raise ValueError(f"prompt_mode {self.prompt_mode} is defined for {' and '.join(able)} only")
+        if self.hub_id is not None and not family.from_hub:
             raise ValueError(f"source {self.source} does not come from the hub")
-        if pocket and self.path is not None:
-            raise ValueError(f"source {self.source} is generated; it takes no path")
         return self
 
     def load(self) -> TaskSet:
         """Read or generate the tasks. Raises TaskError naming file, line and field."""
-        if self.source in POCKET_DEPTHS:
-            tasks = self._pocket()
-        elif self.source == "jsonl":
-            assert self.path is not None
-            tasks = read_tasks(self.path, None if self.split == "all" else self.split)
-        else:
-            tasks = self._benchmark(benchmark_rows(self.source, self.path, self.hub_id))
+        return self._task_set(family_of(self.source).load(self))
+
+    def fresh(self, round: int) -> TaskSet:
+        """The tasks of a round, counted from 0: new ones where a world generates them, else the same."""
+        return self._task_set(family_of(self.source).fresh(self, round))
+
+    def trainable(self, prompt: str) -> bool:
+        """Whether a prompt may be trained on: a world may hold some out for the test."""
+        return family_of(self.source).trainable(prompt)
+
+    def _task_set(self, tasks: Sequence[Task]) -> TaskSet:
         if self.split != "all":
             tasks = [task for task in tasks if task.split == self.split]
         if not tasks:
@@ -142,62 +125,48 @@ class TasksConfig(Settings):
                 f"{self.path or self.source} has no task in split {self.split!r}.",
                 next_step="Ask for another split, or for `all`.",
             )
-        foreign = next((task for task in tasks if task.language != "python"), None)
+        foreign = next((task for task in tasks if not LANGUAGES[task.language].is_python), None)
         if foreign is not None and self.stop == "definitions":
+            rules = [*([foreign.language] if LANGUAGES[foreign.language].stop else []), "none"]
             raise TaskError(
-                f"{foreign.task_id} is in {foreign.language}, and the stop rule `definitions` reads Python.",
-                next_step="Set tasks.stop to javascript, or to none.",
+                f"{foreign.task_id} is in {foreign.language}, and the stop rule `definitions` parses Python.",
+                next_step=f"Set tasks.stop to {', or to '.join(rules)}.",
             )
         kept = tasks[: self.limit]
         return TaskSet(
-            name=self._name(),
+            name=family_of(self.source).variant(self),
             tasks=tuple(kept),
             split=self.split,
             prompt_mode=self.prompt_mode,
-            stop=STOP_RULES[self.stop],
+            stop=stop_rule(self.stop),
             subset=len(kept) < len(tasks),
         )
 
-    def _name(self) -> str:
-        if self.source == "jsonl":
-            assert self.path is not None
-            return f"{self.path.name.removesuffix('.gz').rsplit('.', 1)[0]}:{self.split}"
-        name = f"{self.source}:{self.split}"
-        if self.source in _MBPP:
-            return f"{name}/{self.prompt_mode}"
-        if self.source in POCKET_DEPTHS:
-            return f"{name}/depth-{','.join(map(str, self._depths))}"
-        return name
 
-    def _benchmark(self, rows: Rows) -> list[Task]:
-        tasks = to_tasks(rows, BENCHMARKS[self.source].form)
-        return few_shot(tasks, rows) if self.prompt_mode == "few-shot" else tasks
-
-    def _pocket(self) -> list[Task]:
-        from codestill import pocket
-
-        assert self.split in ("train", "validation", "test")
-        return pocket.generate(self.split, self.count, self.seed, self._depths, skip=self.skip)
-
-    @property
-    def _depths(self) -> tuple[int, ...]:
-        return self.depths or POCKET_DEPTHS[self.source]
+def _default_split(source: str) -> TaskSplit:
+    try:
+        return family_of(source).default_split
+    except ValueError:  # no family: the field's own validator says so
+        return "test"
 
 
 def _parse_spec(spec: str) -> dict[str, Any]:
-    """``source[:split][/prompt-mode]`` or ``path[:split]`` as keyword arguments."""
+    """Keyword arguments of ``source[:split][/prompt-mode]``, ``path[:split]``, ``module:object[:split]``."""
     splits = "|".join(get_args(TaskSplit))
     if match := re.fullmatch(rf"(?P<path>.+\.jsonl?(?:\.gz)?)(?::(?P<split>{splits}))?", spec):
         return {"source": "jsonl"} | {key: value for key, value in match.groupdict().items() if value}
     pattern = r"(?P<source>[^:/]*)(?::(?P<split>[^:/]*))?(?:/(?P<prompt_mode>[^:/]*))?"
     match = re.fullmatch(pattern, spec)
-    if match is None or match["source"] not in get_args(Source):
-        known = get_args(Source)
-        near = difflib.get_close_matches(match["source"] if match else spec, known, n=1)
-        hint = (
-            f"did you mean {near[0]!r}?"
-            if near
-            else f"known are {', '.join(known)}, and .jsonl or .json files"
-        )
-        raise ValueError(f"no task set {spec!r}; {hint}")
-    return {key: value for key, value in match.groupdict().items() if value is not None}
+    if match and match["source"] in FAMILIES:
+        return {key: value for key, value in match.groupdict().items() if value is not None}
+    own = re.fullmatch(rf"(?P<source>[\w.]+:(?!(?:{splits})$)\w+)(?::(?P<split>{splits}))?", spec)
+    near = difflib.get_close_matches(match["source"] if match else spec, FAMILIES, n=1)
+    if own and is_plugin(own["source"]) and not near:
+        return {key: value for key, value in own.groupdict().items() if value}
+    known = ", ".join(FAMILIES)
+    hint = (
+        f"did you mean {near[0]!r}?"
+        if near
+        else f"known are {known}, and .jsonl or .json files, or module:object of your own"
+    )
+    raise ValueError(f"no task set {spec!r}; {hint}")

@@ -1,7 +1,7 @@
 """HumanEval+ and MBPP+ in EvalPlus's own format (Liu et al. 2023, arXiv 2305.01210).
 
-A row has inputs and no outputs: the reference gives the expected values when the tests run. It becomes
-two tests, ``base`` and ``plus``; a completion that passes both has what EvalPlus calls a plus pass.
+A row has inputs and no outputs: the reference computes the expected values when the tests run. It becomes
+two tests, ``base`` and ``plus``; passing both is what EvalPlus calls a plus pass.
 """
 
 import json
@@ -39,9 +39,9 @@ _SLOW_REFERENCES = {
 
 
 def cpu_seconds(task_id: str) -> float:
-    """10 s, and five times the reference: its own run, and four times as much for the candidate.
+    """10 s, plus five times what the reference takes: once for itself and four times for the candidate.
 
-    A back-stop for endless programs; the judge holds each input to EvalPlus's own limit.
+    This only stops endless programs; the judge applies EvalPlus's own limit to each input.
     """
     return 10 + 5 * _SLOW_REFERENCES.get(task_id, 0)
 
@@ -68,24 +68,20 @@ class EvalPlusRow(Row):
     def task(self) -> Task:
         if not self.base_input:
             raise FieldError("base_input", "there is no input")
-        inputs = json.dumps({"base": self.base_input, "plus": self.plus_input}, separators=(",", ":"))
-        arguments = ",\n    ".join(
-            f"{name}={value!r}"
-            for name, value in {
-                "reference": self.prompt + self.canonical_solution,
-                "entry_point": self.entry_point,
-                "inputs": inputs,
-                "shape": self.shape(),
-                "oracle": self.oracle(),
-                "tolerance": self.atol,
-            }.items()
-        )
-        # In a namespace of its own: neither the judge nor the reference may meet the candidate's names.
+        compared = {
+            "reference": self.prompt + self.canonical_solution,
+            "entry_point": self.entry_point,
+            "inputs": json.dumps({"base": self.base_input, "plus": self.plus_input}, separators=(",", ":")),
+            "shape": self.shape(),
+            "oracle": self.oracle(),
+            "tolerance": self.atol,
+        }
+        # In a namespace of its own, so that neither the judge nor the reference sees the candidate's names.
         setup = (
             "import builtins as _builtins\n"
             '_evalplus = {"__name__": "evalplus", "__builtins__": _builtins}\n'
             f"exec({_judge_source()!r}, _evalplus)\n"
-            f'_evalplus_check = _evalplus["judge"](\n    {arguments},\n    memo=__memo__,\n)\n'
+            f'_evalplus_check = _evalplus["make_check"]({compared!r}, __memo__)\n'
         )
         return Task(
             task_id=self.task_id,

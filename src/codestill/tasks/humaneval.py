@@ -7,7 +7,7 @@ from codestill.types import Task, Test
 
 
 class HumanEvalRow(Row):
-    """A row of ``HumanEval.jsonl``; the prompt is kept byte for byte, its last newline included."""
+    """A row of ``HumanEval.jsonl``; the prompt is kept byte for byte, including its last newline."""
 
     reference_field: ClassVar[str] = "canonical_solution"
     source: ClassVar[str] = "humaneval"

@@ -8,7 +8,8 @@ from typing import ClassVar
 from pydantic import AliasChoices, Field
 
 from codestill.errors import TaskError
-from codestill.tasks.rows import FieldError, Row, Rows, defined_names, parse_python
+from codestill.languages import defined_names
+from codestill.tasks.rows import FieldError, LocatedRows, Row, parse_python
 from codestill.types import Split, Task, Test
 
 SPLITS: Mapping[Split, range] = MappingProxyType(
@@ -22,14 +23,14 @@ SPLITS: Mapping[Split, range] = MappingProxyType(
 """Task ids of the paper's splits; the sanitized set is split by the same ids."""
 
 SHOT_IDS = (2, 3, 4)
-"""The examples that the paper shows to the model (its section 3)."""
+"""The examples in the paper's few-shot prompt (section 3)."""
 
 
 class MbppRow(Row):
     """A row of ``mbpp.jsonl`` or ``sanitized-mbpp.json``.
 
     The task's prompt is zero-shot: a docstring with the description and the first assertion, which
-    tells the function's name (InCoder, bigcode-evaluation-harness, EvalPlus).
+    gives the function's name (InCoder, bigcode-evaluation-harness, EvalPlus).
     """
 
     reference_field: ClassVar[str] = "code"
@@ -79,7 +80,7 @@ class MbppRow(Row):
         return min(called, key=lambda name: (name.lineno, name.col_offset)).id
 
     def statement(self) -> str:
-        """Description and every assertion: what the few-shot prompt shows of a task."""
+        """Description and every assertion, as the few-shot prompt shows a task."""
         tests = "\n".join(test.replace("\r\n", "\n").strip() for test in self.test_list)
         return f"Task: {self.text.strip()}\nTests:\n{tests}"
 
@@ -102,14 +103,14 @@ class MbppPlusHubRow(MbppRow):
         return "test"
 
 
-def few_shot(tasks: list[Task], rows: Rows) -> list[Task]:
+def few_shot(tasks: list[Task], rows: LocatedRows) -> list[Task]:
     """The same tasks under the paper's 3-shot prompt, laid out so that it stays valid Python.
 
-    The examples and the task stand in one docstring, each solution between ``[BEGIN]`` and ``[DONE]``
-    as in the paper; the docstring closes after the last ``[BEGIN]``. So the completion is a program of
-    its own, and nothing of the examples can be called from it.
+    Examples and task form one docstring, with each solution between ``[BEGIN]`` and ``[DONE]`` as in the
+    paper; it closes after the last ``[BEGIN]``. So the completion is a program of its own and can call
+    nothing of the examples.
 
-    Raises TaskError where ``rows`` lack an example.
+    Raises TaskError where an example is missing from ``rows``.
     """
     known = {row["task_id"]: MbppRow.model_validate(row) for _, row in rows}
     missing = [task_id for task_id in SHOT_IDS if task_id not in known]

@@ -2,8 +2,8 @@
 
 The *source* of this module goes into the test program of every EvalPlus task, so it imports nothing but
 the standard library. What it computes agrees with EvalPlus 0.3 (``evalplus/eval``): exact equality; a
-tolerance where the task sets one or the reference returns floats; and oracles of their own for the tasks
-that have more than one right answer.
+tolerance where the task sets one or the reference returns floats; and an oracle per task for those with
+more than one correct answer.
 """
 
 import base64
@@ -19,48 +19,43 @@ from typing import Any
 
 FLOAT_TOLERANCE = 1e-6
 RELATIVE_TOLERANCE = 1e-7
-# For each input, of CPU time; EvalPlus applies them to the wall clock.
+# CPU time per input; EvalPlus applies them to the wall clock.
 MINIMUM_SECONDS = 4.0
 TIME_FACTOR = 4.0
 
 KEPT_BYTES = 8 << 20
-"""Of the reference's values for one task; more are computed anew for every candidate, one at a time."""
+"""Of the reference's values for one task; larger ones are recomputed for every candidate, one at a time."""
 
 Expectations = dict[str, list[tuple[Any, float]]]
 """For each input of each group: the reference's value, and the CPU seconds it took."""
 
 
-def judge(
-    reference: str,
-    entry_point: str,
-    inputs: str,
-    shape: str,
-    oracle: str,
-    tolerance: float,
-    memo: Callable[[Callable[[], str]], str],
+def make_check(
+    task: dict[str, Any], memo: Callable[[Callable[[], str]], str]
 ) -> Callable[[Callable[..., Any], str], None]:
-    """``check(candidate, group)``, which raises AssertionError at the first input that differs, and
+    """``check(candidate, group)``, which raises AssertionError at the first input whose values differ, and
     TimeoutError at the first that takes too long.
 
-    ``reference`` is the source of the whole reference program, run in a namespace of its own; ``inputs``
-    is JSON: group -> list of argument lists; ``shape`` says what JSON could not hold of them; ``memo`` is
-    the sandbox's, which keeps what the reference returns.
+    Of ``task``, ``reference`` is the source of the whole reference program, run in a namespace of its own,
+    and ``entry_point`` its function; ``inputs`` is JSON, group -> list of argument lists, and ``shape`` names
+    in SHAPES what JSON could not represent of them; ``oracle`` is a name in ORACLES, ``tolerance`` a float.
+    ``memo`` is the sandbox's ``__memo__``, which keeps the values that the reference returns.
     """
-    groups: dict[str, list[Any]] = json.loads(inputs)
-    reshape = SHAPES[shape]
-    agrees = ORACLES[oracle]
+    entry_point: str = task["entry_point"]
+    groups: dict[str, list[Any]] = json.loads(task["inputs"])
+    reshape, agrees = SHAPES[task["shape"]], ORACLES[task["oracle"]]
     namespace: dict[str, Any] = {"__name__": "reference"}
-    exec(reference, namespace)
-    expected_of = namespace[entry_point]
+    exec(task["reference"], namespace)
+    reference = namespace[entry_point]
 
     def compute() -> str:
         known: Expectations = {group: [] for group in groups}
         size = 0
         for group, rows in groups.items():
             for raw in rows:
-                value, seconds = timed(expected_of, reshape(raw))
+                value, seconds = timed(reference, reshape(raw))
                 if isinstance(value, re.Match):
-                    value = True  # all that is asked of it is to be there
+                    value = True  # only whether there is a match is compared
                 try:
                     size += len(marshal.dumps(value))
                 except ValueError:
@@ -74,10 +69,10 @@ def judge(
     known: Expectations | None = marshal.loads(base64.b85decode(text)) if text else None
 
     def check(candidate: Callable[..., Any], group: str) -> None:
-        limit = tolerance
+        limit = task["tolerance"]
         for place, raw in enumerate(groups[group]):
             arguments = reshape(raw)
-            expected, seconds = known[group][place] if known else timed(expected_of, arguments)
+            expected, seconds = known[group][place] if known else timed(reference, arguments)
             actual, taken = timed(candidate, arguments)
             if taken > max(MINIMUM_SECONDS, TIME_FACTOR * seconds):
                 call = show_call(entry_point, arguments)
@@ -85,13 +80,13 @@ def judge(
             # As in EvalPlus, one float answer puts the tolerance on all later inputs of the group.
             limit = limit or (FLOAT_TOLERANCE if is_floats(expected) else 0)
             try:
-                right = bool(agrees(actual, expected, arguments, limit))
+                correct = bool(agrees(actual, expected, arguments, limit))
             except Exception:
-                right = False
-            if not right:
-                call, told, wanted = show_call(entry_point, arguments), show(actual), show(expected)
-                error = AssertionError(f"{call} returned {told}, expected {wanted}")
-                error.explained = (call, told, wanted)  # pyright: ignore[reportAttributeAccessIssue]
+                correct = False
+            if not correct:
+                call, value, wanted = show_call(entry_point, arguments), show(actual), show(expected)
+                error = AssertionError(f"{call} returned {value}, expected {wanted}")
+                error.explained = (call, value, wanted)  # pyright: ignore[reportAttributeAccessIssue]
                 raise error
 
     return check
@@ -100,7 +95,7 @@ def judge(
 def timed(function: Callable[..., Any], arguments: list[Any]) -> tuple[Any, float]:
     """The function's value for a copy of the arguments, and the CPU seconds it took."""
     own = copy.deepcopy(arguments)
-    clock = getattr(function, "cpu_clock", time.process_time)  # a candidate in a process of its own has one
+    clock = getattr(function, "cpu_clock", time.process_time)  # a candidate in another process has one
     start = clock()
     value = function(*own)
     return value, clock() - start
@@ -148,8 +143,8 @@ def same_set(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
 
 def truthy_match(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
     """The task asks whether there is a match, and answers may be the match itself."""
-    found = actual if isinstance(actual, bool) else actual is not None
-    return found == (expected is not None)
+    matches = actual if isinstance(actual, bool) else actual is not None
+    return matches == (expected is not None)
 
 
 def anything(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
@@ -177,7 +172,7 @@ def digit_distance(actual: Any, expected: Any, arguments: Any, limit: float) -> 
 
 
 def root(actual: Any, expected: Any, arguments: Any, limit: float) -> bool:
-    """HumanEval/32: any zero of the polynomial is right."""
+    """HumanEval/32: any zero of the polynomial is correct."""
     (coefficients,) = arguments
     return abs(sum(c * math.pow(actual, power) for power, c in enumerate(coefficients))) <= limit
 

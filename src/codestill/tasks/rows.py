@@ -1,9 +1,8 @@
-"""Rows of a benchmark file, each with the place it came from, and how they become tasks."""
+"""Rows of a task file, each with its place in the file, and how they become tasks."""
 
 import ast
 import gzip
 import json
-import warnings
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable
@@ -13,14 +12,16 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codestill.errors import TaskError
+from codestill.languages import LANGUAGES
+from codestill.languages import parse_python as parsed
 from codestill.types import Task
 
-Rows = list[tuple[str, dict[str, Any]]]
-"""Pairs of a place, e.g. ``HumanEval.jsonl:17``, and the row found there."""
+LocatedRows = list[tuple[str, dict[str, Any]]]
+"""Pairs of a place, e.g. ``HumanEval.jsonl:17``, and the row there."""
 
 
 class FieldError(ValueError):
-    """A field of a row is wrong in a way that only its meaning shows."""
+    """A field of a row has the right type and an impossible value."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(reason)
@@ -28,19 +29,19 @@ class FieldError(ValueError):
 
 
 class Row(BaseModel):
-    """One row of a published file; fields it does not name are left alone."""
+    """One row of a published file; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     reference_field: ClassVar[str]
-    """What the file calls the reference solution."""
+    """The file's name for the field with the reference solution."""
 
     @abstractmethod
     def task(self) -> Task:
-        """The task; raises FieldError where a field makes no sense."""
+        """The task. Raises FieldError for an impossible value."""
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path) -> LocatedRows:
     """The objects of a .jsonl or .json file, plain or .gz.
 
     Raises TaskError naming the file, and the line where there is one.
@@ -49,10 +50,10 @@ def read_rows(path: Path) -> Rows:
     if kind.suffix not in (".jsonl", ".json"):
         raise TaskError(
             f"{path} is neither .jsonl nor .json (.gz allowed).",
-            next_step="Rename the file or convert it; docs/tasks.md shows the fields of a row.",
+            next_step="Rename or convert the file; docs/tasks.md lists the fields of a row.",
         )
     text = _read_text(path)
-    rows: Rows = []
+    rows: LocatedRows = []
     if kind.suffix == ".json":
         values = _parse(text, path.name)
         if not isinstance(values, list):
@@ -106,11 +107,11 @@ def _parse(text: str, where: str) -> Any:
         ) from error
 
 
-def to_tasks(rows: Rows, form: Callable[[dict[str, Any]], type[Row]]) -> list[Task]:
-    """One checked task per row; ``form`` picks the row's format.
+def to_tasks(rows: LocatedRows, form: Callable[[dict[str, Any]], type[Row]]) -> list[Task]:
+    """One checked task per row; ``form`` chooses the row's format.
 
-    Raises TaskError naming place and field: of the wrong type, not Python, an entry point that nothing
-    defines, a task id seen before.
+    Raises TaskError naming place and field: wrong type, not Python, an entry point that nothing
+    defines, a repeated task id.
     """
     tasks: list[Task] = []
     seen: dict[str, str] = {}
@@ -118,7 +119,7 @@ def to_tasks(rows: Rows, form: Callable[[dict[str, Any]], type[Row]]) -> list[Ta
         kind = form(values)
         try:
             task = kind.model_validate(values).task()
-            _check_python(task, kind.reference_field)
+            _check_syntax(task, kind.reference_field)
             if task.task_id in seen:
                 raise FieldError("task_id", f"{task.task_id!r} was already given at {seen[task.task_id]}")
         except (ValidationError, FieldError) as error:
@@ -136,40 +137,28 @@ def row_error(where: str, error: ValidationError | FieldError) -> TaskError:
         field, reason = ".".join(map(str, first["loc"])), first["msg"]
     return TaskError(
         f"{where}: field {field!r}: {reason}.",
-        next_step="Correct that row; docs/tasks.md shows the fields of each format.",
+        next_step="Correct that row; docs/tasks.md lists the fields of each format.",
     )
 
 
-def _check_python(task: Task, reference_field: str) -> None:
-    if task.language == "python":  # of another language the gates say whether the reference runs
-        program = parse_python(task.prompt + task.reference, f"prompt + {reference_field}")
-        if task.entry_point not in defined_names(program):
-            raise FieldError(
-                "entry_point", f"prompt + {reference_field} does not define {task.entry_point!r} at top level"
-            )
+def _check_syntax(task: Task, reference_field: str) -> None:
+    defines = LANGUAGES[task.language].defines
+    if defines is not None:
+        program = f"prompt + {reference_field}"
+        try:
+            defined = defines(task.prompt + task.reference, task.entry_point)
+        except ValueError as error:
+            raise FieldError(program, str(error)) from error
+        if not defined:
+            raise FieldError("entry_point", f"{program} does not define {task.entry_point!r} at top level")
     parse_python(task.test_setup, "test_setup")
     for test in task.tests:
         parse_python(test.code, "tests")
 
 
 def parse_python(source: str, field: str) -> ast.Module:
-    """The parsed source; raises FieldError naming ``field``."""
-    with warnings.catch_warnings():
-        # Published solutions hold "\w" in plain strings, which newer Pythons only warn about.
-        warnings.simplefilter("ignore", SyntaxWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise FieldError(field, f"not valid Python ({error})") from error
-
-
-def defined_names(program: ast.Module) -> list[str]:
-    """Names that the program binds at top level by def, class or assignment, in order."""
-    names: list[str] = []
-    for node in program.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.append(node.name)
-        elif isinstance(node, ast.Assign):
-            names.extend(target.id for target in node.targets if isinstance(target, ast.Name))
-    return names
+    """The syntax tree; raises FieldError naming ``field``."""
+    try:
+        return parsed(source)
+    except ValueError as error:
+        raise FieldError(field, str(error)) from error

@@ -1,4 +1,4 @@
-"""Task files of one's own, and files of samples."""
+"""Task files of the user's own, and files of samples."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,7 @@ from codestill.types import Split, Task
 
 
 class _TaskRow(Row):
-    """The fields of Task, as they stand."""
+    """A row with the fields of Task."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     reference_field: ClassVar[str] = "reference"
@@ -25,8 +25,8 @@ class _TaskRow(Row):
 def read_tasks(path: Path, default_split: Split | None = None) -> list[Task]:
     """Tasks from a .jsonl or .json file whose rows have the fields of Task; plain or .gz.
 
-    A row that names no split belongs to ``default_split``, or where that is None to ``test``, which is
-    the careful reading: test tasks are not trained on. Raises TaskError naming file, line and field.
+    A row without a split belongs to ``default_split``, or where that is None to ``test``, the safe choice:
+    test tasks are not trained on. Raises TaskError naming file, line and field.
     """
     rows = read_rows(path)
     if default_split is not None:
@@ -50,8 +50,8 @@ class _Sample(BaseModel):
 def read_samples(path: Path) -> list[tuple[str, str]]:
     """(task id, completion) pairs of a samples file in HumanEval's format, in file order.
 
-    EvalPlus also knows ``solution``, a whole program; it stands here as a completion, and so may a
-    completion that repeats the prompt: the prompt followed by a whole program is the same program.
+    EvalPlus's ``solution``, a whole program, is taken as a completion, and a completion may repeat the
+    prompt: the prompt followed by a whole program is the same program.
     Raises TaskError naming file, line and field.
     """
     samples = []

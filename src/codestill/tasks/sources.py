@@ -1,14 +1,11 @@
-"""Where a benchmark's rows come from: a given file, the CODESTILL_DATA directory, or the hub."""
+"""Where a benchmark's rows come from: a file, the CODESTILL_DATA directory, or the hub."""
 
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from codestill.errors import TaskError
-from codestill.tasks.evalplus import HumanEvalPlusRow, MbppPlusRow
-from codestill.tasks.humaneval import HumanEvalPlusHubRow, HumanEvalRow
-from codestill.tasks.mbpp import MbppPlusHubRow, MbppRow, SanitizedRow
-from codestill.tasks.rows import Row, Rows, read_rows
+from codestill.tasks.rows import LocatedRows, Row, read_rows
 
 DATA_VARIABLE = "CODESTILL_DATA"
 
@@ -23,58 +20,41 @@ class Benchmark(NamedTuple):
     hub_config: str | None = None
 
     def form(self, values: dict[str, Any]) -> type[Row]:
-        """EvalPlus publishes two formats: inputs in its own files, a test program on the hub."""
+        """The row's format. EvalPlus publishes two: inputs in its own files, a test program on the hub."""
         return self.hub_row if "test" in values and "base_input" not in values else self.row
 
 
-BENCHMARKS = {
-    "humaneval": Benchmark(
-        "humaneval/HumanEval.jsonl", "openai/openai_humaneval", HumanEvalRow, HumanEvalRow
-    ),
-    "humaneval-plus": Benchmark(
-        "humanevalplus/HumanEvalPlus.jsonl",
-        "evalplus/humanevalplus",
-        HumanEvalPlusRow,
-        HumanEvalPlusHubRow,
-    ),
-    "mbpp": Benchmark("mbpp/mbpp.jsonl", "google-research-datasets/mbpp", MbppRow, MbppRow, "full"),
-    "mbpp-sanitized": Benchmark(
-        "mbpp/sanitized-mbpp.json", "google-research-datasets/mbpp", SanitizedRow, SanitizedRow, "sanitized"
-    ),
-    "mbpp-plus": Benchmark("mbppplus/MbppPlus.jsonl", "evalplus/mbppplus", MbppPlusRow, MbppPlusHubRow),
-}
-
-
-def benchmark_rows(source: str, path: Path | None, hub_id: str | None) -> Rows:
+def benchmark_rows(benchmark: Benchmark, path: Path | None, hub_id: str | None) -> LocatedRows:
     """The benchmark's rows, from ``path``, else CODESTILL_DATA, else the hub.
 
     Raises TaskError where none of them has it.
     """
-    benchmark = BENCHMARKS[source]
-    file = path or (None if hub_id else _in_data_directory(benchmark.file))
+    file = path or (None if hub_id else local_file(benchmark.file))
     return read_rows(file) if file else _from_hub(hub_id or benchmark.hub_id, benchmark)
 
 
-def _in_data_directory(file: str) -> Path | None:
+def local_file(file: str) -> Path | None:
+    """The file in the CODESTILL_DATA directory, also packed and outside of its subdirectory; None where it is
+    not there."""
     directory = os.environ.get(DATA_VARIABLE)
     if not directory:
         return None
     for name in (file, Path(file).name):
         for ending in ("", ".gz"):
-            found = Path(directory, name + ending)
-            if found.is_file():
-                return found
+            path = Path(directory, name + ending)
+            if path.is_file():
+                return path
     return None
 
 
-def _from_hub(hub_id: str, benchmark: Benchmark) -> Rows:
-    import datasets  # seconds to import: only when the hub is needed
+def _from_hub(hub_id: str, benchmark: Benchmark) -> LocatedRows:
+    import datasets  # takes seconds to import
 
-    # A local directory stands for one configuration and does not know the hub's names.
+    # A local directory holds one configuration, which has no name.
     config = None if Path(hub_id).is_dir() else benchmark.hub_config
     try:
         splits = datasets.load_dataset(hub_id, config)
-    except Exception as error:  # datasets raises a dozen unrelated classes, offline alone three
+    except Exception as error:  # datasets raises a dozen unrelated classes, three of them when offline
         directory = os.environ.get(DATA_VARIABLE)
         tried = f"{benchmark.file} is not in {directory}" if directory else f"{DATA_VARIABLE} is not set"
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,29 +1,30 @@
-"""Where a completion ends.
+"""Stop rules: where a completion ends.
 
-A base model does not stop after its answer: it goes on with calls, prints and further problems. A stop
-rule says where the answer ends. The rule is part of a score, so it has a name and is stored with it.
+A base model does not stop after its answer: it continues with calls, prints and further problems. The rule
+that cuts them off is part of a score, so it has a name and is stored with the score.
 """
 
-import ast
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-StopName = Literal["definitions", "human-eval", "evalplus", "mbpp", "javascript", "none"]
+from pydantic import AfterValidator
+
+from codestill.languages import LANGUAGES, parse_python
+from codestill.plugins import suggestion
 
 
 @dataclass(frozen=True)
 class StopRule:
-    """A named rule: cut at the first of ``strings``; ``definitions`` reads the program instead."""
+    """A named rule: cut at the first of ``strings``; ``definitions`` parses the program instead."""
 
     name: str
     strings: tuple[str, ...] = ()
 
 
-STOP_RULES: Mapping[StopName, StopRule] = MappingProxyType(
+STOP_RULES: Mapping[str, StopRule] = MappingProxyType(
     {
         "definitions": StopRule("definitions"),
         # The five strings of the Codex paper (arXiv 2107.03374, section 3.2).
@@ -43,16 +44,36 @@ STOP_RULES: Mapping[StopName, StopRule] = MappingProxyType(
         ),
         # bigcode-evaluation-harness, MBPP.
         "mbpp": StopRule("mbpp", ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")),
-        # MultiPL-E's strings for JavaScript (arXiv 2208.08227).
-        "javascript": StopRule("javascript", ("\nfunction ", "\n/*", "\n//", "\nconsole.log")),
         "none": StopRule("none"),
     }
 )
+"""The rules for Python. A language with stop strings (``codestill.languages``) has one of its own name."""
+
+
+def stop_rule(name: str) -> StopRule:
+    """The rule of that name, a language's included. Raises ValueError where there is none."""
+    if name in STOP_RULES:
+        return STOP_RULES[name]
+    if name in LANGUAGES and LANGUAGES[name].stop:
+        return StopRule(name, LANGUAGES[name].stop)
+    known = f"known are {', '.join(_stop_names())}"
+    raise ValueError(f"no stop rule {name!r}. {suggestion(name, _stop_names(), known)}")
+
+
+def _stop_names() -> tuple[str, ...]:
+    return (*STOP_RULES, *(name for name, language in LANGUAGES.items() if language.stop))
+
+
+if TYPE_CHECKING:
+    StopName = str
+else:
+    # The Literal is for --help, which lists its choices.
+    StopName = Annotated[Literal[_stop_names()] | str, AfterValidator(lambda name: stop_rule(name).name)]
 
 _STARTERS = ("def ", "class ", "import ", "from ", "async def ", "@")
 
-# Enough of Python's grammar to know which newlines end a top-level line. An unclosed string reaches to
-# the end of the text (triple quotes) or of its line.
+# Enough of Python's grammar to tell which newlines end a top-level line. An unclosed string extends to the
+# end of the text (triple quotes) or of its line.
 _TOKEN = re.compile(
     r"""
       (?P<skip> \#[^\n]* | \\\r?\n
@@ -68,12 +89,12 @@ _TOKEN = re.compile(
 
 
 def cut(text: str, rule: StopRule) -> str:
-    """The completion up to where ``rule`` stops it. ``cut(cut(text)) == cut(text)``.
+    """The completion up to where ``rule`` ends it. ``cut(cut(text)) == cut(text)``.
 
     ``definitions`` keeps the first line (it continues the prompt), indented lines, and top-level
     functions, classes, imports and decorators, so helpers after the function survive; it cuts at the
-    first other line at column 0, with the comments before it. A last definition that does not parse,
-    as the token limit leaves it, goes too: it would make a right answer fail.
+    first other line at column 0, together with the comments before it. A last definition that does not
+    parse, usually cut by the token limit, is dropped as well: it would make a correct answer fail.
     """
     if rule.name == "definitions":
         starts, end, _ = _read(text)
@@ -83,8 +104,8 @@ def cut(text: str, rule: StopRule) -> str:
                 break
             text = text[:start]
         return text
-    found = [at for at in map(text.find, rule.strings) if at >= 0]
-    return text[: min(found)] if found else text
+    ends = [at for at in map(text.find, rule.strings) if at >= 0]
+    return text[: min(ends)] if ends else text
 
 
 def stopped(text: str, rule: StopRule) -> bool:
@@ -118,26 +139,23 @@ def _read(text: str) -> tuple[list[int], int, bool]:
             else:
                 return starts, end, _ends(source)
             line = token.end()
-    source = text[line:]  # a line that an open string or bracket goes on beyond the text
+    source = text[line:]  # a line that an open string or bracket continues beyond the text
     if line and source.strip() and not (source[0].isspace() or source.startswith(("#", *_STARTERS))):
         return starts, end, _ends(source)
     return starts, len(text), False
 
 
 def _ends(source: str) -> bool:
-    """Whether a top-level line that is no definition stays none, whatever the model still writes of it."""
+    """Whether a top-level line that is no definition cannot become one, however the model continues it."""
     return "\n" in source or not any(word.startswith(source) for word in _STARTERS)
 
 
 def parses(source: str) -> bool:
-    """Whether it is Python, told without a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
+    """Whether it is valid Python."""
+    try:
+        parse_python(source)
+    except ValueError:
+        return False
     return True
 
 
@@ -145,14 +163,14 @@ _FENCE = re.compile(r"^[ \t]*```[ \t]*(?P<info>[^`\n]*)$", re.MULTILINE)
 
 
 def extract_code(text: str, entry_point: str) -> tuple[str, str]:
-    """The code in a chat answer, and the name of the rule that found it.
+    """The code in a chat answer, and the name of the rule that found it: (code, rule).
 
     ``fence``: the last complete fenced block that defines ``entry_point`` at top level, whatever its
-    label. ``as-is``: there is none, and the text is returned unchanged.
+    label. ``as-is``: there is none, so the text is returned unchanged.
     """
     plain = text.replace("\r\n", "\n")
     defines = re.compile(rf"^(?:(?:async\s+)?def|class)\s+{re.escape(entry_point)}\b", re.MULTILINE)
-    found = None
+    code = None
     opened: int | None = None
     for fence in _FENCE.finditer(plain):
         if opened is None or fence["info"].strip():  # a labelled fence opens, also inside a block
@@ -160,6 +178,6 @@ def extract_code(text: str, entry_point: str) -> tuple[str, str]:
             continue
         block = plain[opened : fence.start()]
         if defines.search(block):
-            found = block
+            code = block
         opened = None
-    return (found, "fence") if found is not None else (text, "as-is")
+    return (code, "fence") if code is not None else (text, "as-is")

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from codestill.errors import BudgetError, CodestillError, ConfigError, TeacherError
+from codestill.errors import BudgetError, CodestillError, TeacherError
 from codestill.models.completer import Decoding
 from codestill.models.settings import Placement
+from codestill.openai_client import async_openai_client, require_key
 from codestill.serialize import seed_for
 from codestill.teachers.ledger import Ledger, Prices
 from codestill.types import Call, Completion, Request, Settings
@@ -53,11 +54,7 @@ class ApiTeacherConfig(Settings):
 
     def build(self, placement: Placement | None = None) -> "ApiTeacher":
         """The teacher; nothing is called yet. Raises ConfigError where the key is missing."""
-        if self.base_url is None and not os.environ.get(self.key_variable):
-            raise ConfigError(
-                f"{self.model} needs a key, and {self.key_variable} is not set.",
-                next_step=f"export {self.key_variable}=..., or set teacher.base_url to your own endpoint.",
-            )
+        require_key(self.model, self.base_url, self.key_variable, "teacher")
         return ApiTeacher(self)
 
 
@@ -143,7 +140,9 @@ class ApiTeacher:
                     halt.set()
                     arrived.put(error)
 
-        async with _client(self.config) as client:
+        config = self.config  # without retries of the client's own: ours are counted
+        client = async_openai_client(config.base_url, config.timeout_seconds, 0, config.key_variable)
+        async with client:
             await asyncio.gather(*(serve(client) for _ in range(min(self.config.concurrency, len(requests)))))
 
     async def _one(self, client: Any, request: Request, decoding: Decoding) -> Completion:
@@ -260,19 +259,6 @@ async def _set_aside(ledger: Ledger, tokens: int, money: float | None) -> None:
             if not ledger.promised.calls:
                 raise
             await asyncio.sleep(_WAIT_SECONDS)
-
-
-def _client(config: ApiTeacherConfig) -> Any:
-    """Without retries of its own: ours are counted. Raises ConfigError where `openai` is not installed."""
-    try:
-        from openai import AsyncOpenAI
-    except ImportError as error:
-        raise ConfigError(
-            "an endpoint is called through the `openai` package, which is not installed.",
-            next_step="pip install 'codestill[api]'",
-        ) from error
-    key = os.environ.get(config.key_variable) or "none"
-    return AsyncOpenAI(api_key=key, base_url=config.base_url, max_retries=0, timeout=config.timeout_seconds)
 
 
 def _retry_after(header: str | None) -> float | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from codestill.embeddings import split_name, tokens
+from codestill.embeddings import code_words, split_name
 from codestill.recipes.amr_evol.library import Function, read_functions, renamed
 from codestill.recipes.amr_evol.library.functions import adapted, read_headers, self_contained, undefined
 
@@ -115,7 +115,7 @@ def test_what_is_called_and_lacking_is_put_in() -> None:
 
 def test_words_of_identifiers_and_code() -> None:
     assert split_name("readJSONFile_2") == ["read", "json", "file", "2"]
-    found = tokens("def sumOf(xs): return xs[1:] >= 10")
+    found = code_words("def sumOf(xs): return xs[1:] >= 10")
     assert found == ["def", "sum", "of", "xs", "return", "xs", "1", ">=", "10"]
 
 

@@ -258,3 +258,10 @@ def test_the_same_view_of_another_language(sandbox: Sandbox):
     assert right.checks == {"parse": 1, "compile": 1, "load": 1, "calls": 1, "tests": 1}
     assert raises.checks["calls"] == 0 and raises.checks["compile"] == 1 and raises.broken
     assert broken.checks["parse"] == 0 and "Unexpected token" in broken.findings[0]
+
+
+def test_a_language_without_tools_has_no_static_checks(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(languages.TOOLS, "python")  # type: ignore[arg-type]
+    (report,) = inspect(tasks(), sandbox, FeedbackConfig().tool, attempts(sandbox, BODIES["right"]))
+    assert report.checks == {"load": 1.0, "calls": 1.0, "tests": 1.0} and not report.findings
+    assert report.score(Weights(), tests=True) == 1.0

@@ -14,7 +14,6 @@ from codestill.evaluation import evaluate
 from codestill.examples import subset
 from codestill.losses import Contrastive, Objective
 from codestill.models import SamplingConfig
-from codestill.pocket.skills import held_out
 from codestill.recipes.iterkd.faults import (
     FaultsConfig,
     contrastive_examples,
@@ -204,7 +203,12 @@ def _deliver(
 def _next(config: Config, task_set: TaskSet, known: Known, teaching: Teaching) -> TaskSet:
     """The next round's tasks, made from all so far."""
     seeds = task_set.with_tasks(known.tasks.values())
-    made = next_tasks(config.update, seeds, known.bins, teaching, lambda prompt: not held_out(prompt))
+    sets = config.tasks, config.evaluate.tasks
+
+    def trainable(prompt: str) -> bool:
+        return all(tasks.trainable(prompt) for tasks in sets)
+
+    made = next_tasks(config.update, seeds, known.bins, teaching, trainable)
     if config.update.questions == "static":
         return made
     return without_repeats(made, config.evaluate.tasks, config.decontaminate, teaching.run)

@@ -15,7 +15,7 @@ from codestill.recipes.persd.collect import CollectConfig, collect
 from codestill.recipes.persd.self_repair import SelfRepair, SelfRepairConfig, visible_tasks
 from codestill.run import Run
 from codestill.synthesis import SynthesisConfig, synthesise
-from codestill.tasks import TasksConfig, TaskSet, require_trainable
+from codestill.tasks import TasksConfig, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
 from codestill.teaching import TaughtConfig, Teaching
 from codestill.train import fit
@@ -109,7 +109,7 @@ def _keep(student: "Student", number: int, last: Run) -> "Student":
 def _collect(config: Config, number: int, student: "Student", teaching: Teaching) -> list[Example]:
     """The round's new training examples."""
     run = teaching.run
-    task_set = _tasks(config, number)
+    task_set = config.tasks.fresh(number)
     if config.synthesis is not None:
         task_set = synthesise(task_set, teaching, config.synthesis)
     task_set = without_repeats(task_set, config.evaluate.tasks, config.decontaminate, run)
@@ -129,14 +129,6 @@ def _collect(config: Config, number: int, student: "Student", teaching: Teaching
     return [
         example.model_copy(update={"example_id": f"{run.prefix}{example.example_id}"}) for example in examples
     ]
-
-
-def _tasks(config: Config, number: int) -> TaskSet:
-    """The round's tasks; fresh ones where they are generated."""
-    if config.tasks.source.startswith("pocket"):
-        skip = config.tasks.skip + number * config.tasks.count
-        return config.tasks.model_copy(update={"skip": skip}).load()
-    return config.tasks.load()
 
 
 def _tokens(student: "Student", example: Example) -> int:

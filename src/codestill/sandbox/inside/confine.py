@@ -30,7 +30,9 @@ class Confinement:
         self.layers = layers = config["layers"]
         self.zygote = os.getpid()
         self.limits = (
-            {role: self._limits(role) for role in ("solver", "node", "judge")} if "rlimits" in layers else {}
+            {role: self._limits(role) for role in ("solver", "interpreter", "judge")}
+            if "rlimits" in layers
+            else {}
         )
         self.identity = config["identity"]
         self.reads_all = False
@@ -44,8 +46,8 @@ class Confinement:
         self.filter, self.filter_address = None, 0
         if "seccomp" in layers:
             self.filter, self.filter_address = kernel.sock_filter(seccomp.seccomp_filter())
-            # A process of node begins by becoming it; it can start no other.
-            self.node_filter, self.node_address = kernel.sock_filter(seccomp.seccomp_filter(("execve",)))
+            # Another language's solver begins by becoming its interpreter; it can start no other program.
+            self.exec_filter, self.exec_address = kernel.sock_filter(seccomp.seccomp_filter(("execve",)))
 
     def make_rulesets(self) -> None:
         """Also called again when the scratch directory has become another one."""
@@ -57,12 +59,12 @@ class Confinement:
         self.rulesets = {
             "judge": landlock_ruleset(self.landlock, *paths, None),
             "solver": landlock_ruleset(self.landlock, *paths, self.scratch),
-            "node": landlock_ruleset(self.landlock, *paths, self.scratch, executable=True),
+            "interpreter": landlock_ruleset(self.landlock, *paths, self.scratch, executable=True),
         }
 
     def enter(self, role: str, keep: list[int], cpu_seconds: float | None) -> None:
-        """Confine this process as ``solver``, as ``node`` (a solver that becomes that) or as ``judge``; only
-        ``keep`` and 0, 1, 2 stay open.
+        """Confine this process as ``solver``, as ``interpreter`` (a solver that becomes another program) or
+        as ``judge``; only ``keep`` and 0, 1, 2 stay open.
 
         Raises OSError where a layer fails: nothing untrusted may run then.
         """
@@ -102,7 +104,7 @@ class Confinement:
             kernel.syscall("landlock", _RESTRICT_SELF, ruleset, 0)
             os.close(ruleset)
         if self.filter_address:
-            address = self.node_address if role == "node" else self.filter_address
+            address = self.exec_address if role == "interpreter" else self.filter_address
             kernel.prctl("seccomp", _PR_SET_SECCOMP, 2, address)
 
     def _limits(self, role: str) -> list[tuple[int, tuple[int, int]]]:

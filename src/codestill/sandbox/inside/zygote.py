@@ -39,8 +39,8 @@ class Zygote:
         self.scratch = namespaces.SCRATCH if "namespaces" in self.layers else None
         self.contained = self.scratch is not None
         prepare_interpreter(config, self.scratch)
-        with open(os.path.join(os.path.dirname(__file__), "solver.js")) as script:
-            self.javascript = script.read()  # here: the new root does not show it
+        self.commands = {name: command(item) for name, item in config["interpreters"].items()}
+        """By language, path and arguments of what becomes the solver of a program that is not Python."""
         if self.contained:
             namespaces.build_root(config["readable"], config["hidden"], config["scratch_bytes"])
         self.confinement = Confinement(config, self.scratch)
@@ -130,16 +130,15 @@ class Zygote:
         requests_out, requests_in = os.pipe()
         answers_out, answers_in = os.pipe()
 
-        def solve_javascript() -> None:
+        def interpret() -> None:
             redirect(output)
             os.lseek(solution, 0, os.SEEK_SET)
             kept = [solution, requests_out, answers_in]
             for descriptor in kept:
                 os.set_inheritable(descriptor, True)
-            self.confinement.enter("node", kept, cpu)
-            node = self.config["node"]
-            heap = f"--max-old-space-size={max(16, self.config['memory_bytes'] >> 21)}"
-            os.execv(node, ["node", heap, "-e", self.javascript, *map(str, kept)])
+            self.confinement.enter("interpreter", kept, cpu)
+            path, arguments = self.commands[request["language"]]
+            os.execv(path, [*arguments, *map(str, kept)])
 
         def solve() -> None:
             source, entry_point = marshal.loads(os.pread(solution, sizes[0], 0))
@@ -147,7 +146,7 @@ class Zygote:
             self.confinement.enter("solver", [requests_out, answers_in], cpu)
             solver.solve(source, entry_point, path, requests_out, answers_in)
 
-        solving = Child(solve if request["language"] == "python" else solve_javascript)
+        solving = Child(solve if request["language"] == "python" else interpret)
         judging, self.judge = self.judge, None
         if judging is None or judging.child.ended():
             judging = Judge(self.confinement, path)
@@ -207,6 +206,16 @@ class Zygote:
             namespaces.renew_scratch(self.config["scratch_bytes"])
             if self.confinement.landlock:
                 self.confinement.make_rulesets()
+
+
+def command(interpreter: dict) -> tuple[str, list[str]]:
+    """Path and arguments of an interpreter, among them its runner's source: read here, because the new root
+    does not show it."""
+    with open(interpreter["runner"]) as script:
+        runner = script.read()
+    path = interpreter["path"]
+    arguments = [runner if part == "{runner}" else part for part in interpreter["arguments"]]
+    return path, [os.path.basename(path), *arguments]
 
 
 def redirect(output: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from codestill.embeddings import AnyEmbedderConfig, Embedder, Rows, TfidfEmbedderConfig, Weights
+from codestill.embeddings import AnyEmbedderConfig, Embedder, TfidfEmbedderConfig, Vectors, Weighting
 from codestill.errors import RunError
 from codestill.recipes.amr_evol.library.functions import Function, Part
 from codestill.serialize import read_jsonl, to_json, write_atomic
@@ -57,10 +57,10 @@ class Library:
         self.spec = _read_spec(directory, spec)
         self.functions: list[Function] = []
         self.batches: dict[str, int] = {}
-        """Names of the batches, and how many functions each new_functions."""
+        """Names of the batches, and how many functions each added."""
         self._embedder: Embedder | None = None
-        self._rows: list[Rows] = []
-        self._ready: tuple[Weights, Any] | None = None
+        self._rows: list[Vectors] = []
+        self._ready: tuple[Weighting, Any] | None = None
         for path in sorted(directory.glob("[0-9]*-*.jsonl")):
             found = list(read_jsonl(path, Function))
             self.functions += found
@@ -124,7 +124,7 @@ class Library:
                 kept.append(number)
         return kept
 
-    def _searchable(self) -> tuple[Weights, Any]:
+    def _searchable(self) -> tuple[Weighting, Any]:
         from sklearn.neighbors import NearestNeighbors
 
         self._load()
@@ -141,8 +141,8 @@ class Library:
             self._embedder = self.spec.embedder.build()
         return self._embedder
 
-    def _encode(self, functions: Sequence[Function]) -> Rows:
-        return self._built().encode([one.text(self.spec.parts) for one in functions])
+    def _encode(self, functions: Sequence[Function]) -> Vectors:
+        return self._built().encode([function.text(self.spec.parts) for function in functions])
 
     def _load(self) -> None:
         """The rows of all batches, made where they are missing."""
@@ -197,7 +197,7 @@ def _read_spec(directory: Path, spec: LibrarySpec | None) -> LibrarySpec:
     return found
 
 
-def _stacked(parts: list[Rows]) -> Rows:
+def _stacked(parts: list[Vectors]) -> Vectors:
     import numpy as np
 
     if len(parts) == 1:
@@ -209,7 +209,7 @@ def _stacked(parts: list[Rows]) -> Rows:
     return sparse.vstack(parts, format="csr")
 
 
-def _write_rows(path: Path, rows: Rows) -> None:
+def _write_rows(path: Path, rows: Vectors) -> None:
     import numpy as np
     from scipy import sparse
 
@@ -224,7 +224,7 @@ def _write_rows(path: Path, rows: Rows) -> None:
     temporary.replace(path)
 
 
-def _read_rows(path: Path, count: int) -> Rows | None:
+def _read_rows(path: Path, count: int) -> Vectors | None:
     """None where there are none, or they are damaged or not as many: they are made again then."""
     import zipfile
 

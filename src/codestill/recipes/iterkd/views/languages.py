@@ -29,6 +29,13 @@ class Tools(Protocol):
         ...
 
 
+class NoTools:
+    """A language without static tools: no check has a value."""
+
+    def static(self, programs: Sequence[str], complexity: int, lint: bool) -> list[Static]:
+        return [({}, ()) for _ in programs]
+
+
 class Python:
     """The interpreter's parser and compiler, and ruff."""
 
@@ -136,4 +143,10 @@ class JavaScript:
         ]
 
 
-LANGUAGES: Mapping[Language, Tools] = {"python": Python(), "javascript": JavaScript()}
+TOOLS: Mapping[Language, Tools] = {"python": Python(), "javascript": JavaScript()}
+"""By language; one that is not here has no static checks."""
+
+
+def tools_of(language: Language) -> Tools:
+    """The tools of a language, or none that check anything."""
+    return TOOLS.get(language, NoTools())

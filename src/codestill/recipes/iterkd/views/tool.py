@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from codestill.recipes.iterkd.views.languages import LANGUAGES
+from codestill.recipes.iterkd.views.languages import tools_of
 from codestill.sandbox import Program, Sandbox
 from codestill.tasks import TaskSet
 from codestill.types import Attempt, ExecutionResult, Language, Record, Settings, Task, Test
@@ -94,7 +94,7 @@ def inspect(
         spoken: set[Language] = {task.language for task in of}
         for name in sorted(spoken):
             mine = [n for n, task in enumerate(of) if task.language == name]
-            found = LANGUAGES[name].static([texts[n] for n in mine], config.complexity, config.lint)
+            found = tools_of(name).static([texts[n] for n in mine], config.complexity, config.lint)
             for n, report in zip(mine, found, strict=True):
                 static[n] = report
         blind = [task.model_copy(update={"tests": _without_values(task)}) for task in of]
