@@ -1,6 +1,6 @@
 """Rejection sampling: fine-tune on the first of several sampled teacher answers that passes the tests.
 
-    codestill run examples/rejection_sampling.py --run-dir runs/mine
+codestill run examples/rejection_sampling.py --run-dir runs/mine
 """
 
 from typing import Literal
