@@ -17,7 +17,7 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
-INLINE = re.compile(r"`(codestill [^`\n]+)`")
+INLINE = re.compile(r"`(codestill\s[^`]+)`")  # a line may break within it
 # RECIPE, FILE.yaml, a|b and ... stand for something that the reader fills in.
 PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b|\||\.\.\.|…|<")
 
