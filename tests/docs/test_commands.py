@@ -1,0 +1,80 @@
+"""Every command line that the documentation shows is one that the command line takes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.docs.pages import COMMANDS, ROOT, Command, blocks
+
+from codestill.cli import app, commands, main
+
+# Commands that do nothing else are parsed by cyclopts alone; the others read settings first.
+PLAIN = ("report", "students", "doctor", "tasks", "library")
+# Offline, and done in seconds.
+EXECUTED = (
+    ("students",),
+    ("doctor",),
+    ("tasks", "ls"),
+    ("tasks", "show", "pocket:test"),
+    ("tasks", "check", "examples/tasks.jsonl"),
+)
+
+SHOWN = {command.arguments: command for command in COMMANDS}  # each once, however many pages show it
+RUN = [command for arguments, command in SHOWN.items() if arguments in EXECUTED or arguments[-1] == "--help"]
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Commands read their settings, whose names this collects, and stop there."""
+    parsed = []
+    read = commands.read_settings
+
+    def only_read(model: Any, command: str, arguments: Any) -> None:
+        read(model, command, arguments)
+        parsed.append(command)
+
+    monkeypatch.setattr(commands, "read_settings", only_read)
+    monkeypatch.chdir(ROOT)
+    return parsed
+
+
+def with_config(command: Command, directory: Path) -> list[str]:
+    """The arguments; a ``--config`` file that does not exist is the YAML block on the same page."""
+    arguments = list(command.arguments)
+    if "--config" in arguments:
+        place = arguments.index("--config") + 1
+        if not (ROOT / arguments[place]).exists():
+            (text,) = [text for language, text in blocks(ROOT / command.page) if language == "yaml"]
+            path = directory / arguments[place]
+            path.write_text(text, encoding="utf-8")
+            arguments[place] = str(path)
+    return arguments
+
+
+def test_there_are_commands_to_check():
+    assert len(COMMANDS) > 40
+
+
+@pytest.mark.parametrize("command", [command for command in SHOWN.values() if command not in RUN], ids=str)
+def test_a_command_of_the_documentation_is_parsed(command: Command, reader: list[str], tmp_path: Path):
+    arguments = with_config(command, tmp_path)
+    if arguments[0] in PLAIN:
+        app.parse_args(arguments, exit_on_error=False, print_error=False)
+    else:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        assert len(reader) == 1
+
+
+@pytest.mark.parametrize("command", RUN, ids=str)
+def test_a_command_that_needs_no_data_runs(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as ended:
+        main(command.arguments)
+    assert not ended.value.code
+    assert capsys.readouterr().out.strip()
+
+
+def test_every_command_to_execute_is_shown_somewhere():
+    assert set(EXECUTED) <= set(SHOWN)
