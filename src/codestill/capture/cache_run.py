@@ -6,11 +6,11 @@ from codestill.capture.config import CaptureRun
 from codestill.capture.fill import capture, capture_from
 from codestill.errors import ConfigError
 from codestill.examples import training_examples, validation_examples
-from codestill.logits import Manifest
+from codestill.logits import CacheManifest
 from codestill.run import Run
 
 
-def capture_run(config: CaptureRun, run: Run) -> Manifest:
+def capture_run(config: CaptureRun, run: Run) -> CacheManifest:
     """What ``codestill cache`` does: the cache lies in the run's directory, in `logits`."""
     directory = run.directory / "logits"
     if config.server is not None:

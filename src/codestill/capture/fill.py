@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from codestill.capture.config import CaptureConfig
 from codestill.errors import LogitsError
-from codestill.logits import CaptureSpec, Expectation, LogitCache, Manifest
+from codestill.logits import CacheManifest, CaptureSpec, Expectation, LogitCache
 from codestill.logits.writer import MANIFEST, LogitWriter, finish
 from codestill.run import Run
 from codestill.types import Example
@@ -14,7 +14,7 @@ from codestill.types import Example
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from codestill.logits import MeasuredError, Rows
+    from codestill.logits import CapturedRows, MeasuredError
     from codestill.teachers.frozen import LocalTeacher
     from codestill.train.batches import TokenExample
 
@@ -33,7 +33,9 @@ class Source(Protocol):
         has come is stored at once."""
         ...
 
-    def rows(self, batch: "Sequence[TokenExample]", spec: CaptureSpec) -> "Iterator[tuple[str, Rows]]":
+    def rows(
+        self, batch: "Sequence[TokenExample]", spec: CaptureSpec
+    ) -> "Iterator[tuple[str, CapturedRows]]":
         """The digest of each sequence, and what is kept of its scored positions, in order."""
         ...
 
@@ -182,7 +184,7 @@ def fill(
         tell(len(batch))
 
 
-def _account(manifest: Manifest, run: Run) -> None:
+def _account(manifest: CacheManifest, run: Run) -> None:
     """What the report says about the cache."""
     measured = {
         f"logits_error_T{one.temperature:g}": (

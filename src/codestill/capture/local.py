@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from codestill.logits import CaptureSpec, MeasuredError, Rows
-from codestill.logits.error import UNIGRAM, measure, unigram_logits
+from codestill.capture.error import UNIGRAM, measure_error, unigram_logits
+from codestill.logits import CapturedRows, CaptureSpec, MeasuredError
 from codestill.logits.rows import join
 from codestill.logits.select import select_for
 from codestill.losses.batch import Positions
@@ -45,7 +45,7 @@ class LocalSource:
         """Nothing is."""
         return False
 
-    def rows(self, batch: Sequence[TokenExample], spec: CaptureSpec) -> Iterator[tuple[str, Rows]]:
+    def rows(self, batch: Sequence[TokenExample], spec: CaptureSpec) -> Iterator[tuple[str, CapturedRows]]:
         """The digest of each sequence, and what is kept of its scored positions."""
         names = [one.digest for one in batch]
         generator = None
@@ -66,7 +66,7 @@ class LocalSource:
         rows = select_for(spec, logits_NV, generator)
         tokens = [token for one in scored for token in one]
         student_NV = unigram_logits(tokens, spec.vocabulary, len(logits_NV))
-        return measure(logits_NV.numpy(), rows, student_NV, spec, UNIGRAM)
+        return measure_error(logits_NV, rows, student_NV, spec, UNIGRAM)
 
     def _logits(self, batch: Sequence[TokenExample]) -> Iterator[Tensor]:
         """Logits [n, V] at the batch's scored positions, in order, a chunk at a time."""

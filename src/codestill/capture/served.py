@@ -11,7 +11,7 @@ import numpy as np
 
 from codestill.capture.config import ServerConfig
 from codestill.errors import LogitsError
-from codestill.logits import CaptureSpec, MeasuredError, Rows, rows_from_top
+from codestill.logits import CapturedRows, CaptureSpec, MeasuredError, rows_from_top
 from codestill.models.fingerprints import tokenizer_fingerprint
 from codestill.models.load import resolve
 from codestill.models.tokenizers import load_tokenizer
@@ -72,7 +72,7 @@ class ServedSource:
         """Every request is."""
         return True
 
-    def rows(self, batch: Sequence[TokenExample], spec: CaptureSpec) -> Iterator[tuple[str, Rows]]:
+    def rows(self, batch: Sequence[TokenExample], spec: CaptureSpec) -> Iterator[tuple[str, CapturedRows]]:
         """The digest of each sequence, and what is kept of its scored positions; a request for each.
 
         Raises LogitsError for one that failed once all others have been given.
@@ -92,7 +92,7 @@ class ServedSource:
         """Not known: nobody but the server has seen the whole vocabulary."""
         return ()
 
-    def _ask(self, sequence: TokenExample, spec: CaptureSpec) -> Rows:
+    def _ask(self, sequence: TokenExample, spec: CaptureSpec) -> CapturedRows:
         from openai import OpenAIError
 
         try:

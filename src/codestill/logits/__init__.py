@@ -7,34 +7,31 @@ docs/logit-cache.md.
 """
 
 from codestill.logits.manifest import (
+    CacheManifest,
     CaptureSpec,
     Expectation,
-    Manifest,
     MeasuredError,
 )
 from codestill.logits.reader import LogitCache
-from codestill.logits.rows import TAIL_RULES, Rows, SparseRows, Target, rows_from_top, target
+from codestill.logits.rows import CapturedRows, SparseRows, rows_from_top
 from codestill.logits.shard import digest
 from codestill.logits.truncation import FixedK, Mass, Threshold, Truncation
 from codestill.logits.writer import LogitWriter, finish
 
 __all__ = [
-    "TAIL_RULES",
+    "CacheManifest",
     "CaptureSpec",
+    "CapturedRows",
     "Expectation",
     "FixedK",
     "LogitCache",
     "LogitWriter",
-    "Manifest",
     "Mass",
     "MeasuredError",
-    "Rows",
     "SparseRows",
-    "Target",
     "Threshold",
     "Truncation",
     "digest",
     "finish",
     "rows_from_top",
-    "target",
 ]

@@ -100,7 +100,7 @@ class ShardEntry(Settings):
     """CRC-32 of its head and index, which hold the CRC-32 of every sequence."""
 
 
-class Manifest(CaptureSpec):
+class CacheManifest(CaptureSpec):
     """``manifest.json``: written last, so its absence means that the capture is unfinished."""
 
     format: Literal["codestill-logits"] = "codestill-logits"

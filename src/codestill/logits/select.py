@@ -9,7 +9,7 @@ from torch import Tensor
 
 from codestill.errors import LogitsError, VocabularyError
 from codestill.logits.manifest import CaptureSpec
-from codestill.logits.rows import Rows, join
+from codestill.logits.rows import CapturedRows, join
 from codestill.logits.truncation import Truncation, keep_counts
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
@@ -23,7 +23,7 @@ def select(
     truncation: Truncation,
     tail_samples: int = 0,
     generator: torch.Generator | None = None,
-) -> Rows:
+) -> CapturedRows:
     """The entries to keep of each position, the tail's mass at each temperature, and draws from the tail.
 
     Softmax is over the first ``vocabulary`` logits alone, in float32 whatever their dtype; a chunk of
@@ -48,7 +48,7 @@ def select(
 
 def select_for(
     spec: CaptureSpec, logits_NV: Float[Tensor, "N V"], generator: torch.Generator | None = None
-) -> Rows:
+) -> CapturedRows:
     """:func:`select` as a capture's spec says."""
     return select(
         logits_NV, spec.vocabulary, spec.temperatures, spec.truncation, spec.tail_samples, generator
@@ -62,7 +62,7 @@ def _chunk(
     truncation: Truncation,
     tail_samples: int,
     generator: torch.Generator | None,
-) -> Rows:
+) -> CapturedRows:
     width = min(truncation.max_k, logits_CV.shape[1])
     top_CK, ids_CK = logits_CV.topk(width, dim=1)
     log_mass_C1 = logits_CV.logsumexp(dim=1, keepdim=True)
@@ -83,7 +83,7 @@ def _chunk(
         log_rest_CV = rest_CV / temperature
         tails.append((log_rest_CV.logsumexp(dim=1) - log_mass_C).clamp(max=0).cpu().numpy())
         samples.append(_draw(log_rest_CV, tail_samples, generator))
-    return Rows(
+    return CapturedRows(
         counts,
         ids_CK.cpu().numpy()[kept],
         log_p_CK[kept],

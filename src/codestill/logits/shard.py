@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from codestill.errors import LogitsError, VocabularyError
 from codestill.logits import packing
 from codestill.logits.manifest import CaptureSpec
-from codestill.logits.rows import Rows, SparseRows
+from codestill.logits.rows import CapturedRows, SparseRows
 from codestill.logits.truncation import MAX_K
 from codestill.serialize import fingerprint
 
@@ -82,7 +82,7 @@ class Layout:
         drawn = rows * temperatures * self.tail_samples
         return Sizes(tokens, counts, tails, gaps, ids, ids + packing.packed_size(drawn, self.bits))
 
-    def encode(self, tokens: Sequence[int], prompt_length: int, rows: Rows) -> bytes:
+    def encode(self, tokens: Sequence[int], prompt_length: int, rows: CapturedRows) -> bytes:
         """The record of one sequence.
 
         Raises LogitsError when rows and tokens do not belong together, VocabularyError for an id beyond the
@@ -106,7 +106,7 @@ class Layout:
             )
         )
 
-    def _check(self, ids_L: NDArray[np.int64], prompt_length: int, rows: Rows) -> None:
+    def _check(self, ids_L: NDArray[np.int64], prompt_length: int, rows: CapturedRows) -> None:
         scored = scored_positions(len(ids_L), prompt_length)
         shapes = {
             "rows": (len(rows), scored),
@@ -206,7 +206,7 @@ def scored_positions(length: int, prompt_length: int) -> int:
     return max(length - max(prompt_length, 1), 0)
 
 
-def roundtrip(rows: Rows, spec: CaptureSpec, temperature: float) -> SparseRows:
+def roundtrip(rows: CapturedRows, spec: CaptureSpec, temperature: float) -> SparseRows:
     """What the cache will give back for these rows: to measure its error before it is finished."""
     layout = Layout.of(spec)
     tokens = [0] * (len(rows) + 1)

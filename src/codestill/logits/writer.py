@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from codestill.errors import LogitsError
 from codestill.logits.files import ShardFile, write_whole
-from codestill.logits.manifest import CaptureSpec, Expectation, Manifest, MeasuredError
-from codestill.logits.rows import Rows
+from codestill.logits.manifest import CacheManifest, CaptureSpec, Expectation, MeasuredError
+from codestill.logits.rows import CapturedRows
 from codestill.logits.shard import Layout, assemble, digest
 from codestill.serialize import fingerprint, to_json, write_atomic
 
@@ -70,7 +70,7 @@ class LogitWriter:
     def __contains__(self, name: str) -> bool:
         return name in self._stored
 
-    def add(self, tokens: Sequence[int], prompt_length: int, rows: Rows) -> str:
+    def add(self, tokens: Sequence[int], prompt_length: int, rows: CapturedRows) -> str:
         """Take one sequence; its digest is returned. One that is there already is not taken twice.
 
         ``rows``: one per token after the prompt, in order. Raises LogitsError when they do not fit, or when
@@ -150,7 +150,7 @@ def finish(
     directory: str | Path,
     error: Sequence[MeasuredError] = (),
     expected_digests: Collection[str] | None = None,
-) -> Manifest:
+) -> CacheManifest:
     """Write the manifest over the shards of all parts, once every writer is closed.
 
     A finished cache is left as it is. Raises LogitsError when sequences of ``expected_digests`` are missing,
@@ -159,7 +159,7 @@ def finish(
     directory = Path(directory)
     path = directory / MANIFEST
     if path.exists():
-        return Manifest.model_validate_json(path.read_bytes())
+        return CacheManifest.model_validate_json(path.read_bytes())
     spec = read_spec(directory)
     files = stored_shards(directory, spec)
     digests = sorted({name for file in files for name in file.digests})
@@ -169,7 +169,7 @@ def finish(
             f"{directory} lacks {len(missing):,} of {len(set(expected_digests or ())):,} sequences",
             next_step="Run the capture again: what is stored is not asked for twice.",
         )
-    manifest = Manifest(
+    manifest = CacheManifest(
         **{name: getattr(spec, name) for name in CaptureSpec.model_fields},
         data=fingerprint(digests),
         sequences=len(digests),
