@@ -18,7 +18,7 @@ from codestill.errors import ConfigError, RunError
 from codestill.evaluation import EvaluateConfig, EvaluateModel, evaluate_model, read_evaluation
 from codestill.evaluation.metrics import interval_over_seeds, paired_difference, pass_at_k
 from codestill.examples import ExamplesConfig
-from codestill.losses import Divergence
+from codestill.losses import DivergenceName
 from codestill.recipes import load_recipe
 from codestill.run import Observer, Run, slug
 from codestill.serialize import write_atomic
@@ -253,7 +253,7 @@ class SweepConfig(RunConfig):
     """Training seeds."""
     teacher: LocalTeacherConfig = LocalTeacherConfig()
     """The teacher; it is evaluated too, and tables give ratios to it."""
-    divergence: Divergence = "forward_kl"
+    divergence: DivergenceName = "forward_kl"
     """The divergence of every run."""
     examples: ExamplesConfig = ExamplesConfig()
     """What teacher and students read."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from codestill.errors import LogitsError, VocabularyError
 from codestill.losses.objective import CrossEntropy, Distillation
+from codestill.losses.table import require_rule
 from codestill.losses.targets import LinearTeacher, SparseTargets
 
 IGNORED = -100
@@ -114,26 +115,12 @@ def require_targets(
             f"{objective.temperature:g}",
             next_step="Take the targets at the objective's temperature: their tails belong to one.",
         )
-    require_rule(objective, teacher.rule)
+    require_rule(objective.divergence, objective.parameters, teacher.rule)
     if teacher.ids_NK.numel() and int(teacher.ids_NK.max()) >= width:
         raise VocabularyError(
             f"a sparse target is token {int(teacher.ids_NK.max())}, and the vocabulary has {width}",
             next_step="Give the `vocabulary` that the targets were captured with.",
         )
-
-
-def require_rule(objective: Distillation, rule: str) -> None:
-    """Raises LogitsError when a divergence means nothing under a tail rule."""
-    if rule == "sampled" and objective.divergence != "forward_kl":
-        reason = "samples of the tail are without bias for forward_kl alone"
-    elif rule == "renormalise" and objective.is_reverse_kl:
-        reason = "reverse_kl is infinite where the teacher's tail is said to be impossible"
-    else:
-        return
-    raise LogitsError(
-        f"the divergence {objective.divergence} cannot be taken with the tail rule {rule}: {reason}.",
-        next_step="Use the tail rule `bucket`, or the divergence forward_kl.",
-    )
 
 
 def finish(

@@ -5,7 +5,6 @@ tensors of its own size. ``torch.compile`` can fuse it: the same function, in fe
 """
 
 import math
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -14,9 +13,9 @@ from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
 from codestill.errors import ConfigError
-from codestill.losses import divergences
-from codestill.losses.divergences import Integrand
+from codestill.losses.divergences import softmax, temper, terms, widen
 from codestill.losses.objective import CrossEntropy, Distillation
+from codestill.losses.table import Integrand, resolve
 from codestill.losses.targets import SparseTargets
 
 BLOCK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
@@ -85,15 +84,15 @@ def _add_block(
     alpha = objective.alpha if isinstance(objective, Distillation) else 0.0
     divergence, gradient_NV = None, None
     if isinstance(objective, Distillation) and teacher is not None:
-        of = divergences.integrand(objective.divergence, **objective.parameters)
+        _, integrand = resolve(objective.divergence, objective.parameters)
         # The gradient is with respect to logits / T, so T^2 is left with one T.
         scale = alpha * objective.temperature if differentiate else 0.0
-        settings = of, logits_NV, objective.temperature, scale
+        settings = integrand, logits_NV, objective.temperature, scale
         sparse = isinstance(teacher, SparseTargets)
         divergence, gradient_NV = _sparse(*settings, teacher) if sparse else _dense(*settings, teacher)
         sums[2] += divergence
-    q_NV, log_q = _softmax(logits_NV)
-    cross_entropy = -log_q(targets_N[:, None]).sum()
+    q_NV, log_q_of = softmax(logits_NV)
+    cross_entropy = -log_q_of(logits_NV.gather(1, targets_N[:, None])).sum()
     sums[1] += cross_entropy
     if divergence is None or alpha == 0:
         sums[0] += cross_entropy
@@ -112,43 +111,32 @@ def _add_block(
         logits_NV.copy_(gradient_NV)
 
 
-def _softmax(logits_NV: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Softmax [N, V]; and what gives the log-probabilities [N, K] of tokens by their ids: a logarithm of the
-    whole softmax would be two more passes."""
-    q_NV = torch.softmax(logits_NV, dim=-1)
-    largest_N1, log_of_largest_N1 = (
-        logits_NV.amax(dim=-1, keepdim=True),
-        q_NV.amax(dim=-1, keepdim=True).log(),
-    )
-    return q_NV, lambda ids_NK: logits_NV.gather(1, ids_NK) - largest_N1 + log_of_largest_N1
-
-
 def _dense(
-    of: Integrand, logits_NV: Tensor, temperature: float, scale: float, teacher_NV: Tensor
+    integrand: Integrand, logits_NV: Tensor, temperature: float, scale: float, teacher_NV: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """The divergence, summed, and ``scale`` times its gradient with respect to logits / temperature; None
     where that is nothing."""
-    (p_NV, log_p_NV), (q_NV, log_q_NV) = (
-        divergences.softmax(divergences.temper(divergences.widen(x), temperature))
-        for x in (teacher_NV, logits_NV)
-    )
-    value_N, gradient_NV = divergences.terms(of, p_NV, q_NV, log_p_NV, log_q_NV)
+    tempered_NV = [temper(widen(x), temperature) for x in (teacher_NV, logits_NV)]
+    (p_NV, log_p_of), (q_NV, log_q_of) = map(softmax, tempered_NV)
+    log_p_NV, log_q_NV = log_p_of(tempered_NV[0]), log_q_of(tempered_NV[1])
+    value_N, gradient_NV = terms(integrand, p_NV, q_NV, log_p_NV, log_q_NV)
     return value_N.sum(), gradient_NV.mul_(scale) if scale else None
 
 
 def _sparse(
-    of: Integrand, logits_NV: Tensor, temperature: float, scale: float, teacher: SparseTargets
+    integrand: Integrand, logits_NV: Tensor, temperature: float, scale: float, teacher: SparseTargets
 ) -> tuple[Tensor, Tensor | None]:
     """As :func:`_dense`, over the outcomes that the targets list and, by their rule, the rest."""
-    q_NV, log_q_of = _softmax(divergences.temper(logits_NV, temperature))
+    logits_NV = temper(logits_NV, temperature)
+    q_NV, log_q_of = softmax(logits_NV)
     log_p_NK = teacher.log_probabilities_NK.to(q_NV.dtype)
     listed_NK = log_p_NK > -torch.inf
-    log_q_NK = log_q_of(teacher.ids_NK)
+    log_q_NK = log_q_of(logits_NV.gather(1, teacher.ids_NK))
     # A place that lists nothing stands for the row's first token, and writes what that one writes.
     first_N1 = listed_NK.to(torch.uint8).argmax(dim=-1, keepdim=True)
     ids_NK = torch.where(listed_NK, teacher.ids_NK, teacher.ids_NK.gather(1, first_N1))
     some_N1 = listed_NK.any(dim=-1, keepdim=True)
-    kept_NK = torch.where(some_N1, 0.0, log_q_of(ids_NK).exp())
+    kept_NK = torch.where(some_N1, 0.0, log_q_of(logits_NV.gather(1, ids_NK)).exp())
     rest_NV = q_NV.scatter_(1, ids_NK, kept_NK)
     rest_N = rest_NV.sum(dim=-1)
     log_tail_N = teacher.log_tail_N.to(q_NV.dtype)
@@ -165,9 +153,9 @@ def _sparse(
         samples_NM = teacher.samples_NM
         share_N1 = log_tail_N[:, None] - math.log(samples_NM.shape[1])
         log_p = torch.cat([log_p, share_N1.expand(samples_NM.shape)], dim=1)
-        log_q = torch.cat([log_q, log_q_of(samples_NM)], dim=1)
+        log_q = torch.cat([log_q, log_q_of(logits_NV.gather(1, samples_NM))], dim=1)
     q = log_q.exp()
-    value, pull = of(log_p.exp(), q, log_p, log_q)
+    value, pull = integrand(log_p.exp(), q, log_p, log_q)
     if not scale:
         return value.sum(), None
     pull = pull * scale

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 from torch.utils.checkpoint import checkpoint
 
-from codestill.losses.batch import Loss, Positions, require_labels, shared_width
+from codestill.losses.batch import IGNORED, Loss, Positions, require_labels, shared_width
 from codestill.losses.chunks import rows_at_once
 from codestill.losses.objective import Contrastive
 
@@ -79,7 +79,7 @@ def _in_chunks(of: Callable[[int, int], Tensor], positions: Positions, size: int
 
 def scores(log_p_N: Float[Tensor, " N"], labels_BT: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
     """Mean log-probability of each row's scored tokens; 0 for a row without any."""
-    rows_N = torch.nonzero(labels_BT[:, 1:] != -100, as_tuple=True)[0]
+    rows_N = torch.nonzero(labels_BT[:, 1:] != IGNORED, as_tuple=True)[0]
     zeros_B = log_p_N.new_zeros(len(labels_BT))
     counts_B = zeros_B.index_add(0, rows_N, torch.ones_like(log_p_N))
     return zeros_B.index_add(0, rows_N, log_p_N) / counts_B.clamp(min=1)
@@ -105,7 +105,7 @@ def contrastive_loss(
     ``contrast``, the ``gap`` in score to the mean faulty one, and how many are ``ranked`` above all of them.
     """
     own_B = group_B == torch.arange(len(group_B), device=group_B.device)
-    rows_N = torch.nonzero(labels_BT[:, 1:] != -100, as_tuple=True)[0]
+    rows_N = torch.nonzero(labels_BT[:, 1:] != IGNORED, as_tuple=True)[0]
     right_N = own_B[rows_N]
     entropy = -(log_p_N * right_N).sum()
     tokens = right_N.sum()
