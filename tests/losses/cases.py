@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from codestill.losses import DIVERGENCES, CrossEntropy, Distillation
+from codestill.losses.batch import LossOptions
 from codestill.losses.linear import linear_loss
 from codestill.losses.targets import LinearTeacher, SparseTargets
 from codestill.types import TailRule
@@ -103,7 +104,7 @@ def batch(
 
 def gradients(objective: AnyObjective, data: Batch, teacher, **options) -> tuple[Tensor, Tensor, Tensor]:
     hidden, head = (x.clone().requires_grad_() for x in (data.hidden, data.head))
-    loss = linear_loss(objective, hidden, head, data.labels, teacher, **options)
+    loss = linear_loss(objective, hidden, head, data.labels, teacher, LossOptions(**options))
     loss.total.backward()
     assert hidden.grad is not None and head.grad is not None
     return loss.total.detach(), hidden.grad, head.grad

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from codestill.errors import LogitsError, VocabularyError
 from codestill.losses import CrossEntropy, Distillation
+from codestill.losses.batch import LossOptions
 from codestill.losses.compute import compute
 from codestill.losses.linear import linear_loss
 from codestill.losses.targets import LinearTeacher, SparseTargets
@@ -281,7 +282,7 @@ def test_no_tensor_of_positions_by_vocabulary_is_made(objective: AnyObjective):
 
     with Watch():
         linear_loss(
-            objective, data.hidden, data.head, data.labels, data.teacher, chunk_tokens=4
+            objective, data.hidden, data.head, data.labels, data.teacher, LossOptions(chunk_tokens=4)
         ).total.backward()
     # a chunk, hidden states, or a head; whole logits would be 2 * 60 * 97 * 4 bytes
     assert largest <= max(4 * 97, 2 * 60 * 7, 97 * 7) * 4
@@ -326,4 +327,4 @@ def test_refuses_what_cannot_be_computed():
     targets.ids_NK[0, 0] = 22
     data.labels[data.labels > 19] = 3
     with pytest.raises(VocabularyError, match="sparse target is token 22"):
-        linear_loss(Distillation(), *arguments, targets, vocabulary=20)
+        linear_loss(Distillation(), *arguments, targets, LossOptions(vocabulary=20))

@@ -1,6 +1,6 @@
 """How far training from a cache is from training on the whole vocabulary.
 
-Measured with the loss that trains (:func:`codestill.losses.chunks.add_terms`), in float64: once on the
+Measured with the loss that trains (:class:`codestill.losses.chunks.Accumulator`), in float64: once on the
 teacher's logits, once on what a reader of the cache gets.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from codestill.logits import CapturedRows, CaptureSpec, MeasuredError, SparseRows
 from codestill.logits.shard import roundtrip
 from codestill.losses import Distillation
-from codestill.losses.chunks import add_terms
+from codestill.losses.chunks import Accumulator
 from codestill.losses.targets import SparseTargets
 from codestill.teachers.cached import sparse_targets
 from codestill.types import TailRule
@@ -93,7 +93,7 @@ def _divergence(
     sums = torch.zeros(3, dtype=torch.float64, device=student_NV.device)
     # The labels are of no weight at alpha 1.
     labels_N = torch.zeros(len(student_NV), dtype=torch.long, device=student_NV.device)
-    add_terms(objective, gradient_NV, labels_N, teacher, sums, differentiate=True)
+    Accumulator(objective, sums, differentiate=True).add(gradient_NV, labels_N, teacher)
     return float(sums[2]), gradient_NV
 
 

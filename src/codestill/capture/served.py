@@ -1,4 +1,4 @@
-"""Rows of a cache from a server that lists the likeliest tokens of a prompt: vLLM's ``prompt_logprobs``."""
+"""Rows of a cache from a server that lists the most likely tokens of a prompt: vLLM's ``prompt_logprobs``."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,12 +27,17 @@ _NO_LOGPROBS = "Ask a vLLM server, started with --max-logprobs of at least serve
 
 @dataclass(frozen=True)
 class ServedSource:
-    """The likeliest tokens of every position, over HTTP; the rest is known by its mass alone."""
+    """The most likely tokens of every position, over HTTP, and the total probability of the rest."""
 
     config: ServerConfig
 
-    @cached_property
+    @property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The server's, by its configured name."""
+        return self._tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> "PreTrainedTokenizerBase":
         return load_tokenizer(resolve(self.config.tokenizer, weights=False))
 
     @cached_property
@@ -41,10 +46,10 @@ class ServedSource:
             from openai import OpenAI
         except ImportError as error:
             raise LogitsError(
-                "a server is asked through the `openai` package, which is not installed.",
+                "requests to a server need the `openai` package, which is not installed.",
                 next_step="pip install 'codestill[api]'",
             ) from error
-        # The key comes from the environment; servers of one's own often have none.
+        # The key comes from the environment; a local server often has none.
         options: dict[str, Any] = {} if _has_key() else {"api_key": "none"}
         return OpenAI(
             base_url=self.config.base_url,
@@ -55,7 +60,7 @@ class ServedSource:
 
     @property
     def identity(self) -> dict[str, object]:
-        """Whose distributions these are, as a cache's spec says it."""
+        """The teacher's fields of a cache's spec."""
         vocabulary = max(self.tokenizer.get_vocab().values()) + 1
         return {
             "teacher": self.config.model,
@@ -68,19 +73,19 @@ class ServedSource:
         }
 
     @property
-    def paid(self) -> bool:
-        """Every request is."""
+    def metered(self) -> bool:
+        """Yes: every request counts."""
         return True
 
     def rows(self, batch: Sequence[TokenExample], spec: CaptureSpec) -> Iterator[tuple[str, CapturedRows]]:
         """The digest of each sequence, and what is kept of its scored positions; a request for each.
 
-        Raises LogitsError for one that failed once all others have been given.
+        A request that failed raises LogitsError, once all others have been answered.
         """
         failure: LogitsError | None = None
         with ThreadPoolExecutor(self.config.concurrency) as pool:
-            asked = [(one.digest, pool.submit(self._ask, one, spec)) for one in batch]
-            for name, answer in asked:
+            requests = [(sequence.digest, pool.submit(self._ask, sequence, spec)) for sequence in batch]
+            for name, answer in requests:
                 try:
                     yield name, answer.result()
                 except LogitsError as error:
@@ -89,7 +94,7 @@ class ServedSource:
             raise failure
 
     def error(self, sequences: Sequence[TokenExample], spec: CaptureSpec) -> tuple[MeasuredError, ...]:
-        """Not known: nobody but the server has seen the whole vocabulary."""
+        """Unknown: only the server has seen the whole vocabulary."""
         return ()
 
     def _ask(self, sequence: TokenExample, spec: CaptureSpec) -> CapturedRows:
@@ -107,13 +112,13 @@ class ServedSource:
             raise LogitsError(
                 f"{self.config.base_url} did not answer for {sequence.example_id}: "
                 f"{type(error).__name__}: {str(error).splitlines()[0][:200]}",
-                next_step="Look at the server; the same command continues where it stopped.",
+                next_step="Check the server; the same command continues where it stopped.",
             ) from error
         listed = getattr(answer.choices[0], "prompt_logprobs", None) if answer.choices else None
         if not isinstance(listed, list) or len(listed) != len(sequence.tokens):
-            found = f"{len(listed)} positions" if isinstance(listed, list) else "no prompt_logprobs"
+            returned = f"{len(listed)} positions" if isinstance(listed, list) else "no prompt_logprobs"
             raise LogitsError(
-                f"{self.config.base_url} gave {found} for {len(sequence.tokens)} tokens of "
+                f"{self.config.base_url} returned {returned} for {len(sequence.tokens)} tokens of "
                 f"{sequence.example_id}.",
                 next_step=_NO_LOGPROBS,
             )
@@ -129,7 +134,7 @@ def _arrays(listed: Sequence[Mapping[str, Any] | None], name: str) -> tuple[np.n
     """Token ids and log-probabilities [N, K], padded with minus infinity."""
     try:
         pairs = [
-            [(int(token), float(said["logprob"])) for token, said in (position or {}).items()]
+            [(int(token), float(entry["logprob"])) for token, entry in (position or {}).items()]
             for position in listed
         ]
     except (TypeError, KeyError, ValueError) as error:

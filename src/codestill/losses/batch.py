@@ -1,17 +1,18 @@
 """What a batch's loss is over: which positions are scored, and what is checked before any arithmetic."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from codestill.errors import LogitsError, VocabularyError
 from codestill.losses.objective import CrossEntropy, Distillation
 from codestill.losses.table import require_rule
 from codestill.losses.targets import LinearTeacher, SparseTargets
+from codestill.matmul import product
 
 IGNORED = -100
 """The label of a prompt token or a pad."""
@@ -26,6 +27,25 @@ class Loss:
     parts: dict[str, Tensor]
     """Detached sums over the batch's valid tokens, in nats, without any weight: ``cross_entropy``,
     ``divergence`` (where there is a teacher), and ``tokens``, their number."""
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """How a batch's loss is scaled and computed. The defaults suit a batch that is a whole optimiser step."""
+
+    normalizer: Float[Tensor, ""] | Int[Tensor, ""] | int | float | None = None
+    """Number of valid tokens of the *whole* batch of an optimiser step, over every micro-batch and rank
+    (:func:`count_tokens`); the given batch's own number when None."""
+    vocabulary: int | None = None
+    """How many token ids teacher and student share. Logits beyond it, which pad a model's matrix to a round
+    size, are left out of every softmax. Needed when the two widths differ."""
+    chunk_tokens: int | None = None
+    """Positions per chunk; the result does not depend on it (default: as many as suit the device)."""
+    fused: bool = False
+    """Compile the arithmetic of a chunk, for CPU or GPU, which takes a while once."""
+
+
+DEFAULT_OPTIONS = LossOptions()
 
 
 @dataclass(frozen=True)
@@ -123,7 +143,43 @@ def require_targets(
         )
 
 
-def finish(
+TeacherSlices = Callable[[int, int], Tensor | SparseTargets | None]
+"""The teacher's logits or targets for the scored positions ``start`` to ``end``."""
+
+
+def teacher_slices(
+    teacher: Tensor | LinearTeacher | SparseTargets | None, positions: Positions, width: int
+) -> TeacherSlices:
+    """What the teacher gives for a slice of the scored positions, over ``width`` tokens, made when called."""
+    if teacher is None:
+        return lambda start, end: None
+    if isinstance(teacher, SparseTargets):
+        return teacher.rows
+    rows_N, columns_N = positions.rows, positions.columns
+    if isinstance(teacher, Tensor):
+        logits_BTV = teacher.detach()
+        return lambda start, end: logits_BTV[rows_N[start:end], columns_N[start:end], :width]
+    hidden_ND = teacher.hidden_BTD.detach()[rows_N, columns_N]
+    head_DV = teacher.head_VD.detach()[:width].T
+    return lambda start, end: product(hidden_ND[start:end], head_DV)
+
+
+@dataclass(frozen=True)
+class LossPlan:
+    """What a batch's loss is computed over, and how."""
+
+    objective: CrossEntropy | Distillation
+    positions: Positions
+    width: int
+    """Logits per position that take part."""
+    chunk_tokens: int
+    """Positions per chunk."""
+    fused: bool
+    grad_enabled: bool
+    """Whether the caller records gradients."""
+
+
+def loss_from_sums(
     sums: Tensor, positions: Positions, with_teacher: bool, normalizer: Tensor | int | float | None
 ) -> Loss:
     """The loss from [weighted loss, cross-entropy, divergence], summed over the positions."""

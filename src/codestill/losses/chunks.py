@@ -5,6 +5,7 @@ tensors of its own size. ``torch.compile`` can fuse it: the same function, in fe
 """
 
 import math
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -30,30 +31,34 @@ def rows_at_once(hidden: Tensor, width: int) -> int:
     return max(1, (2**27 if hidden.is_cuda else of_cpu) // width)
 
 
-def add_terms(
-    objective: CrossEntropy | Distillation,
-    logits_NV: Tensor,
-    targets_N: Tensor,
-    teacher: Tensor | SparseTargets | None,
-    sums: Tensor,
-    differentiate: bool,
-    *,
-    fused: bool = False,
-) -> None:
-    """Add weighted loss, cross-entropy and divergence of the positions to ``sums`` [3].
+@dataclass(frozen=True)
+class Accumulator:
+    """Adds up weighted loss, cross-entropy and divergence over positions, in ``sums`` [3]."""
 
-    ``logits_NV`` is in the precision of the computation; with ``differentiate`` it becomes the gradient of
-    the weighted loss with respect to itself. Teacher logits [N, V] may be in any. A term of weight zero is
-    measured and takes no part in the loss: an infinite divergence cannot reach it. ``fused`` changes the
-    time and, in the last places, the rounding. Raises ConfigError where it cannot be compiled.
-    """
-    add_block = _fused if fused else _add_block
-    rows = max(1, BLOCK_ELEMENTS.get(logits_NV.device.type, BLOCK_ELEMENTS["cuda"]) // logits_NV.shape[1])
-    for start in range(0, len(logits_NV), rows):
-        end = min(start + rows, len(logits_NV))
-        part = teacher.rows(start, end) if isinstance(teacher, SparseTargets) else teacher
-        part = part[start:end] if isinstance(part, Tensor) else part
-        add_block(objective, logits_NV[start:end], targets_N[start:end], part, sums, differentiate)
+    objective: CrossEntropy | Distillation
+    sums: Tensor
+    differentiate: bool
+    """Whether gradients are needed."""
+    fused: bool = False
+    """Compile the arithmetic, which changes its time and, in the last places, its rounding."""
+
+    def add(self, logits_NV: Tensor, targets_N: Tensor, teacher: Tensor | SparseTargets | None) -> None:
+        """Add the terms of N positions.
+
+        ``logits_NV`` is in the precision of the computation; with ``differentiate`` it becomes the gradient
+        of the weighted loss with respect to itself. Teacher logits [N, V] may be in any. A term of weight
+        zero is measured and takes no part in the loss: an infinite divergence cannot reach it. Raises
+        ConfigError where the arithmetic cannot be compiled.
+        """
+        add_block = _fused if self.fused else _add_block
+        elements = BLOCK_ELEMENTS.get(logits_NV.device.type, BLOCK_ELEMENTS["cuda"])
+        rows = max(1, elements // logits_NV.shape[1])
+        for start in range(0, len(logits_NV), rows):
+            end = min(start + rows, len(logits_NV))
+            part = teacher.rows(start, end) if isinstance(teacher, SparseTargets) else teacher
+            part = part[start:end] if isinstance(part, Tensor) else part
+            block = logits_NV[start:end], targets_N[start:end], part
+            add_block(self.objective, *block, self.sums, self.differentiate)
 
 
 def _fused(*arguments: Any) -> None:
@@ -116,11 +121,15 @@ def _dense(
 ) -> tuple[Tensor, Tensor | None]:
     """The divergence, summed, and ``scale`` times its gradient with respect to logits / temperature; None
     where that is nothing."""
-    tempered_NV = [temper(widen(x), temperature) for x in (teacher_NV, logits_NV)]
-    (p_NV, log_p_of), (q_NV, log_q_of) = map(softmax, tempered_NV)
-    log_p_NV, log_q_NV = log_p_of(tempered_NV[0]), log_q_of(tempered_NV[1])
+    p_NV, log_p_NV = _softmax_and_log(temper(widen(teacher_NV), temperature))
+    q_NV, log_q_NV = _softmax_and_log(temper(widen(logits_NV), temperature))
     value_N, gradient_NV = terms(integrand, p_NV, q_NV, log_p_NV, log_q_NV)
     return value_N.sum(), gradient_NV.mul_(scale) if scale else None
+
+
+def _softmax_and_log(logits_NV: Tensor) -> tuple[Tensor, Tensor]:
+    p_NV, log_p_of = softmax(logits_NV)
+    return p_NV, log_p_of(logits_NV)
 
 
 def _sparse(

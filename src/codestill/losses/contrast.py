@@ -7,6 +7,7 @@ not preferred for its length (in the released pairs of IterKD the better side is
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -85,21 +86,32 @@ def scores(log_p_N: Float[Tensor, " N"], labels_BT: Int[Tensor, "B T"]) -> Float
     return zeros_B.index_add(0, rows_N, log_p_N) / counts_B.clamp(min=1)
 
 
+@dataclass(frozen=True)
+class StepCounts:
+    """What the sums over the whole batch of an optimiser step, all ranks together, are divided by.
+
+    None stands for the number in the given batch."""
+
+    tokens: Tensor | int | float | None = None
+    """Scored tokens of correct programs."""
+    groups: Tensor | int | float | None = None
+    """Correct programs that have faulty ones."""
+
+
+OWN_COUNTS = StepCounts()
+
+
 def contrastive_loss(
     objective: Contrastive,
     log_p_N: Float[Tensor, " N"],
     labels_BT: Int[Tensor, "B T"],
     group_B: Int[Tensor, " B"],
     reference_B: Float[Tensor, " B"] | None = None,
-    *,
-    normalizer: Tensor | int | float | None = None,
-    groups: Tensor | int | float | None = None,
+    counts: StepCounts = OWN_COUNTS,
 ) -> Loss:
-    """Cross-entropy of right programs over ``normalizer``, plus weight * contrast over ``groups``.
+    """Cross-entropy of correct programs per token, plus weight * contrast per group, over the ``counts``.
 
-    normalizer: tokens of right programs in the whole batch of an optimiser step; this call's own when None.
-    groups: right programs that have faulty ones in the whole batch of the step; this call's own when None.
-    reference_B: scores of the same rows before training, which dpo needs.
+    ``reference_B``: scores of the same rows before training, which dpo needs. Raises ValueError without them.
 
     The parts are sums: ``cross_entropy`` and ``tokens`` over right programs; over the ``groups``, their
     ``contrast``, the ``gap`` in score to the mean faulty one, and how many are ``ranked`` above all of them.
@@ -126,8 +138,8 @@ def contrastive_loss(
         gain_GK = torch.where(listed_GK, delta_GK - before_GK, -torch.inf)
         each_G = softplus(objective.parameter * gain_GK).sum(dim=1) / counts_G
     contrast = each_G.sum()
-    weighted = objective.weight * contrast / _count(len(each_G) if groups is None else groups, entropy)
-    total = entropy / _count(tokens if normalizer is None else normalizer, entropy) + weighted
+    weighted = objective.weight * contrast / _count(counts.groups, len(each_G), entropy)
+    total = entropy / _count(counts.tokens, tokens, entropy) + weighted
     with torch.no_grad():
         gap = -delta_GK.masked_fill(~listed_GK, 0).sum(dim=1) / counts_G
         parts = {
@@ -141,8 +153,8 @@ def contrastive_loss(
     return Loss(total, parts)
 
 
-def _count(number: Tensor | int | float, like: Tensor) -> Tensor:
-    return torch.as_tensor(number, device=like.device).clamp(min=1)
+def _count(given: Tensor | int | float | None, own: Tensor | int, like: Tensor) -> Tensor:
+    return torch.as_tensor(own if given is None else given, device=like.device).clamp(min=1)
 
 
 def _by_group(values_F: Tensor, group_F: Tensor) -> tuple[Tensor, Tensor]:

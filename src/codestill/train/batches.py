@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,6 +40,13 @@ class TokenExample:
     def digest(self) -> str:
         """Its name in a logit cache."""
         return digest(self.tokens, self.first_scored)
+
+
+class TokenData(NamedTuple):
+    """The examples of one training."""
+
+    training: list[TokenExample]
+    validation: list[TokenExample]
 
 
 def tokenize(

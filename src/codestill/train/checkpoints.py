@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot tear, and the loop's progress."""
+"""Checkpoints that survive a kill, and the reporting of progress."""
 
 import shutil
 import time
@@ -73,8 +73,8 @@ class Checkpoints(TrainerCallback):
                 shutil.rmtree(path)
 
 
-class Progress(TrainerCallback):
-    """Tells the run how far training has come, with tokens per second."""
+class ProgressCallback(TrainerCallback):
+    """Reports the run's progress in steps, with tokens per second."""
 
     def __init__(self, run: Run, batches: LengthBatches) -> None:
         self.run = run

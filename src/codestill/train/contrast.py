@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from codestill.losses import Contrastive
 from codestill.losses.batch import Loss
 from codestill.losses.contrast import (
+    StepCounts,
     contrastive_loss,
     linear_log_probabilities,
     log_probabilities,
@@ -25,16 +25,13 @@ def contrast(
     model: torch.nn.Module,
     head: Tensor | None,
     inputs: dict[str, Tensor],
-    normalizer: Any,
-    groups: Any,
+    counts: StepCounts,
 ) -> Loss:
-    """The loss of a collated batch; ``normalizer`` and ``groups`` are the whole step's."""
+    """The loss of a collated batch."""
     log_p_N, labels_BT = _log_probabilities(model, head, inputs)
     before_B = inputs["before"] if objective.contrast == "dpo" else None
     group_B = inputs["group"]
-    return contrastive_loss(
-        objective, log_p_N, labels_BT, group_B, before_B, normalizer=normalizer, groups=groups
-    )
+    return contrastive_loss(objective, log_p_N, labels_BT, group_B, before_B, counts)
 
 
 def scored_before(
