@@ -183,7 +183,7 @@ def test_what_cannot_be_served_is_refused_with_what_can(tmp_path: Path):
 def test_a_server_that_hides_the_tail_serves_temperature_one_only():
     with pytest.raises(ValidationError, match="temperature 1 only"):
         CaptureSpec(teacher="t", weights="w", tokenizer="k", vocabulary=100, source="server", support=20)
-    with pytest.raises(ValidationError, match="nothing can be drawn"):
+    with pytest.raises(ValidationError, match="nothing can be sampled"):
         CaptureSpec(
             teacher="t",
             weights="w",

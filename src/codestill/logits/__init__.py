@@ -1,8 +1,8 @@
-"""A teacher's next-token distributions on disk: sparse, small, and refused where they do not fit.
+"""A teacher's next-token distributions on disk: sparse, small, and refused by a reader that expects others.
 
 Capture: :func:`codestill.logits.select.select` (the only module here that needs torch) keeps the entries
 that matter, :class:`LogitWriter` stores them, :func:`finish` writes the manifest. Training:
-:class:`LogitCache` gives them back at any captured temperature. The format is described byte by byte in
+:class:`LogitCache` returns them at any captured temperature. The format is described byte by byte in
 docs/logit-cache.md.
 """
 

@@ -1,4 +1,4 @@
-"""Reading: random access by sequence, only where the cache is what the reader expects."""
+"""Reading: random access by sequence, in a cache that is checked against the reader's expectations."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -77,9 +77,9 @@ class LogitCache:
     def require(self, temperature: float, rule: TailRule = "bucket") -> None:
         """Raises LogitsError, saying what can be served, for a temperature or tail rule that cannot be."""
         if temperature not in self.manifest.temperatures:
-            served = ", ".join(f"{one:g}" for one in self.manifest.temperatures)
+            served = ", ".join(f"{temperature:g}" for temperature in self.manifest.temperatures)
             why = (
-                " (a server gave only the likeliest tokens, and the tail's mass is known at 1 alone)"
+                " (a server gave only the most likely tokens, so the tail's mass is known only at 1)"
                 if self.manifest.support is not None
                 else ""
             )

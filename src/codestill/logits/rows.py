@@ -12,7 +12,7 @@ from codestill.logits.truncation import Truncation, keep_counts
 
 @dataclass(frozen=True)
 class CapturedRows:
-    """What is captured of N positions: J temperatures, M tail samples, E entries in all."""
+    """What a capture keeps of N positions: J temperatures, M tail samples, E entries in all."""
 
     counts_N: NDArray[np.int64]
     """Entries of each row, at least 1."""
@@ -23,13 +23,13 @@ class CapturedRows:
     log_tails_NJ: NDArray[np.float32]
     """Log of the mass of all other tokens, at each temperature."""
     samples_NJM: NDArray[np.int64]
-    """Token ids drawn from those, in proportion to their probability at that temperature."""
+    """Token ids sampled from those, in proportion to their probability at that temperature."""
 
     def __len__(self) -> int:
         return len(self.counts_N)
 
     def split(self, lengths: Sequence[int]) -> Iterator["CapturedRows"]:
-        """Consecutive pieces of so many rows, e.g. one per sequence of a batch."""
+        """Consecutive pieces of these lengths, e.g. one per sequence of a batch."""
         ends = np.concatenate([[0], np.cumsum(self.counts_N)])
         start = 0
         for length in lengths:
@@ -52,7 +52,7 @@ def join(pieces: Sequence[CapturedRows]) -> CapturedRows:
 
 @dataclass(frozen=True)
 class SparseRows:
-    """What is read: N positions at one temperature, padded to the longest row, K."""
+    """What a reader gets: N positions at one temperature, padded to the longest row, K."""
 
     temperature: float
     """Divides the teacher's logits."""
@@ -63,7 +63,7 @@ class SparseRows:
     log_tail_N: NDArray[np.float32]
     """Log of the mass of all other tokens; minus infinity where nothing is left."""
     samples_NM: NDArray[np.int64] | None
-    """Token ids drawn from the tail, where the cache has them."""
+    """Token ids sampled from the tail, where the cache has them."""
 
     def __len__(self) -> int:
         return len(self.log_tail_N)
@@ -74,7 +74,7 @@ def rows_from_top(
 ) -> CapturedRows:
     """Rows from lists of likely tokens, as servers give them, in any order; -inf or NaN is an absent entry.
 
-    What they leave is the tail, at temperature 1. A sum above one, which rounding gives, is scaled down.
+    The remaining mass is the tail's, at temperature 1. A sum that rounding puts above one is scaled down.
     Raises LogitsError for a position without any token.
     """
     log_p = np.where(np.isnan(log_probabilities_NK), -np.inf, log_probabilities_NK).astype(np.float64)

@@ -1,11 +1,11 @@
-"""What a student is trained on: cross-entropy, divergences from a teacher's logits, contrast with faults.
+"""Training objectives: cross-entropy, divergences from a teacher's logits, contrast with faulty programs.
 
 The configs and the table of divergences are importable without torch. Modules that compute:
 
     compute      a batch's loss from whole logits
     linear       the same from hidden states and a head
     divergences  a divergence by itself
-    contrast     right programs against faulty ones
+    contrast     correct programs against faulty ones
 """
 
 from codestill.losses.objective import Contrastive, CrossEntropy, Distillation, DivergenceName, Objective

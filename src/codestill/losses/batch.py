@@ -1,4 +1,4 @@
-"""What a batch's loss is over: which positions are scored, and what is checked before any arithmetic."""
+"""The scored positions of a batch, the options of its loss, and the checks before any arithmetic."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -78,13 +78,13 @@ class Positions:
 
 
 def count_tokens(labels_BT: Int[Tensor, "B T"]) -> Int[Tensor, ""]:
-    """How many tokens of the batch are scored: the first position of a row predicts nothing and is not."""
+    """Number of scored tokens in the batch. The first token of a row is never scored: nothing predicts it."""
     return (labels_BT[:, 1:] != IGNORED).sum()
 
 
-def require_labels(labels_BT: Tensor, given: Mapping[str, Tensor | None]) -> None:
-    """Raises LogitsError when logits or hidden states are not of the labels' batch and length."""
-    for name, tensor in given.items():
+def require_labels(labels_BT: Tensor, tensors: Mapping[str, Tensor | None]) -> None:
+    """Raises LogitsError when logits or hidden states differ from the labels in batch size or length."""
+    for name, tensor in tensors.items():
         if tensor is not None and tensor.shape[:2] != labels_BT.shape:
             raise LogitsError(
                 f"{name} are {tuple(tensor.shape)} and labels are {tuple(labels_BT.shape)}",
@@ -93,7 +93,7 @@ def require_labels(labels_BT: Tensor, given: Mapping[str, Tensor | None]) -> Non
 
 
 def shared_width(student: int, teacher: int | None, vocabulary: int | None) -> int:
-    """How many leading logits take part, given both widths. Raises VocabularyError."""
+    """Number of leading logits that enter the loss. Raises VocabularyError where it is not determined."""
     widths = [student] if teacher is None else [student, teacher]
     if vocabulary is None:
         if min(widths) != max(widths):
@@ -105,7 +105,7 @@ def shared_width(student: int, teacher: int | None, vocabulary: int | None) -> i
     if not 0 < vocabulary <= min(widths):
         raise VocabularyError(
             f"vocabulary is {vocabulary}, and the logits are {' and '.join(map(str, widths))} wide",
-            next_step="Give the number of token ids that both models have.",
+            next_step="Give the number of token ids that both models share.",
         )
     return vocabulary
 
@@ -116,7 +116,7 @@ def require_targets(
     positions: Positions,
     width: int,
 ) -> None:
-    """Raises LogitsError when the objective cannot be computed from what the teacher gives."""
+    """Raises LogitsError when the objective cannot be computed from these targets of the teacher."""
     if teacher is None and objective.needs_teacher:
         raise LogitsError(
             "the objective is distillation, and there are no teacher logits",
@@ -133,7 +133,7 @@ def require_targets(
         raise LogitsError(
             f"sparse targets are at temperature {teacher.temperature:g}, the objective's is "
             f"{objective.temperature:g}",
-            next_step="Take the targets at the objective's temperature: their tails belong to one.",
+            next_step="Read the targets at the objective's temperature: the tail's mass depends on it.",
         )
     require_rule(objective.divergence, objective.parameters, teacher.rule)
     if teacher.ids_NK.numel() and int(teacher.ids_NK.max()) >= width:
@@ -150,7 +150,7 @@ TeacherSlices = Callable[[int, int], Tensor | SparseTargets | None]
 def teacher_slices(
     teacher: Tensor | LinearTeacher | SparseTargets | None, positions: Positions, width: int
 ) -> TeacherSlices:
-    """What the teacher gives for a slice of the scored positions, over ``width`` tokens, made when called."""
+    """The teacher's logits or targets over ``width`` tokens, computed slice by slice when called."""
     if teacher is None:
         return lambda start, end: None
     if isinstance(teacher, SparseTargets):

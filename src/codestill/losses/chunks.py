@@ -1,7 +1,7 @@
 """Loss and gradient of a few positions at once: the arithmetic that every form of the loss shares.
 
-The gradient is written in closed form over the logits themselves, so that a chunk needs no graph and a few
-tensors of its own size. ``torch.compile`` can fuse it: the same function, in fewer passes over the memory.
+The gradient is computed in closed form and overwrites the logits, so a chunk needs no autograd graph and only
+a few tensors of its own size. ``torch.compile`` can fuse it: the same function, in fewer passes over memory.
 """
 
 import math
@@ -20,13 +20,14 @@ from codestill.losses.table import Integrand, resolve
 from codestill.losses.targets import SparseTargets
 
 BLOCK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
-"""Logits per block: what a core's cache holds with its temporaries; enough to keep a GPU busy."""
+"""Logits per block: on a CPU as many as fit in a core's cache with the temporaries; on a GPU enough to keep
+it busy."""
 
 
 def rows_at_once(hidden: Tensor, width: int) -> int:
-    """How many rows of ``width`` logits a chunk has where nobody says: enough that reading the head, and
-    adding to its gradient, count little; in float32 on the CPU below 32 MiB, beyond which glibc asks the
-    system for fresh memory every time."""
+    """Default number of positions per chunk of ``width`` logits: large enough that reading the head and
+    adding to its gradient cost little; in float32 on the CPU below 32 MiB, beyond which glibc gets fresh
+    memory from the system every time."""
     of_cpu = 8_000_000 if hidden.dtype == torch.float32 else 2**24
     return max(1, (2**27 if hidden.is_cuda else of_cpu) // width)
 
@@ -119,8 +120,8 @@ def _add_block(
 def _dense(
     integrand: Integrand, logits_NV: Tensor, temperature: float, scale: float, teacher_NV: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """The divergence, summed, and ``scale`` times its gradient with respect to logits / temperature; None
-    where that is nothing."""
+    """The divergence, summed, and ``scale`` times its gradient with respect to logits / temperature (None at
+    scale 0)."""
     p_NV, log_p_NV = _softmax_and_log(temper(widen(teacher_NV), temperature))
     q_NV, log_q_NV = _softmax_and_log(temper(widen(logits_NV), temperature))
     value_N, gradient_NV = terms(integrand, p_NV, q_NV, log_p_NV, log_q_NV)
@@ -141,11 +142,11 @@ def _sparse(
     log_p_NK = teacher.log_probabilities_NK.to(q_NV.dtype)
     listed_NK = log_p_NK > -torch.inf
     log_q_NK = log_q_of(logits_NV.gather(1, teacher.ids_NK))
-    # A place that lists nothing stands for the row's first token, and writes what that one writes.
+    # Padding gets the id of the row's first listed token, and scatters the same value as that token.
     first_N1 = listed_NK.to(torch.uint8).argmax(dim=-1, keepdim=True)
     ids_NK = torch.where(listed_NK, teacher.ids_NK, teacher.ids_NK.gather(1, first_N1))
-    some_N1 = listed_NK.any(dim=-1, keepdim=True)
-    kept_NK = torch.where(some_N1, 0.0, log_q_of(logits_NV.gather(1, ids_NK)).exp())
+    any_listed_N1 = listed_NK.any(dim=-1, keepdim=True)
+    kept_NK = torch.where(any_listed_N1, 0.0, log_q_of(logits_NV.gather(1, ids_NK)).exp())
     rest_NV = q_NV.scatter_(1, ids_NK, kept_NK)
     rest_N = rest_NV.sum(dim=-1)
     log_tail_N = teacher.log_tail_N.to(q_NV.dtype)

@@ -2,7 +2,7 @@
 
 Only positions that predict a completion token are touched. They are taken a chunk at a time: the chunk's
 loss and its gradient with respect to the student's logits are both computed in the forward pass, in float32,
-and only the gradient is kept, in the logits' own dtype. Memory beyond the logits and that gradient is one
+and only the gradient is kept, in the logits' dtype. Memory beyond the logits and that gradient is one
 chunk's. ``codestill.losses.linear`` does without the logits, too.
 """
 

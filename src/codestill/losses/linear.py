@@ -1,8 +1,8 @@
 """The loss of a batch from hidden states and a head: logits exist for a few positions at a time.
 
 The chunk's logits, its loss, and the gradients with respect to its hidden states and to the head are all
-computed in the forward pass; what is kept is those two gradients. Memory beyond them is one chunk's, whatever
-the vocabulary and the length: no tensor [B, T, V] is made of student or teacher.
+computed in the forward pass; only those two gradients are kept. Memory beyond them is one chunk's, whatever
+the vocabulary and the length: no tensor [B, T, V] of student or teacher exists.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ def linear_loss(
     teacher: LinearTeacher | SparseTargets | Float[Tensor, "B T V_teacher"] | None = None,
     options: LossOptions = DEFAULT_OPTIONS,
 ) -> Loss:
-    """What :func:`codestill.losses.compute.compute` gives for the logits hidden @ head.T, and its gradients.
+    """The loss of :func:`codestill.losses.compute.compute` for the logits hidden @ head.T, and its gradients.
 
     Matrix products are taken in the hidden states' dtype; everything between them, and the sum of the head's
     gradient, is float32 (float64 where the hidden states are). The gradients are scaled in place, so that
@@ -117,4 +117,4 @@ class _LinearSum(torch.autograd.Function):
         return of_hidden, of_head, None, None
 
 
-_apply: Any = torch.compiler.disable(_LinearSum.apply)  # it has its own backward, and nothing to trace
+_apply: Any = torch.compiler.disable(_LinearSum.apply)  # it has its own backward; there is nothing to trace

@@ -1,4 +1,4 @@
-"""Configs that name a training objective. No torch here: ``codestill --help`` reads them."""
+"""Configs of the training objectives. No torch here: ``codestill --help`` imports them."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -57,7 +57,7 @@ class _WithParameters(Settings):
 
     @model_serializer(mode="wrap")
     def _with_defaults(self, serialize: Any) -> dict[str, Any]:
-        """Saved configs hold the values in use, not that the defaults were."""
+        """Save the parameters in use, given or by default."""
         values = serialize(self)
         return values | {name: value for name, value in self.parameters.items() if name in values}
 
@@ -113,7 +113,7 @@ class Distillation(DivergenceParameters, _Distillation):
 
 
 class Contrastive(_WithParameters):
-    """loss = cross-entropy of right programs + weight * contrast with faulty ones (IterKD, arXiv:2408.03680).
+    """Cross-entropy of correct programs + weight * contrast with faulty ones (IterKD, arXiv:2408.03680).
 
     The paper's formula is not published; these are ours. A program's score s is its mean log-probability per
     completion token, end of sequence included: a longer program is not worse for being longer.
@@ -122,13 +122,13 @@ class Contrastive(_WithParameters):
     type: Literal["contrastive"] = "contrastive"
     """Kind of objective."""
     contrast: Contrast = "hinge"
-    """hinge: max(0, margin - s(right) + s(faulty)). infonce: -log of the right program's share of exp(s /
-    tau), itself and its faulty ones together. dpo: -log sigmoid(dpo_beta * (gain of s(right) - gain of
-    s(faulty))), gains over the student as it was before training. hinge and dpo: mean over faulty ones."""
+    """hinge: max(0, margin - s(correct) + s(faulty)). infonce: -log of the correct program's share of exp(s /
+    tau), summed over itself and its faulty ones. dpo: -log sigmoid(dpo_beta * (gain of s(correct) - gain of
+    s(faulty))), gains over the student before training. hinge and dpo: mean over faulty ones."""
     weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
-    """Lambda, the weight of the contrast, which is averaged over right programs: 0 is cross-entropy alone."""
+    """Lambda: weight of the contrast, averaged over correct programs. 0 is cross-entropy alone."""
     margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """hinge: how far apart scores shall be, in nats per token (default 0.5)."""
+    """hinge: required distance between scores, in nats per token (default 0.5)."""
     tau: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """infonce: divides the scores (default 0.5)."""
     dpo_beta: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -166,7 +166,7 @@ class Contrastive(_WithParameters):
         return False
 
     def total(self, terms: Mapping[str, float]) -> float:
-        """The loss, from cross-entropy per token and contrast per right program that has faulty ones."""
+        """The loss, from cross-entropy per token and contrast per correct program that has faulty ones."""
         return terms["cross_entropy"] + self.weight * terms.get("contrast", 0.0)
 
 

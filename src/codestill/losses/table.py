@@ -4,7 +4,7 @@ P is the teacher's next-token distribution softmax(logits / temperature), Q the 
 written once, as its term for one outcome: the vocabulary's tokens are the outcomes for whole logits; for a
 cached teacher they are the kept tokens and the rest together (``codestill.losses.chunks``).
 
-No torch is imported here, since ``codestill --help`` reads this file: an integrand calls methods of tensors.
+No torch is imported here, since ``codestill --help`` needs this file: an integrand calls methods of tensors.
 """
 
 import difflib
@@ -179,7 +179,7 @@ DIVERGENCES: dict[str, Divergence] = {
 
 
 def nearest(name: str, names: Mapping[str, Any]) -> str:
-    """What to say about a name that is none of ``names``."""
+    """Advice on a name that is none of ``names``: the valid ones, and the nearest if one is near."""
     close = difflib.get_close_matches(name, names, n=1)
     return f"Choose one of {', '.join(names)}." + (f" Did you mean {close[0]}?" if close else "")
 

@@ -63,7 +63,7 @@ def fit(
             teacher if objective.needs_teacher else None,
         )
         _train(trainer)
-    # Always from the disk: a continued run must go on with what an uninterrupted one goes on with.
+    # Always from disk: a continued run must go on with the same student as an uninterrupted one.
     saved = Student.load(
         run.student_directory,
         dtype=student.dtype,
@@ -106,11 +106,11 @@ def _device(student: Student) -> Literal["cpu", "cuda"]:
 
 
 def _place() -> tuple[int, int]:
-    """This process's rank, and how many train together, as torchrun says it. Raises ConfigError."""
+    """This process's rank and the number of processes, from torchrun's environment. Raises ConfigError."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not {"RANK", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys():
         raise ConfigError(
-            f"WORLD_SIZE is {world}, and this process cannot find the others.",
+            f"WORLD_SIZE is {world}, and this process cannot find the other processes.",
             next_step="Start the processes with torchrun, or unset WORLD_SIZE.",
         )
     return int(os.environ.get("RANK", "0")), world
@@ -121,15 +121,16 @@ def _fitting(
 ) -> list[TokenExample]:
     positions = getattr(student.model.config, "max_position_embeddings", config.max_length)
     limit = min(config.max_length, positions)
-    made = tokenize(examples, student.tokenizer, limit, faults)
-    if len(made) < len(examples) and _place()[0] == 0:
-        run.message("train", f"{len(examples) - len(made)} {name} examples exceed {limit} tokens: left out")
-    if not made:
+    tokenized = tokenize(examples, student.tokenizer, limit, faults)
+    too_long = len(examples) - len(tokenized)
+    if too_long and _place()[0] == 0:
+        run.message("train", f"{too_long} {name} examples exceed {limit} tokens: left out")
+    if not tokenized:
         raise ConfigError(
-            f"no {name} example is left to train on: {len(examples)} were given, of at most {limit} tokens.",
+            f"no {name} example is left: of {len(examples)} given, none has at most {limit} tokens.",
             next_step="Give more examples, or raise train.max_length.",
         )
-    return made
+    return tokenized
 
 
 class DistillationTrainer(Trainer):
@@ -163,7 +164,7 @@ class DistillationTrainer(Trainer):
                     student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
                 )
         self.batches = self._batches(data.training, run.seed)
-        # At weight 0 the loss is cross-entropy alone, and faulty programs are not read.
+        # At weight 0 the loss is cross-entropy alone, and faulty programs are not used.
         contrasts = isinstance(objective, Contrastive)
         self.contrast = objective if contrasts and objective.weight > 0 else None
         self.plain = CrossEntropy() if contrasts else objective
@@ -210,7 +211,7 @@ class DistillationTrainer(Trainer):
 
     def _loader(self, data: Any, batches: LengthBatches) -> DataLoader[Any]:
         loader = DataLoader(data, batch_sampler=batches, collate_fn=self.data_collator)
-        # The batches are this rank's already: accelerate's own sharding wants batches of one size.
+        # The batches are this rank's already: accelerate's own sharding needs batches of one size.
         return prepare_data_loader(
             loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
@@ -259,7 +260,7 @@ class DistillationTrainer(Trainer):
     def _targets(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: Tensor
     ) -> LinearTeacher | SparseTargets | Tensor | None:
-        """What the teacher says about the batch, as hidden states wherever that is possible."""
+        """The teacher's targets for the batch, as hidden states wherever possible."""
         if isinstance(self.teacher, CachedLogits):
             return self.teacher.targets(input_ids, attention_mask, labels)
         if self.teacher is None:
@@ -346,10 +347,10 @@ class DistillationTrainer(Trainer):
             self._stop_on_nan(self.state.global_step, [], f"the validation loss is {metrics['loss']}")
         if self.is_world_process_zero():
             self.run.log("validation", metrics | {"epoch": self.state.epoch}, self.state.global_step)
-        found = {"eval_loss": metrics["loss"]}
+        validated = {"eval_loss": metrics["loss"]}
         # Tells the flow that this step has been validated; the end of an epoch would do it again.
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-        return found
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, validated)
+        return validated
 
 
 def _arguments(
