@@ -22,18 +22,18 @@ import numpy as np
 import torch
 
 from codestill import pocket
+from codestill.capture.error import measure_error
 from codestill.logits import (
+    CapturedRows,
     CaptureSpec,
     FixedK,
     LogitCache,
     LogitWriter,
     Mass,
-    Rows,
     Threshold,
     Truncation,
     finish,
 )
-from codestill.logits.error import measure
 from codestill.logits.select import select_for
 from codestill.models import Placement
 from codestill.models.student import Student
@@ -67,7 +67,7 @@ def spec_of(vocabulary: int, truncation: Truncation, **fields) -> CaptureSpec:
     return CaptureSpec.model_validate(given | fields)
 
 
-def pocket_data(tasks: int) -> tuple[list[tuple[list[int], int]], np.ndarray, np.ndarray]:
+def pocket_data(tasks: int) -> tuple[list[tuple[list[int], int]], torch.Tensor, torch.Tensor]:
     """Sequences, and the logits of teacher and student at their scored positions."""
     teacher = LocalTeacherConfig(model="pocket", dtype="float32").build(Placement(device="cpu"))
     student = Student.load("pocket-base", device="cpu")
@@ -78,15 +78,15 @@ def pocket_data(tasks: int) -> tuple[list[tuple[list[int], int]], np.ndarray, np
         tokens = [*prompt, *body, teacher.eos_id]
         batch = torch.tensor([tokens])
         scored = slice(len(prompt) - 1, -1)
-        seen.append(teacher.logits(batch, torch.ones_like(batch))[0, scored].numpy())
+        seen.append(teacher.logits(batch, torch.ones_like(batch))[0, scored])
         with torch.no_grad():
-            believed.append(student.model(input_ids=batch).logits[0, scored].numpy())
+            believed.append(student.model(input_ids=batch).logits[0, scored])
         sequences.append((tokens, len(prompt)))
-    return sequences, np.concatenate(seen), np.concatenate(believed)
+    return sequences, torch.cat(seen), torch.cat(believed)
 
 
 def stored(
-    directory: Path, spec: CaptureSpec, sequences: list[tuple[list[int], int]], rows: Rows
+    directory: Path, spec: CaptureSpec, sequences: list[tuple[list[int], int]], rows: CapturedRows
 ) -> LogitCache:
     with LogitWriter.open(directory, spec) as writer:
         lengths = [len(tokens) - prompt for tokens, prompt in sequences]
@@ -97,7 +97,7 @@ def stored(
 
 
 def copies(
-    spec: CaptureSpec, sequences: list, rows: Rows, count: int, directory: Path
+    spec: CaptureSpec, sequences: list, rows: CapturedRows, count: int, directory: Path
 ) -> tuple[LogitCache, float]:
     """A cache of ``count`` copies, told apart by their first token, and tokens written per second."""
     lengths = [len(tokens) - prompt for tokens, prompt in sequences]
@@ -134,21 +134,23 @@ def pocket_part(tasks: int, place: Path) -> None:
     print(f"{'truncation':<42}{'entries':>8}{'bytes':>7}{'KL T=1':>9}{'grad T=1':>10}{'grad T=2':>10}")
     for number, rule in enumerate(RULES):
         spec = spec_of(teacher.shape[1], rule, temperatures=TEMPERATURES)
-        rows = select_for(spec, torch.from_numpy(teacher))
+        rows = select_for(spec, teacher)
         manifest = stored(place / str(number), spec, sequences, rows).manifest
-        found = {(e.temperature, e.rule): e for e in measure(teacher, rows, student, spec, "pocket-base")}
+        found = {
+            (e.temperature, e.rule): e for e in measure_error(teacher, rows, student, spec, "pocket-base")
+        }
         one, two = found[1.0, "bucket"], found[2.0, "bucket"]
         print(
             f"{rule!s:<42}{manifest.entries / manifest.tokens:8.1f}{manifest.bytes_per_token:7.1f}"
             f"{one.kl_error:9.1e}{one.gradient_error:10.2%}{two.gradient_error:10.2%}"
         )
     spec = spec_of(teacher.shape[1], Threshold(), temperatures=(1.0, 2.0, 4.0), tail_samples=4)
-    rows = select_for(spec, torch.from_numpy(teacher), torch.Generator().manual_seed(0))
+    rows = select_for(spec, teacher, torch.Generator().manual_seed(0))
     print(f"\n{'tail rule (default truncation)':<32}{'T':>3}{'KL':>8}{'KL error':>10}{'gradient':>10}")
-    for e in measure(teacher, rows, student, spec, "pocket-base"):
+    for e in measure_error(teacher, rows, student, spec, "pocket-base"):
         print(f"{e.rule:<32}{e.temperature:3g}{e.kl:8.3f}{e.kl_error:10.1e}{e.gradient_error:10.2%}")
     spec = spec_of(teacher.shape[1], Threshold(), temperatures=TEMPERATURES)
-    rows = select_for(spec, torch.from_numpy(teacher))
+    rows = select_for(spec, teacher)
     cache, written = copies(spec, sequences, rows, 40, place / "copies")
     data = b"".join(path.read_bytes() for path in (place / "1").glob("*.logits"))
     print(f"\nzlib would leave {len(zlib.compress(data, 6)) / len(data):.0%} of the shard")

@@ -15,7 +15,7 @@ optimiser. Cross-entropy, and three ways to distil:
              installed
     cached   as kl, from 32 tokens and the mass of the rest instead of a teacher
 
-``--fused`` adds ours with `linear_loss(..., fused=True)`, compiled in the step that is not counted. And
+``--fused`` adds ours with `LossOptions(fused=True)`, compiled in the step that is not counted. And
 ``floor``: the matrix products of our kl step alone, student's body included, by the kernels that ours uses.
 
 Time is measured in one process, all variants in turn, after a round that is not counted: CPU seconds of the
@@ -132,12 +132,11 @@ class Step:
         return found.hidden_states[-1]
 
     def ours(self) -> Tensor:
+        from codestill.losses.batch import LossOptions
         from codestill.losses.linear import linear_loss
 
-        hidden = self.hidden()
-        return linear_loss(
-            self.objective, hidden, self.head, self.labels, self.targets, fused=self.fused
-        ).total
+        hidden, options = self.hidden(), LossOptions(fused=self.fused)
+        return linear_loss(self.objective, hidden, self.head, self.labels, self.targets, options).total
 
     def teacher_logits(self) -> Tensor:
         return self.teacher.hidden_BTD @ self.teacher.head_VD.T

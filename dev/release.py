@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def version(root: Path = ROOT) -> str:
-    """The version in ``src/codestill/__init__.py``, the only place that sets it."""
-    text = (root / "src" / "codestill" / "__init__.py").read_text(encoding="utf-8")
+    """The version in ``src/codestill/version.py``, the only place that sets it."""
+    text = (root / "src" / "codestill" / "version.py").read_text(encoding="utf-8")
     (found,) = re.findall(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     return found
 

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from codestill import matmul
 from codestill.losses import CrossEntropy, Distillation
+from codestill.losses.batch import LossOptions
 from codestill.losses.chunks import rows_at_once
 from codestill.losses.linear import linear_loss
 from codestill.losses.targets import LinearTeacher
@@ -55,7 +56,7 @@ def test_a_loss_does_not_depend_on_the_kernel(monkeypatch):
         for faster in (ONEDNN, False):
             monkeypatch.setattr(matmul, "has_faster_kernels", lambda faster=faster: faster)
             given = hidden.clone().requires_grad_(), head.clone().requires_grad_()
-            loss = linear_loss(objective, *given, labels, teacher, chunk_tokens=4)
+            loss = linear_loss(objective, *given, labels, teacher, LossOptions(chunk_tokens=4))
             loss.total.backward()
             found.append((loss.total.detach(), *(one.grad for one in given)))
         for one, other in zip(*found, strict=True):

@@ -1,3 +1,135 @@
-"""codestill: distil code-generation language models, and prove the student by running tests."""
+"""codestill: distil code-generation language models, and prove the student by running tests.
 
-__version__ = "0.1.0"
+    import codestill
+
+    task_set = codestill.load_tasks("pocket:test")
+    student = codestill.load_student("pocket-base")
+
+Importing this is cheap: each name is loaded when it is first used, and torch with the first that needs it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from codestill.version import __version__
+
+if TYPE_CHECKING:
+    from codestill.errors import (
+        BudgetError,
+        CodestillError,
+        ConfigError,
+        ConfigMismatch,
+        Failure,
+        GateError,
+        LogitsError,
+        ModelError,
+        RunError,
+        SandboxError,
+        SandboxUnavailable,
+        StageMismatch,
+        TaskError,
+        TeacherError,
+        TrainingError,
+        UserError,
+        VocabularyError,
+    )
+    from codestill.evaluation import EvaluateConfig, evaluate
+    from codestill.losses import Contrastive, CrossEntropy, Distillation
+    from codestill.models import SamplingConfig, StudentConfig, load_student
+    from codestill.models.student import Student
+    from codestill.recipes import RECIPES, load_recipe
+    from codestill.run import Run
+    from codestill.sandbox import Program, Sandbox, SandboxConfig
+    from codestill.tasks import TasksConfig, TaskSet, load_tasks
+    from codestill.train import TrainConfig, fit
+    from codestill.types import Evaluation, Example, Task
+
+_PLACES = {
+    "errors": (
+        "BudgetError",
+        "CodestillError",
+        "ConfigError",
+        "ConfigMismatch",
+        "Failure",
+        "GateError",
+        "LogitsError",
+        "ModelError",
+        "RunError",
+        "SandboxError",
+        "SandboxUnavailable",
+        "StageMismatch",
+        "TaskError",
+        "TeacherError",
+        "TrainingError",
+        "UserError",
+        "VocabularyError",
+    ),
+    "evaluation": ("EvaluateConfig", "evaluate"),
+    "losses": ("Contrastive", "CrossEntropy", "Distillation"),
+    "models": ("SamplingConfig", "StudentConfig", "load_student"),
+    "models.student": ("Student",),
+    "recipes": ("RECIPES", "load_recipe"),
+    "run": ("Run",),
+    "sandbox": ("Program", "Sandbox", "SandboxConfig"),
+    "tasks": ("TaskSet", "TasksConfig", "load_tasks"),
+    "train": ("TrainConfig", "fit"),
+    "types": ("Evaluation", "Example", "Task"),
+}
+_MODULE_OF = {name: f"codestill.{module}" for module, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "RECIPES",
+    "BudgetError",
+    "CodestillError",
+    "ConfigError",
+    "ConfigMismatch",
+    "Contrastive",
+    "CrossEntropy",
+    "Distillation",
+    "EvaluateConfig",
+    "Evaluation",
+    "Example",
+    "Failure",
+    "GateError",
+    "LogitsError",
+    "ModelError",
+    "Program",
+    "Run",
+    "RunError",
+    "SamplingConfig",
+    "Sandbox",
+    "SandboxConfig",
+    "SandboxError",
+    "SandboxUnavailable",
+    "StageMismatch",
+    "Student",
+    "StudentConfig",
+    "Task",
+    "TaskError",
+    "TaskSet",
+    "TasksConfig",
+    "TeacherError",
+    "TrainConfig",
+    "TrainingError",
+    "UserError",
+    "VocabularyError",
+    "__version__",
+    "evaluate",
+    "fit",
+    "load_recipe",
+    "load_student",
+    "load_tasks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from where it is defined (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'codestill' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,7 +18,7 @@ from codestill.errors import ConfigError, RunError
 from codestill.evaluation import EvaluateConfig, EvaluateModel, evaluate_model, read_evaluation
 from codestill.evaluation.metrics import interval_over_seeds, paired_difference, pass_at_k
 from codestill.examples import ExamplesConfig
-from codestill.losses import Divergence
+from codestill.losses import DivergenceName
 from codestill.recipes import load_recipe
 from codestill.run import Observer, Run, slug
 from codestill.serialize import write_atomic
@@ -253,8 +253,8 @@ class SweepConfig(RunConfig):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Training seeds."""
     teacher: LocalTeacherConfig = LocalTeacherConfig()
-    """The teacher; it is evaluated too, and tables show ratios to it."""
-    divergence: Divergence = "forward_kl"
+    """The teacher; it is evaluated too, and tables give ratios to it."""
+    divergence: DivergenceName = "forward_kl"
     """The divergence of every run."""
     examples: ExamplesConfig = ExamplesConfig()
     """What the students train on."""

@@ -186,8 +186,8 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        ({}, "gave no prompt_logprobs"),
-        ({"prompt_logprobs": [None]}, "gave 1 positions"),
+        ({}, "returned no prompt_logprobs"),
+        ({"prompt_logprobs": [None]}, "returned 1 positions"),
     ],
 )
 def test_answers_without_logprobs_are_refused(

@@ -16,7 +16,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "examples/*.md", "experiments/**/*.md")
     for path in ROOT.glob(pattern)
 )
-FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^( *)```(\w*)[^\n`]*\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`(codestill\s[^`]+)`")  # a line may break within it
 # RECIPE, FILE.yaml, a|b and ... stand for something that the reader fills in.
 PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b|\||\.\.\.|…|<")

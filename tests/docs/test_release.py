@@ -15,14 +15,14 @@ def test_the_version_is_set_in_one_place():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "version" not in settings["project"]
     assert settings["project"]["dynamic"] == ["version"]
-    assert settings["tool"]["hatch"]["version"]["path"] == "src/codestill/__init__.py"
+    assert settings["tool"]["hatch"]["version"]["path"] == "src/codestill/version.py"
     assert version() == codestill.__version__
 
 
 def copied(place: Path, *, changelog: str, cited: str) -> Path:
-    module = place / "src" / "codestill" / "__init__.py"
+    module = place / "src" / "codestill" / "version.py"
     module.parent.mkdir(parents=True)
-    shutil.copy(ROOT / "src" / "codestill" / "__init__.py", module)
+    shutil.copy(ROOT / "src" / "codestill" / "version.py", module)
     (place / "CHANGELOG.md").write_text(f"# Changelog\n\n## {changelog}\n", encoding="utf-8")
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     citation = re.sub(r"^version: .*$", f'version: "{cited}"', citation, flags=re.MULTILINE)

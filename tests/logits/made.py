@@ -1,9 +1,9 @@
-"""Rows and sequences for the tests, without torch: child processes start fast."""
+"""CapturedRows and sequences for the tests, without torch: child processes start fast."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codestill.logits import CaptureSpec, LogitWriter, Mass, Rows, Threshold, Truncation
+from codestill.logits import CapturedRows, CaptureSpec, LogitWriter, Mass, Threshold, Truncation
 
 SPEC = CaptureSpec(
     teacher="maker",
@@ -35,7 +35,7 @@ def plain_count(p: list[float], rule: Truncation) -> int:
     return count
 
 
-def plain_rows(logits_NV: NDArray[np.floating], spec: CaptureSpec, seed: int = 0) -> Rows:
+def plain_rows(logits_NV: NDArray[np.floating], spec: CaptureSpec, seed: int = 0) -> CapturedRows:
     """One row at a time, as the words of the truncation rules say."""
     random = np.random.default_rng(seed)
     counts, ids, values, tails, samples = [], [], [], [], []
@@ -56,7 +56,7 @@ def plain_rows(logits_NV: NDArray[np.floating], spec: CaptureSpec, seed: int = 0
             chance = p[rest] / p[rest].sum() if p[rest].sum() > 0 else None
             drawn = random.choice(rest, spec.tail_samples, p=chance) if chance is not None else [0]
             samples[-1].append(np.resize(drawn, spec.tail_samples))
-    return Rows(
+    return CapturedRows(
         np.array(counts),
         np.concatenate(ids),
         np.concatenate(values).astype(np.float32),
@@ -72,7 +72,9 @@ def random_logits(rows: int, width: int, seed: int = 0) -> NDArray[np.float32]:
     return (random.standard_normal((rows, width)) * sharpness).astype(np.float32)
 
 
-def sequences(count: int, spec: CaptureSpec = SPEC, seed: int = 0) -> list[tuple[list[int], int, Rows]]:
+def sequences(
+    count: int, spec: CaptureSpec = SPEC, seed: int = 0
+) -> list[tuple[list[int], int, CapturedRows]]:
     """(tokens, prompt length, rows) of different lengths; the first is all prompt, the second has none."""
     random = np.random.default_rng(seed)
     made = []

@@ -14,13 +14,13 @@ from tests.logits.made import SPEC, contents, fill, log_softmax, plain_rows, ran
 
 from codestill.errors import LogitsError, VocabularyError
 from codestill.logits import (
+    CapturedRows,
     CaptureSpec,
     Expectation,
     FixedK,
     LogitCache,
     LogitWriter,
     Mass,
-    Rows,
     Threshold,
     Truncation,
     digest,
@@ -88,7 +88,7 @@ def test_round_trip(
             assert read.samples_NM is None
 
 
-def empty_rows(spec: CaptureSpec) -> Rows:
+def empty_rows(spec: CaptureSpec) -> CapturedRows:
     return next(plain_rows(random_logits(1, spec.vocabulary), spec).split([0]))
 
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_served_is_refused_with_what_can(tmp_path: Path):
 def test_a_server_that_hides_the_tail_serves_temperature_one_only():
     with pytest.raises(ValidationError, match="temperature 1 only"):
         CaptureSpec(teacher="t", weights="w", tokenizer="k", vocabulary=100, source="server", support=20)
-    with pytest.raises(ValidationError, match="nothing can be drawn"):
+    with pytest.raises(ValidationError, match="nothing can be sampled"):
         CaptureSpec(
             teacher="t",
             weights="w",
@@ -232,16 +232,16 @@ def test_a_manifest_of_another_version_is_refused(tmp_path: Path):
 def test_rows_that_do_not_fit_are_refused(tmp_path: Path):
     tokens, prompt, rows = sequences(4)[3]
     short = next(rows.split([len(rows) - 1]))
-    beyond = Rows(
+    beyond = CapturedRows(
         rows.counts_N, rows.ids_E + 1000, rows.log_probabilities_E, rows.log_tails_NJ, rows.samples_NJM
     )
-    none = Rows(
+    none = CapturedRows(
         rows.counts_N * 0, rows.ids_E[:0], rows.log_probabilities_E[:0], rows.log_tails_NJ, rows.samples_NJM
     )
-    never = Rows(
+    never = CapturedRows(
         rows.counts_N, rows.ids_E, rows.log_probabilities_E * np.nan, rows.log_tails_NJ, rows.samples_NJM
     )
-    one = Rows(
+    one = CapturedRows(
         rows.counts_N, rows.ids_E, rows.log_probabilities_E, rows.log_tails_NJ[:, :1], rows.samples_NJM
     )
     with LogitWriter.open(tmp_path, SPEC) as writer:

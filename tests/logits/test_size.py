@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from tests.support.tiny import CPU
 
 from codestill import pocket
+from codestill.capture.error import measure_error
 from codestill.logits import CaptureSpec, FixedK, LogitCache, LogitWriter, finish
-from codestill.logits.error import measure
 from codestill.logits.rows import join
 from codestill.logits.select import select_for
 from codestill.models.student import Student
@@ -28,11 +27,11 @@ def test_pocket_rows_are_small_and_true(tmp_path: Path):
             scored = slice(len(prompt) - 1, -1)
             logits_NV = teacher.logits(batch, torch.ones_like(batch))[0, scored]
             with torch.no_grad():
-                believed.append(student.model(input_ids=batch).logits[0, scored].numpy())
-            seen.append(logits_NV.numpy())
+                believed.append(student.model(input_ids=batch).logits[0, scored])
+            seen.append(logits_NV)
             pieces.append(select_for(spec, logits_NV))
             writer.add(batch[0].tolist(), len(prompt), pieces[-1])
-    records = measure(np.concatenate(seen), join(pieces), np.concatenate(believed), spec, "pocket-base")
+    records = measure_error(torch.cat(seen), join(pieces), torch.cat(believed), spec, "pocket-base")
     manifest = finish(tmp_path, records)
     assert manifest.bytes_per_token <= 40
     assert sum(path.stat().st_size for path in tmp_path.glob("*.logits")) == manifest.bytes

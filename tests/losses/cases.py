@@ -1,6 +1,7 @@
 """What every form of the loss is tried on: objectives, and small batches of hidden states and heads."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
@@ -8,12 +9,43 @@ import pytest
 import torch
 from torch import Tensor
 
-from codestill.losses import CrossEntropy, Distillation
+from codestill.losses import DIVERGENCES, CrossEntropy, Distillation
+from codestill.losses.batch import LossOptions
 from codestill.losses.linear import linear_loss
 from codestill.losses.targets import LinearTeacher, SparseTargets
 from codestill.types import TailRule
 
 AnyObjective = CrossEntropy | Distillation
+
+
+def kl(p: Tensor, q: Tensor) -> Tensor:
+    return (p.xlogy(p) - p.xlogy(q)).sum(dim=-1)
+
+
+def mixture(weight: float, p: Tensor, q: Tensor) -> Tensor:
+    return weight * p + (1 - weight) * q
+
+
+FORMULAS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "forward_kl": lambda p, q, _: kl(p, q),
+    "reverse_kl": lambda p, q, _: kl(q, p),
+    "generalized_jsd": lambda p, q, beta: (
+        beta * kl(p, mixture(beta, p, q)) + (1 - beta) * kl(q, mixture(beta, p, q))
+    ),
+    "skew_kl": lambda p, q, skew: kl(p, mixture(skew, p, q)),
+    "skew_reverse_kl": lambda p, q, skew: kl(q, mixture(skew, q, p)),
+    "total_variation": lambda p, q, _: (p - q).abs().sum(-1) / 2,
+}
+"""Every divergence in probabilities of teacher p and student q, as its paper has it; with its parameter."""
+
+
+def formula(divergence: str, parameters: dict[str, float], p: Tensor, q: Tensor) -> Tensor:
+    """Between the ends of generalized_jsd, and what is meant at them: a jump in scale."""
+    parameter = next(iter(parameters.values()), 0.0)
+    if divergence == "generalized_jsd" and parameter in (0, 1):
+        return kl(q, p) if parameter else kl(p, q)
+    return FORMULAS[divergence](p, q, parameter)
+
 
 OBJECTIVES: list[AnyObjective] = [
     CrossEntropy(),
@@ -27,6 +59,11 @@ OBJECTIVES: list[AnyObjective] = [
     Distillation(divergence="skew_kl", temperature=0.7),
     Distillation(divergence="skew_reverse_kl", temperature=3.0, skew=0.6),
     Distillation(divergence="total_variation", temperature=2.0),
+]
+OBJECTIVES += [
+    Distillation(divergence=name)
+    for name in DIVERGENCES
+    if name not in {o.divergence for o in OBJECTIVES if isinstance(o, Distillation)}
 ]
 RULES: tuple[TailRule, ...] = get_args(TailRule)
 
@@ -67,7 +104,7 @@ def batch(
 
 def gradients(objective: AnyObjective, data: Batch, teacher, **options) -> tuple[Tensor, Tensor, Tensor]:
     hidden, head = (x.clone().requires_grad_() for x in (data.hidden, data.head))
-    loss = linear_loss(objective, hidden, head, data.labels, teacher, **options)
+    loss = linear_loss(objective, hidden, head, data.labels, teacher, LossOptions(**options))
     loss.total.backward()
     assert hidden.grad is not None and head.grad is not None
     return loss.total.detach(), hidden.grad, head.grad
@@ -91,6 +128,8 @@ def top(data: Batch, k: int, temperature: float, rule: TailRule = "bucket", seed
 
 
 def allowed(objective: AnyObjective, rule: TailRule) -> bool:
-    if rule == "sampled":
-        return isinstance(objective, Distillation) and objective.divergence == "forward_kl"
-    return not (rule == "renormalise" and isinstance(objective, Distillation) and objective.is_reverse_kl)
+    if not isinstance(objective, Distillation):
+        return rule != "sampled"
+    forward = objective.divergence == "forward_kl" or objective.beta == 0
+    reverse = objective.divergence == "reverse_kl" or objective.beta == 1
+    return {"sampled": forward, "renormalise": not reverse}.get(rule, True)

@@ -14,9 +14,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from codestill.errors import LogitsError, VocabularyError
-from codestill.losses import CrossEntropy, Distillation, divergences
+from codestill.losses import CrossEntropy, Distillation
 from codestill.losses import compute as module
-from codestill.losses.batch import count_tokens
+from codestill.losses.batch import LossOptions, count_tokens
+from codestill.losses.divergences import divergence
 
 
 class Batch(NamedTuple):
@@ -46,15 +47,15 @@ def plain_loss(
     target = labels_BT[:, 1:].flatten()
     loss = functional.cross_entropy(student, target, ignore_index=-100, reduction="none")
     if isinstance(objective, Distillation):
-        divergence = getattr(divergences, objective.divergence)
-        distance = divergence(student, teacher, objective.temperature, **objective.parameters)
+        settings = objective.temperature, objective.parameters
+        distance = divergence(objective.divergence, student, teacher, settings[0], **settings[1])
         loss = objective.alpha * objective.temperature**2 * distance + (1 - objective.alpha) * loss
     return loss[valid].sum() / valid.sum()
 
 
 def value_and_gradient(objective: AnyObjective, data: Batch, **options) -> tuple[Tensor, Tensor]:
     student = data.student.clone().requires_grad_()
-    loss = module.compute(objective, student, data.labels, data.teacher, **options)
+    loss = module.compute(objective, student, data.labels, data.teacher, LossOptions(**options))
     loss.total.backward()
     assert student.grad is not None
     return loss.total.detach(), student.grad
@@ -79,7 +80,7 @@ def test_gradient_equals_finite_differences(objective: AnyObjective):
     student.requires_grad_()
 
     def scaled(x: Tensor) -> Tensor:  # as a loss scaler or gradient accumulation would
-        return 0.25 * module.compute(objective, x, labels, teacher, chunk_tokens=2).total
+        return 0.25 * module.compute(objective, x, labels, teacher, LossOptions(chunk_tokens=2)).total
 
     assert torch.autograd.gradcheck(scaled, (student,))
 
@@ -92,13 +93,13 @@ def test_equals_torch_by_hand():
     loss = module.compute(Distillation(temperature=2.0, alpha=0.3), student, labels, teacher)
     scored = student[0, 2:5]
     cross_entropy = functional.cross_entropy(scored, ids[0, 3:], reduction="sum")
-    divergence = functional.kl_div(
+    distance = functional.kl_div(
         (scored / 2).log_softmax(-1), (teacher[0, 2:5] / 2).softmax(-1), reduction="sum"
     )
     torch.testing.assert_close(loss.parts["cross_entropy"], cross_entropy)
-    torch.testing.assert_close(loss.parts["divergence"], divergence)
+    torch.testing.assert_close(loss.parts["divergence"], distance)
     assert loss.parts["tokens"].item() == count_tokens(labels).item() == 3
-    torch.testing.assert_close(loss.total, (0.3 * 4 * divergence + 0.7 * cross_entropy) / 3)
+    torch.testing.assert_close(loss.total, (0.3 * 4 * distance + 0.7 * cross_entropy) / 3)
 
 
 def test_alpha_ends_are_the_terms():
@@ -214,7 +215,8 @@ def test_reusing_the_students_logits(objective: AnyObjective):
     expected = value_and_gradient(objective, Batch(data.student, labels, data.teacher), vocabulary=20)
     leaf = data.student.clone().requires_grad_()
     logits = leaf * 1.0
-    loss = module.compute(objective, logits, labels, data.teacher, vocabulary=20, reuse_student_logits=True)
+    options = LossOptions(vocabulary=20)
+    loss = module.compute(objective, logits, labels, data.teacher, options, reuse_student_logits=True)
     loss.total.backward()
     assert leaf.grad is not None
     torch.testing.assert_close(loss.total.detach(), expected[0])
@@ -257,7 +259,7 @@ def test_a_small_share_of_a_float16_gradient_survives_until_it_is_scaled():
     gradients = []
     for piece, scale in ((half, 2.0**26), (data, 1.0)):
         student = piece.student.clone().requires_grad_()
-        loss = module.compute(Distillation(), student, data.labels, piece.teacher, normalizer=2**26)
+        loss = module.compute(Distillation(), student, data.labels, piece.teacher, LossOptions(2**26))
         (loss.total * scale).backward()
         assert student.grad is not None
         gradients.append(student.grad.float() / scale)
@@ -303,7 +305,8 @@ def test_no_intermediate_is_larger_than_a_chunk(objective: AnyObjective, reuse: 
             return result
 
     with Watch():
-        loss = module.compute(objective, student, labels, teacher, chunk_tokens=4, reuse_student_logits=reuse)
+        options = LossOptions(chunk_tokens=4)
+        loss = module.compute(objective, student, labels, teacher, options, reuse_student_logits=reuse)
     for known in (student, teacher):
         largest.pop(known.untyped_storage().data_ptr(), None)
     beyond = [size for size in largest.values() if size > 4 * 97 * 4]
@@ -320,7 +323,7 @@ def test_refuses_what_cannot_be_computed():
     with pytest.raises(VocabularyError, match=r"student has 23 .* teacher 20"):
         module.compute(Distillation(), student, labels, teacher[..., :20])
     with pytest.raises(VocabularyError, match="vocabulary is 24"):
-        module.compute(Distillation(), student, labels, teacher, vocabulary=24)
+        module.compute(Distillation(), student, labels, teacher, LossOptions(vocabulary=24))
     labels[0, 5] = 22
     with pytest.raises(VocabularyError, match="token 22, and the vocabulary has 20"):
-        module.compute(Distillation(), student, labels, teacher, vocabulary=20)
+        module.compute(Distillation(), student, labels, teacher, LossOptions(vocabulary=20))

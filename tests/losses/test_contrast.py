@@ -12,6 +12,7 @@ from torch import Tensor
 from codestill.losses import Contrastive, CrossEntropy
 from codestill.losses.compute import compute
 from codestill.losses.contrast import (
+    StepCounts,
     contrastive_loss,
     linear_log_probabilities,
     log_probabilities,
@@ -135,7 +136,7 @@ def test_accumulation_and_chunks_change_nothing(objective: Contrastive):
     total, head = torch.zeros((), dtype=torch.float64), torch.zeros_like(one.head)
     for rows in (torch.tensor([0, 2, 3]), torch.tensor([1, 5, 4])):
         group = torch.tensor([int((rows == GROUP[row]).nonzero()) for row in rows])
-        options = {"normalizer": tokens, "groups": groups, "reference": reference[rows]}
+        options = {"counts": StepCounts(tokens, groups), "reference": reference[rows]}
         part = loss_and_gradients(objective, one.hidden[rows], one.head, one.labels[rows], group, **options)
         total, head = total + part[0].total.detach(), head + part[2]
         torch.testing.assert_close(part[1], whole[1][rows])

@@ -9,39 +9,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
+from tests.losses.cases import FORMULAS, formula
 from torch import Tensor
 from torch.nn import functional
 
 from codestill.errors import ConfigError
-from codestill.losses import divergences
+from codestill.losses import DIVERGENCES, divergences
 
 Divergence = Callable[..., Tensor]
 
-# Name, parameters, and the formula in probabilities of teacher p and student q.
-CASES: list[tuple[str, dict[str, float], Divergence]] = [
-    ("forward_kl", {}, lambda p, q: kl(p, q)),
-    ("reverse_kl", {}, lambda p, q: kl(q, p)),
-    ("generalized_jsd", {"beta": 0.5}, lambda p, q: 0.5 * kl(p, (p + q) / 2) + 0.5 * kl(q, (p + q) / 2)),
-    (
-        "generalized_jsd",
-        {"beta": 0.1},
-        lambda p, q: 0.1 * kl(p, 0.1 * p + 0.9 * q) + 0.9 * kl(q, 0.1 * p + 0.9 * q),
-    ),
-    ("generalized_jsd", {"beta": 0.0}, lambda p, q: kl(p, q)),
-    ("generalized_jsd", {"beta": 1.0}, lambda p, q: kl(q, p)),
-    ("skew_kl", {"skew": 0.1}, lambda p, q: kl(p, 0.1 * p + 0.9 * q)),
-    ("skew_reverse_kl", {"skew": 0.3}, lambda p, q: kl(q, 0.3 * q + 0.7 * p)),
-    ("total_variation", {}, lambda p, q: (p - q).abs().sum(dim=-1) / 2),
+PARAMETERS: list[tuple[str, dict[str, float]]] = [
+    *[("generalized_jsd", {"beta": beta}) for beta in (0.0, 0.1, 0.5, 1.0)],
+    ("skew_kl", {"skew": 0.1}),
+    ("skew_reverse_kl", {"skew": 0.3}),
 ]
+PARAMETERS += [(name, {}) for name in DIVERGENCES if name not in dict(PARAMETERS)]
+CASES = [(name, parameters, partial(formula, name, parameters)) for name, parameters in PARAMETERS]
 every_divergence = pytest.mark.parametrize(("name", "parameters", "formula"), CASES)
 
 
-def kl(p: Tensor, q: Tensor) -> Tensor:
-    return (p * (p / q).log()).sum(dim=-1)
-
-
 def checked(name: str, **parameters: float) -> Divergence:
-    return partial(getattr(divergences, name), **parameters)
+    return partial(divergences.divergence, name, **parameters)
 
 
 def logits(seed: int, *shape: int, scale: float = 2.0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -59,15 +47,20 @@ def test_equals_its_formula(name: str, parameters: dict, formula: Divergence, te
         torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-12)
 
 
+def test_every_divergence_of_the_table_has_a_formula_and_a_paper():
+    assert set(FORMULAS) == set(DIVERGENCES)
+    assert all(entry.formula and entry.paper for entry in DIVERGENCES.values())
+
+
 def test_kl_equals_torch():
     student, teacher = logits(0, 6, 17), logits(1, 6, 17)
     log_p, log_q = (teacher / 2).log_softmax(-1), (student / 2).log_softmax(-1)
     torch.testing.assert_close(
-        divergences.forward_kl(student, teacher, 2.0),
+        divergences.divergence("forward_kl", student, teacher, 2.0),
         functional.kl_div(log_q, log_p.exp(), reduction="none").sum(-1),
     )
     torch.testing.assert_close(
-        divergences.reverse_kl(student, teacher, 2.0),
+        divergences.divergence("reverse_kl", student, teacher, 2.0),
         functional.kl_div(log_p, log_q.exp(), reduction="none").sum(-1),
     )
 
@@ -91,13 +84,13 @@ def test_nonnegative_and_zero_at_equality(
     name: str, parameters: dict, formula: Divergence, pair: tuple[list, list], temperature: float
 ):
     student, teacher = (torch.tensor([x]) for x in pair)
-    divergence = checked(name, **parameters)
-    value = divergence(student, teacher, temperature)
+    of = checked(name, **parameters)
+    value = of(student, teacher, temperature)
     assert torch.isfinite(value).all()
     assert value.item() >= -1e-6  # float32's rounding
-    assert abs(divergence(student, student, temperature).item()) <= 1e-6
+    assert abs(of(student, student, temperature).item()) <= 1e-6
     # Adding a constant to all logits changes no distribution.
-    torch.testing.assert_close(divergence(student + 3, teacher - 5, temperature), value, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(of(student + 3, teacher - 5, temperature), value, rtol=1e-3, atol=1e-4)
 
 
 @every_divergence
@@ -107,31 +100,40 @@ def test_positive_where_distributions_differ(name: str, parameters: dict, formul
 
 def test_ends_of_the_mixtures_are_the_divergences():
     student, teacher = logits(0, 4, 9, dtype=torch.float32), logits(1, 4, 9, dtype=torch.float32)
-    forward = divergences.forward_kl(student, teacher, 2.0)
-    reverse = divergences.reverse_kl(student, teacher, 2.0)
-    assert torch.equal(divergences.generalized_jsd(student, teacher, 2.0, beta=0.0), forward)
-    assert torch.equal(divergences.generalized_jsd(student, teacher, 2.0, beta=1.0), reverse)
-    assert torch.equal(divergences.skew_kl(student, teacher, 2.0, skew=0.0), forward)
-    assert torch.equal(divergences.skew_reverse_kl(student, teacher, 2.0, skew=0.0), reverse)
+    forward = divergences.divergence("forward_kl", student, teacher, 2.0)
+    reverse = divergences.divergence("reverse_kl", student, teacher, 2.0)
+    assert torch.equal(divergences.divergence("generalized_jsd", student, teacher, 2.0, beta=0.0), forward)
+    assert torch.equal(divergences.divergence("generalized_jsd", student, teacher, 2.0, beta=1.0), reverse)
+    assert torch.equal(divergences.divergence("skew_kl", student, teacher, 2.0, skew=0.0), forward)
+    assert torch.equal(divergences.divergence("skew_reverse_kl", student, teacher, 2.0, skew=0.0), reverse)
 
 
 def test_limits_of_the_mixtures():
     student, teacher = logits(0, 4, 9), logits(1, 4, 9)
     tiny = 1e-7
-    forward, reverse = divergences.forward_kl(student, teacher), divergences.reverse_kl(student, teacher)
+    forward, reverse = (
+        divergences.divergence("forward_kl", student, teacher),
+        divergences.divergence("reverse_kl", student, teacher),
+    )
     near = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-6)
-    near(divergences.generalized_jsd(student, teacher, beta=tiny) / tiny, forward)
-    near(divergences.generalized_jsd(student, teacher, beta=1 - tiny) / tiny, reverse)
-    near(divergences.skew_kl(student, teacher, skew=tiny), forward)
-    near(divergences.skew_reverse_kl(student, teacher, skew=tiny), reverse)
+    near(divergences.divergence("generalized_jsd", student, teacher, beta=tiny) / tiny, forward)
+    near(divergences.divergence("generalized_jsd", student, teacher, beta=1 - tiny) / tiny, reverse)
+    near(divergences.divergence("skew_kl", student, teacher, skew=tiny), forward)
+    near(divergences.divergence("skew_reverse_kl", student, teacher, skew=tiny), reverse)
 
 
 def test_mixtures_are_bounded():
     """By the entropy of the weights, and by -log(skew): reached by distributions with nothing in common."""
     student, teacher = torch.tensor([[1e4, 0.0]]), torch.tensor([[0.0, 1e4]])
-    assert divergences.generalized_jsd(student, teacher, beta=0.5).item() == pytest.approx(math.log(2))
-    assert divergences.skew_kl(student, teacher, skew=0.1).item() == pytest.approx(-math.log(0.1))
-    assert divergences.skew_reverse_kl(student, teacher, skew=0.1).item() == pytest.approx(-math.log(0.1))
+    assert divergences.divergence("generalized_jsd", student, teacher, beta=0.5).item() == pytest.approx(
+        math.log(2)
+    )
+    assert divergences.divergence("skew_kl", student, teacher, skew=0.1).item() == pytest.approx(
+        -math.log(0.1)
+    )
+    assert divergences.divergence("skew_reverse_kl", student, teacher, skew=0.1).item() == pytest.approx(
+        -math.log(0.1)
+    )
 
 
 @every_divergence
@@ -148,11 +150,9 @@ def test_huge_logits_stay_finite(name: str, parameters: dict, formula: Divergenc
 def test_tokens_masked_in_both_are_as_if_absent(name: str, parameters: dict, formula: Divergence):
     student, teacher = logits(0, 3, 7).requires_grad_(), logits(1, 3, 7)
     impossible = torch.tensor([0, 0, 1, 0, 1, 1, 0], dtype=torch.bool)
-    divergence = checked(name, **parameters)
-    value = divergence(
-        student.masked_fill(impossible, -math.inf), teacher.masked_fill(impossible, -math.inf), 2.0
-    )
-    torch.testing.assert_close(value, divergence(student[:, ~impossible], teacher[:, ~impossible], 2.0))
+    of = checked(name, **parameters)
+    value = of(student.masked_fill(impossible, -math.inf), teacher.masked_fill(impossible, -math.inf), 2.0)
+    torch.testing.assert_close(value, of(student[:, ~impossible], teacher[:, ~impossible], 2.0))
     (gradient,) = torch.autograd.grad(value.sum(), student)
     assert torch.isfinite(gradient).all()
     assert (gradient[:, impossible] == 0).all()
@@ -185,9 +185,9 @@ def test_token_masked_on_one_side(name: str, parameters: dict, masked: str):
 
 def test_infinite_where_the_formula_is():
     possible, impossible = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, -math.inf]])
-    assert divergences.forward_kl(impossible, possible).item() == math.inf
-    assert divergences.reverse_kl(possible, impossible).item() == math.inf
-    assert divergences.forward_kl(possible, impossible).item() == pytest.approx(math.log(2))
+    assert divergences.divergence("forward_kl", impossible, possible).item() == math.inf
+    assert divergences.divergence("reverse_kl", possible, impossible).item() == math.inf
+    assert divergences.divergence("forward_kl", possible, impossible).item() == pytest.approx(math.log(2))
 
 
 @every_divergence
@@ -204,10 +204,10 @@ def test_half_precision_is_computed_in_float32(
     name: str, parameters: dict, formula: Divergence, dtype: torch.dtype
 ):
     student, teacher = logits(0, 4, 50).to(dtype), logits(1, 4, 50).to(dtype)
-    divergence = checked(name, **parameters)
-    found = divergence(student, teacher, 2.0)
+    of = checked(name, **parameters)
+    found = of(student, teacher, 2.0)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, divergence(student.float(), teacher.float(), 2.0), rtol=0, atol=0)
+    torch.testing.assert_close(found, of(student.float(), teacher.float(), 2.0), rtol=0, atol=0)
 
 
 @every_divergence
@@ -232,17 +232,24 @@ def test_temperature_squared_keeps_the_gradient_of_its_size(name: str, parameter
 def test_refuses_parameters_out_of_range():
     student, teacher = logits(0, 2, 3), logits(1, 2, 3)
     with pytest.raises(ConfigError, match="temperature is 0"):
-        divergences.forward_kl(student, teacher, 0.0)
+        divergences.divergence("forward_kl", student, teacher, 0.0)
     with pytest.raises(ConfigError, match=r"beta is 1\.5"):
-        divergences.generalized_jsd(student, teacher, beta=1.5)
+        divergences.divergence("generalized_jsd", student, teacher, beta=1.5)
     with pytest.raises(ConfigError, match=r"skew is 1\.0"):
-        divergences.skew_kl(student, teacher, skew=1.0)
+        divergences.divergence("skew_kl", student, teacher, skew=1.0)
     with pytest.raises(ConfigError, match=r"skew is -0\.1"):
-        divergences.skew_reverse_kl(student, teacher, skew=-0.1)
+        divergences.divergence("skew_reverse_kl", student, teacher, skew=-0.1)
+
+
+def test_a_name_that_is_not_in_the_table_is_refused_with_the_nearest():
+    with pytest.raises(
+        ConfigError, match=r"'generalised_jsd' is not a divergence[\s\S]*Did you mean generalized_jsd\?"
+    ):
+        divergences.divergence("generalised_jsd", logits(0, 2, 3), logits(1, 2, 3))
 
 
 def test_shapes_are_enforced():
     with pytest.raises(TypeCheckError):
-        divergences.forward_kl(logits(0, 2, 3), logits(1, 2, 4))
+        divergences.divergence("forward_kl", logits(0, 2, 3), logits(1, 2, 4))
     with pytest.raises(TypeCheckError):
-        divergences.forward_kl(logits(0, 2, 3, 4), logits(1, 2, 3, 4))
+        divergences.divergence("forward_kl", logits(0, 2, 3, 4), logits(1, 2, 3, 4))

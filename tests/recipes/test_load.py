@@ -9,17 +9,15 @@ from codestill.run import Run
 from codestill.types import Attempt
 
 MINE = '''
-from functools import partial
-
-from codestill.attempt import attempt, requests
+from codestill.attempt import Workbench
 from codestill.config import RunConfig
-from codestill.evaluate import EvaluateConfig, evaluate
+from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.losses import CrossEntropy
 from codestill.models import SamplingConfig, StudentConfig
 from codestill.run import Run
 from codestill.tasks import TasksConfig
 from codestill.train import TrainConfig, fit
-from codestill.types import Attempt, Example
+from codestill.types import Example
 
 
 class Config(RunConfig):
@@ -33,13 +31,12 @@ class Config(RunConfig):
 
 
 def distill(config, run):
-    student, task_set = config.student.build(placement=CPU), config.tasks.load()
+    student, task_set = config.student.build(placement=config.execution), config.tasks.load()
     prompts = {task.task_id: task.prompt for task in task_set.tasks}
     sampling = SamplingConfig(max_new_tokens=48)
     with config.execution.sandbox(config.sandbox) as sandbox:
         for round in run.rounds(config.rounds):
-            make = partial(attempt, student, task_set, sandbox, sampling, run.seed)
-            answers = round.stage("answers", Attempt, requests(task_set), make)
+            answers = Workbench(sandbox, round).attempt("answers", student, task_set, sampling)
             examples = [
                 Example(example_id=a.key, prompt=prompts[a.task_id], completion=a.completion.text)
                 for a in answers

@@ -1,20 +1,27 @@
-"""Capture a teacher's logits over examples into a cache, which training then reads instead of the teacher.
+"""Capture a teacher's logits over examples into a cache; training then reads the cache, not the teacher.
 
-A killed capture continues: what is stored is not computed, or asked for, again, and the shards end as they
-would have. ``fill`` writes and opens caches; ``local`` and ``served`` are where rows come from; ``parallel``
-fills with several processes; ``cache_run`` is ``codestill cache``.
+A killed capture continues: what is stored is not computed or requested again, and the shards come out as they
+would have without the interruption.
+
+    fill       writes and opens caches
+    local      a teacher on this machine
+    served     a teacher on a server
+    parallel   several processes fill one cache
+    error      what training from a cache loses
+    cache_run  ``codestill cache``
 """
 
 from codestill.capture.cache_run import capture_run
 from codestill.capture.config import CacheConfig, CaptureConfig, CaptureRun, ServerConfig
-from codestill.capture.fill import Source, capture, fill, is_finished, open_cache
+from codestill.capture.fill import Capture, LogitSource, capture, fill, is_finished, open_cache
 
 __all__ = [
     "CacheConfig",
+    "Capture",
     "CaptureConfig",
     "CaptureRun",
+    "LogitSource",
     "ServerConfig",
-    "Source",
     "capture",
     "capture_run",
     "fill",

@@ -17,59 +17,59 @@ Temperatures = Annotated[
 
 
 class CaptureConfig(Settings):
-    """What of a teacher's logits is kept."""
+    """Which part of a teacher's logits is kept."""
 
     truncation: Truncation = Threshold()
-    """Which tokens are kept one by one; the others are the tail, whose mass is kept."""
+    """Which tokens are kept individually; the others are the tail, of which the total probability is kept."""
     tail_samples: NonNegativeInt = 0
-    """Tokens drawn from the tail per position, for the tail rule `sampled`."""
+    """Tokens sampled from the tail per position, for the tail rule `sampled`."""
     max_length: PositiveInt = 512
-    """Longer examples are left out, as in training."""
+    """Longer examples, in tokens, are left out, as in training."""
 
 
 class CacheConfig(CaptureConfig):
-    """Teacher logits on disk: captured once, read in every epoch."""
+    """Teacher logits on disk: captured once, then read in every epoch."""
 
     directory: Path | None = None
-    """Where they lie (default: `logits` in the run's directory). A finished cache there is used as it is, if
-    it is this teacher's and holds these examples."""
+    """Where they are stored (default: `logits` in the run's directory). A finished cache there is used as it
+    is, if it is this teacher's and holds these examples."""
     tail: TailRule = "bucket"
     """What stands for the tokens that are not kept; see docs/logit-cache.md."""
 
 
 class ServerConfig(Settings):
-    """A vLLM-style server, asked for ``prompt_logprobs``. Its key is OPENAI_API_KEY's, where it needs one."""
+    """A vLLM-style server that returns ``prompt_logprobs``. Its key, if it needs one, is OPENAI_API_KEY."""
 
     base_url: str
-    """Where its completions endpoint lies: ``http://host:8000/v1``."""
+    """URL of its completions endpoint, e.g. ``http://host:8000/v1``."""
     model: str
-    """The model's name there."""
+    """The model's name on the server."""
     tokenizer: str
-    """Directory or hub id of its tokenizer, which makes the token ids that are sent."""
+    """Directory or hub id of its tokenizer, which encodes the prompts that are sent."""
     top: PositiveInt = 20
     """Tokens listed per position; the server sets a limit (vLLM: --max-logprobs)."""
     concurrency: PositiveInt = 8
     """Requests at once."""
     timeout_seconds: PositiveFloat = 300.0
-    """Wait for one answer."""
+    """Timeout of one request."""
     retries: NonNegativeInt = 5
-    """Attempts more, with growing pauses, where the server is busy or the connection breaks."""
+    """Further attempts, with growing pauses, when the server is busy or the connection breaks."""
 
 
 class CaptureRun(RunConfig):
     """``codestill cache``: the logits of a teacher over the examples of a task set."""
 
     recipe: Literal["cache"] = "cache"
-    """What kind of run this is."""
+    """Kind of run."""
     teacher: LocalTeacherConfig = LocalTeacherConfig()
-    """Whose logits, where no server is named."""
+    """The teacher, unless a server is named."""
     server: ServerConfig | None = None
-    """Ask this server instead. It tells nothing of the tail but its mass at temperature 1."""
+    """Use this server instead. Of the tail it gives only the total probability, at temperature 1."""
     examples: ExamplesConfig = ExamplesConfig()
-    """Over which prompts and completions; the validation tasks are captured, too."""
+    """Prompts and completions to capture; the validation tasks are captured, too."""
     temperatures: Temperatures = (1.0, 2.0)
     """Temperatures that the cache can serve."""
     capture: CaptureConfig = CaptureConfig()
-    """What is kept."""
+    """Which part of the logits is kept."""
     processes: PositiveInt = 1
-    """Processes that capture side by side, each with a teacher of its own: as many as there are GPUs."""
+    """Processes that capture in parallel, each with its own teacher: usually one per GPU."""

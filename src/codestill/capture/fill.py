@@ -1,12 +1,14 @@
 """The shards of a cache: captured batch by batch, and opened for training."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from codestill.capture.config import CaptureConfig
 from codestill.errors import LogitsError
-from codestill.logits import CaptureSpec, Expectation, LogitCache, Manifest
+from codestill.logits import CacheManifest, CaptureSpec, Expectation, LogitCache
 from codestill.logits.writer import MANIFEST, LogitWriter, finish
 from codestill.run import Run
 from codestill.types import Example
@@ -14,17 +16,23 @@ from codestill.types import Example
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from codestill.logits import MeasuredError, Rows
+    from codestill.logits import CapturedRows, MeasuredError
     from codestill.teachers.frozen import LocalTeacher
     from codestill.train.batches import TokenExample
 
 
-class Source(Protocol):
-    """Where a cache's rows come from."""
+class FillShards(Protocol):
+    """Fills the shards of a cache, and leaves the manifest to its caller."""
+
+    def __call__(self, spec: CaptureSpec, sequences: "Sequence[TokenExample]") -> None: ...
+
+
+class LogitSource(Protocol):
+    """A teacher whose logits a cache can hold: its weights are here, or a server has them."""
 
     @property
     def identity(self) -> dict[str, object]:
-        """Whose distributions these are, as a cache's spec says it."""
+        """The teacher's fields of a cache's spec."""
         ...
 
     @property
@@ -33,18 +41,78 @@ class Source(Protocol):
         ...
 
     @property
-    def paid(self) -> bool:
-        """Whether every sequence costs: then what is stored is not asked for again with its batch, and what
-        has come is stored at once."""
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The teacher's."""
         ...
 
-    def rows(self, batch: "Sequence[TokenExample]", spec: CaptureSpec) -> "Iterator[tuple[str, Rows]]":
+    @property
+    def metered(self) -> bool:
+        """Whether every sequence costs. If so, one that is stored is not requested again with the rest of its
+        batch, and answers are stored as they arrive."""
+        ...
+
+    def rows(
+        self, batch: "Sequence[TokenExample]", spec: CaptureSpec
+    ) -> "Iterator[tuple[str, CapturedRows]]":
         """The digest of each sequence, and what is kept of its scored positions, in order."""
         ...
 
     def error(self, sequences: "Sequence[TokenExample]", spec: CaptureSpec) -> "tuple[MeasuredError, ...]":
-        """How much is lost, where that can be known."""
+        """The error of training from the cache; empty where it cannot be measured."""
         ...
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One teacher's logits, at some temperatures, on their way into one directory."""
+
+    source: LogitSource
+    temperatures: tuple[float, ...]
+    config: CaptureConfig
+    directory: Path
+    run: Run
+
+    @cached_property
+    def spec(self) -> CaptureSpec:
+        """What every writer of the cache agrees on."""
+        return CaptureSpec.model_validate(
+            self.source.identity
+            | {
+                "temperatures": self.temperatures,
+                "truncation": self.config.truncation,
+                "tail_samples": self.config.tail_samples,
+                "seed": self.run.seed,
+            }
+        )
+
+    def cache(self, examples: Sequence[Example], fill_shards: "FillShards | None" = None) -> LogitCache:
+        """The cache of the examples' scored tokens, filled unless it is finished.
+
+        ``fill_shards`` replaces filling by this process. Raises LogitsError when a finished cache is another
+        teacher's, lacks a temperature, or lacks an example; each difference is named.
+        """
+        from codestill.train.batches import tokenize
+
+        tokenized = tokenize(examples, self.source.tokenizer, self.config.max_length)
+        by_digest = {sequence.digest: sequence for sequence in tokenized}
+        sequences = list(by_digest.values())
+        if not is_finished(self.directory):
+            (fill_shards or self._fill_shards)(self.spec, sequences)
+            finish(self.directory, self.source.error(sequences, self.spec), list(by_digest))
+        names = ("weights", "tokenizer", "vocabulary", "temperatures")
+        identity = {name: getattr(self.spec, name) for name in names}
+        return _open(self.directory, sequences, Expectation.model_validate(identity), self.run)
+
+    def _fill_shards(self, spec: CaptureSpec, sequences: "Sequence[TokenExample]") -> None:
+        done = 0
+
+        def report(count: int) -> None:
+            nonlocal done
+            done += count
+            self.run.progress("logits", done, len(sequences))
+
+        with LogitWriter.open(self.directory, spec) as writer:
+            fill(writer, sequences, self.source, self.config, report)
 
 
 def capture(
@@ -54,56 +122,19 @@ def capture(
     config: CaptureConfig,
     directory: Path,
     run: Run,
-    in_parallel: "Callable[[CaptureSpec, Sequence[TokenExample]], None] | None" = None,
 ) -> LogitCache:
     """The teacher's logits over every scored token of the examples, as a cache.
 
-    A finished cache in ``directory`` is opened, whatever captured it. Raises LogitsError when it is another
-    teacher's, lacks a temperature, or was captured from other examples; each difference is named.
+    A finished cache in ``directory`` is opened, whatever captured it. Raises LogitsError as
+    :meth:`Capture.cache` does.
     """
     from codestill.capture.local import LocalSource
 
-    source = LocalSource(teacher)
-    return capture_from(
-        source, examples, teacher.tokenizer, temperatures, config, directory, run, in_parallel
-    )
-
-
-def capture_from(
-    source: Source,
-    examples: Sequence[Example],
-    tokenizer: "PreTrainedTokenizerBase",
-    temperatures: Sequence[float],
-    config: CaptureConfig,
-    directory: Path,
-    run: Run,
-    in_parallel: "Callable[[CaptureSpec, Sequence[TokenExample]], None] | None" = None,
-) -> LogitCache:
-    from codestill.train.batches import tokenize
-
-    spec = CaptureSpec.model_validate(
-        source.identity
-        | {
-            "temperatures": tuple(temperatures),
-            "truncation": config.truncation,
-            "tail_samples": config.tail_samples,
-            "seed": run.seed,
-        }
-    )
-    found = {one.digest: one for one in tokenize(examples, tokenizer, config.max_length)}
-    sequences = list(found.values())
-    if not is_finished(directory):
-        if in_parallel is not None:
-            in_parallel(spec, sequences)
-        else:
-            _fill_here(sequences, source, spec, config, directory, run)
-        finish(directory, source.error(sequences, spec), list(found))
-    identity = {name: getattr(spec, name) for name in ("weights", "tokenizer", "vocabulary", "temperatures")}
-    return _open(directory, sequences, Expectation.model_validate(identity), run)
+    return Capture(LocalSource(teacher), tuple(temperatures), config, directory, run).cache(examples)
 
 
 def is_finished(directory: Path) -> bool:
-    """Whether a capture there has come to its end."""
+    """Whether the directory holds a finished cache."""
     return (directory / MANIFEST).exists()
 
 
@@ -115,8 +146,8 @@ def open_cache(
     config: CaptureConfig,
     run: Run,
 ) -> LogitCache:
-    """A finished cache, for training without its teacher. Raises LogitsError as :func:`capture` does, but
-    cannot see that a teacher of the same tokenizer is another."""
+    """A finished cache, for training without its teacher. Raises LogitsError as :func:`capture` does, except
+    that it cannot tell two teachers with the same tokenizer apart."""
     from codestill.models.fingerprints import tokenizer_fingerprint
     from codestill.train.batches import tokenize
 
@@ -129,7 +160,7 @@ def _open(
     directory: Path, sequences: "Sequence[TokenExample]", expected: Expectation, run: Run
 ) -> LogitCache:
     cache = LogitCache.open(directory, expected)
-    missing = [one.example_id for one in sequences if one.digest not in cache]
+    missing = [sequence.example_id for sequence in sequences if sequence.digest not in cache]
     if missing:
         raise LogitsError(
             f"{directory} lacks {len(missing):,} of {len(sequences):,} examples: {', '.join(missing[:3])}"
@@ -140,61 +171,42 @@ def _open(
     return cache
 
 
-def _fill_here(
-    sequences: "Sequence[TokenExample]",
-    source: Source,
-    spec: CaptureSpec,
-    config: CaptureConfig,
-    directory: Path,
-    run: Run,
-) -> None:
-    done = 0
-
-    def tell(count: int) -> None:
-        nonlocal done
-        done += count
-        run.progress("logits", done, len(sequences))
-
-    with LogitWriter.open(directory, spec) as writer:
-        fill(writer, sequences, source, spec, config, tell)
-
-
 def fill(
     writer: LogitWriter,
     sequences: "Sequence[TokenExample]",
-    source: Source,
-    spec: CaptureSpec,
+    source: LogitSource,
     config: CaptureConfig,
-    tell: Callable[[int], None],
+    report: Callable[[int], None],
     part: tuple[int, int] = (0, 1),
 ) -> None:
-    """Write what is owed of every batch whose number is ``part[0]`` modulo ``part[1]``; ``tell`` hears how
-    many sequences each held."""
+    """Write what is missing of every batch whose number is ``part[0]`` modulo ``part[1]``; ``report`` gets
+    each batch's number of sequences."""
     from codestill.train.batches import LengthBatches
 
-    lengths = [len(one.tokens) for one in sequences]
+    lengths = [len(sequence.tokens) for sequence in sequences]
     for indices in list(LengthBatches(lengths, source.batch_tokens, seed=None))[part[0] :: part[1]]:
         batch = {sequences[index].digest: sequences[index] for index in indices}
-        owed = [one for name, one in batch.items() if name not in writer]
-        if owed:
+        missing = [sequence for name, sequence in batch.items() if name not in writer]
+        if missing:
+            # Whole batches, whatever is stored of them already: a sum of floats may depend on its batch.
+            wanted = missing if source.metered else list(batch.values())
             try:
-                # Whole batches, whatever is stored of them already: a sum of floats may depend on its batch.
-                for name, rows in source.rows(owed if source.paid else list(batch.values()), spec):
+                for name, rows in source.rows(wanted, writer.spec):
                     writer.add(batch[name].tokens, batch[name].first_scored, rows)
             finally:
-                if source.paid:
+                if source.metered:
                     writer.close()
-        tell(len(batch))
+        report(len(batch))
 
 
-def _account(manifest: Manifest, run: Run) -> None:
-    """What the report says about the cache."""
+def _account(manifest: CacheManifest, run: Run) -> None:
+    """Size and error of the cache, for the report."""
     measured = {
-        f"logits_error_T{one.temperature:g}": (
-            f"KL {one.kl_error:.1g} nats, gradient {100 * one.gradient_error:.2g}%"
+        f"logits_error_T{error.temperature:g}": (
+            f"KL {error.kl_error:.1g} nats, gradient {100 * error.gradient_error:.2g}%"
         )
-        for one in manifest.error
-        if one.rule == "bucket"
+        for error in manifest.error
+        if error.rule == "bucket"
     }
     per_token = round(manifest.bytes_per_token, 1)
     run.account(logits_tokens=manifest.tokens, logits_bytes_per_token=per_token, **measured)

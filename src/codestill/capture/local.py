@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from codestill.logits import CaptureSpec, MeasuredError, Rows
-from codestill.logits.error import UNIGRAM, measure, unigram_logits
+from codestill.capture.error import UNIGRAM, measure_error, unigram_logits
+from codestill.logits import CapturedRows, CaptureSpec, MeasuredError
 from codestill.logits.rows import join
 from codestill.logits.select import select_for
-from codestill.losses.batch import Positions
+from codestill.losses.batch import Positions, teacher_slices
 from codestill.losses.chunks import rows_at_once
-from codestill.losses.linear import source
 from codestill.models.fingerprints import tokenizer_fingerprint, weights_fingerprint
 from codestill.serialize import seed_for
 from codestill.teachers.frozen import LocalTeacher
@@ -30,7 +30,7 @@ class LocalSource:
 
     @property
     def identity(self) -> dict[str, object]:
-        """Whose distributions these are, as a cache's spec says it."""
+        """The teacher's fields of a cache's spec."""
         return {
             "teacher": self.teacher.name,
             "revision": self.teacher.revision,
@@ -46,32 +46,38 @@ class LocalSource:
         return self.teacher.placement.capture_batch_tokens
 
     @property
-    def paid(self) -> bool:
-        """Nothing is."""
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The teacher's."""
+        return self.teacher.tokenizer
+
+    @property
+    def metered(self) -> bool:
+        """No: computing costs nothing but time."""
         return False
 
-    def rows(self, batch: Sequence[TokenExample], spec: CaptureSpec) -> Iterator[tuple[str, Rows]]:
+    def rows(self, batch: Sequence[TokenExample], spec: CaptureSpec) -> Iterator[tuple[str, CapturedRows]]:
         """The digest of each sequence, and what is kept of its scored positions."""
-        names = [one.digest for one in batch]
+        names = [sequence.digest for sequence in batch]
         generator = None
         if spec.tail_samples:
             seed = seed_for(spec.seed, "/".join(names))
             generator = torch.Generator(self.teacher.model.device).manual_seed(seed)
         whole = join([select_for(spec, logits_NV, generator) for logits_NV in self._logits(batch)])
-        yield from zip(names, whole.split([len(one.tokens) - one.first_scored for one in batch]), strict=True)
+        lengths = [len(sequence.tokens) - sequence.first_scored for sequence in batch]
+        yield from zip(names, whole.split(lengths), strict=True)
 
     def error(self, sequences: Sequence[TokenExample], spec: CaptureSpec) -> tuple[MeasuredError, ...]:
-        """Against the whole vocabulary, on sequences at even distances, for a student that knows how often
-        each token occurs."""
+        """Against the whole vocabulary, on evenly spaced sequences, for a student that predicts the tokens'
+        frequencies."""
         wanted = max(32, MEASURED_ELEMENTS // spec.vocabulary)
-        scored = [one.tokens[one.first_scored :] for one in sequences]
+        scored = [sequence.tokens[sequence.first_scored :] for sequence in sequences]
         sample = sequences[:: max(1, sum(map(len, scored)) // wanted)]
         logits_NV = torch.cat([part.float() for part in self._logits(sample)])[:wanted].cpu()
         generator = torch.Generator().manual_seed(spec.seed) if spec.tail_samples else None
         rows = select_for(spec, logits_NV, generator)
-        tokens = [token for one in scored for token in one]
+        tokens = [token for completion in scored for token in completion]
         student_NV = unigram_logits(tokens, spec.vocabulary, len(logits_NV))
-        return measure(logits_NV.numpy(), rows, student_NV, spec, UNIGRAM)
+        return measure_error(logits_NV, rows, student_NV, spec, UNIGRAM)
 
     def _logits(self, batch: Sequence[TokenExample]) -> Iterator[Tensor]:
         """Logits [n, V] at the batch's scored positions, in order, a chunk at a time."""
@@ -83,9 +89,9 @@ class LocalSource:
         positions = Positions.of(labels_BT, width)
         linear = self.teacher.linear(tokens_BT, mask_BT)
         teacher = self.teacher.logits(tokens_BT, mask_BT) if linear is None else linear
-        rows = source(teacher, positions, width)
-        given = teacher if isinstance(teacher, Tensor) else teacher.hidden_BTD
-        for start, end in positions.chunks(rows_at_once(given, width)):
-            part = rows(start, end)
-            assert isinstance(part, Tensor)
-            yield part
+        logits_of = teacher_slices(teacher, positions, width)
+        states = teacher if isinstance(teacher, Tensor) else teacher.hidden_BTD
+        for start, end in positions.chunks(rows_at_once(states, width)):
+            logits_NV = logits_of(start, end)
+            assert isinstance(logits_NV, Tensor)
+            yield logits_NV

@@ -22,7 +22,7 @@ _POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class _Work:
-    """What every process is told."""
+    """What every process needs."""
 
     config: CaptureRun
     spec: CaptureSpec
@@ -33,16 +33,16 @@ class _Work:
 def fill_in_parallel(
     config: CaptureRun, directory: Path, run: Run, spec: CaptureSpec, sequences: Sequence[TokenExample]
 ) -> None:
-    """Fill the cache, one series of shards for each process. Raises Failure when a process ends early; what
-    it wrote stays, and the same command continues."""
+    """Fill the cache, one series of shards for each process. Raises Failure when a process ends early; its
+    shards stay, and the same command continues."""
     work = _Work(config, spec, directory, sequences)
     context = multiprocessing.get_context("spawn")
     done: Queue[int] = context.Queue()
-    started = [
+    processes = [
         context.Process(target=_part, args=(work, part, done), daemon=True)
         for part in range(config.processes)
     ]
-    for process in started:
+    for process in processes:
         process.start()
     count = 0
     try:
@@ -51,18 +51,18 @@ def fill_in_parallel(
                 count += done.get(timeout=_POLL_SECONDS)
                 run.progress("logits", count, len(sequences))
             except Empty:
-                if any(process.exitcode for process in started):
+                if any(process.exitcode for process in processes):
                     break
-        for process in started:
+        for process in processes:
             process.join(None if count == len(sequences) else _POLL_SECONDS)
-        failed = [part for part, process in enumerate(started) if process.exitcode != 0]
+        failed = [part for part, process in enumerate(processes) if process.exitcode != 0]
         if failed:
             raise Failure(
-                f"capture process {failed[0]} ended with exit code {started[failed[0]].exitcode}.",
-                next_step="Its own message stands above; the same command continues.",
+                f"capture process {failed[0]} ended with exit code {processes[failed[0]].exitcode}.",
+                next_step="Its own message is above; the same command continues.",
             )
     finally:
-        for process in started:
+        for process in processes:
             process.terminate()
 
 
@@ -78,10 +78,10 @@ def _part(work: _Work, part: int, done: "Queue[int]") -> None:
         torch.set_num_threads(execution.threads or max(1, torch.get_num_threads() // parts))
     source = LocalSource(work.config.teacher.build(execution))
 
-    def tell(count: int) -> None:
-        if os.getppid() != parent:  # it was killed, and its next run will have processes of its own
+    def report(count: int) -> None:
+        if os.getppid() != parent:  # the parent was killed; its next run starts processes of its own
             sys.exit(1)
         done.put(count)
 
     with LogitWriter.open(work.directory, work.spec, part) as writer:
-        fill(writer, work.sequences, source, work.spec, work.config.capture, tell, (part, parts))
+        fill(writer, work.sequences, source, work.config.capture, report, (part, parts))

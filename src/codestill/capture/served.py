@@ -1,4 +1,4 @@
-"""Rows of a cache from a server that lists the likeliest tokens of a prompt: vLLM's ``prompt_logprobs``."""
+"""Rows of a cache from a server that lists the most likely tokens of a prompt: vLLM's ``prompt_logprobs``."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ import numpy as np
 
 from codestill.capture.config import ServerConfig
 from codestill.errors import LogitsError
-from codestill.logits import CaptureSpec, MeasuredError, Rows, rows_from_top
+from codestill.logits import CapturedRows, CaptureSpec, MeasuredError, rows_from_top
 from codestill.models import Placement
 from codestill.models.fingerprints import tokenizer_fingerprint
 from codestill.models.load import resolve
@@ -28,14 +28,19 @@ _NO_LOGPROBS = "Ask a vLLM server, started with --max-logprobs of at least serve
 
 @dataclass(frozen=True)
 class ServedSource:
-    """The likeliest tokens of every position, over HTTP; the rest is known by its mass alone."""
+    """The most likely tokens of every position, over HTTP, and the total probability of the rest."""
 
     config: ServerConfig
     batch_tokens: int = Placement().capture_batch_tokens
     """Padded tokens per batch."""
 
-    @cached_property
+    @property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The server's, by its configured name."""
+        return self._tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> "PreTrainedTokenizerBase":
         return load_tokenizer(resolve(self.config.tokenizer, weights=False))
 
     @cached_property
@@ -44,7 +49,7 @@ class ServedSource:
 
     @property
     def identity(self) -> dict[str, object]:
-        """Whose distributions these are, as a cache's spec says it."""
+        """The teacher's fields of a cache's spec."""
         vocabulary = max(self.tokenizer.get_vocab().values()) + 1
         return {
             "teacher": self.config.model,
@@ -57,19 +62,19 @@ class ServedSource:
         }
 
     @property
-    def paid(self) -> bool:
-        """Every request is."""
+    def metered(self) -> bool:
+        """Yes: every request counts."""
         return True
 
-    def rows(self, batch: Sequence[TokenExample], spec: CaptureSpec) -> Iterator[tuple[str, Rows]]:
+    def rows(self, batch: Sequence[TokenExample], spec: CaptureSpec) -> Iterator[tuple[str, CapturedRows]]:
         """The digest of each sequence, and what is kept of its scored positions; a request for each.
 
-        Raises LogitsError for one that failed once all others have been given.
+        A request that failed raises LogitsError, once all others have been answered.
         """
         failure: LogitsError | None = None
         with ThreadPoolExecutor(self.config.concurrency) as pool:
-            asked = [(one.digest, pool.submit(self._ask, one, spec)) for one in batch]
-            for name, answer in asked:
+            requests = [(sequence.digest, pool.submit(self._ask, sequence, spec)) for sequence in batch]
+            for name, answer in requests:
                 try:
                     yield name, answer.result()
                 except LogitsError as error:
@@ -78,10 +83,10 @@ class ServedSource:
             raise failure
 
     def error(self, sequences: Sequence[TokenExample], spec: CaptureSpec) -> tuple[MeasuredError, ...]:
-        """Not known: nobody but the server has seen the whole vocabulary."""
+        """Unknown: only the server has seen the whole vocabulary."""
         return ()
 
-    def _ask(self, sequence: TokenExample, spec: CaptureSpec) -> Rows:
+    def _ask(self, sequence: TokenExample, spec: CaptureSpec) -> CapturedRows:
         from openai import OpenAIError
 
         try:
@@ -96,13 +101,13 @@ class ServedSource:
             raise LogitsError(
                 f"{self.config.base_url} did not answer for {sequence.example_id}: "
                 f"{type(error).__name__}: {str(error).splitlines()[0][:200]}",
-                next_step="Look at the server; the same command continues where it stopped.",
+                next_step="Check the server; the same command continues where it stopped.",
             ) from error
         listed = getattr(answer.choices[0], "prompt_logprobs", None) if answer.choices else None
         if not isinstance(listed, list) or len(listed) != len(sequence.tokens):
-            found = f"{len(listed)} positions" if isinstance(listed, list) else "no prompt_logprobs"
+            returned = f"{len(listed)} positions" if isinstance(listed, list) else "no prompt_logprobs"
             raise LogitsError(
-                f"{self.config.base_url} gave {found} for {len(sequence.tokens)} tokens of "
+                f"{self.config.base_url} returned {returned} for {len(sequence.tokens)} tokens of "
                 f"{sequence.example_id}.",
                 next_step=_NO_LOGPROBS,
             )
@@ -114,7 +119,7 @@ def _arrays(listed: Sequence[Mapping[str, Any] | None], name: str) -> tuple[np.n
     """Token ids and log-probabilities [N, K], padded with minus infinity."""
     try:
         pairs = [
-            [(int(token), float(said["logprob"])) for token, said in (position or {}).items()]
+            [(int(token), float(entry["logprob"])) for token, entry in (position or {}).items()]
             for position in listed
         ]
     except (TypeError, KeyError, ValueError) as error:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
-from codestill import __version__
 from codestill.errors import CodestillError
+from codestill.version import __version__
 
 app = App(
     name="codestill",

@@ -20,7 +20,7 @@ from codestill.types import Arm, Comparison, Difference, Evaluation, Interval, T
 
 if TYPE_CHECKING:
     from codestill.doctor import Availability, Probed
-    from codestill.logits import Manifest
+    from codestill.logits import CacheManifest
 
 # Where no terminal says how wide it is, tables keep their columns whole.
 console = Console(width=None if sys.stdout.isatty() else 150)
@@ -59,7 +59,7 @@ def print_runs(directories: Sequence[Path]) -> None:
         )
 
 
-def print_cache(directory: Path, manifest: "Manifest") -> None:
+def print_cache(directory: Path, manifest: "CacheManifest") -> None:
     """What a logit cache holds, and how much it loses."""
     console.print(
         f"{directory}: {manifest.sequences:,} sequences, {manifest.tokens:,} tokens, "

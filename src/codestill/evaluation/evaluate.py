@@ -33,7 +33,7 @@ class EvaluateConfig(Settings):
     tasks: TasksConfig = Field(default_factory=lambda: TasksConfig.model_validate("humaneval"))
     """The task set: a name such as ``humaneval`` or ``mbpp:test``, or a file."""
     samples_per_task: PositiveInt = 10
-    """Samples in one pool: pass@k is given for every k up to this number."""
+    """ExecutedSamples in one pool: pass@k is given for every k up to this number."""
     temperature: PositiveFloat = 0.2
     """Sampling temperature of the pool."""
     top_p: float = Field(default=0.95, gt=0, le=1)
@@ -90,12 +90,12 @@ def evaluate(
         sampling = SamplingConfig(max_new_tokens=config.max_new_tokens)
         greedy = workbench.attempt(f"{stage}-greedy", model, task_set, sampling)
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
-    samples = Samples(name, model.name, task_set, task_set.stop.name, pool, greedy, profile)
+    samples = ExecutedSamples(name, model.name, task_set, task_set.stop.name, pool, greedy, profile)
     return conclude(samples, gates, config, workbench)
 
 
 @dataclass(frozen=True)
-class Samples:
+class ExecutedSamples:
     """What a model generated for a task set, executed."""
 
     name: str
@@ -140,7 +140,9 @@ def _lines(task_set: TaskSet) -> str:
     return "".join(to_json(task) + "\n" for task in task_set.tasks)
 
 
-def conclude(samples: Samples, gates: Gates, config: EvaluateConfig, workbench: Workbench) -> Evaluation:
+def conclude(
+    samples: ExecutedSamples, gates: Gates, config: EvaluateConfig, workbench: Workbench
+) -> Evaluation:
     """Score the samples; write them and the result."""
     task_set, pool, greedy, run = samples.task_set, samples.pool, samples.greedy, workbench.run
     counts = _counts(task_set, pool, group=None)

@@ -11,7 +11,7 @@ from codestill.config import RunConfig
 from codestill.errors import TaskError
 from codestill.evaluation.evaluate import (
     EvaluateConfig,
-    Samples,
+    ExecutedSamples,
     conclude,
     evaluate,
     keep_tasks,
@@ -131,5 +131,5 @@ def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
         pool = run.stage("evaluate-student", Attempt, completions, executed)
         if run.result_path("student").exists():
             return read_evaluation(run.result_path("student"))
-        samples = Samples("student", config.samples.name, task_set, "none", pool, greedy=[])
+        samples = ExecutedSamples("student", config.samples.name, task_set, "none", pool, greedy=[])
         return conclude(samples, gated(), config.evaluate, workbench)

@@ -1,8 +1,8 @@
 """Import of DistillKit's offline cache (arcee-ai/DistillKit 1.0, commit a61c2e7): a decoder of our own.
 
 A row of its Parquet files has three columns: ``input_ids``, ``compressed_logprobs`` and
-``bytepacked_indices``; of the last two, entry t belongs to the position that predicts token t + 1. Beside the
-files lies ``compression_config.yaml``, without which they cannot be read. Per position:
+``bytepacked_indices``; of the last two, entry t belongs to the position that predicts token t + 1. The
+``compression_config.yaml`` beside the files is needed to read them. Per position:
 
     bytepacked_indices    k token ids of ceil(log2 d) bits, highest bit first, zero-padded to a byte
     compressed_logprobs   the first exact_k values; polynomial coefficients, if there are terms; then per
@@ -12,10 +12,10 @@ files lies ``compression_config.yaml``, without which they cannot be read. Per p
 
 Numbers are little-endian floats of the dtypes that the config names. The values after the first exact_k are
 polynomial plus residual; under ``delta_encoding`` all are differences from the one before. The older format
-(``packed_indices``, ``exact_values``, ``coeffs``) is not read.
+(``packed_indices``, ``exact_values``, ``coeffs``) is not supported.
 
-DistillKit stores neither prompt boundaries nor the tail's mass: the caller gives the first, and the second is
-one minus the sum, at temperature 1.
+DistillKit stores neither prompt boundaries nor the tail's mass: the caller gives the boundaries, and the mass
+is one minus the sum, at temperature 1.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,13 +59,13 @@ class Codec(Settings):
     residual_bins: tuple[ResidualBin, ...]
     delta_encoding: bool = True
     error_diffusion: bool = False
-    """Concerns the encoder alone."""
+    """Concerns only the encoder."""
     normalize_t: bool = False
-    """The entry's number runs from 0 to 1, not from 0 on in ones."""
+    """Entries are numbered from 0 to 1 in equal steps, not 0, 1, 2, ..."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Codec":
-        if self.exact_k + sum(one.num_elements for one in self.residual_bins) > self.k:
+        if self.exact_k + sum(residual.num_elements for residual in self.residual_bins) > self.k:
             raise ValueError("exact_k and the residual bins together exceed k")
         return self
 
@@ -81,8 +81,8 @@ class Codec(Settings):
             self.exact_k * _BYTES[self.exact_dtype]
             + len(self.polynomial_terms or ()) * _BYTES[self.term_dtype]
             + sum(
-                _BYTES[one.scale_dtype] + (one.num_elements * one.element_bits + 7) // 8
-                for one in self.residual_bins
+                _BYTES[residual.scale_dtype] + (residual.num_elements * residual.element_bits + 7) // 8
+                for residual in self.residual_bins
             )
         )
 
@@ -113,13 +113,13 @@ def decode_values(data_NB: NDArray[np.uint8], codec: Codec) -> NDArray[np.float6
         coefficients = _floats(take(len(terms) * _BYTES[codec.term_dtype]), codec.term_dtype)
         others += coefficients @ _polynomial(codec, others.shape[1])
     place = 0
-    for one in codec.residual_bins:
-        scale = _floats(take(_BYTES[one.scale_dtype]), one.scale_dtype)
-        packed = take((one.num_elements * one.element_bits + 7) // 8)
-        fields = _fields(packed, one.element_bits, one.num_elements)
-        levels = 2 * fields - 1 if one.element_bits == 1 else fields - 2 ** (one.element_bits - 1)
-        others[:, place : place + one.num_elements] += levels * scale
-        place += one.num_elements
+    for residual in codec.residual_bins:
+        scale = _floats(take(_BYTES[residual.scale_dtype]), residual.scale_dtype)
+        packed = take((residual.num_elements * residual.element_bits + 7) // 8)
+        fields = _fields(packed, residual.element_bits, residual.num_elements)
+        levels = 2 * fields - 1 if residual.element_bits == 1 else fields - 2 ** (residual.element_bits - 1)
+        others[:, place : place + residual.num_elements] += levels * scale
+        place += residual.num_elements
     values = np.hstack([exact, others])
     return values.cumsum(axis=1) if codec.delta_encoding else values
 
@@ -129,8 +129,8 @@ def import_rows(
 ) -> int:
     """Write DistillKit's rows into a cache of ours; ``table`` gives each with its prompt length.
 
-    ``spec`` says whose rows they are: source "server", support ``codec.k``, temperatures (1.0,). A sequence
-    that is stored already is not stored twice. Returns how many were seen.
+    ``spec`` describes them: source "server", support ``codec.k``, temperatures (1.0,). A sequence
+    that is stored already is not stored twice. Returns the number of rows.
 
     Raises LogitsError for a row of another format, with too few positions, or that the codec does not fit.
     """
@@ -140,14 +140,14 @@ def import_rows(
         if missing:
             raise LogitsError(
                 f"row {seen} has no {' and no '.join(sorted(missing))}",
-                next_step="Only DistillKit's present format is read; decode older caches with DistillKit.",
+                next_step="Only DistillKit's current format is supported; decode older caches with it.",
             )
-        tokens = [int(one) for one in row["input_ids"]]
+        tokens = [int(token) for token in row["input_ids"]]
         first, last = max(prompt_length, 1) - 1, len(tokens) - 1
         if min(len(row["compressed_logprobs"]), len(row["bytepacked_indices"])) < last:
             raise LogitsError(
                 f"row {seen} has {len(tokens)} tokens and values for fewer than {last} positions",
-                next_step="Give rows as captured; one that was truncated on one column cannot be used.",
+                next_step="Give rows as captured, with all columns of the same length.",
             )
         values = decode_values(_matrix(row["compressed_logprobs"][first:last]), codec)
         ids = decode_ids(_matrix(row["bytepacked_indices"][first:last]), codec)
@@ -161,7 +161,7 @@ def _matrix(rows: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
     if len(widths) > 1:
         raise LogitsError(
             f"positions of one row have {min(widths)} to {max(widths)} bytes",
-            next_step="Every position of DistillKit's format has as many; the file is damaged.",
+            next_step="All positions of DistillKit's format have the same size; the file is damaged.",
         )
     return np.array([list(row) for row in rows], dtype=np.uint8).reshape(len(rows), -1)
 

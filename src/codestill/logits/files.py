@@ -12,7 +12,7 @@ from codestill.errors import LogitsError
 from codestill.logits.manifest import CaptureSpec, ShardEntry
 from codestill.logits.shard import HEAD, INDEX, MAGIC, Layout, scored_positions, spec_mark
 
-_REPAIR = "Delete it and manifest.json, and capture again: only its sequences are asked for."
+_REPAIR = "Delete it and manifest.json, and capture again: only its sequences are captured again."
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -54,7 +54,7 @@ class ShardFile:
             raise self._damage("has a damaged or cut index")
         if fields["spec"].tobytes() != spec_mark(spec):
             raise LogitsError(
-                f"{path} belongs to another capture than the cache it lies in",
+                f"{path} belongs to another capture than the cache that it is in",
                 next_step="Move it back to its own directory.",
             )
         self.index: NDArray[np.void] = np.frombuffer(table, dtype=INDEX)
@@ -76,7 +76,7 @@ class ShardFile:
         return [names[start : start + 32] for start in range(0, len(names), 32)]
 
     def entry(self) -> ShardEntry:
-        """What the manifest says about it."""
+        """Its entry in the manifest."""
         return ShardEntry(
             name=self.path.name,
             bytes=int(self.ends[-1]),

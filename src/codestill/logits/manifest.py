@@ -1,4 +1,4 @@
-"""What a cache says about itself, and what its reader may demand of it."""
+"""The description of a cache, and the expectations that a reader can check against it."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,16 +12,16 @@ Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class CaptureSpec(Settings):
-    """Whose distributions are captured, and how: what every writer of a cache agrees on."""
+    """The teacher, and how its distributions are captured: the same for every writer of a cache."""
 
     teacher: str
     """Name of the teacher."""
     revision: str | None = None
     """Its branch, tag or commit."""
     weights: str
-    """Fingerprint of its weights; of a server, what it says about its model."""
+    """Fingerprint of its weights; for a server, of the model's name."""
     tokenizer: str
-    """Fingerprint of the tokenizer that made the token ids."""
+    """Fingerprint of the tokenizer that encoded the sequences."""
     template: str | None = None
     """Fingerprint of the prompt template, where there is one."""
     vocabulary: int = Field(ge=1, le=2**24)
@@ -29,18 +29,18 @@ class CaptureSpec(Settings):
     temperatures: tuple[Temperature, ...] = Field(default=(1.0, 2.0), min_length=1, max_length=16)
     """Temperatures that can be served, ascending: the tail's mass is stored at each."""
     truncation: Truncation = Threshold()
-    """Which tokens are kept one by one; the others are the tail."""
+    """Which tokens are kept individually; the others are the tail."""
     tail_samples: int = Field(default=0, ge=0, le=MAX_K)
-    """Tokens drawn from the tail, per position and temperature, for the tail rule `sampled`."""
+    """Tokens sampled from the tail, per position and temperature, for the tail rule `sampled`."""
     seed: int = 0
-    """Seed of those draws."""
+    """Seed of those samples."""
     dtype: str = "float32"
     """Type that the teacher computed its logits in."""
     source: Literal["local", "server"] = "local"
-    """Weights at hand, or an endpoint that lists the likeliest tokens."""
+    """Local weights, or a server that lists the most likely tokens."""
     support: int | None = Field(default=None, ge=1)
-    """None: the teacher's whole vocabulary was seen. A number: a server gave so many tokens per position,
-    and what it left out is known as one minus the sum of what it gave, at temperature 1."""
+    """None: the teacher's whole vocabulary was seen. A number: a server listed this many tokens per position,
+    and the mass of the others is one minus their sum, at temperature 1."""
 
     @field_validator("temperatures")
     @classmethod
@@ -57,7 +57,7 @@ class CaptureSpec(Settings):
                 "temperature 1 only, so `temperatures` must be [1.0]"
             )
         if self.tail_samples:
-            raise ValueError("a server's tail was not seen, so nothing can be drawn from it")
+            raise ValueError("a server's tail was not seen, so nothing can be sampled from it")
         return self
 
     @property
@@ -73,7 +73,7 @@ class MeasuredError(Settings):
     temperature: Temperature
     """Divides the logits of both."""
     rule: TailRule
-    """What was done with the tail."""
+    """How the tail was treated."""
     student: str
     """Name of the reference student; `unigram`: the captured tokens' frequencies, add-one smoothed."""
     positions: int = Field(ge=1)
@@ -100,7 +100,7 @@ class ShardEntry(Settings):
     """CRC-32 of its head and index, which hold the CRC-32 of every sequence."""
 
 
-class Manifest(CaptureSpec):
+class CacheManifest(CaptureSpec):
     """``manifest.json``: written last, so its absence means that the capture is unfinished."""
 
     format: Literal["codestill-logits"] = "codestill-logits"
@@ -134,7 +134,7 @@ class Manifest(CaptureSpec):
 
 
 class Expectation(Settings):
-    """What a reader demands: the fields that are given must agree, the others are free.
+    """A reader's expectations: the fields that are set must agree, the others are free.
 
     ``temperatures`` are those that must be servable; the cache may serve more.
     """
@@ -157,14 +157,14 @@ class Expectation(Settings):
     def check(self, found: CaptureSpec, where: str) -> None:
         """Raises LogitsError naming every field that differs, with both values."""
         lines = [
-            f"  {name}: the cache has {_said(getattr(found, name))}, expected {_said(getattr(self, name))}"
+            f"  {name}: the cache has {_shown(getattr(found, name))}, expected {_shown(getattr(self, name))}"
             for name in type(self).model_fields
             if name in self.model_fields_set and not self._agrees(name, found)
         ]
         if lines:
             raise LogitsError(
-                f"{where} does not hold what is expected.\n" + "\n".join(lines),
-                next_step="Capture into another directory, or mend the setting that differs.",
+                f"{where} is not the expected cache.\n" + "\n".join(lines),
+                next_step="Capture into another directory, or correct the setting that differs.",
             )
 
     def _agrees(self, name: str, found: CaptureSpec) -> bool:
@@ -173,7 +173,7 @@ class Expectation(Settings):
         return getattr(self, name) == getattr(found, name)
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, BaseModel):
         return str(value)
     return repr(list(value) if isinstance(value, tuple) else value)

@@ -1,4 +1,4 @@
-"""Reading: random access by sequence, only where the cache is what the reader expects."""
+"""Reading: random access by sequence, in a cache that is checked against the reader's expectations."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from codestill.errors import LogitsError
 from codestill.logits.files import ShardFile
-from codestill.logits.manifest import Expectation, Manifest
+from codestill.logits.manifest import CacheManifest, Expectation
 from codestill.logits.rows import SparseRows
 from codestill.logits.shard import INDEX, Layout
 from codestill.logits.writer import MANIFEST
@@ -21,7 +21,7 @@ from codestill.types import TailRule
 class LogitCache:
     """A finished cache. Shards are mapped into memory; a batch decodes the rows it needs and no others."""
 
-    def __init__(self, directory: Path, manifest: Manifest, files: Sequence[ShardFile]) -> None:
+    def __init__(self, directory: Path, manifest: CacheManifest, files: Sequence[ShardFile]) -> None:
         self.directory, self.manifest = directory, manifest
         self._files = files
         self._layout = Layout.of(manifest)
@@ -77,9 +77,9 @@ class LogitCache:
     def require(self, temperature: float, rule: TailRule = "bucket") -> None:
         """Raises LogitsError, saying what can be served, for a temperature or tail rule that cannot be."""
         if temperature not in self.manifest.temperatures:
-            served = ", ".join(f"{one:g}" for one in self.manifest.temperatures)
+            served = ", ".join(f"{temperature:g}" for temperature in self.manifest.temperatures)
             why = (
-                " (a server gave only the likeliest tokens, and the tail's mass is known at 1 alone)"
+                " (a server gave only the most likely tokens, so the tail's mass is known only at 1)"
                 if self.manifest.support is not None
                 else ""
             )
@@ -130,11 +130,11 @@ class LogitCache:
         return file.record(place[1]), file.index[place[1]]
 
 
-def read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Path) -> CacheManifest:
     """Raises LogitsError when there is none, or it is not one of this version."""
     path = directory / MANIFEST
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return CacheManifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         shards = len(list(directory.glob("part-*.logits")))
         raise LogitsError(

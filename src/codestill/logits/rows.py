@@ -1,25 +1,18 @@
-"""Sparse next-token distributions: as they are captured, as they are read, and as a loss sees them."""
+"""Sparse next-token distributions: what a capture keeps of them, and what a reader gets."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codestill.errors import LogitsError
 from codestill.logits.truncation import Truncation, keep_counts
-from codestill.types import TailRule
-
-TAIL_RULES: tuple[TailRule, ...] = get_args(TailRule)
-
-REST = -1
-"""The id of the outcome "any token that is not listed"."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What is captured of N positions: J temperatures, M tail samples, E entries in all."""
+class CapturedRows:
+    """What a capture keeps of N positions: J temperatures, M tail samples, E entries in all."""
 
     counts_N: NDArray[np.int64]
     """Entries of each row, at least 1."""
@@ -30,18 +23,18 @@ class Rows:
     log_tails_NJ: NDArray[np.float32]
     """Log of the mass of all other tokens, at each temperature."""
     samples_NJM: NDArray[np.int64]
-    """Token ids drawn from those, in proportion to their probability at that temperature."""
+    """Token ids sampled from those, in proportion to their probability at that temperature."""
 
     def __len__(self) -> int:
         return len(self.counts_N)
 
-    def split(self, lengths: Sequence[int]) -> Iterator["Rows"]:
-        """Consecutive pieces of so many rows, e.g. one per sequence of a batch."""
+    def split(self, lengths: Sequence[int]) -> Iterator["CapturedRows"]:
+        """Consecutive pieces of these lengths, e.g. one per sequence of a batch."""
         ends = np.concatenate([[0], np.cumsum(self.counts_N)])
         start = 0
         for length in lengths:
             rows, entries = slice(start, start + length), slice(ends[start], ends[start + length])
-            yield Rows(
+            yield CapturedRows(
                 self.counts_N[rows],
                 self.ids_E[entries],
                 self.log_probabilities_E[entries],
@@ -51,15 +44,15 @@ class Rows:
             start += length
 
 
-def join(pieces: Sequence[Rows]) -> Rows:
+def join(pieces: Sequence[CapturedRows]) -> CapturedRows:
     """One after the other."""
     fields = ("counts_N", "ids_E", "log_probabilities_E", "log_tails_NJ", "samples_NJM")
-    return Rows(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in fields))
+    return CapturedRows(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in fields))
 
 
 @dataclass(frozen=True)
 class SparseRows:
-    """What is read: N positions at one temperature, padded to the longest row, K."""
+    """What a reader gets: N positions at one temperature, padded to the longest row, K."""
 
     temperature: float
     """Divides the teacher's logits."""
@@ -70,56 +63,18 @@ class SparseRows:
     log_tail_N: NDArray[np.float32]
     """Log of the mass of all other tokens; minus infinity where nothing is left."""
     samples_NM: NDArray[np.int64] | None
-    """Token ids drawn from the tail, where the cache has them."""
+    """Token ids sampled from the tail, where the cache has them."""
 
     def __len__(self) -> int:
         return len(self.log_tail_N)
 
 
-@dataclass(frozen=True)
-class Target:
-    """N distributions over O outcomes: a token each, or REST."""
-
-    ids_NO: NDArray[np.int64]
-    """Token ids; REST (-1) is every token that is not listed before it. Pads and samples may repeat an id."""
-    log_probabilities_NO: NDArray[np.float32]
-    """Minus infinity is an outcome that cannot occur. Under `drop` a row sums to less than one."""
-
-
-def target(rows: SparseRows, rule: TailRule) -> Target:
-    """The distribution that a loss pulls the student to.
-
-    O is K + 1 for `bucket`, K for `renormalise` and `drop`, K + M for `sampled` (Anshumann et al. 2025 draw
-    from the whole distribution; here only the tail is drawn, which has the same mean and less variance).
-    Raises LogitsError for `sampled` where nothing was drawn.
-    """
-    ids, log_p = rows.ids_NK, rows.log_probabilities_NK
-    if rule == "drop":
-        return Target(ids, log_p)
-    if rule == "renormalise":
-        top_N1 = log_p[:, :1]
-        kept_N1 = top_N1 + np.log(np.exp(log_p - top_N1).sum(axis=1, keepdims=True))
-        return Target(ids, log_p - kept_N1)
-    if rule == "bucket":
-        rest_N1 = np.full((len(rows), 1), REST)
-        return Target(np.hstack([ids, rest_N1]), np.hstack([log_p, rows.log_tail_N[:, None]]))
-    if rows.samples_NM is None:
-        raise LogitsError(
-            "the tail rule is `sampled`, and the cache holds no tail samples",
-            next_step="Choose bucket, renormalise or drop, or capture with `tail_samples`.",
-        )
-    samples = rows.samples_NM
-    share_N1 = rows.log_tail_N[:, None] - np.log(np.float32(samples.shape[1]))
-    shares = np.broadcast_to(share_N1, samples.shape)
-    return Target(np.hstack([ids, samples]), np.hstack([log_p, shares]))
-
-
 def rows_from_top(
     ids_NK: NDArray[np.integer], log_probabilities_NK: NDArray[np.floating], truncation: Truncation
-) -> Rows:
+) -> CapturedRows:
     """Rows from lists of likely tokens, as servers give them, in any order; -inf or NaN is an absent entry.
 
-    What they leave is the tail, at temperature 1. A sum above one, which rounding gives, is scaled down.
+    The remaining mass is the tail's, at temperature 1. A sum that rounding puts above one is scaled down.
     Raises LogitsError for a position without any token.
     """
     log_p = np.where(np.isnan(log_probabilities_NK), -np.inf, log_probabilities_NK).astype(np.float64)
@@ -136,7 +91,7 @@ def rows_from_top(
         counts = keep_counts(log_p, truncation)
         kept = np.arange(log_p.shape[1]) < counts[:, None]
         tails = np.log(np.maximum(1.0 - np.where(kept, np.exp(log_p), 0.0).sum(axis=1), 0.0))
-    return Rows(
+    return CapturedRows(
         counts,
         ids[kept],
         log_p[kept].astype(np.float32),

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from codestill.errors import LogitsError, VocabularyError
 from codestill.logits.manifest import CaptureSpec
-from codestill.logits.rows import Rows, join
+from codestill.logits.rows import CapturedRows, join
 from codestill.logits.truncation import Truncation, keep_counts
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
-"""Logits per chunk: what is held beyond the logits is a few tensors of this size."""
+"""Logits per chunk: memory beyond the logits is a few tensors of this size."""
 
 
 def select(
@@ -23,11 +23,11 @@ def select(
     truncation: Truncation,
     tail_samples: int = 0,
     generator: torch.Generator | None = None,
-) -> Rows:
-    """The entries to keep of each position, the tail's mass at each temperature, and draws from the tail.
+) -> CapturedRows:
+    """The entries to keep of each position, the tail's mass at each temperature, and samples of the tail.
 
     Softmax is over the first ``vocabulary`` logits alone, in float32 whatever their dtype; a chunk of
-    positions at a time. Draws come from ``generator``, which lives on the logits' device.
+    positions at a time. Samples come from ``generator``, which is on the logits' device.
 
     Raises VocabularyError when there are fewer logits than ``vocabulary``, LogitsError for a position whose
     logits are NaN, plus infinity, or all minus infinity.
@@ -48,8 +48,8 @@ def select(
 
 def select_for(
     spec: CaptureSpec, logits_NV: Float[Tensor, "N V"], generator: torch.Generator | None = None
-) -> Rows:
-    """:func:`select` as a capture's spec says."""
+) -> CapturedRows:
+    """:func:`select` with the settings of a capture's spec."""
     return select(
         logits_NV, spec.vocabulary, spec.temperatures, spec.truncation, spec.tail_samples, generator
     )
@@ -62,7 +62,7 @@ def _chunk(
     truncation: Truncation,
     tail_samples: int,
     generator: torch.Generator | None,
-) -> Rows:
+) -> CapturedRows:
     width = min(truncation.max_k, logits_CV.shape[1])
     top_CK, ids_CK = logits_CV.topk(width, dim=1)
     log_mass_C1 = logits_CV.logsumexp(dim=1, keepdim=True)
@@ -82,8 +82,8 @@ def _chunk(
         log_mass_C = (logits_CV / temperature).logsumexp(dim=1)
         log_rest_CV = rest_CV / temperature
         tails.append((log_rest_CV.logsumexp(dim=1) - log_mass_C).clamp(max=0).cpu().numpy())
-        samples.append(_draw(log_rest_CV, tail_samples, generator))
-    return Rows(
+        samples.append(_sample(log_rest_CV, tail_samples, generator))
+    return CapturedRows(
         counts,
         ids_CK.cpu().numpy()[kept],
         log_p_CK[kept],
@@ -92,8 +92,8 @@ def _chunk(
     )
 
 
-def _draw(log_rest_CV: Tensor, count: int, generator: torch.Generator | None) -> np.ndarray:
-    """Token ids [C, count] in proportion to exp(log_rest_CV); 0 where nothing is left to draw from."""
+def _sample(log_rest_CV: Tensor, count: int, generator: torch.Generator | None) -> np.ndarray:
+    """Token ids [C, count] in proportion to exp(log_rest_CV); 0 where the tail is empty."""
     if count == 0 or len(log_rest_CV) == 0:
         return np.zeros((len(log_rest_CV), count), dtype=np.int64)
     highest_C1 = log_rest_CV.amax(dim=1, keepdim=True)

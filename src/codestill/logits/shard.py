@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from codestill.errors import LogitsError, VocabularyError
 from codestill.logits import packing
 from codestill.logits.manifest import CaptureSpec
-from codestill.logits.rows import Rows, SparseRows
+from codestill.logits.rows import CapturedRows, SparseRows
 from codestill.logits.truncation import MAX_K
 from codestill.serialize import fingerprint
 
@@ -79,10 +79,10 @@ class Layout:
         tails = counts + 2 * rows * temperatures
         gaps = tails + entries - rows
         ids = gaps + packing.packed_size(entries, self.bits)
-        drawn = rows * temperatures * self.tail_samples
-        return Sizes(tokens, counts, tails, gaps, ids, ids + packing.packed_size(drawn, self.bits))
+        sampled = rows * temperatures * self.tail_samples
+        return Sizes(tokens, counts, tails, gaps, ids, ids + packing.packed_size(sampled, self.bits))
 
-    def encode(self, tokens: Sequence[int], prompt_length: int, rows: Rows) -> bytes:
+    def encode(self, tokens: Sequence[int], prompt_length: int, rows: CapturedRows) -> bytes:
         """The record of one sequence.
 
         Raises LogitsError when rows and tokens do not belong together, VocabularyError for an id beyond the
@@ -106,7 +106,7 @@ class Layout:
             )
         )
 
-    def _check(self, ids_L: NDArray[np.int64], prompt_length: int, rows: Rows) -> None:
+    def _check(self, ids_L: NDArray[np.int64], prompt_length: int, rows: CapturedRows) -> None:
         scored = scored_positions(len(ids_L), prompt_length)
         shapes = {
             "rows": (len(rows), scored),
@@ -152,7 +152,7 @@ class Layout:
         log_tail_N, log_kept_N = packing.decode_tails(
             tails.view("<u2").reshape(-1, len(self.temperatures))[:, place]
         )
-        # Depths below each row's first entry: steps summed over all rows, less what stood at the row's start.
+        # Depths below each row's first entry: steps summed over all rows, less the sum at the row's start.
         firsts_N = np.cumsum(counts_N) - counts_N
         steps_E = np.zeros(int(counts_N.sum()), dtype=np.int64)
         later_E = np.ones(len(steps_E), dtype=bool)
@@ -189,8 +189,8 @@ class Layout:
     ) -> NDArray[np.int64]:
         shape = (-1, len(self.temperatures), self.tail_samples)
         counts = [n * len(self.temperatures) * self.tail_samples for n in rows]
-        drawn = self._fields([r[e.ids : e.samples] for r, e in pairs], counts)
-        return drawn.reshape(shape)[:, place].astype(np.int64)
+        samples = self._fields([r[e.ids : e.samples] for r, e in pairs], counts)
+        return samples.reshape(shape)[:, place].astype(np.int64)
 
     def _fields(self, parts: list[NDArray[np.uint8]], counts: list[int]) -> NDArray[np.uint32]:
         """Bit fields of several byte strings, each of which begins on a byte."""
@@ -206,8 +206,8 @@ def scored_positions(length: int, prompt_length: int) -> int:
     return max(length - max(prompt_length, 1), 0)
 
 
-def roundtrip(rows: Rows, spec: CaptureSpec, temperature: float) -> SparseRows:
-    """What the cache will give back for these rows: to measure its error before it is finished."""
+def roundtrip(rows: CapturedRows, spec: CaptureSpec, temperature: float) -> SparseRows:
+    """What the finished cache will return for these rows: to measure its error before that."""
     layout = Layout.of(spec)
     tokens = [0] * (len(rows) + 1)
     record = np.frombuffer(layout.encode(tokens, 1, rows), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Which tokens of a distribution are kept one by one: the rules, and what applies them."""
+"""Which tokens of a distribution are kept individually: the rules, and their application."""
 
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ MAX_K = 256
 class Threshold(Settings):
     """Keep a token while its probability at temperature 1 is above ``min_probability``.
 
-    The most likely token is always kept. Of the rules here the one with the smallest error for its bytes.
+    The most likely token is always kept. Of these rules it has the smallest error for its size.
     """
 
     type: Literal["threshold"] = "threshold"

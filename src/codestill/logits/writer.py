@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from codestill.errors import LogitsError
 from codestill.logits.files import ShardFile, write_whole
-from codestill.logits.manifest import CaptureSpec, Expectation, Manifest, MeasuredError
-from codestill.logits.rows import Rows
+from codestill.logits.manifest import CacheManifest, CaptureSpec, Expectation, MeasuredError
+from codestill.logits.rows import CapturedRows
 from codestill.logits.shard import Layout, assemble, digest
 from codestill.serialize import fingerprint, to_json, write_atomic
 
@@ -70,8 +70,8 @@ class LogitWriter:
     def __contains__(self, name: str) -> bool:
         return name in self._stored
 
-    def add(self, tokens: Sequence[int], prompt_length: int, rows: Rows) -> str:
-        """Take one sequence; its digest is returned. One that is there already is not taken twice.
+    def add(self, tokens: Sequence[int], prompt_length: int, rows: CapturedRows) -> str:
+        """Add one sequence and return its digest; a sequence that is stored already is not added again.
 
         ``rows``: one per token after the prompt, in order. Raises LogitsError when they do not fit, or when
         the capture is finished; VocabularyError for an id beyond the vocabulary.
@@ -93,7 +93,7 @@ class LogitWriter:
         return name
 
     def close(self) -> None:
-        """Write what is held, as the part's last shard."""
+        """Write the sequences still in memory, as the part's last shard."""
         if self._records:
             self._write()
 
@@ -105,7 +105,7 @@ class LogitWriter:
             self.close()
 
     def _write(self) -> None:
-        # The first free number: a shard that was deleted as damaged is made again in its place.
+        # The first free number: a shard that was deleted as damaged is replaced.
         names = (f"part-{self.part:03d}-{number:05d}.logits" for number in itertools.count())
         name = next(name for name in names if name not in self._taken)
         write_whole(self.directory / name, assemble(self.spec, self._index, self._records))
@@ -114,17 +114,17 @@ class LogitWriter:
 
 
 def settle_spec(directory: Path, spec: CaptureSpec) -> None:
-    """Write down what all writers agree on; raises LogitsError where the directory has another spec."""
+    """Store the spec that all writers share; raises LogitsError where the directory has another."""
     path = directory / CAPTURE
     if not path.exists():
         write_atomic(path, to_json(spec) + "\n")
-    found = read_spec(directory)
+    stored = read_spec(directory)
     Expectation(**{name: getattr(spec, name) for name in CaptureSpec.model_fields}).check(
-        found, str(directory)
+        stored, str(directory)
     )
-    if found.temperatures != spec.temperatures:  # an expectation may ask for fewer; a writer may not
+    if stored.temperatures != spec.temperatures:  # a reader may expect fewer; a writer may not
         raise LogitsError(
-            f"{directory} captures temperatures {list(found.temperatures)}, not {list(spec.temperatures)}",
+            f"{directory} captures temperatures {list(stored.temperatures)}, not {list(spec.temperatures)}",
             next_step="Capture into another directory, or with the same temperatures.",
         )
 
@@ -136,7 +136,7 @@ def read_spec(directory: Path) -> CaptureSpec:
         return CaptureSpec.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError) as error:
         raise LogitsError(
-            f"{directory} holds no capture: {CAPTURE} is missing or not one",
+            f"{directory} holds no capture: {CAPTURE} is missing or invalid",
             next_step="Open a LogitWriter there first, or name the right directory.",
         ) from error
 
@@ -150,7 +150,7 @@ def finish(
     directory: str | Path,
     error: Sequence[MeasuredError] = (),
     expected_digests: Collection[str] | None = None,
-) -> Manifest:
+) -> CacheManifest:
     """Write the manifest over the shards of all parts, once every writer is closed.
 
     A finished cache is left as it is. Raises LogitsError when sequences of ``expected_digests`` are missing,
@@ -159,7 +159,7 @@ def finish(
     directory = Path(directory)
     path = directory / MANIFEST
     if path.exists():
-        return Manifest.model_validate_json(path.read_bytes())
+        return CacheManifest.model_validate_json(path.read_bytes())
     spec = read_spec(directory)
     files = stored_shards(directory, spec)
     digests = sorted({name for file in files for name in file.digests})
@@ -167,9 +167,9 @@ def finish(
     if missing:
         raise LogitsError(
             f"{directory} lacks {len(missing):,} of {len(set(expected_digests or ())):,} sequences",
-            next_step="Run the capture again: what is stored is not asked for twice.",
+            next_step="Run the capture again: what is stored is not captured twice.",
         )
-    manifest = Manifest(
+    manifest = CacheManifest(
         **{name: getattr(spec, name) for name in CaptureSpec.model_fields},
         data=fingerprint(digests),
         sequences=len(digests),

@@ -1,16 +1,18 @@
-"""What a batch's loss is over: which positions are scored, and what is checked before any arithmetic."""
+"""The scored positions of a batch, the options of its loss, and the checks before any arithmetic."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from codestill.errors import LogitsError, VocabularyError
 from codestill.losses.objective import CrossEntropy, Distillation
+from codestill.losses.table import require_rule
 from codestill.losses.targets import LinearTeacher, SparseTargets
+from codestill.matmul import matmul
 
 IGNORED = -100
 """The label of a prompt token or a pad."""
@@ -25,6 +27,25 @@ class Loss:
     parts: dict[str, Tensor]
     """Detached sums over the batch's valid tokens, in nats, without any weight: ``cross_entropy``,
     ``divergence`` (where there is a teacher), and ``tokens``, their number."""
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """How a batch's loss is scaled and computed. The defaults suit a batch that is a whole optimiser step."""
+
+    normalizer: Float[Tensor, ""] | Int[Tensor, ""] | int | float | None = None
+    """Number of valid tokens of the *whole* batch of an optimiser step, over every micro-batch and rank
+    (:func:`count_tokens`); the given batch's own number when None."""
+    vocabulary: int | None = None
+    """How many token ids teacher and student share. Logits beyond it, which pad a model's matrix to a round
+    size, are left out of every softmax. Needed when the two widths differ."""
+    chunk_tokens: int | None = None
+    """Positions per chunk; the result does not depend on it (default: as many as suit the device)."""
+    fused: bool = False
+    """Compile the arithmetic of a chunk, for CPU or GPU, which takes a while once."""
+
+
+DEFAULT_OPTIONS = LossOptions()
 
 
 @dataclass(frozen=True)
@@ -57,13 +78,13 @@ class Positions:
 
 
 def count_tokens(labels_BT: Int[Tensor, "B T"]) -> Int[Tensor, ""]:
-    """How many tokens of the batch are scored: the first position of a row predicts nothing and is not."""
+    """Number of scored tokens in the batch. The first token of a row is never scored: nothing predicts it."""
     return (labels_BT[:, 1:] != IGNORED).sum()
 
 
-def require_labels(labels_BT: Tensor, given: Mapping[str, Tensor | None]) -> None:
-    """Raises LogitsError when logits or hidden states are not of the labels' batch and length."""
-    for name, tensor in given.items():
+def require_labels(labels_BT: Tensor, tensors: Mapping[str, Tensor | None]) -> None:
+    """Raises LogitsError when logits or hidden states differ from the labels in batch size or length."""
+    for name, tensor in tensors.items():
         if tensor is not None and tensor.shape[:2] != labels_BT.shape:
             raise LogitsError(
                 f"{name} are {tuple(tensor.shape)} and labels are {tuple(labels_BT.shape)}",
@@ -72,7 +93,7 @@ def require_labels(labels_BT: Tensor, given: Mapping[str, Tensor | None]) -> Non
 
 
 def shared_width(student: int, teacher: int | None, vocabulary: int | None) -> int:
-    """How many leading logits take part, given both widths. Raises VocabularyError."""
+    """Number of leading logits that enter the loss. Raises VocabularyError where it is not determined."""
     widths = [student] if teacher is None else [student, teacher]
     if vocabulary is None:
         if min(widths) != max(widths):
@@ -84,7 +105,7 @@ def shared_width(student: int, teacher: int | None, vocabulary: int | None) -> i
     if not 0 < vocabulary <= min(widths):
         raise VocabularyError(
             f"vocabulary is {vocabulary}, and the logits are {' and '.join(map(str, widths))} wide",
-            next_step="Give the number of token ids that both models have.",
+            next_step="Give the number of token ids that both models share.",
         )
     return vocabulary
 
@@ -95,7 +116,7 @@ def require_targets(
     positions: Positions,
     width: int,
 ) -> None:
-    """Raises LogitsError when the objective cannot be computed from what the teacher gives."""
+    """Raises LogitsError when the objective cannot be computed from these targets of the teacher."""
     if teacher is None and objective.needs_teacher:
         raise LogitsError(
             "the objective is distillation, and there are no teacher logits",
@@ -112,9 +133,9 @@ def require_targets(
         raise LogitsError(
             f"sparse targets are at temperature {teacher.temperature:g}, the objective's is "
             f"{objective.temperature:g}",
-            next_step="Take the targets at the objective's temperature: their tails belong to one.",
+            next_step="Read the targets at the objective's temperature: the tail's mass depends on it.",
         )
-    require_rule(objective, teacher.rule)
+    require_rule(objective.divergence, objective.parameters, teacher.rule)
     if teacher.ids_NK.numel() and int(teacher.ids_NK.max()) >= width:
         raise VocabularyError(
             f"a sparse target is token {int(teacher.ids_NK.max())}, and the vocabulary has {width}",
@@ -122,21 +143,43 @@ def require_targets(
         )
 
 
-def require_rule(objective: Distillation, rule: str) -> None:
-    """Raises LogitsError when a divergence means nothing under a tail rule."""
-    if rule == "sampled" and objective.divergence != "forward_kl":
-        reason = "samples of the tail are without bias for forward_kl alone"
-    elif rule == "renormalise" and objective.is_reverse_kl:
-        reason = "reverse_kl is infinite where the teacher's tail is said to be impossible"
-    else:
-        return
-    raise LogitsError(
-        f"the divergence {objective.divergence} cannot be taken with the tail rule {rule}: {reason}.",
-        next_step="Use the tail rule `bucket`, or the divergence forward_kl.",
-    )
+TeacherSlices = Callable[[int, int], Tensor | SparseTargets | None]
+"""The teacher's logits or targets for the scored positions ``start`` to ``end``."""
 
 
-def finish(
+def teacher_slices(
+    teacher: Tensor | LinearTeacher | SparseTargets | None, positions: Positions, width: int
+) -> TeacherSlices:
+    """The teacher's logits or targets over ``width`` tokens, computed slice by slice when called."""
+    if teacher is None:
+        return lambda start, end: None
+    if isinstance(teacher, SparseTargets):
+        return teacher.rows
+    rows_N, columns_N = positions.rows, positions.columns
+    if isinstance(teacher, Tensor):
+        logits_BTV = teacher.detach()
+        return lambda start, end: logits_BTV[rows_N[start:end], columns_N[start:end], :width]
+    hidden_ND = teacher.hidden_BTD.detach()[rows_N, columns_N]
+    head_DV = teacher.head_VD.detach()[:width].T
+    return lambda start, end: matmul(hidden_ND[start:end], head_DV)
+
+
+@dataclass(frozen=True)
+class LossPlan:
+    """What a batch's loss is computed over, and how."""
+
+    objective: CrossEntropy | Distillation
+    positions: Positions
+    width: int
+    """Logits per position that take part."""
+    chunk_tokens: int
+    """Positions per chunk."""
+    fused: bool
+    grad_enabled: bool
+    """Whether the caller records gradients."""
+
+
+def loss_from_sums(
     sums: Tensor, positions: Positions, with_teacher: bool, normalizer: Tensor | int | float | None
 ) -> Loss:
     """The loss from [weighted loss, cross-entropy, divergence], summed over the positions."""

@@ -1,11 +1,11 @@
 """Loss and gradient of a few positions at once: the arithmetic that every form of the loss shares.
 
-The gradient is written in closed form over the logits themselves, so that a chunk needs no graph and a few
-tensors of its own size. ``torch.compile`` can fuse it: the same function, in fewer passes over the memory.
+The gradient is computed in closed form and overwrites the logits, so a chunk needs no autograd graph and only
+a few tensors of its own size. ``torch.compile`` can fuse it: the same function, in fewer passes over memory.
 """
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,47 +14,52 @@ from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
 from codestill.errors import ConfigError
-from codestill.losses import divergences
-from codestill.losses.divergences import Integrand
+from codestill.losses.divergences import softmax, temper, terms, widen
 from codestill.losses.objective import CrossEntropy, Distillation
+from codestill.losses.table import Integrand, resolve_parameter
 from codestill.losses.targets import SparseTargets
 
 BLOCK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
-"""Logits per block: what a core's cache holds with its temporaries; enough to keep a GPU busy."""
+"""Logits per block: on a CPU as many as fit in a core's cache with the temporaries; on a GPU enough to keep
+it busy."""
 
 
 def rows_at_once(hidden: Tensor, width: int) -> int:
-    """How many rows of ``width`` logits a chunk has where nobody says: enough that reading the head, and
-    adding to its gradient, count little; in float32 on the CPU below 32 MiB, beyond which glibc asks the
-    system for fresh memory every time."""
+    """Default number of positions per chunk of ``width`` logits: large enough that reading the head and
+    adding to its gradient cost little; in float32 on the CPU below 32 MiB, beyond which glibc gets fresh
+    memory from the system every time."""
     of_cpu = 8_000_000 if hidden.dtype == torch.float32 else 2**24
     return max(1, (2**27 if hidden.is_cuda else of_cpu) // width)
 
 
-def add_terms(
-    objective: CrossEntropy | Distillation,
-    logits_NV: Tensor,
-    targets_N: Tensor,
-    teacher: Tensor | SparseTargets | None,
-    sums: Tensor,
-    differentiate: bool,
-    *,
-    fused: bool = False,
-) -> None:
-    """Add weighted loss, cross-entropy and divergence of the positions to ``sums`` [3].
+@dataclass(frozen=True)
+class Accumulator:
+    """Adds up weighted loss, cross-entropy and divergence over positions, in ``sums`` [3]."""
 
-    ``logits_NV`` is in the precision of the computation; with ``differentiate`` it becomes the gradient of
-    the weighted loss with respect to itself. Teacher logits [N, V] may be in any. A term of weight zero is
-    measured and takes no part in the loss: an infinite divergence cannot reach it. ``fused`` changes the
-    time and, in the last places, the rounding. Raises ConfigError where it cannot be compiled.
-    """
-    add_block = _fused if fused else _add_block
-    rows = max(1, BLOCK_ELEMENTS.get(logits_NV.device.type, BLOCK_ELEMENTS["cuda"]) // logits_NV.shape[1])
-    for start in range(0, len(logits_NV), rows):
-        end = min(start + rows, len(logits_NV))
-        part = teacher.rows(start, end) if isinstance(teacher, SparseTargets) else teacher
-        part = part[start:end] if isinstance(part, Tensor) else part
-        add_block(objective, logits_NV[start:end], targets_N[start:end], part, sums, differentiate)
+    objective: CrossEntropy | Distillation
+    sums: Tensor
+    differentiate: bool
+    """Whether gradients are needed."""
+    fused: bool = False
+    """Compile the arithmetic, which changes its time and, in the last places, its rounding."""
+
+    def add(self, logits_NV: Tensor, targets_N: Tensor, teacher: Tensor | SparseTargets | None) -> None:
+        """Add the terms of N positions.
+
+        ``logits_NV`` is in the precision of the computation; with ``differentiate`` it becomes the gradient
+        of the weighted loss with respect to itself. Teacher logits [N, V] may be in any. A term of weight
+        zero is measured and takes no part in the loss: an infinite divergence cannot reach it. Raises
+        ConfigError where the arithmetic cannot be compiled.
+        """
+        add_block = _fused if self.fused else _add_block
+        elements = BLOCK_ELEMENTS.get(logits_NV.device.type, BLOCK_ELEMENTS["cuda"])
+        rows = max(1, elements // logits_NV.shape[1])
+        for start in range(0, len(logits_NV), rows):
+            end = min(start + rows, len(logits_NV))
+            part = teacher.rows(start, end) if isinstance(teacher, SparseTargets) else teacher
+            part = part[start:end] if isinstance(part, Tensor) else part
+            block = logits_NV[start:end], targets_N[start:end], part
+            add_block(self.objective, *block, self.sums, self.differentiate)
 
 
 def _fused(*arguments: Any) -> None:
@@ -65,7 +70,7 @@ def _fused(*arguments: Any) -> None:
         except TorchDynamoException as error:
             raise ConfigError(
                 f"the loss could not be compiled: {str(error).strip().splitlines()[0]}",
-                next_step="Set train.fused_loss to false, or install a C++ compiler (CPU) or Triton (GPU).",
+                next_step="Set execution.fused_loss to false, or install a C++ compiler, on a GPU Triton.",
             ) from error
 
 
@@ -85,15 +90,15 @@ def _add_block(
     alpha = objective.alpha if isinstance(objective, Distillation) else 0.0
     divergence, gradient_NV = None, None
     if isinstance(objective, Distillation) and teacher is not None:
-        of = divergences.integrand(objective.divergence, **objective.parameters)
+        _, integrand = resolve_parameter(objective.divergence, objective.parameters)
         # The gradient is with respect to logits / T, so T^2 is left with one T.
         scale = alpha * objective.temperature if differentiate else 0.0
-        settings = of, logits_NV, objective.temperature, scale
+        settings = integrand, logits_NV, objective.temperature, scale
         sparse = isinstance(teacher, SparseTargets)
         divergence, gradient_NV = _sparse(*settings, teacher) if sparse else _dense(*settings, teacher)
         sums[2] += divergence
-    q_NV, log_q = _softmax(logits_NV)
-    cross_entropy = -log_q(targets_N[:, None]).sum()
+    q_NV, log_q_of = softmax(logits_NV)
+    cross_entropy = -log_q_of(logits_NV.gather(1, targets_N[:, None])).sum()
     sums[1] += cross_entropy
     if divergence is None or alpha == 0:
         sums[0] += cross_entropy
@@ -112,43 +117,36 @@ def _add_block(
         logits_NV.copy_(gradient_NV)
 
 
-def _softmax(logits_NV: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Softmax [N, V]; and what gives the log-probabilities [N, K] of tokens by their ids: a logarithm of the
-    whole softmax would be two more passes."""
-    q_NV = torch.softmax(logits_NV, dim=-1)
-    largest_N1, log_of_largest_N1 = (
-        logits_NV.amax(dim=-1, keepdim=True),
-        q_NV.amax(dim=-1, keepdim=True).log(),
-    )
-    return q_NV, lambda ids_NK: logits_NV.gather(1, ids_NK) - largest_N1 + log_of_largest_N1
-
-
 def _dense(
-    of: Integrand, logits_NV: Tensor, temperature: float, scale: float, teacher_NV: Tensor
+    integrand: Integrand, logits_NV: Tensor, temperature: float, scale: float, teacher_NV: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """The divergence, summed, and ``scale`` times its gradient with respect to logits / temperature; None
-    where that is nothing."""
-    (p_NV, log_p_NV), (q_NV, log_q_NV) = (
-        divergences.softmax(divergences.temper(divergences.widen(x), temperature))
-        for x in (teacher_NV, logits_NV)
-    )
-    value_N, gradient_NV = divergences.terms(of, p_NV, q_NV, log_p_NV, log_q_NV)
+    """The divergence, summed, and ``scale`` times its gradient with respect to logits / temperature (None at
+    scale 0)."""
+    p_NV, log_p_NV = _softmax_and_log(temper(widen(teacher_NV), temperature))
+    q_NV, log_q_NV = _softmax_and_log(temper(widen(logits_NV), temperature))
+    value_N, gradient_NV = terms(integrand, p_NV, q_NV, log_p_NV, log_q_NV)
     return value_N.sum(), gradient_NV.mul_(scale) if scale else None
 
 
+def _softmax_and_log(logits_NV: Tensor) -> tuple[Tensor, Tensor]:
+    p_NV, log_p_of = softmax(logits_NV)
+    return p_NV, log_p_of(logits_NV)
+
+
 def _sparse(
-    of: Integrand, logits_NV: Tensor, temperature: float, scale: float, teacher: SparseTargets
+    integrand: Integrand, logits_NV: Tensor, temperature: float, scale: float, teacher: SparseTargets
 ) -> tuple[Tensor, Tensor | None]:
     """As :func:`_dense`, over the outcomes that the targets list and, by their rule, the rest."""
-    q_NV, log_q_of = _softmax(divergences.temper(logits_NV, temperature))
+    logits_NV = temper(logits_NV, temperature)
+    q_NV, log_q_of = softmax(logits_NV)
     log_p_NK = teacher.log_probabilities_NK.to(q_NV.dtype)
     listed_NK = log_p_NK > -torch.inf
-    log_q_NK = log_q_of(teacher.ids_NK)
-    # A place that lists nothing stands for the row's first token, and writes what that one writes.
+    log_q_NK = log_q_of(logits_NV.gather(1, teacher.ids_NK))
+    # Padding gets the id of the row's first listed token, and scatters the same value as that token.
     first_N1 = listed_NK.to(torch.uint8).argmax(dim=-1, keepdim=True)
     ids_NK = torch.where(listed_NK, teacher.ids_NK, teacher.ids_NK.gather(1, first_N1))
-    some_N1 = listed_NK.any(dim=-1, keepdim=True)
-    kept_NK = torch.where(some_N1, 0.0, log_q_of(ids_NK).exp())
+    any_listed_N1 = listed_NK.any(dim=-1, keepdim=True)
+    kept_NK = torch.where(any_listed_N1, 0.0, log_q_of(logits_NV.gather(1, ids_NK)).exp())
     rest_NV = q_NV.scatter_(1, ids_NK, kept_NK)
     rest_N = rest_NV.sum(dim=-1)
     log_tail_N = teacher.log_tail_N.to(q_NV.dtype)
@@ -165,9 +163,9 @@ def _sparse(
         samples_NM = teacher.samples_NM
         share_N1 = log_tail_N[:, None] - math.log(samples_NM.shape[1])
         log_p = torch.cat([log_p, share_N1.expand(samples_NM.shape)], dim=1)
-        log_q = torch.cat([log_q, log_q_of(samples_NM)], dim=1)
+        log_q = torch.cat([log_q, log_q_of(logits_NV.gather(1, samples_NM))], dim=1)
     q = log_q.exp()
-    value, pull = of(log_p.exp(), q, log_p, log_q)
+    value, pull = integrand(log_p.exp(), q, log_p, log_q)
     if not scale:
         return value.sum(), None
     pull = pull * scale

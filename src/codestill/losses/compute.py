@@ -2,7 +2,7 @@
 
 Only positions that predict a completion token are touched. They are taken a chunk at a time: the chunk's
 loss and its gradient with respect to the student's logits are both computed in the forward pass, in float32,
-and only the gradient is kept, in the logits' own dtype. Memory beyond the logits and that gradient is one
+and only the gradient is kept, in the logits' dtype. Memory beyond the logits and that gradient is one
 chunk's. ``codestill.losses.linear`` does without the logits, too.
 """
 
@@ -13,8 +13,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from codestill.losses.batch import Loss, Positions, finish, require_labels, require_targets, shared_width
-from codestill.losses.chunks import BLOCK_ELEMENTS, add_terms
+from codestill.losses.batch import (
+    DEFAULT_OPTIONS,
+    Loss,
+    LossOptions,
+    LossPlan,
+    Positions,
+    TeacherSlices,
+    loss_from_sums,
+    require_labels,
+    require_targets,
+    shared_width,
+    teacher_slices,
+)
+from codestill.losses.chunks import BLOCK_ELEMENTS, Accumulator
 from codestill.losses.divergences import widen
 from codestill.losses.objective import CrossEntropy, Distillation
 from codestill.losses.targets import SparseTargets
@@ -25,23 +37,17 @@ def compute(
     student_logits_BTV: Float[Tensor, "B T V_student"],
     labels_BT: Int[Tensor, "B T"],
     teacher: Float[Tensor, "B T V_teacher"] | SparseTargets | None = None,
+    options: LossOptions = DEFAULT_OPTIONS,
     *,
-    normalizer: Float[Tensor, ""] | Int[Tensor, ""] | int | float | None = None,
-    vocabulary: int | None = None,
-    chunk_tokens: int | None = None,
     reuse_student_logits: bool = False,
 ) -> Loss:
-    """The objective's loss: summed over valid tokens, divided by ``normalizer``.
+    """The objective's loss: summed over valid tokens, divided by the normalizer.
 
     ``labels_BT`` are token ids as in the input, not shifted, with -100 on the prompt and on pads; the logits
     at ``t`` are scored against the label at ``t + 1``, and against the teacher's logits at ``t``.
 
     teacher: its logits for every position, or its sparse targets for the scored ones.
-    normalizer: number of valid tokens of the *whole* batch of an optimiser step, over every micro-batch and
-        rank (:func:`~codestill.losses.batch.count_tokens`); this call's own number when None.
-    vocabulary: how many token ids teacher and student share. Logits beyond it, which pad a model's matrix to
-        a round size, are left out of every softmax. Needed when the two widths differ.
-    chunk_tokens: positions per chunk; the result does not depend on it.
+    options: normalizer, shared vocabulary, size of a chunk, compilation.
     reuse_student_logits: write the gradient over ``student_logits_BTV``, whose values are then lost: saves
         one tensor of that size. Autograd raises if another operation still needs the values, and in a
         second backward pass.
@@ -49,30 +55,29 @@ def compute(
     A batch without valid tokens gives a zero loss with zero gradients. No gradient reaches the teacher.
 
     Raises LogitsError when the objective needs teacher logits that are missing, of another shape or, being
-    sparse, of another temperature; VocabularyError when widths differ and ``vocabulary`` is not given, or it
-    does not fit.
+    sparse, of another temperature; VocabularyError when widths differ and the shared vocabulary is not given,
+    or it does not fit; ConfigError when the loss is to be compiled and cannot be.
     """
     if isinstance(objective, CrossEntropy):
         teacher = None
     dense = teacher if isinstance(teacher, Tensor) else None
     require_labels(labels_BT, {"student logits": student_logits_BTV, "teacher logits": dense})
-    width = shared_width(student_logits_BTV.shape[-1], None if dense is None else dense.shape[-1], vocabulary)
+    teacher_width = None if dense is None else dense.shape[-1]
+    width = shared_width(student_logits_BTV.shape[-1], teacher_width, options.vocabulary)
     positions = Positions.of(labels_BT, width)
     require_targets(objective, teacher, positions, width)
-    if chunk_tokens is None:
-        elements = BLOCK_ELEMENTS.get(student_logits_BTV.device.type, BLOCK_ELEMENTS["cuda"])
-        chunk_tokens = max(1, elements // width)
-    sums = _ChunkedSum.apply(
-        student_logits_BTV,
-        teacher,
-        positions,
+    elements = BLOCK_ELEMENTS.get(student_logits_BTV.device.type, BLOCK_ELEMENTS["cuda"])
+    plan = LossPlan(
         objective,
+        positions,
         width,
-        chunk_tokens,
-        reuse_student_logits,
+        options.chunk_tokens or max(1, elements // width),
+        options.fused,
         torch.is_grad_enabled(),
     )
-    return finish(sums, positions, teacher is not None, normalizer)
+    slices = teacher_slices(teacher, positions, width)
+    sums = _ChunkedSum.apply(student_logits_BTV, slices, plan, reuse_student_logits)
+    return loss_from_sums(sums, positions, teacher is not None, options.normalizer)
 
 
 class _ChunkedSum(torch.autograd.Function):
@@ -82,15 +87,12 @@ class _ChunkedSum(torch.autograd.Function):
     def forward(
         ctx: Any,
         student_BTV: Tensor,
-        teacher: Tensor | SparseTargets | None,
-        positions: Positions,
-        objective: CrossEntropy | Distillation,
-        width: int,
-        chunk_tokens: int,
+        teacher: TeacherSlices,
+        plan: LossPlan,
         reuse: bool,
-        grad_enabled: bool,
     ) -> Tensor:
-        differentiate = grad_enabled and ctx.needs_input_grad[0]
+        positions, width = plan.positions, plan.width
+        differentiate = plan.grad_enabled and ctx.needs_input_grad[0]
         # The gradient is kept without the normaliser, which reaches backward together with a loss scale: in
         # float16 it would be lost otherwise.
         gradient_BTV = None
@@ -99,16 +101,12 @@ class _ChunkedSum(torch.autograd.Function):
         ctx.reuse = reuse
         dtype = torch.float64 if student_BTV.dtype == torch.float64 else torch.float32
         sums = torch.zeros(3, dtype=dtype, device=student_BTV.device)
-        for start, end in positions.chunks(chunk_tokens):
+        accumulator = Accumulator(plan.objective, sums, differentiate, plan.fused)
+        for start, end in positions.chunks(plan.chunk_tokens):
             rows, columns = positions.rows[start:end], positions.columns[start:end]
             # Indexing copies: the chunk's own logits are the buffer that becomes the gradient.
             logits_NV = widen(student_BTV[rows, columns, :width])
-            part = teacher
-            if isinstance(teacher, Tensor):
-                part = teacher[rows, columns, :width]
-            elif teacher is not None:
-                part = teacher.rows(start, end)
-            add_terms(objective, logits_NV, positions.targets[start:end], part, sums, differentiate)
+            accumulator.add(logits_NV, positions.targets[start:end], teacher(start, end))
             if gradient_BTV is not None:
                 gradient_BTV[rows, columns, :width] = logits_NV.to(gradient_BTV.dtype)
         if gradient_BTV is not None:
@@ -124,7 +122,7 @@ class _ChunkedSum(torch.autograd.Function):
         scale = grad_outputs[0][0]
         # Scaled in place where memory is to be saved: autograd then refuses a second backward.
         scaled_BTV = gradient_BTV.mul_(scale) if ctx.reuse else gradient_BTV * scale
-        return scaled_BTV, *[None] * 7
+        return scaled_BTV, None, None, None
 
 
 def _clear_elsewhere(gradient_BTV: Tensor, positions: Positions, width: int) -> None:

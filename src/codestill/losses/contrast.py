@@ -1,12 +1,13 @@
-"""Right programs against faulty ones: log-probabilities of whole completions, and what is made of them.
+"""Correct programs against faulty ones: log-probabilities of whole completions, and the contrastive loss.
 
-A row of a batch is a prompt with one completion; ``group_B`` gives each row the row of its right program,
-which for a right program is its own. Scores are mean log-probabilities per scored token, so that a program is
-not preferred for its length (in the released pairs of IterKD the better side is twice as long). No tensor
-[B, T, V] is made: logits exist for a chunk of positions, and once more for its gradient.
+A row of a batch is a prompt with one completion; ``group_B`` gives each row the row of its correct program,
+which for a correct program is its own. Scores are mean log-probabilities per scored token, so that a program
+is not preferred for its length (in the released pairs of IterKD the better side is twice as long). No tensor
+[B, T, V] exists: logits are computed for a chunk of positions, and again for its gradient.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -14,12 +15,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 from torch.utils.checkpoint import checkpoint
 
-from codestill.losses.batch import Loss, Positions, require_labels, shared_width
+from codestill.losses.batch import IGNORED, Loss, Positions, require_labels, shared_width
 from codestill.losses.chunks import rows_at_once
 from codestill.losses.objective import Contrastive
 
 PER_GROUP = ("contrast", "gap", "ranked")
-"""Parts of a loss that are sums over right programs that have faulty ones, not over tokens."""
+"""Parts of a loss that are sums over correct programs that have faulty ones, not over tokens."""
 
 
 def linear_log_probabilities(
@@ -29,7 +30,7 @@ def linear_log_probabilities(
     *,
     chunk_tokens: int | None = None,
 ) -> Float[Tensor, " N"]:
-    """Of every scored token, row by row, in nats, from hidden states and the head.
+    """Log-probability of every scored token, row by row, in nats, from hidden states and the head.
 
     ``labels_BT`` are as in :func:`codestill.losses.compute.compute`. Products are in the hidden states' dtype
     (autocast's, where it is on), the rest in float32 or better. Raises LogitsError and
@@ -53,7 +54,7 @@ def linear_log_probabilities(
 def log_probabilities(
     logits_BTV: Float[Tensor, "B T V"], labels_BT: Int[Tensor, "B T"], *, chunk_tokens: int | None = None
 ) -> Float[Tensor, " N"]:
-    """Of every scored token, row by row, in nats, from whole logits; labels and errors as above."""
+    """The same from whole logits."""
     require_labels(labels_BT, {"logits": logits_BTV})
     positions = Positions.of(labels_BT, logits_BTV.shape[-1])
 
@@ -70,7 +71,7 @@ def _of_targets(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
 
 
 def _in_chunks(of: Callable[[int, int], Tensor], positions: Positions, size: int) -> Tensor:
-    """Chunk after chunk; a chunk's logits are made again for its gradient, and kept between for none."""
+    """Chunk after chunk; a chunk's logits are not kept but recomputed for its gradient."""
     chunks = list(positions.chunks(size)) or [(0, 0)]
     return torch.cat(
         [checkpoint(of, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]  # type: ignore[misc]
@@ -79,10 +80,25 @@ def _in_chunks(of: Callable[[int, int], Tensor], positions: Positions, size: int
 
 def scores(log_p_N: Float[Tensor, " N"], labels_BT: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
     """Mean log-probability of each row's scored tokens; 0 for a row without any."""
-    rows_N = torch.nonzero(labels_BT[:, 1:] != -100, as_tuple=True)[0]
+    rows_N = torch.nonzero(labels_BT[:, 1:] != IGNORED, as_tuple=True)[0]
     zeros_B = log_p_N.new_zeros(len(labels_BT))
     counts_B = zeros_B.index_add(0, rows_N, torch.ones_like(log_p_N))
     return zeros_B.index_add(0, rows_N, log_p_N) / counts_B.clamp(min=1)
+
+
+@dataclass(frozen=True)
+class StepCounts:
+    """What the sums over the whole batch of an optimiser step, all ranks together, are divided by.
+
+    None stands for the batch's own number."""
+
+    tokens: Tensor | int | float | None = None
+    """Scored tokens of correct programs."""
+    groups: Tensor | int | float | None = None
+    """Correct programs that have faulty ones."""
+
+
+OWN_COUNTS = StepCounts()
 
 
 def contrastive_loss(
@@ -91,27 +107,23 @@ def contrastive_loss(
     labels_BT: Int[Tensor, "B T"],
     group_B: Int[Tensor, " B"],
     reference_B: Float[Tensor, " B"] | None = None,
-    *,
-    normalizer: Tensor | int | float | None = None,
-    groups: Tensor | int | float | None = None,
+    counts: StepCounts = OWN_COUNTS,
 ) -> Loss:
-    """Cross-entropy of right programs over ``normalizer``, plus weight * contrast over ``groups``.
+    """Cross-entropy of correct programs per token, plus weight * contrast per group, over the ``counts``.
 
-    normalizer: tokens of right programs in the whole batch of an optimiser step; this call's own when None.
-    groups: right programs that have faulty ones in the whole batch of the step; this call's own when None.
-    reference_B: scores of the same rows before training, which dpo needs.
+    ``reference_B``: scores of the same rows before training, which dpo needs. Raises ValueError without them.
 
-    The parts are sums: ``cross_entropy`` and ``tokens`` over right programs; over the ``groups``, their
-    ``contrast``, the ``gap`` in score to the mean faulty one, and how many are ``ranked`` above all of them.
+    The parts are sums: ``cross_entropy`` and ``tokens`` over correct programs; over the ``groups``, their
+    ``contrast``, the ``gap`` in score to the mean faulty one, and the number ``ranked`` above all of them.
     """
     own_B = group_B == torch.arange(len(group_B), device=group_B.device)
-    rows_N = torch.nonzero(labels_BT[:, 1:] != -100, as_tuple=True)[0]
-    right_N = own_B[rows_N]
-    entropy = -(log_p_N * right_N).sum()
-    tokens = right_N.sum()
-    found_B = scores(log_p_N, labels_BT)
+    rows_N = torch.nonzero(labels_BT[:, 1:] != IGNORED, as_tuple=True)[0]
+    correct_N = own_B[rows_N]
+    entropy = -(log_p_N * correct_N).sum()
+    tokens = correct_N.sum()
+    scores_B = scores(log_p_N, labels_BT)
     faulty = torch.nonzero(~own_B)[:, 0]
-    delta_GK, listed_GK = _by_group(found_B[faulty] - found_B[group_B[faulty]], group_B[faulty])
+    delta_GK, listed_GK = _by_group(scores_B[faulty] - scores_B[group_B[faulty]], group_B[faulty])
     counts_G = listed_GK.sum(dim=1).clamp(min=1)
     if objective.contrast == "hinge":
         each_G = (objective.parameter + delta_GK).clamp(min=0).sum(dim=1) / counts_G
@@ -121,13 +133,13 @@ def contrastive_loss(
     else:
         if reference_B is None:
             raise ValueError("dpo needs the scores before training: reference_B")
-        before_B = reference_B.to(found_B.dtype)
+        before_B = reference_B.to(scores_B.dtype)
         before_GK, _ = _by_group(before_B[faulty] - before_B[group_B[faulty]], group_B[faulty])
         gain_GK = torch.where(listed_GK, delta_GK - before_GK, -torch.inf)
         each_G = softplus(objective.parameter * gain_GK).sum(dim=1) / counts_G
     contrast = each_G.sum()
-    weighted = objective.weight * contrast / _count(len(each_G) if groups is None else groups, entropy)
-    total = entropy / _count(tokens if normalizer is None else normalizer, entropy) + weighted
+    weighted = objective.weight * contrast / _count(counts.groups, len(each_G), entropy)
+    total = entropy / _count(counts.tokens, tokens, entropy) + weighted
     with torch.no_grad():
         gap = -delta_GK.masked_fill(~listed_GK, 0).sum(dim=1) / counts_G
         parts = {
@@ -141,13 +153,13 @@ def contrastive_loss(
     return Loss(total, parts)
 
 
-def _count(number: Tensor | int | float, like: Tensor) -> Tensor:
-    return torch.as_tensor(number, device=like.device).clamp(min=1)
+def _count(count: Tensor | int | float | None, own: Tensor | int, like: Tensor) -> Tensor:
+    return torch.as_tensor(own if count is None else count, device=like.device).clamp(min=1)
 
 
 def _by_group(values_F: Tensor, group_F: Tensor) -> tuple[Tensor, Tensor]:
-    """Values as [G, K], a row for each group that occurs, minus infinity where it has fewer than K; and where
-    there is one."""
+    """Values as [G, K], a row for each group that occurs, padded with minus infinity; and a mask of the
+    values."""
     _, row_F, counts_G = torch.unique(group_F, return_inverse=True, return_counts=True)
     order_F = torch.argsort(row_F, stable=True)
     first_G = counts_G.cumsum(0) - counts_G

@@ -1,25 +1,26 @@
-"""Configs that name a training objective. No torch here: ``codestill --help`` reads them."""
+"""Configs of the training objectives. No torch here: ``codestill --help`` imports them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, WrapValidator, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
 
+from codestill.losses.table import DIVERGENCES, DivergenceParameters, nearest, parameters_of
 from codestill.types import Settings
 
-Divergence = Literal[
-    "forward_kl", "reverse_kl", "generalized_jsd", "skew_kl", "skew_reverse_kl", "total_variation"
-]
 
-# The parameter that a divergence takes besides the temperature, and its default.
-PARAMETERS: dict[Divergence, dict[str, float]] = {
-    "forward_kl": {},
-    "reverse_kl": {},
-    "generalized_jsd": {"beta": 0.5},
-    "skew_kl": {"skew": 0.1},
-    "skew_reverse_kl": {"skew": 0.1},
-    "total_variation": {},
-}
+def _known(name: Any, _: Any) -> str:
+    if not isinstance(name, str) or name not in DIVERGENCES:
+        problem = f"{name!r} is not a divergence. {nearest(str(name), DIVERGENCES)}"
+        raise PydanticCustomError("unknown_divergence", "{problem}", {"problem": problem})
+    return name
+
+
+if TYPE_CHECKING:
+    DivergenceName = str
+else:  # the choices are for --help; a name that joined the table later is as valid
+    DivergenceName = Annotated[Literal[tuple(DIVERGENCES)], WrapValidator(_known)]
 
 Contrast = Literal["hinge", "infonce", "dpo"]
 # The parameter that a contrast takes, and its default.
@@ -46,21 +47,36 @@ class CrossEntropy(Settings):
         return terms["cross_entropy"]
 
 
-class Distillation(Settings):
-    """loss = alpha * temperature^2 * divergence + (1 - alpha) * cross-entropy (Hinton et al. 2015)."""
+class _WithParameters(Settings):
+    """Settings with a choice that has parameters of its own, which may be left to their defaults."""
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The choice's own parameters, given or by default."""
+        raise NotImplementedError
+
+    @model_serializer(mode="wrap")
+    def _with_defaults(self, serialize: Any) -> dict[str, Any]:
+        """Save the parameters in use, given or by default."""
+        values = serialize(self)
+        return values | {name: value for name, value in self.parameters.items() if name in values}
+
+
+class _Distillation(_WithParameters):
+    """The settings that every divergence shares."""
 
     type: Literal["distillation"] = "distillation"
     """Kind of objective."""
-    divergence: Divergence = "forward_kl"
+    divergence: DivergenceName = "forward_kl"
     """Divergence between teacher and student, per token, summed over the vocabulary."""
     temperature: PositiveFloat = Field(default=2.0, allow_inf_nan=False)
     """Divides the logits of teacher and student in the divergence; cross-entropy stays at 1."""
     alpha: float = Field(default=0.5, ge=0, le=1)
     """Weight of the distillation term: 0 is cross-entropy alone, 1 is the divergence alone."""
-    beta: float | None = Field(default=None, ge=0, le=1)
-    """Weight of the teacher in generalized_jsd's mixture: 0 is forward_kl, 1 is reverse_kl (default 0.5)."""
-    skew: float | None = Field(default=None, ge=0, lt=1)
-    """How much of its first argument a skew divergence mixes into its second: 0 is none (default 0.1)."""
+
+
+class Distillation(DivergenceParameters, _Distillation):
+    """loss = alpha * temperature^2 * divergence + (1 - alpha) * cross-entropy (Hinton et al. 2015)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -69,37 +85,21 @@ class Distillation(Settings):
         if not isinstance(values, dict):
             return values
         divergence = values.get("divergence", "forward_kl")
-        applicable = PARAMETERS.get(divergence)
-        if applicable is None:
+        if not isinstance(divergence, str) or divergence not in DIVERGENCES:
             return values  # the field itself refuses an unknown name
-        for name in ("beta", "skew"):
-            if values.get(name) is not None and name not in applicable:
-                users = ", ".join(other for other, taken in PARAMETERS.items() if name in taken)
+        for name in DivergenceParameters.model_fields:
+            if values.get(name) is not None and name not in parameters_of(divergence, {}):
+                users = ", ".join(other for other in DIVERGENCES if name in parameters_of(other, {}))
                 raise ValueError(
                     f"{name} has no effect on {divergence}: leave it out, or choose a divergence that "
                     f"takes it ({users})"
                 )
         return values
 
-    @model_validator(mode="after")
-    def _own_parameter(self) -> Self:
-        """The chosen divergence's own where none was given: not as if it had been, for another's sake."""
-        missing = {
-            name: value for name, value in PARAMETERS[self.divergence].items() if getattr(self, name) is None
-        }
-        vars(self).update(missing)
-        return self
-
     @property
     def parameters(self) -> dict[str, float]:
-        """The chosen divergence's own parameter, by name; empty where it has none."""
-        return {name: getattr(self, name) for name in PARAMETERS[self.divergence]}
-
-    @property
-    def is_reverse_kl(self) -> bool:
-        """Whether it is reverse_kl by its formula, whatever its name."""
-        by_skew = self.divergence == "skew_reverse_kl" and self.skew == 0
-        return self.divergence == "reverse_kl" or self.beta == 1 or by_skew
+        """The chosen divergence's own parameter by name, given or by default; empty where it has none."""
+        return parameters_of(self.divergence, self.__dict__)
 
     @property
     def needs_teacher(self) -> bool:
@@ -112,8 +112,8 @@ class Distillation(Settings):
         return self.alpha * distillation + (1 - self.alpha) * terms["cross_entropy"]
 
 
-class Contrastive(Settings):
-    """loss = cross-entropy of right programs + weight * contrast with faulty ones (IterKD, arXiv:2408.03680).
+class Contrastive(_WithParameters):
+    """Cross-entropy of correct programs + weight * contrast with faulty ones (IterKD, arXiv:2408.03680).
 
     The paper's formula is not published; these are ours. A program's score s is its mean log-probability per
     completion token, end of sequence included: a longer program is not worse for being longer.
@@ -122,13 +122,13 @@ class Contrastive(Settings):
     type: Literal["contrastive"] = "contrastive"
     """Kind of objective."""
     contrast: Contrast = "hinge"
-    """hinge: max(0, margin - s(right) + s(faulty)). infonce: -log of the right program's share of exp(s /
-    tau), itself and its faulty ones together. dpo: -log sigmoid(dpo_beta * (gain of s(right) - gain of
-    s(faulty))), gains over the student as it was before training. hinge and dpo: mean over faulty ones."""
+    """hinge: max(0, margin - s(correct) + s(faulty)). infonce: -log of the correct program's share of exp(s /
+    tau), summed over itself and its faulty ones. dpo: -log sigmoid(dpo_beta * (gain of s(correct) - gain of
+    s(faulty))), gains over the student before training. hinge and dpo: mean over faulty ones."""
     weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
-    """Lambda, the weight of the contrast, which is averaged over right programs: 0 is cross-entropy alone."""
+    """Lambda: weight of the contrast, averaged over correct programs. 0 is cross-entropy alone."""
     margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """hinge: how far apart scores shall be, in nats per token (default 0.5)."""
+    """hinge: required distance between scores, in nats per token (default 0.5)."""
     tau: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """infonce: divides the scores (default 0.5)."""
     dpo_beta: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -147,18 +147,18 @@ class Contrastive(Settings):
                 raise ValueError(f"{name} has no effect on {chosen}: leave it out, or choose {other}")
         return values
 
-    @model_validator(mode="after")
-    def _own_parameter(self) -> Self:
-        """The chosen contrast's own where none was given: not as if it had been, for another's sake."""
-        own, default = CONTRASTS[self.contrast]
-        if getattr(self, own) is None:
-            vars(self)[own] = default
-        return self
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The chosen contrast's own parameter by name, given or by default."""
+        name, default = CONTRASTS[self.contrast]
+        value = getattr(self, name)
+        return {name: default if value is None else value}
 
     @property
     def parameter(self) -> float:
         """The chosen contrast's own."""
-        return getattr(self, CONTRASTS[self.contrast][0])
+        (value,) = self.parameters.values()
+        return value
 
     @property
     def needs_teacher(self) -> bool:
@@ -166,7 +166,7 @@ class Contrastive(Settings):
         return False
 
     def total(self, terms: Mapping[str, float]) -> float:
-        """The loss, from cross-entropy per token and contrast per right program that has faulty ones."""
+        """The loss, from cross-entropy per token and contrast per correct program that has faulty ones."""
         return terms["cross_entropy"] + self.weight * terms.get("contrast", 0.0)
 
 

@@ -1,4 +1,4 @@
-"""What a teacher says about the next token, in the forms that a loss can be computed from."""
+"""A teacher's next-token distributions, in the forms that a loss can be computed from."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from codestill.types import TailRule
 
 @dataclass(frozen=True)
 class LinearTeacher:
-    """Hidden states and head of a teacher: logits = hidden @ head.T, made a chunk at a time."""
+    """Hidden states and head of a teacher: logits = hidden @ head.T, computed a chunk at a time."""
 
     hidden_BTD: Float[Tensor, "B T D_teacher"]
     head_VD: Float[Tensor, "V_teacher D_teacher"]
@@ -19,14 +19,14 @@ class LinearTeacher:
 
 @dataclass(frozen=True)
 class SparseTargets:
-    """The likeliest tokens of a teacher's distribution, for the N scored positions of a batch in order.
+    """The most likely tokens of a teacher's distribution, for the N scored positions of a batch in order.
 
     What is not listed follows ``rule``:
 
         bucket       one outcome of mass exp(log_tail): the student's rest is compared with it
         renormalise  impossible: the listed tokens are scaled to sum to 1
         drop         left out of the sum, which is then no divergence and can be negative
-        sampled      ``samples_NM``, drawn from the rest, share its mass: without bias where the gradient is
+        sampled      ``samples_NM`` of the rest share its mass: unbiased where the gradient is
                      linear in the teacher's probabilities, as forward_kl's is; its value is then off by a
                      constant
     """
@@ -39,9 +39,9 @@ class SparseTargets:
     temperature: float
     """Softmax temperature that the probabilities were taken at."""
     rule: TailRule = "bucket"
-    """What stands for the rest."""
+    """How the rest is treated."""
     samples_NM: Int[Tensor, "N M"] | None = None
-    """Ids drawn from the rest, with repetition."""
+    """Ids sampled from the rest, with repetition."""
 
     def __post_init__(self) -> None:
         if self.rule == "sampled" and self.samples_NM is None:

@@ -1,7 +1,7 @@
 """Students: presets or any Hugging Face causal language model, batched sampling, and deployment cost."""
 
 from codestill.models.completer import Completer, Decoding
-from codestill.models.config import StudentConfig
+from codestill.models.config import StudentConfig, load_student
 from codestill.models.presets import PRESETS, PresetRow, preset_table
 from codestill.models.settings import Device, Dtype, Placement, SamplingConfig
 
@@ -15,5 +15,6 @@ __all__ = [
     "PresetRow",
     "SamplingConfig",
     "StudentConfig",
+    "load_student",
     "preset_table",
 ]

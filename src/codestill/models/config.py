@@ -123,3 +123,11 @@ def _token_ids(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int | None]:
         "eos_token_id": tokenizer.eos_token_id,  # pyright: ignore[reportReturnType]
         "pad_token_id": tokenizer.pad_token_id,  # pyright: ignore[reportReturnType]
     }
+
+
+def load_student(source: str, *, device: Device = "auto", seed: int = 0) -> "Student":
+    """A student by preset, directory, hub id or bundled name (``pocket-base``).
+
+    ``seed`` decides fresh weights. Raises ModelError when it cannot be loaded.
+    """
+    return StudentConfig.model_validate(source).build(placement=Placement(device=device), seed=seed)

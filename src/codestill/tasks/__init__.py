@@ -1,4 +1,7 @@
-"""Programming tasks with unit tests: HumanEval, MBPP, their EvalPlus versions, JSONL, pocket."""
+"""Programming tasks with unit tests: HumanEval, MBPP, their EvalPlus versions, JSONL, pocket.
+
+``decontaminate`` finds training tasks that evaluation tasks repeat.
+"""
 
 from codestill.tasks.check import (
     ProgressCallback,
@@ -8,7 +11,7 @@ from codestill.tasks.check import (
     pass_body,
     require_trainable,
 )
-from codestill.tasks.config import TasksConfig, TaskSet
+from codestill.tasks.config import TasksConfig, TaskSet, load_tasks
 from codestill.tasks.schema import read_samples, read_tasks, write_tasks
 from codestill.tasks.stops import STOP_RULES, StopName, StopRule, cut, extract_code, stopped
 
@@ -24,6 +27,7 @@ __all__ = [
     "check_tasks",
     "cut",
     "extract_code",
+    "load_tasks",
     "pass_body",
     "read_samples",
     "read_tasks",

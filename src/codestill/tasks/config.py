@@ -170,3 +170,9 @@ def _parse_spec(spec: str) -> dict[str, Any]:
         else f"known are {known}, and .jsonl or .json files, or module:object of your own"
     )
     raise ValueError(f"no task set {spec!r}; {hint}")
+
+
+def load_tasks(source: str | dict[str, Any]) -> TaskSet:
+    """A task set by name or file, e.g. ``humaneval``, ``mbpp:train`` or ``mine.jsonl``; or by the fields of
+    :class:`TasksConfig`. Raises TaskError, or pydantic's ValidationError for a name that is none."""
+    return TasksConfig.model_validate(source).load()

@@ -1,4 +1,8 @@
-"""Teachers: what a recipe may ask of one, and local weights as one."""
+"""Teachers: local weights, which give text and logits, and OpenAI-compatible endpoints, which give text.
+
+``session`` is a teacher during one run; ``ledger`` counts calls, tokens and money, and enforces budgets;
+``replay`` keeps answers.
+"""
 
 from codestill.teachers.base import LogitTeacher
 from codestill.teachers.endpoint import ApiTeacherConfig

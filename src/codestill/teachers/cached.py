@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codestill.errors import VocabularyError
-from codestill.logits import LogitCache, digest
+from codestill.logits import LogitCache, SparseRows, digest
 from codestill.types import TailRule
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
@@ -49,23 +50,28 @@ class CachedLogits:
 
         Raises LogitsError for a sequence that the cache does not hold.
         """
-        import torch
-
         from codestill.losses.batch import IGNORED
-        from codestill.losses.targets import SparseTargets
 
         names = []
         for tokens, mask, labels in zip(tokens_BT.cpu(), mask_BT.cpu(), labels_BT.cpu(), strict=True):
             scored = (labels != IGNORED).nonzero()
             if len(scored):
                 names.append(digest(tokens[: int(mask.sum())].tolist(), int(scored[0])))
-        rows = self.cache.targets(names, self.temperature)
-        device = tokens_BT.device
-        return SparseTargets(
-            torch.from_numpy(rows.ids_NK).to(device),
-            torch.from_numpy(rows.log_probabilities_NK).to(device),
-            torch.from_numpy(rows.log_tail_N).to(device),
-            self.temperature,
-            self.rule,
-            None if rows.samples_NM is None else torch.from_numpy(rows.samples_NM).to(device),
-        )
+        return sparse_targets(self.cache.targets(names, self.temperature), self.rule, tokens_BT.device)
+
+
+def sparse_targets(rows: SparseRows, rule: TailRule, device: "torch.device") -> "SparseTargets":
+    """What a reader got of a cache, as the loss takes it. Raises LogitsError for ``sampled`` where the cache
+    holds no samples of the tail."""
+    import torch
+
+    from codestill.losses.targets import SparseTargets
+
+    return SparseTargets(
+        torch.from_numpy(rows.ids_NK).to(device),
+        torch.from_numpy(rows.log_probabilities_NK).to(device),
+        torch.from_numpy(rows.log_tail_N).to(device),
+        rows.temperature,
+        rule,
+        None if rows.samples_NM is None else torch.from_numpy(rows.samples_NM).to(device),
+    )

@@ -1,4 +1,4 @@
-"""``fit``: the only training loop. What differs between recipes is the examples and the objective."""
+"""``fit``: the only training loop. Recipes differ in their examples and objectives."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -40,7 +40,7 @@ class TrainConfig(Settings):
     muon_learning_rate: Positive = 0.02
     """Peak rate of Muon, where it is used."""
     schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "linear"
-    """How the rate goes after warm-up; ``warmup_stable_decay`` falls to zero over the last 60%."""
+    """Learning rate after warm-up; ``warmup_stable_decay`` falls to zero over the last 60%."""
     warmup_fraction: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps in which the rate rises."""
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)

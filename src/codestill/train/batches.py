@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,13 +33,20 @@ class TokenExample:
 
     @property
     def first_scored(self) -> int:
-        """Place of the first token that is a target: nothing predicts a sequence's own first."""
+        """Index of the first token that is a target: nothing predicts a sequence's first token."""
         return max(self.prompt_length, 1)
 
     @cached_property
     def digest(self) -> str:
         """Its name in a logit cache."""
         return digest(self.tokens, self.first_scored)
+
+
+class TokenData(NamedTuple):
+    """The examples of one training."""
+
+    training: list[TokenExample]
+    validation: list[TokenExample]
 
 
 def tokenize(
@@ -55,26 +63,28 @@ def tokenize(
         return []
     prompts = [encode_prompt(tokenizer, example.prompt) for example in examples]
     completions = tokenizer([e.completion for e in examples], add_special_tokens=False)["input_ids"]
-    made = []
+    tokenized = []
     for example, prompt, completion in zip(examples, prompts, completions, strict=True):
         wrong = [fault.completion for fault in example.faults] if faults else []
         endings = [completion, *(tokenizer(wrong, add_special_tokens=False)["input_ids"] if wrong else [])]
         tokens, *others = ([*prompt, *ending, tokenizer.eos_token_id] for ending in endings)
         kept = tuple(other for other in others if len(other) <= max_length)
         if len(tokens) <= max_length:
-            made.append(TokenExample(tokens, len(prompt), example.example_id, kept))
-    return made
+            tokenized.append(TokenExample(tokens, len(prompt), example.example_id, kept))
+    return tokenized
 
 
 @dataclass(frozen=True)
 class Collator:
     """Pads a batch on the right; labels are -100 on prompt and pads.
 
-    So is the label of position 0, which nothing predicts. An empty batch becomes a row without a target.
+    The label of position 0, which nothing predicts, is -100, too. An empty batch becomes a row without a
+    target.
 
-    With ``contrast`` the faulty programs of the batch follow its right ones: ``group`` names each row's right
-    one, ``fault_labels`` are theirs alone, and ``groups`` counts right ones that have any. They ride along,
-    and count in no token budget: a batch has the same right programs as without them.
+    With ``contrast`` the faulty programs of the batch follow its correct ones: ``group`` is the row of each
+    row's correct program, ``fault_labels`` are the labels of faulty ones, and ``groups`` counts correct
+    ones that have any. Faulty programs count in no token budget: without ``contrast``, a batch has the same
+    correct programs.
     """
 
     pad_id: int
@@ -94,13 +104,13 @@ class Collator:
         mask_BT[:, 0] = 1  # a row that attends to nothing would give NaN
         group_B = torch.arange(shape[0])
         for row, ids in enumerate(rows):
-            right = row < len(examples)
-            group_B[row] = row if right else faulty[row - len(examples)][0]
+            correct = row < len(examples)
+            group_B[row] = row if correct else faulty[row - len(examples)][0]
             tokens_BT[row, : len(ids)] = torch.tensor(ids)
             mask_BT[row, : len(ids)] = 1
             scored = slice(examples[int(group_B[row])].first_scored, len(ids))
-            (labels_BT if right else fault_labels_BT)[row, scored] = tokens_BT[row, scored]
-        made = {
+            (labels_BT if correct else fault_labels_BT)[row, scored] = tokens_BT[row, scored]
+        collated = {
             "input_ids": tokens_BT,
             "attention_mask": mask_BT,
             "labels": labels_BT,
@@ -108,10 +118,10 @@ class Collator:
         }
         if self.contrast:
             groups = torch.tensor(len({row for row, _ in faulty}))
-            made |= {"fault_labels": fault_labels_BT, "group": group_B, "groups": groups}
+            collated |= {"fault_labels": fault_labels_BT, "group": group_B, "groups": groups}
             before = [e.before[0] for e in examples if e.before] + [x for e in examples for x in e.before[1:]]
-            made |= {"before": torch.tensor(before)} if before else {}
-        return made
+            collated |= {"before": torch.tensor(before)} if before else {}
+        return collated
 
 
 class Examples(torch.utils.data.Dataset[tuple[int, TokenExample]]):
@@ -128,12 +138,12 @@ class Examples(torch.utils.data.Dataset[tuple[int, TokenExample]]):
 
 
 class LengthBatches(Sampler[list[int]]):
-    """Batches of at most ``batch_tokens`` padded tokens, of examples of like length.
+    """Batches of at most ``batch_tokens`` padded tokens, of examples of similar length.
 
     Epochs differ in which examples of a length come together and in the order of batches, by
     ``seed`` and epoch alone (None: no shuffling); their number of batches is the same, which resuming
-    relies on. Of ``world`` ranks each takes every ``world``-th batch; all take as many, the last maybe an
-    empty one.
+    relies on. Each of ``world`` ranks takes every ``world``-th batch; all take the same number, the last of
+    which may be empty.
     """
 
     def __init__(
@@ -143,7 +153,7 @@ class LengthBatches(Sampler[list[int]]):
         self.seed, self.epoch = seed, 0
         self.rank, self.world = rank, world
         self.bounds = list(_bounds(sorted(self.lengths), batch_tokens))
-        # What transformers.Trainer reads of a loader; the batches' own sizes vary.
+        # Attributes that transformers.Trainer expects of a loader; real batch sizes vary.
         self.batch_size, self.drop_last = 1, False
 
     def set_epoch(self, epoch: int) -> None:

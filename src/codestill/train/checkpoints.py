@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot tear, and the loop's progress."""
+"""Checkpoints that survive a kill, and the reporting of progress."""
 
 import shutil
 import time
@@ -35,12 +35,12 @@ class Checkpoints(TrainerCallback):
             shutil.rmtree(path)
 
     def latest(self) -> Path | None:
-        """The newest complete checkpoint; a torn one will be written over."""
+        """The newest complete checkpoint; a torn one will be overwritten."""
         complete = [path for path in self._all() if (path / COMPLETE).exists()]
         return complete[-1] if complete else None
 
     def kept(self, keep: Literal["last", "best"]) -> Path:
-        """The checkpoint that becomes the student; the best one is the last where nothing was validated."""
+        """The checkpoint that becomes the student; without validation the best is the last."""
         last = self.latest()
         assert last is not None, "a training ends with a checkpoint"
         best = TrainerState.load_from_json(str(last / TRAINER_STATE_NAME)).best_global_step
@@ -73,8 +73,8 @@ class Checkpoints(TrainerCallback):
                 shutil.rmtree(path)
 
 
-class Progress(TrainerCallback):
-    """Tells the run how far training has come, with tokens per second."""
+class TrainingProgress(TrainerCallback):
+    """Reports the run's progress in steps, with tokens per second."""
 
     def __init__(self, run: Run, batches: LengthBatches) -> None:
         self.run = run

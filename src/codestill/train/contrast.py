@@ -1,8 +1,7 @@
-"""A step of the contrastive objective: a model's scores of right and faulty programs, and their loss."""
+"""A step of the contrastive objective: a model's scores of correct and faulty programs, and their loss."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from codestill.losses import Contrastive
 from codestill.losses.batch import Loss
 from codestill.losses.contrast import (
+    StepCounts,
     contrastive_loss,
     linear_log_probabilities,
     log_probabilities,
@@ -25,39 +25,36 @@ def contrast(
     model: torch.nn.Module,
     head: Tensor | None,
     inputs: dict[str, Tensor],
-    normalizer: Any,
-    groups: Any,
+    counts: StepCounts,
 ) -> Loss:
-    """The loss of a collated batch; ``normalizer`` and ``groups`` are the whole step's."""
+    """The loss of a collated batch."""
     log_p_N, labels_BT = _log_probabilities(model, head, inputs)
     before_B = inputs["before"] if objective.contrast == "dpo" else None
     group_B = inputs["group"]
-    return contrastive_loss(
-        objective, log_p_N, labels_BT, group_B, before_B, normalizer=normalizer, groups=groups
-    )
+    return contrastive_loss(objective, log_p_N, labels_BT, group_B, before_B, counts)
 
 
 def scored_before(
     student: Student, head: Tensor | None, examples: Sequence[TokenExample], run: Run
 ) -> list[TokenExample]:
-    """The examples with the student's scores of them as it is now: a resumed training is handed the same
-    student as it first was, and scores one after the other, so that they come out the same."""
+    """The examples with the student's scores before training. They are scored one at a time, so that a
+    resumed training, which starts from the same student, gets the same scores."""
     model = student.model.eval()
     collate = Collator(student.pad_id, contrast=True)
-    made = []
+    scored = []
     for number, example in enumerate(examples):
         inputs = {name: tensor.to(model.device) for name, tensor in collate([(0, example)]).items()}
         with torch.no_grad():
-            found = scores(*_log_probabilities(model, head, inputs))
-        made.append(replace(example, before=tuple(found.tolist())))
+            scores_B = scores(*_log_probabilities(model, head, inputs))
+        scored.append(replace(example, before=tuple(scores_B.tolist())))
         run.progress("scores before training", number + 1, len(examples))
-    return made
+    return scored
 
 
 def _log_probabilities(
     model: torch.nn.Module, head: Tensor | None, inputs: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Of all scored tokens, right and faulty; and all labels."""
+    """Log-probabilities of all scored tokens, of correct and faulty programs; and all labels."""
     student = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"use_cache": False}
     labels_BT = torch.maximum(inputs["labels"], inputs["fault_labels"])
     if head is None:

@@ -16,9 +16,9 @@ from transformers.trainer_utils import set_seed
 
 from codestill.errors import ConfigError, LogitsError, TrainingError
 from codestill.losses import Contrastive, CrossEntropy, Objective
-from codestill.losses.batch import Loss
+from codestill.losses.batch import Loss, LossOptions
 from codestill.losses.compute import compute
-from codestill.losses.contrast import PER_GROUP
+from codestill.losses.contrast import PER_GROUP, StepCounts
 from codestill.losses.linear import linear_loss
 from codestill.losses.targets import LinearTeacher, SparseTargets
 from codestill.models.heads import linear_head
@@ -28,8 +28,8 @@ from codestill.run import Run
 from codestill.teachers import LogitTeacher, require_same_vocabulary
 from codestill.teachers.cached import CachedLogits
 from codestill.train import TrainConfig
-from codestill.train.batches import Collator, Examples, LengthBatches, TokenExample, tokenize
-from codestill.train.checkpoints import Checkpoints, Progress
+from codestill.train.batches import Collator, Examples, LengthBatches, TokenData, TokenExample, tokenize
+from codestill.train.checkpoints import Checkpoints, TrainingProgress
 from codestill.train.contrast import contrast, scored_before
 from codestill.train.optimizers import build_optimizer
 from codestill.types import Example
@@ -49,21 +49,21 @@ def fit(
     validation: Sequence[Example],
 ) -> Student:
     """See :func:`codestill.train.fit`."""
-    checkpoints = Checkpoints(run.checkpoints)
-    if not checkpoints.finished:
+    if not Checkpoints(run.checkpoints).finished:
         contrasts = isinstance(objective, Contrastive) and objective.weight > 0
         trainer = DistillationTrainer(
             student,
-            _fitting("training", examples, student, config, run, contrasts),
-            _fitting("validation", validation, student, config, run, contrasts) if validation else [],
+            TokenData(
+                _fitting("training", examples, student, config, run, contrasts),
+                _fitting("validation", validation, student, config, run, contrasts) if validation else [],
+            ),
             objective,
             config,
             run,
-            checkpoints,
             teacher if objective.needs_teacher else None,
         )
-        _train(trainer, checkpoints)
-    # Always from the disk: a continued run must go on with what an uninterrupted one goes on with.
+        _train(trainer)
+    # Always from disk: a continued run must go on with the same student as an uninterrupted one.
     saved = Student.load(
         run.student_directory,
         dtype=student.dtype,
@@ -73,9 +73,10 @@ def fit(
     return replace(saved, name=student.name, placement=student.placement)
 
 
-def _train(trainer: "DistillationTrainer", checkpoints: Checkpoints) -> None:
+def _train(trainer: "DistillationTrainer") -> None:
     """Train from the newest checkpoint to the last step, and save the kept checkpoint as the student."""
-    student, run, first = trainer.student, trainer.run, trainer.is_world_process_zero()
+    student, run, checkpoints = trainer.student, trainer.run, trainer.checkpoints
+    first = trainer.is_world_process_zero()
     resume = checkpoints.latest()
     step = checkpoints.step(resume) if resume else 0
     if first and resume:
@@ -105,11 +106,11 @@ def _device(student: Student) -> Literal["cpu", "cuda"]:
 
 
 def _place() -> tuple[int, int]:
-    """This process's rank, and how many train together, as torchrun says it. Raises ConfigError."""
+    """This process's rank and the number of processes, from torchrun's environment. Raises ConfigError."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not {"RANK", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys():
         raise ConfigError(
-            f"WORLD_SIZE is {world}, and this process cannot find the others.",
+            f"WORLD_SIZE is {world}, and this process cannot find the other processes.",
             next_step="Start the processes with torchrun, or unset WORLD_SIZE.",
         )
     return int(os.environ.get("RANK", "0")), world
@@ -120,15 +121,16 @@ def _fitting(
 ) -> list[TokenExample]:
     positions = getattr(student.model.config, "max_position_embeddings", config.max_length)
     limit = min(config.max_length, positions)
-    made = tokenize(examples, student.tokenizer, limit, faults)
-    if len(made) < len(examples) and _place()[0] == 0:
-        run.message("train", f"{len(examples) - len(made)} {name} examples exceed {limit} tokens: left out")
-    if not made:
+    tokenized = tokenize(examples, student.tokenizer, limit, faults)
+    too_long = len(examples) - len(tokenized)
+    if too_long and _place()[0] == 0:
+        run.message("train", f"{too_long} {name} examples exceed {limit} tokens: left out")
+    if not tokenized:
         raise ConfigError(
-            f"no {name} example is left to train on: {len(examples)} were given, of at most {limit} tokens.",
+            f"no {name} example is left: of {len(examples)} given, none has at most {limit} tokens.",
             next_step="Give more examples, or raise train.max_length.",
         )
-    return made
+    return tokenized
 
 
 class DistillationTrainer(Trainer):
@@ -137,21 +139,18 @@ class DistillationTrainer(Trainer):
     def __init__(
         self,
         student: Student,
-        examples: list[TokenExample],
-        validation: list[TokenExample],
+        data: TokenData,
         objective: Objective,
         config: TrainConfig,
         run: Run,
-        checkpoints: Checkpoints,
         teacher: LogitTeacher | CachedLogits | None,
     ) -> None:
         set_seed(run.seed)
         self.student, self.objective, self.fit_config, self.run = student, objective, config, run
         self.teacher, self.vocabulary = teacher, None
         self.head = linear_head(student.model)
-        on_gpu = student.model.device.type == "cuda"
-        fused = student.placement.fused_loss
-        self.fused = has_triton() and on_gpu if fused is None else fused
+        wanted, on_gpu = student.placement.fused_loss, student.model.device.type == "cuda"
+        self.fused = has_triton() and on_gpu if wanted is None else wanted
         if objective.needs_teacher:
             if teacher is None:
                 raise LogitsError(
@@ -164,24 +163,24 @@ class DistillationTrainer(Trainer):
                 self.vocabulary = require_same_vocabulary(
                     student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
                 )
-        self.batches = self._batches(examples, run.seed)
-        # At weight 0 the loss is cross-entropy alone, and faulty programs are not read.
+        self.batches = self._batches(data.training, run.seed)
+        # At weight 0 the loss is cross-entropy alone, and faulty programs are not used.
         contrasts = isinstance(objective, Contrastive)
         self.contrast = objective if contrasts and objective.weight > 0 else None
         self.plain = CrossEntropy() if contrasts else objective
         self.step_groups: Tensor | None = None
         if self.contrast is not None and self.contrast.contrast == "dpo":
-            examples, validation = (scored_before(student, self.head, e, run) for e in (examples, validation))
+            data = TokenData(*(scored_before(student, self.head, examples, run) for examples in data))
         self.sums: dict[str, float] = {}
         self.step_batches: list[dict[str, Tensor]] = []
-        self.checkpoints = checkpoints
+        self.checkpoints = Checkpoints(run.checkpoints)
         super().__init__(
             model=student.model,
-            args=_arguments(student, config, run, len(self.batches), bool(validation)),
+            args=_arguments(student, config, run, len(self.batches), bool(data.validation)),
             data_collator=Collator(student.pad_id, self.contrast is not None),
-            train_dataset=Examples(examples),
-            eval_dataset=Examples(validation) if validation else None,
-            callbacks=[checkpoints, Progress(run, self.batches)],
+            train_dataset=Examples(data.training),
+            eval_dataset=Examples(data.validation) if data.validation else None,
+            callbacks=[self.checkpoints, TrainingProgress(run, self.batches)],
         )
         assert self.args.world_size == _place()[1], "every process must know of the others"
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -212,7 +211,7 @@ class DistillationTrainer(Trainer):
 
     def _loader(self, data: Any, batches: LengthBatches) -> DataLoader[Any]:
         loader = DataLoader(data, batch_sampler=batches, collate_fn=self.data_collator)
-        # The batches are this rank's already: accelerate's own sharding wants batches of one size.
+        # The batches are this rank's already: accelerate's own sharding needs batches of one size.
         return prepare_data_loader(
             loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
@@ -243,23 +242,25 @@ class DistillationTrainer(Trainer):
         self, model: torch.nn.Module, inputs: dict[str, Tensor], normalizer: Any, groups: Any = None
     ) -> Loss:
         if self.contrast is not None:
-            return contrast(self.contrast, model, self.head, inputs, normalizer, groups)
+            return contrast(self.contrast, model, self.head, inputs, StepCounts(normalizer, groups))
         student = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"use_cache": False}
-        options = {"normalizer": normalizer, "vocabulary": self.vocabulary}
         teacher = self._targets(**inputs)
         if self.head is None:
             logits_BTV = model(**student).logits
             assert not isinstance(teacher, LinearTeacher)
-            return compute(self.plain, logits_BTV, inputs["labels"], teacher, **options)
+            return compute(
+                self.plain, logits_BTV, inputs["labels"], teacher, LossOptions(normalizer, self.vocabulary)
+            )
         # Through the wrapped model, whose hooks gather gradients; of its logits the fewest that it can make.
         hidden_BTD = model(**student, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
         labels_BT = inputs["labels"]
-        return linear_loss(self.plain, hidden_BTD, self.head, labels_BT, teacher, fused=self.fused, **options)
+        options = LossOptions(normalizer, self.vocabulary, fused=self.fused)
+        return linear_loss(self.plain, hidden_BTD, self.head, labels_BT, teacher, options)
 
     def _targets(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: Tensor
     ) -> LinearTeacher | SparseTargets | Tensor | None:
-        """What the teacher says about the batch, as hidden states wherever that is possible."""
+        """The teacher's targets for the batch, as hidden states wherever possible."""
         if isinstance(self.teacher, CachedLogits):
             return self.teacher.targets(input_ids, attention_mask, labels)
         if self.teacher is None:
@@ -346,10 +347,10 @@ class DistillationTrainer(Trainer):
             self._stop_on_nan(self.state.global_step, [], f"the validation loss is {metrics['loss']}")
         if self.is_world_process_zero():
             self.run.log("validation", metrics | {"epoch": self.state.epoch}, self.state.global_step)
-        found = {"eval_loss": metrics["loss"]}
+        validated = {"eval_loss": metrics["loss"]}
         # Tells the flow that this step has been validated; the end of an epoch would do it again.
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-        return found
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, validated)
+        return validated
 
 
 def _arguments(

@@ -15,7 +15,7 @@ from codestill.teaching import Teaching
 from codestill.types import Completion, Record
 
 
-class Wave(Record):
+class WaveStatistics(Record):
     """The library at one wave of instructions."""
 
     wave: int
@@ -33,7 +33,7 @@ class Wave(Record):
         return self.found / self.modules if self.modules else 0.0
 
 
-def growth(library: Library, run: Run, waves: int, cosine: float) -> list[Wave]:
+def growth(library: Library, run: Run, waves: int, cosine: float) -> list[WaveStatistics]:
     """How the library grew, and how often it was of use."""
     size = library.batches.get("seed", 0)
     made = []
@@ -42,15 +42,15 @@ def growth(library: Library, run: Run, waves: int, cosine: float) -> list[Wave]:
         best = [some[0][1] if some else -1.0 for one in found for some in one.found]
         added = library.batches.get(f"wave-{number}", 0)
         near = sum(one >= cosine for one in best)
-        made.append(Wave(wave=number, functions=size, modules=len(best), found=near, added=added))
+        made.append(WaveStatistics(wave=number, functions=size, modules=len(best), found=near, added=added))
         size += added
     return made
 
 
-def read_growth(library: Library) -> list[Wave]:
+def read_growth(library: Library) -> list[WaveStatistics]:
     """What :func:`write_growth` wrote; nothing for a run that is not so far."""
     path = library.directory / "growth.jsonl"
-    return list(read_jsonl(path, Wave)) if path.exists() else []
+    return list(read_jsonl(path, WaveStatistics)) if path.exists() else []
 
 
 def write_growth(library: Library, run: Run, waves: int, cosine: float) -> None:
