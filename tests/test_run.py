@@ -216,7 +216,7 @@ def test_a_torn_last_line_is_owed_again(tmp_path: Path) -> None:
 
 def test_missing_records_fail_the_stage_and_a_rerun_makes_them(tmp_path: Path) -> None:
     with Run.open(tmp_path, Config()) as run:
-        with pytest.raises(Failure, match="stage attempts: 2 of 6 records were not made") as caught:
+        with pytest.raises(Failure, match="stage attempts: of 6 records 2 are missing") as caught:
             run.stage("attempts", Completion, ITEMS, lambda owed: answers(owed[2:]))
         assert caught.value.exit_code == 1 and "Run the same command again" in caught.value.next_step
         made = run.stage("attempts", Completion, ITEMS, lambda owed: answers(owed[:2]))

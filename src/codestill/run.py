@@ -174,6 +174,14 @@ class Run:
         """What is published of a pocket model: weights and model card."""
         return self.directory / "bundle"
 
+    def named(self, name: str) -> str:
+        """A name within this part that is unique in the run: of a stage, an example, a task."""
+        return f"{self.prefix}{name}"
+
+    def file(self, name: str) -> Path:
+        """Where :meth:`write` puts a file of this run or round."""
+        return self.directory / self.prefix / name
+
     def write(self, name: str, content: str | BaseModel | Sequence[BaseModel]) -> Path:
         """Write a file of this run or round, whole or not at all: text, a record as JSON, or records as
         JSONL."""
@@ -181,9 +189,8 @@ class Run:
             content = to_json(content) + "\n"
         elif not isinstance(content, str):
             content = "".join(to_json(record) + "\n" for record in content)
-        path = self.directory / self.prefix / name
-        write_atomic(path, content)
-        return path
+        write_atomic(self.file(name), content)
+        return self.file(name)
 
     # stages
 
@@ -204,25 +211,25 @@ class Run:
             raise ValueError(f"stage {name}: items share a key")
         stamp = fingerprint([self.fingerprint, record.__name__, list(items)])
         known = self._known_stage(path, marker, stamp)
-        made: dict[str, R] = {}
+        produced: dict[str, R] = {}
         if known is not None:
             cut_torn_line(path)
-            found = read_jsonl(path, record) if path.exists() else ()
-            made = {_key(one): one for one in found if _key(one) in order}
-            if known["done"] and len(made) == len(order):
-                return [made[key] for key in order]
+            stored = read_jsonl(path, record) if path.exists() else ()
+            produced = {_key(entry): entry for entry in stored if _key(entry) in order}
+            if known["done"] and len(produced) == len(order):
+                return [produced[key] for key in order]
         else:
             write_atomic(marker, to_json({"fingerprint": stamp, "count": len(items), "done": False}))
-        owed = [item for item in items if item.key not in made]
-        self._collect(name, path, order, made, produce(owed) if owed else ())
-        if len(made) < len(order):
+        owed = [item for item in items if item.key not in produced]
+        self._collect(name, path, order, produced, produce(owed) if owed else ())
+        if missing := len(order) - len(produced):
             raise Failure(
-                f"stage {self.prefix}{name}: {len(order) - len(made)} of {len(order)} records were not made.",
-                next_step="Run the same command again: what was made is kept.",
+                f"stage {self.named(name)}: of {len(order)} records {missing} are missing.",
+                next_step="Run the same command again: what was produced is kept.",
             )
-        ordered = [made[key] for key in order]
+        ordered = [produced[key] for key in order]
         # Arrival order depends on interruptions; the finished file must not.
-        write_atomic(path, "".join(to_json(one) + "\n" for one in ordered))
+        write_atomic(path, "".join(to_json(entry) + "\n" for entry in ordered))
         write_atomic(marker, to_json({"fingerprint": stamp, "count": len(items), "done": True}))
         return ordered
 
@@ -248,24 +255,24 @@ class Run:
         return known
 
     def _collect(
-        self, name: str, path: Path, order: dict[str, int], made: dict[str, R], records: Iterable[R]
+        self, name: str, path: Path, order: dict[str, int], produced: dict[str, R], records: Iterable[R]
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         synced = time.monotonic()
         with path.open("a", encoding="utf-8") as stream:
-            for one in records:
-                key = _key(one)
+            for entry in records:
+                key = _key(entry)
                 if key not in order:
                     raise ValueError(f"stage {name}: a record for {key!r}, which is not one of its items")
-                if key in made:
+                if key in produced:
                     continue
-                stream.write(to_json(one) + "\n")
+                stream.write(to_json(entry) + "\n")
                 stream.flush()  # a killed process loses nothing; the disk is synced once a second
                 if time.monotonic() - synced > SYNC_SECONDS:
                     os.fsync(stream.fileno())
                     synced = time.monotonic()
-                made[key] = one
-                self.progress(name, len(made), len(order))
+                produced[key] = entry
+                self.progress(name, len(produced), len(order))
 
     # log
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Self
+from typing import Protocol, Self
 
 from pydantic import model_validator
 
@@ -22,6 +22,13 @@ from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.session import AnyTeacherConfig, TeacherSession, TeacherUsage, open_session
 from codestill.train import TrainConfig
 from codestill.types import Attempt, Completion, Request
+
+
+class Answer(Protocol):
+    """Whatever a teacher generated tokens for."""
+
+    @property
+    def tokens(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -106,12 +113,11 @@ class Teaching:
         return workbench.try_out(self._teacher(stage), task_set, sampling, asked)
 
     def _teacher(self, stage: str) -> Completer:
-        return self.session.stage(f"{self.run.prefix}{stage}")
+        return self.session.stage(self.run.named(stage))
 
-    def count(self, stage: str, answers: Sequence[Completion]) -> None:
+    def count(self, stage: str, answers: Sequence[Answer]) -> None:
         """Count the answers of a stage."""
-        tokens = sum(answer.tokens for answer in answers)
-        self.spent[f"{self.run.prefix}{stage}"] = len(answers), tokens
+        self.spent[self.run.named(stage)] = len(answers), sum(answer.tokens for answer in answers)
 
     @property
     def tokens(self) -> int:

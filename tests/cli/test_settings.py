@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Codestill, assert_refused
 
+from codestill.cli.settings import read_settings
+from codestill.recipes.amr_evol import Config
+
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
@@ -159,3 +162,11 @@ def test_help_gives_the_recipes_own_defaults_and_what_is_its_own_first(
         text.index(name) for name in ("--arm", "--attempts.temp", "--sandbox.tier", "--execution.device")
     ]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize("value", ["false", "true"])
+def test_a_switch_takes_its_value_after_a_space_too(value: str) -> None:
+    spaced = read_settings(Config, "run amr_evol", ["--evolution.decompose", value, "--count", "3"])
+    joined = read_settings(Config, "run amr_evol", [f"--evolution.decompose={value}", "--count", "3"])
+    assert spaced is not None and spaced == joined
+    assert spaced[1].evolution.decompose is (value == "true")

@@ -47,7 +47,7 @@ def read_settings(
         version_flags=[],
     )
     parser.default(collect)
-    parser(rest, exit_on_error=False, print_error=False, result_action="return_value")
+    parser(_join_booleans(rest), exit_on_error=False, print_error=False, result_action="return_value")
     return parsed[0] if parsed else None
 
 
@@ -100,3 +100,15 @@ def _take_option(arguments: list[str], name: str) -> tuple[Path | None, list[str
         if argument.startswith(f"{name}="):
             return Path(argument.removeprefix(f"{name}=")), arguments[:index] + arguments[index + 1 :]
     return None, arguments
+
+
+def _join_booleans(arguments: Sequence[str]) -> list[str]:
+    """``--x.y false`` as ``--x.y=false``, the form in which the parser takes a value for a switch."""
+    joined: list[str] = []
+    for argument in arguments:
+        before = joined[-1] if joined else ""
+        if argument in ("true", "false") and before.startswith("--") and "=" not in before:
+            joined[-1] = f"{before}={argument}"
+        else:
+            joined.append(argument)
+    return joined

@@ -22,7 +22,7 @@ from codestill.models import Completer, SamplingConfig
 from codestill.prompts import CONTINUED, Prompts
 from codestill.run import Run
 from codestill.sandbox import Sandbox
-from codestill.serialize import to_json, write_atomic
+from codestill.serialize import first_problem, to_json, write_atomic
 from codestill.tasks import TasksConfig, TaskSet
 from codestill.types import Attempt, Evaluation, Gates, Interval, ModelProfile, Settings
 
@@ -116,7 +116,7 @@ def read_evaluation(path: Path) -> Evaluation:
         return Evaluation.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise RunError(
-            f"{path} is not an evaluation: {error.errors()[0]['msg']}",
+            f"{path} is not an evaluation: {first_problem(error)}",
             next_step="Delete the file and run the same command again: the samples are kept.",
         ) from error
 

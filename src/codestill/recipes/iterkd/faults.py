@@ -138,7 +138,7 @@ def contrastive_examples(
     faults = choose(config, task_set, correct, candidates, run.seed)
     examples = [
         Example(
-            example_id=f"{run.prefix}{task.task_id}",
+            example_id=run.named(task.task_id),
             prompt=task.prompt,
             completion=correct[task.task_id],
             source=MADE if task.source == MADE else "teacher",

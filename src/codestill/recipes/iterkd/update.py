@@ -95,17 +95,17 @@ def next_tasks(
     run, seen, made = teaching.run, [task.prompt for task in task_set.tasks], list[Task]()
     for group in _groups(config, task_set, bins):
         # In an order of the round's own: several bins, or rounds, do not begin with the same seeds.
-        ordered = sorted(group.tasks, key=lambda task: seed_for(run.seed, f"{run.prefix}{task.task_id}"))
+        ordered = sorted(group.tasks, key=lambda task: seed_for(run.seed, run.named(task.task_id)))
         new = synthesise(
             task_set.with_tasks(ordered),
             teaching.within(run.part(group.name)),
             config.synthesis.model_copy(update={"proposals": group.proposals, "levels": group.levels}),
             Admission(seen, allowed),
             allow_empty=True,
-            seed=seed_for(run.seed, run.prefix),  # a seed task that was used before is sampled differently
+            seed=seed_for(run.seed, run.named("")),  # a seed task that was used before is sampled differently
         )
         made += [
-            task.model_copy(update={"task_id": f"{run.prefix}{group.name}/{task.task_id}"})
+            task.model_copy(update={"task_id": run.named(f"{group.name}/{task.task_id}")})
             for task in new.tasks
         ]
         seen += [task.prompt for task in new.tasks]

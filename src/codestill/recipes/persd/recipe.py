@@ -126,9 +126,7 @@ def _collect(config: Config, number: int, student: "Student", teaching: Teaching
     failed = [(attempt, config.refine.feedback_on(attempt)) for attempt in collection.failed]
     examples = arm_examples(arm, task_set, solutions, failed, collection.kept)
     # A task may come again in a later round.
-    return [
-        example.model_copy(update={"example_id": f"{run.prefix}{example.example_id}"}) for example in examples
-    ]
+    return [example.model_copy(update={"example_id": run.named(example.example_id)}) for example in examples]
 
 
 def _tokens(student: "Student", example: Example) -> int:

@@ -79,7 +79,7 @@ def judge_attempts(
     if config.views != "tool":
         produce = partial(judge, teaching, task_set, config.judge)
         judged = run.stage("judgements", Judged, attempts, produce)
-        teaching.spent[f"{run.prefix}judgements"] = len(judged), sum(record.tokens for record in judged)
+        teaching.count("judgements", judged)
     if config.views != "model":
         produce = partial(inspect, task_set, teaching.sandbox, config.tool)
         reports = run.stage("tools", ToolReport, attempts, produce)

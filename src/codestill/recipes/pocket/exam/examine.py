@@ -79,7 +79,7 @@ def finished(config: ExamConfig, run: Run) -> Exam | None:
 
 
 def _path(config: ExamConfig, run: Run) -> Path:
-    return run.directory / f"exam-{config.split}.json"
+    return run.file(f"exam-{config.split}.json")
 
 
 @dataclass(frozen=True)
