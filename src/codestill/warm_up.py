@@ -23,32 +23,32 @@ class WarmUpConfig(Settings):
     """Fine-tuning on reference solutions before the first round."""
 
     tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=1000)
-    """Tasks whose references are trained on: other tasks than those to be attempted, else little is left to
-    repair."""
+    """Tasks whose references are trained on: other tasks than those of the rounds, or few attempts would
+    fail."""
     train: TrainConfig = TrainConfig(
         max_steps=200, batch_tokens=1536, accumulation=1, learning_rate=1.5e-3, precision="float32"
     )
     """How the student is trained."""
     shared: Path | None = None
-    """Directory in which runs share warmed-up students: the same student, settings and seed are trained once.
-    Without it each run trains its own."""
+    """Directory in which runs share warmed-up students: each combination of student, settings and seed is
+    trained once. Without it each run trains its own."""
 
 
 class SharedWarmUp(RunConfig):
-    """A warm-up that several runs start from, as a run of its own."""
+    """A warm-up shared by several runs, as a run of its own."""
 
     recipe: Literal["warm_up"] = "warm_up"
-    """What kind of run this is."""
+    """Kind of the run."""
     student: StudentConfig
-    """The model before it."""
+    """The student before warm-up."""
     warm_up: WarmUpConfig
-    """How it is trained."""
+    """How the student is warmed up."""
 
 
 def initial_student(
     config: TaughtConfig, warm_up: WarmUpConfig | None, session: TeacherSession, run: Run
 ) -> "Student":
-    """The student before the first round: warmed up once, and then loaded. A preset takes the tokenizer of a
+    """The student before the first round: warmed up once, loaded on resume. A preset takes the tokenizer of a
     local teacher."""
     student = config.student.build(session.tokenizer, config.execution, seed=run.seed)
     if warm_up is None:
@@ -56,8 +56,8 @@ def initial_student(
     task_set = warm_up.tasks.load()
     require_trainable(task_set, False)
 
-    def train(where: Run) -> "Student":
-        return fit(student, references(task_set), CrossEntropy(), warm_up.train, where)
+    def train(target: Run) -> "Student":
+        return fit(student, references(task_set), CrossEntropy(), warm_up.train, target)
 
     if warm_up.shared is None:
         return train(run.part("warm-up"))

@@ -123,7 +123,7 @@ def test_a_slow_drip_is_cut_off(server: Server) -> None:
         (endpoint.refuses(400), 1, "refused"),
         (endpoint.is_another_model, 1, "'gpt-2' answered"),
         (endpoint.refuses(500), 4, "no usable answer .* in 4 calls"),
-        (endpoint.has_no_choice, 4, "without choices"),
+        (endpoint.has_no_choice, 4, "no choices"),
     ],
     ids=["401", "400", "another model", "500 for ever", "no choices for ever"],
 )

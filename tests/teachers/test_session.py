@@ -62,7 +62,7 @@ def test_runs_may_share_answers_and_be_offline(tmp_path: Path):
 def test_a_budget_is_kept_and_a_larger_one_goes_on(tmp_path: Path, limit: dict[str, int]):
     session = opened(tmp_path, budget=limit)
     kept = []
-    with pytest.raises(BudgetError, match="Everything answered is kept"):
+    with pytest.raises(BudgetError, match="All answers so far are kept"):
         for one in session.stage("s").complete(ASKED, Decoding(SAMPLING)):
             kept.append(one.key)
     spent = sum(one.prompt_tokens + one.completion_tokens for one in calls(tmp_path))

@@ -1,4 +1,4 @@
-"""Every teacher is a ``Completer``, which answers with text; some also give their logits."""
+"""Every teacher is a ``Completer``, which generates text; some also give their logits."""
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -28,6 +28,6 @@ class LogitTeacher(Completer, Protocol):
         ...
 
     def linear(self, tokens_BT: "Tensor", attention_mask_BT: "Tensor") -> "LinearTeacher | None":
-        """The hidden states and the matrix that make those logits, so that they need not exist at once; None
-        where they are made otherwise."""
+        """Hidden states and output matrix, whose product are the logits, for a loss that computes them chunk
+        by chunk; None if the logits are computed otherwise."""
         ...

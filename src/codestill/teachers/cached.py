@@ -1,4 +1,4 @@
-"""A teacher whose logits are on disk: read in every epoch, computed once."""
+"""A teacher's logits from a cache on disk: computed once, read in every epoch."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CachedLogits:
-    """What a cache says at one temperature, with a rule for what it does not list."""
+    """A cache's distributions at one temperature, with a rule for the tail of tokens that are not stored."""
 
     cache: LogitCache
     temperature: float
@@ -27,28 +27,28 @@ class CachedLogits:
         self.cache.require(self.temperature, self.rule)
 
     def shared_vocabulary(self, tokenizer: "PreTrainedTokenizerBase", width: int) -> int:
-        """How many leading logits take part. Raises VocabularyError where the student's ids mean something
-        else than the cache's, or it has too few logits."""
+        """Number of leading logits that are compared. Raises VocabularyError if the student's tokenizer is
+        not the cache's, or ``width``, the student's number of logits, is too small."""
         from codestill.models.fingerprints import tokenizer_fingerprint
 
-        manifest, found = self.cache.manifest, tokenizer_fingerprint(tokenizer)
-        if found != manifest.tokenizer:
+        manifest, fingerprint = self.cache.manifest, tokenizer_fingerprint(tokenizer)
+        if fingerprint != manifest.tokenizer:
             raise VocabularyError(
-                f"{self.cache.directory} was captured with the tokenizer {manifest.tokenizer}, and the "
-                f"student's is {found}.",
+                f"{self.cache.directory} was captured with the tokenizer {manifest.tokenizer}, but the "
+                f"student's is {fingerprint}.",
                 next_step="Give the student the teacher's tokenizer, or capture with the student's.",
             )
         if width < manifest.vocabulary:
             raise VocabularyError(
-                f"the cache is over {manifest.vocabulary:,} tokens, the student has logits for {width:,}.",
+                f"the cache covers {manifest.vocabulary:,} tokens, but the student has logits for {width:,}.",
                 next_step="Choose a student whose vocabulary covers the teacher's.",
             )
         return manifest.vocabulary
 
     def targets(self, tokens_BT: "Tensor", mask_BT: "Tensor", labels_BT: "Tensor") -> "SparseTargets":
-        """For the scored positions of a right-padded batch, in order, on the tokens' device.
+        """Targets of the scored positions of a right-padded batch [B, T], in order, on the tokens' device.
 
-        Raises LogitsError for a sequence that the cache does not hold.
+        Raises LogitsError for a sequence that is not in the cache.
         """
         from codestill.losses.batch import IGNORED
 
@@ -61,8 +61,8 @@ class CachedLogits:
 
 
 def sparse_targets(rows: SparseRows, rule: TailRule, device: "torch.device") -> "SparseTargets":
-    """What a reader got of a cache, as the loss takes it. Raises LogitsError for ``sampled`` where the cache
-    holds no samples of the tail."""
+    """Rows of a cache as the loss takes them. Raises LogitsError for ``sampled`` if the cache has no tail
+    samples."""
     import torch
 
     from codestill.losses.targets import SparseTargets

@@ -1,4 +1,4 @@
-"""Calls to an OpenAI-compatible endpoint: many at once, retried, counted, none lost."""
+"""Calls to an OpenAI-compatible endpoint: concurrent, retried, each recorded in the ledger."""
 
 import asyncio
 import os
@@ -22,44 +22,44 @@ from codestill.types import Call, Completion, Request, Settings
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
 _WAIT_SECONDS = 0.02
 _CHARACTERS_PER_TOKEN = 2.0
-"""Of the densest prompts: what a call may cost is estimated from above."""
+"""Of the densest prompts: the cost of a call is bounded from above."""
 _TRANSIENT = frozenset({408, 409, 425, 429})
 
 
 class ApiTeacherConfig(Settings):
-    """A model that answers over HTTP, in words. Its key stands in the environment and nowhere else."""
+    """A text-only model behind an HTTP endpoint. Its key is read from the environment and stored nowhere."""
 
     type: Literal["api"] = "api"
-    """An endpoint, which gives text alone."""
+    """An OpenAI-compatible endpoint, which gives text and no logits."""
     model: str = "bigcode/starcoder2-3b"
     """A directory or hub id (`pocket` is the bundled teacher); of an endpoint, the model's name there."""
     base_url: str | None = None
-    """Where the API lies, as `http://host:8000/v1` (default: OpenAI's)."""
+    """URL of the API, as `http://host:8000/v1` (default: OpenAI's)."""
     endpoint: Literal["chat", "completions"] = "chat"
-    """`completions` continues the prompt as it stands; `chat` answers it."""
+    """`completions` continues the prompt as it is; `chat` answers it as a user message."""
     system: str | None = None
     """System message, for `chat`."""
     key_variable: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; an endpoint of one's own needs none."""
+    """Environment variable with the key; a self-hosted endpoint needs none."""
     concurrency: PositiveInt = 8
-    """Calls at once."""
+    """Number of concurrent calls."""
     timeout_seconds: PositiveFloat = 120.0
-    """For one call, from beginning to end, however slowly it drips."""
+    """Limit on the total duration of a call, even while its response still arrives."""
     retries: NonNegativeInt = 6
-    """Calls more, with growing pauses, where the endpoint is busy, broken, or answers nonsense."""
+    """Retries of a call, with exponential backoff, if the endpoint is busy, fails or answers invalidly."""
     also_named: tuple[str, ...] = ()
     """Names under which the endpoint may answer besides `model` and its dated versions."""
     prices: Prices | None = None
-    """What tokens cost; unknown prices are said to be unknown."""
+    """Prices of tokens; without them, costs are reported as unknown."""
 
     def build(self, placement: Placement | None = None) -> "ApiTeacher":
-        """The teacher; nothing is called yet. Raises ConfigError where the key is missing."""
+        """The teacher; no call is made yet. Raises ConfigError if the key is missing."""
         require_key(self.model, self.base_url, self.key_variable, "teacher")
         return ApiTeacher(self)
 
 
 class _Unusable(Exception):
-    """An answer, or a failure to answer, that another try may mend."""
+    """An invalid answer or a failed call that a retry may remedy."""
 
     def __init__(self, reason: str, pause_seconds: float | None = None) -> None:
         super().__init__(reason)
@@ -68,7 +68,7 @@ class _Unusable(Exception):
 
 @dataclass
 class ApiTeacher:
-    """A text teacher. With a ledger every call is written down, and the budget is kept."""
+    """A text-only teacher. With a ledger, every call is recorded and the budget enforced."""
 
     config: ApiTeacherConfig
     ledger: Ledger | None = None
@@ -84,10 +84,10 @@ class ApiTeacher:
         return {"model": self.config.model, "endpoint": self.config.endpoint, "system": self.config.system}
 
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yield one Completion per request as it arrives; ``text`` is not yet cut.
+        """Yield one Completion per request as it arrives; ``text`` is not yet truncated at stop sequences.
 
-        When a call fails for good, or the budget is at its end, no further one is begun; those under way are
-        paid for, and are yielded first. Raises TeacherError or BudgetError then.
+        When a call fails for good, or the budget is exhausted, no further call starts; those in flight are
+        awaited and yielded. Raises TeacherError or BudgetError then.
         """
         arrived: queue.SimpleQueue[Completion | BaseException | None] = queue.SimpleQueue()
         halt = threading.Event()
@@ -131,43 +131,32 @@ class ApiTeacher:
         waiting = iter(requests)
 
         async def serve(client: Any) -> None:
-            for request in waiting:  # shared: each takes the next
+            for request in waiting:  # shared by all workers: each takes the next
                 if halt.is_set():
                     return
                 try:
-                    arrived.put(await self._one(client, request, decoding))
+                    arrived.put(await self._complete(client, request, decoding))
                 except CodestillError as error:
                     halt.set()
                     arrived.put(error)
 
-        config = self.config  # without retries of the client's own: ours are counted
+        config = self.config  # 0 retries of the client's own: only ours are recorded
         client = async_openai_client(config.base_url, config.timeout_seconds, 0, config.key_variable)
         async with client:
             await asyncio.gather(*(serve(client) for _ in range(min(self.config.concurrency, len(requests)))))
 
-    async def _one(self, client: Any, request: Request, decoding: Decoding) -> Completion:
+    async def _complete(self, client: Any, request: Request, decoding: Decoding) -> Completion:
         prices, sampling = self.config.prices, decoding.sampling
-        read = int(len(request.prompt + (self.config.system or "")) / _CHARACTERS_PER_TOKEN) + 16
-        most = read + sampling.max_new_tokens, prices and prices.cost(read, sampling.max_new_tokens)
+        prompt_tokens = int(len(request.prompt + (self.config.system or "")) / _CHARACTERS_PER_TOKEN) + 16
+        bound = (
+            prompt_tokens + sampling.max_new_tokens,
+            prices and prices.cost(prompt_tokens, sampling.max_new_tokens),
+        )
         if self.ledger is not None:
-            await _set_aside(self.ledger, *most)
-        started, reasons = time.monotonic(), []
+            await _reserve(self.ledger, *bound)
+        started, reasons = time.monotonic(), list[str]()
         try:
-            while True:
-                try:
-                    text, finish, usage = await self._ask(client, request, decoding)
-                    break
-                except _Unusable as error:
-                    reasons.append(str(error))
-                    if len(reasons) > self.config.retries:
-                        raise TeacherError(
-                            f"{self.name} gave no usable answer to {request.key} in {len(reasons)} calls; "
-                            f"last: {error}",
-                            next_step="Look at the endpoint; everything answered is kept, and the same "
-                            "command continues.",
-                        ) from error
-                    pause = min(_FIRST_PAUSE_SECONDS * 2 ** (len(reasons) - 1), _LONGEST_PAUSE_SECONDS)
-                    await asyncio.sleep(pause if error.pause_seconds is None else error.pause_seconds)
+            text, finish, usage = await self._retrying(client, request, decoding, reasons)
             if self.ledger is not None:
                 call = Call(
                     key=request.key,
@@ -182,15 +171,34 @@ class ApiTeacher:
                 self.ledger.record(call)
         finally:
             if self.ledger is not None:
-                self.ledger.release(*most)
+                self.ledger.release(*bound)
         return Completion(
             task_id=request.task_id, sample=request.sample, text=text, tokens=usage[1], finish=finish
         )
 
+    async def _retrying(
+        self, client: Any, request: Request, decoding: Decoding, reasons: list[str]
+    ) -> tuple[str, Any, tuple[int, int]]:
+        """What :meth:`_ask` returns, after retries; ``reasons`` collects why they were needed."""
+        while True:
+            try:
+                return await self._ask(client, request, decoding)
+            except _Unusable as error:
+                reasons.append(str(error))
+                if len(reasons) > self.config.retries:
+                    raise TeacherError(
+                        f"{self.name} gave no usable answer to {request.key} in {len(reasons)} calls; "
+                        f"last: {error}",
+                        next_step="Check the endpoint; all answers so far are kept, and the same command "
+                        "continues.",
+                    ) from error
+                pause = min(_FIRST_PAUSE_SECONDS * 2 ** (len(reasons) - 1), _LONGEST_PAUSE_SECONDS)
+                await asyncio.sleep(pause if error.pause_seconds is None else error.pause_seconds)
+
     async def _ask(
         self, client: Any, request: Request, decoding: Decoding
     ) -> tuple[str, Any, tuple[int, int]]:
-        """Text, finish and (prompt, completion) tokens of one call."""
+        """Text, finish reason and (prompt, completion) tokens of one call."""
         import openai
 
         options = {
@@ -212,46 +220,48 @@ class ApiTeacher:
         except (TimeoutError, openai.APITimeoutError) as error:
             raise _Unusable(f"no answer in {self.config.timeout_seconds:g} s") from error
         except openai.APIConnectionError as error:
-            raise _Unusable(f"the connection broke: {error.__cause__ or error}") from error
+            raise _Unusable(f"the connection failed: {error.__cause__ or error}") from error
         except openai.APIStatusError as error:
-            said = self._without_key(str(error))
+            message = self._without_key(str(error))
             if error.status_code in _TRANSIENT or error.status_code >= 500:
-                raise _Unusable(said, _retry_after(error.response.headers.get("retry-after"))) from error
+                raise _Unusable(message, _retry_after(error.response.headers.get("retry-after"))) from error
             raise TeacherError(
-                f"{self.name} refused {request.key}: {said}",
-                next_step="Mend model, key or request; everything answered is kept.",
+                f"{self.name} refused {request.key}: {message}",
+                next_step="Correct the model, key or request; all answers so far are kept.",
             ) from error
-        except (openai.APIError, ValueError) as error:  # JSON that is cut, or no answer's
-            raise _Unusable(f"not an answer: {self._without_key(str(error))}") from error
+        except (openai.APIError, ValueError) as error:  # truncated JSON, or not the format of an answer
+            raise _Unusable(f"invalid answer: {self._without_key(str(error))}") from error
         return self._read(answer)
 
     def _read(self, answer: Any) -> tuple[str, Any, tuple[int, int]]:
         choices = getattr(answer, "choices", None)
         if not choices:
-            raise _Unusable("an answer without choices")
+            raise _Unusable("the answer has no choices")
         names = (self.config.model, *self.config.also_named)
         served = str(getattr(answer, "model", "") or "")
         if served and not any(served == name or served.startswith(f"{name}-") for name in names):
             raise TeacherError(
-                f"{self.name} was asked for, and {served!r} answered.",
-                next_step="Name the model as the endpoint does, or list that name in teacher.also_named.",
+                f"{self.name} was requested, but {served!r} answered.",
+                next_step="Use the endpoint's name of the model, or add that name to teacher.also_named.",
             )
         choice = choices[0]
         text = choice.message.content if self.config.endpoint == "chat" else choice.text
         if not isinstance(text, str):
-            raise _Unusable("an answer without text")
+            raise _Unusable("the answer has no text")
         usage = getattr(answer, "usage", None)
-        counted = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
-        return text, "length" if choice.finish_reason == "length" else "stop", counted
+        tokens = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
+        return text, "length" if choice.finish_reason == "length" else "stop", tokens
 
     def _without_key(self, text: str) -> str:
         key = os.environ.get(self.config.key_variable)
         return (text.replace(key, "***") if key else text).strip().split("\n")[0][:300]
 
 
-async def _set_aside(ledger: Ledger, tokens: int, money: float | None) -> None:
-    """What calls under way turn out not to take may still be spent: only without any is the budget at its
-    end."""
+async def _reserve(ledger: Ledger, tokens: int, money: float | None) -> None:
+    """Reserve a call's bound, waiting while calls in flight may still release theirs.
+
+    Raises BudgetError if the budget does not allow the call and none is in flight.
+    """
     while True:
         try:
             return ledger.promise(tokens, money)
@@ -264,5 +274,5 @@ async def _set_aside(ledger: Ledger, tokens: int, money: float | None) -> None:
 def _retry_after(header: str | None) -> float | None:
     try:
         return None if header is None else max(0.0, float(header))
-    except ValueError:  # a date: the growing pause will do
+    except ValueError:  # a date: the exponential backoff applies
         return None

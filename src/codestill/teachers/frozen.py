@@ -19,10 +19,10 @@ from codestill.types import Completion, Request
 
 @dataclass
 class LocalTeacher(LanguageModel):
-    """A language model in eval mode whose weights take no gradient."""
+    """A language model in eval mode whose weights get no gradient."""
 
     chat: bool = False
-    """Whether what it is asked goes into its tokenizer's chat template."""
+    """Whether prompts are formatted with the tokenizer's chat template."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -30,7 +30,7 @@ class LocalTeacher(LanguageModel):
 
     @cached_property
     def head(self) -> nn.Parameter | None:
-        """The last matrix, where the logits are it times the hidden states; see ``linear_head``."""
+        """The output matrix, if the logits are its product with the hidden states; see ``linear_head``."""
         return linear_head(self.model)
 
     @property
@@ -40,36 +40,38 @@ class LocalTeacher(LanguageModel):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of its weights."""
+        """Fingerprint of the weights."""
         return weights_fingerprint(self.model)
 
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yield one Completion per request as each ends."""
+        """Yield one Completion per request as it ends."""
         if self.chat:
-            requests = [one.model_copy(update={"prompt": self._as_chat(one.prompt)}) for one in requests]
+            requests = [
+                request.model_copy(update={"prompt": self._as_chat(request.prompt)}) for request in requests
+            ]
         return super().complete(requests, decoding)
 
     def _as_chat(self, prompt: str) -> str:
         messages = [{"role": "user", "content": prompt}]
         text = str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        # Templates begin with a token that many tokenizers put there once more.
-        start = self.tokenizer.bos_token
-        twice = bool(start) and encode_prompt(self.tokenizer, "a")[0] == self.tokenizer.bos_token_id
-        return text.removeprefix(str(start)) if twice else text
+        # Templates begin with the BOS token, which many tokenizers then prepend again.
+        bos = self.tokenizer.bos_token
+        prepended = bool(bos) and encode_prompt(self.tokenizer, "a")[0] == self.tokenizer.bos_token_id
+        return text.removeprefix(str(bos)) if prepended else text
 
     # Not inference_mode: its tensors cannot be saved for the student's backward pass.
     @torch.no_grad()
     def logits(self, tokens_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
         """Logits [B, T, V] in the model's dtype, on its device; position t predicts token t + 1.
 
-        Padding may stand on either side; positions are counted over attended tokens.
+        Padding may be on either side; positions are counted over attended tokens.
         """
         return self.model(**self._inputs(tokens_BT, attention_mask_BT)).logits
 
     @torch.no_grad()
     def linear(self, tokens_BT: Tensor, attention_mask_BT: Tensor) -> LinearTeacher | None:
-        """The same before the last matrix, which a loss then takes a chunk at a time; None where the logits
-        are not its product with the hidden states alone."""
+        """Hidden states and output matrix, which a loss multiplies chunk by chunk; None if the logits are not
+        simply their product."""
         if self.head is None:
             return None
         body = self.model.base_model

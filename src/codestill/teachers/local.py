@@ -1,4 +1,4 @@
-"""A teacher whose weights are on this machine: what a run says about it. Nothing here imports torch."""
+"""Settings of a teacher with local weights. Importing this module does not import torch."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,17 +18,17 @@ class LocalTeacherConfig(Settings):
     """A causal language model from a directory or the hub. A plain string stands for ``model``."""
 
     type: Literal["local"] = "local"
-    """Weights on this machine, which give text and logits."""
+    """Local weights, which give text and logits."""
     model: str = "bigcode/starcoder2-3b"
     """A directory or hub id (`pocket` is the bundled teacher); of an endpoint, the model's name there."""
     revision: str | None = None
     """Branch, tag or commit of `model` on the hub."""
     dtype: Dtype = "bfloat16"
-    """Type of the weights in memory."""
+    """Data type of the weights in memory."""
     chat: bool = False
-    """Put what it is asked into its tokenizer's chat template, as models that follow instructions want."""
+    """Format prompts with the tokenizer's chat template, as instruction-tuned models expect."""
     trust_remote_code: bool = False
-    """Run Python code that comes with `model`. Read that code first."""
+    """Execute Python code that comes with `model`; review that code first."""
 
     @model_validator(mode="before")
     @classmethod
@@ -36,7 +36,7 @@ class LocalTeacherConfig(Settings):
         return {"model": value} if isinstance(value, str) else value
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
-        """Its tokenizer alone. Raises ModelError when it cannot be loaded."""
+        """The model's tokenizer alone. Raises ModelError if it cannot be loaded."""
         from codestill.models.load import resolve
         from codestill.models.tokenizers import load_tokenizer
 
@@ -45,8 +45,8 @@ class LocalTeacherConfig(Settings):
         )
 
     def build(self, placement: Placement | None = None) -> "LocalTeacher":
-        """Load the teacher, frozen. Raises ModelError when it cannot be loaded, or has no chat template to
-        use."""
+        """Load the teacher, frozen. Raises ModelError if it cannot be loaded, or with ``chat`` has no chat
+        template."""
         from codestill.teachers.frozen import LocalTeacher
 
         placement = placement or Placement()
@@ -59,8 +59,8 @@ class LocalTeacherConfig(Settings):
         )
         if self.chat and not teacher.tokenizer.chat_template:
             raise ModelError(
-                f"teacher.chat is set, and the tokenizer of {self.model} has no chat template.",
-                next_step="Unset teacher.chat, or take the model's instruction-tuned version.",
+                f"teacher.chat is set, but the tokenizer of {self.model} has no chat template.",
+                next_step="Unset teacher.chat, or use the model's instruction-tuned version.",
             )
         teacher.chat, teacher.placement = self.chat, placement
         return teacher

@@ -1,4 +1,4 @@
-"""Answers that were paid for once: kept by content, found by every run."""
+"""A content-addressed cache of a teacher's answers, shared between runs."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -12,11 +12,11 @@ from codestill.serialize import fingerprint, to_json, write_atomic
 from codestill.types import Completion, Request
 
 Replay = Literal["record", "only"]
-"""``record``: what is kept is not asked for, the rest is asked for and kept. ``only``: nothing is asked."""
+"""``record``: kept answers are reused, all others requested and kept. ``only``: no request is sent."""
 
 
 class Identified(Completer, Protocol):
-    """A teacher that can say what its answers depend on."""
+    """A teacher that knows what its answers depend on."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -26,10 +26,10 @@ class Identified(Completer, Protocol):
 
 @dataclass
 class Replayed:
-    """A teacher whose answers are kept in ``directory``, a file each, named by what was asked.
+    """A teacher whose answers are kept in ``directory``, one file each, named by the hash of the request.
 
-    Task ids are no part of the name: the same words asked for another task are the same question. Safe with
-    several processes at once: a file appears whole, and the second of two equal answers replaces the first.
+    The hash leaves task ids out: the same prompt for another task is the same request. Safe with concurrent
+    processes: files are written atomically, and the second of two answers to a request replaces the first.
     """
 
     teacher: Identified
@@ -41,10 +41,10 @@ class Replayed:
         return self.teacher.name
 
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yield what is kept, then what the teacher answers to the rest, keeping it. A question that stands
-        here twice is asked once: whether a kill came between the two must not change what they are told.
+        """Yield kept answers, then the teacher's to the other requests, keeping them. Identical requests are
+        sent once, so that they get the same answer whether or not the process is killed in between.
 
-        Raises TeacherError, naming the request, where an answer is missing under ``only``.
+        Raises TeacherError, naming the first request, if an answer is missing with ``only``.
         """
         missing: list[Request] = []
         for request in requests:
@@ -57,20 +57,20 @@ class Replayed:
             raise TeacherError(
                 f"{len(missing)} answers are not in {self.directory}; first {missing[0].key}: "
                 f"{missing[0].prompt[:80]!r}",
-                next_step="Record them with replay=record, or point at the directory that has them.",
+                next_step="Record them with replay=record, or use the directory that contains them.",
             )
         if not missing:
             return
-        same: dict[Path, list[Request]] = {}
+        by_path: dict[Path, list[Request]] = {}
         for request in missing:
-            same.setdefault(self._path(request, decoding), []).append(request)
-        paths = {alike[0].key: path for path, alike in same.items()}
-        once = [alike[0] for alike in same.values()]
-        for answer in self.teacher.complete(once, decoding):
+            by_path.setdefault(self._path(request, decoding), []).append(request)
+        paths = {identical[0].key: path for path, identical in by_path.items()}
+        unique = [identical[0] for identical in by_path.values()]
+        for answer in self.teacher.complete(unique, decoding):
             path = paths[answer.key]
             record = answer.model_dump(mode="json", exclude={"task_id", "sample"})
             write_atomic(path, to_json(record) + "\n")
-            for request in same[path]:
+            for request in by_path[path]:
                 yield answer.model_copy(update={"task_id": request.task_id, "sample": request.sample})
 
     def _read(self, request: Request, decoding: Decoding) -> Completion | None:

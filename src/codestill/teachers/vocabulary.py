@@ -1,4 +1,4 @@
-"""Logits of two models can be compared only where the same id means the same token."""
+"""Logits of two models are comparable only if the same id is the same token in both."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ def require_same_vocabulary(
     student_width: int,
     teacher_width: int,
 ) -> int:
-    """How many leading logits the two models share.
+    """Number of leading logits that the two models share.
 
     Token -> id maps, added and special tokens included, must be equal. Widths may differ by padding
     (e.g. 151,936 and 152,064): the smaller one is returned if it covers every id.
@@ -29,8 +29,8 @@ def require_same_vocabulary(
             key=lambda token: (min(student.get(token, 1 << 60), teacher.get(token, 1 << 60)), token),
         )
         shown = "; ".join(
-            f"{token!r} is {_said(student.get(token))} for the student, "
-            f"{_said(teacher.get(token))} for the teacher"
+            f"{token!r} is {_described(student.get(token))} for the student, "
+            f"{_described(teacher.get(token))} for the teacher"
             for token in tokens[:_SHOWN]
         )
         raise VocabularyError(
@@ -49,5 +49,5 @@ def require_same_vocabulary(
     return shared
 
 
-def _said(number: int | None) -> str:
+def _described(number: int | None) -> str:
     return "no token" if number is None else f"id {number}"

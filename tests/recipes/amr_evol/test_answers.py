@@ -123,7 +123,7 @@ def test_a_malformed_decomposition_is_asked_for_again_and_then_given_up(tmp_path
     tasks = [task("f"), task("g"), task("h")]
     modules, wrong = decompose(teaching, tasks, given(tasks), GREEDY, SamplingConfig(temperature=0.7), 2)
     assert [one.name for one in modules["f"]] == [one.name for one in modules["g"]] == ["twice_of", "next_of"]
-    assert wrong == {"h": "1 functions, and two are the least"}
+    assert wrong == {"h": "fewer than two functions: 1"}
     stages = [(stage, request.task_id, request.sample) for stage, request in session.asked]
     assert stages == [
         *(("modules", name, 0) for name in "fgh"),
@@ -171,7 +171,7 @@ def test_an_evolved_answer_uses_what_was_found_and_stands_alone(tmp_path: Path, 
     [
         (solved("f", "return (x"), "does not parse"),
         (solved("other", "return x"), "lacks the function|does not parse"),
-        (solved("f", "y = x\n    # by the provided functions\n    return y"), "speaks of what it was shown"),
+        (solved("f", "y = x\n    # by the provided functions\n    return y"), "mentions its prompt"),
     ],
 )
 def test_the_direct_answer_is_kept_where_the_evolved_one_is_of_no_use(
@@ -192,7 +192,7 @@ def test_a_set_that_shows_code_alone_keeps_the_direct_answer_without_it(tmp_path
     modules = {"f": read_functions(TWICE)[:1]}
     bare = {"f": [modules["f"][0].model_copy(update={"code": ""})]}
     found = evolve(teaching, Wave(tasks, given(tasks), bare), None, EvolutionConfig(), GREEDY)["f"]
-    assert found.why == "nothing is known of it"
+    assert found.why == "there is no function to show"
 
 
 def assertions(name: str, *values: int) -> str:

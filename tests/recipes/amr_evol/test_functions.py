@@ -56,13 +56,13 @@ def test_a_header_is_read_back() -> None:
 @pytest.mark.parametrize(
     ("program", "why"),
     [
-        ("def f(x: int) -> int:\n    'a'\nprint(1)\n", "no function"),
-        ("def f(x: int) -> int:\n    return 1\n", "not described"),
-        ("def f(x) -> int:\n    'a'\n", "takes and gives"),
-        ("def f(x: int):\n    'a'\n", "takes and gives"),
+        ("def f(x: int) -> int:\n    'a'\nprint(1)\n", "not a function"),
+        ("def f(x: int) -> int:\n    return 1\n", "no docstring"),
+        ("def f(x) -> int:\n    'a'\n", "lacks type annotations"),
+        ("def f(x: int):\n    'a'\n", "lacks type annotations"),
         ("def f(x: int) -> int:\n    'a'\ndef f(x: int) -> int:\n    'b'\n", "twice"),
-        ("def f(x: int) -> int:\n", "no Python"),
-        ("def f(x: int) -> int:\n    'a\x00'\n", "no Python"),
+        ("def f(x: int) -> int:\n", "not valid Python"),
+        ("def f(x: int) -> int:\n    'a\x00'\n", "not valid Python"),
     ],
 )
 def test_headers_are_read_strictly(program: str, why: str) -> None:

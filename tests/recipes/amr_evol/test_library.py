@@ -198,7 +198,7 @@ def test_a_batch_that_is_killed_never_was(name: str, tmp_path: Path) -> None:
 
 def test_another_embedder_and_what_is_no_library_are_refused(tmp_path: Path) -> None:
     Library(tmp_path / "a", LibrarySpec(parts=("code",)))
-    with pytest.raises(RunError, match="another embedder, or of other parts"):
+    with pytest.raises(RunError, match="another embedder, or from other parts"):
         Library(tmp_path / "a", LibrarySpec())
     assert Library(tmp_path / "a").spec.parts == ("code",)
     with pytest.raises(RunError, match="no function library"):

@@ -9,9 +9,10 @@ library that grows; the teacher rewrites the answer with them; and a student is 
 Stages: proposals and code-evol (with ``instructions``), direct, modules, seed/..., then in each wave
 retrieved, solved, evolved, growth; responses, student, evaluation.
 Our deviations: the library grows after each wave of instructions, in their order, so that calls to the
-teacher can be made together and a resumed run grows the same library; a retrieved function is used from a
-cosine on; a module without one may be solved by the teacher first; a teacher that generates calls without
-values tests functions by agreement; the direct answer is kept where a later step fails. The gate is ours.
+teacher can be made together and a resumed run grows the same library; a retrieved function is used only
+above a cosine threshold; a module without one may be solved by the teacher first; a teacher that generates
+calls without values tests functions by agreement; the direct answer is kept where a later step fails. The
+gate is ours.
 
 ``recipe`` is the method; ``instructions`` makes instructions; ``responses`` are the baselines; ``decompose``,
 ``evolve`` and ``growth`` are AMR-Evol's steps; ``agreement`` compares a teacher's answers with each other;

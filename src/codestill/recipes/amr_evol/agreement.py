@@ -1,8 +1,9 @@
-"""Tests that a teacher generates, and answers on which it agrees with itself (CodeT, arXiv:2207.10397).
+"""Teacher-generated tests, and self-consistency of a teacher's answers (CodeT, arXiv:2207.10397).
 
-Several answers to one task are executed on calls that the teacher names. Answers that pass the same tests
-are a group; the group with the most answers times tests is accepted. For a teacher that generates calls
-alone, the values that its answers gave are the tests: a group then agrees on all calls.
+Several answers to one task are executed on calls that the teacher generates. Answers that pass the same tests
+form a group; the group with the largest product of answers and tests is accepted. For a teacher that
+generates calls without values, the values that its answers return are the tests: a group then agrees on all
+calls.
 """
 
 import ast
@@ -18,22 +19,22 @@ from codestill.teaching import Teaching
 from codestill.types import Attempt, Completion, Request, Settings, Task, Test
 
 Expected = tuple[str, str]
-"""A call, and the repr of its value."""
+"""A call, and the repr of its expected value."""
 
 
 class AgreementConfig(Settings):
     """How a teacher's answers are compared with each other."""
 
     solutions: NonNegativeInt = 4
-    """Answers sampled besides the one in question."""
+    """Answers sampled besides the one being checked."""
     sampling: SamplingConfig = SamplingConfig(temperature=0.7)
-    """How they are sampled."""
+    """How these answers are sampled."""
     calls: SamplingConfig = SamplingConfig(temperature=0.7)
     """How tests are sampled."""
     share: float = Field(default=0.5, ge=0, le=1)
-    """Smallest share of the answers that the largest group must have."""
+    """Smallest share of all answers that the accepted group must hold."""
     tests: PositiveInt = 3
-    """Fewest tests that it must pass."""
+    """Fewest tests that the accepted group must pass."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,15 @@ class Agreed:
     """The accepted group of answers to a task."""
 
     tests: tuple[Test, ...]
-    """Tests that all its answers pass."""
+    """Tests that all answers of the group pass."""
     members: tuple[int, ...]
-    """Numbers of its answers; 0 is the one in question."""
+    """Indices of its answers; 0 is the one being checked."""
     share: float
-    """Of all answers."""
+    """Its share of all answers."""
 
 
 def agree(teaching: Teaching, name: str, tasks: Sequence[Task], config: AgreementConfig) -> dict[str, Agreed]:
-    """By task id, where the answers agree; each task's ``reference`` is the answer in question.
+    """The accepted group by task id, where the answers agree; a task's ``reference`` is the answer checked.
 
     Stages: ``<name>-answers``, ``<name>-calls``, ``<name>-outputs``.
     """
@@ -59,9 +60,9 @@ def agree(teaching: Teaching, name: str, tasks: Sequence[Task], config: Agreemen
         for number in range(1, config.solutions + 1)
     ]
     candidates = {task.task_id: [task.reference] for task in tasks}
-    known = {task.task_id: task for task in tasks}
+    by_id = {task.task_id: task for task in tasks}
     for answer in teaching.ask_for_code(f"{name}-answers", requests, config.sampling):
-        completion = teaching.prompts.read(answer.text, known[answer.task_id], teaching.stop)
+        completion = teaching.prompts.read(answer.text, by_id[answer.task_id], teaching.stop)
         candidates[answer.task_id].append(completion)
     groups = vote(teaching, name, tasks, candidates, config.calls)
     return {
@@ -81,67 +82,68 @@ def vote(
     candidates: Mapping[str, Sequence[str]],
     sampling: SamplingConfig,
 ) -> dict[str, Agreed]:
-    """The accepted group by task id, where any test is passed; ties go to the earliest answer."""
+    """The accepted group by task id, where any answer passes a test; ties go to the earliest answer."""
     calls = ask_calls(teaching, f"{name}-calls", tasks, sampling)
     unknown = [
-        task.model_copy(update={"tests": tuple(Test(code=f"assert {c} == {UNKNOWN}") for c, _ in found)})
+        task.model_copy(update={"tests": tuple(Test(code=f"assert {c} == {UNKNOWN}") for c, _ in of_task)})
         for task in tasks
-        if (found := calls[task.task_id])
+        if (of_task := calls[task.task_id])
     ]
     answers = [
         Completion(task_id=task.task_id, sample=number, text=text)
         for task in unknown
         for number, text in enumerate(candidates[task.task_id])
     ]
-    ran = run_on(teaching, f"{name}-outputs", unknown, answers)
-    values: dict[str, list[dict[str, str]]] = {}
-    for one in ran:
-        of_task = calls[one.task_id]
-        given = {
+    outputs: dict[str, list[dict[str, str]]] = {}
+    for attempt in run_on(teaching, f"{name}-outputs", unknown, answers):
+        returned = {
             call: test.actual
-            for (call, _), test in zip(of_task, one.result.tests, strict=False)
+            for (call, _), test in zip(calls[attempt.task_id], attempt.result.tests, strict=False)
             if test.verdict == "wrong" and is_literal(test.actual)
         }
-        values.setdefault(one.task_id, []).append(given)
-    found = {task_id: _accepted(calls[task_id], given) for task_id, given in values.items()}
-    return {task_id: one for task_id, one in found.items() if one is not None}
+        outputs.setdefault(attempt.task_id, []).append(returned)
+    groups = {task_id: _accepted(calls[task_id], of_task) for task_id, of_task in outputs.items()}
+    return {task_id: group for task_id, group in groups.items() if group is not None}
 
 
-def _accepted(calls: Sequence[tuple[str, str | None]], values: Sequence[dict[str, str]]) -> Agreed | None:
-    written = [(call, value) for call, value in calls if value is not None]
-    observed = dict.fromkeys((call, given[call]) for given in values for call, _ in calls if call in given)
-    tests: list[Expected] = written or list(observed)
+def _accepted(calls: Sequence[tuple[str, str | None]], outputs: Sequence[dict[str, str]]) -> Agreed | None:
+    """The largest group; ``outputs`` are, for each answer, the values it returned by call."""
+    expected = [(call, value) for call, value in calls if value is not None]
+    observed = dict.fromkeys(
+        (call, returned[call]) for returned in outputs for call, _ in calls if call in returned
+    )
+    tests: list[Expected] = expected or list(observed)
     groups: dict[tuple[Expected, ...], list[int]] = {}
-    for number, given in enumerate(values):
-        passed = tuple((call, value) for call, value in tests if given.get(call) == value)
+    for number, returned in enumerate(outputs):
+        passed = tuple((call, value) for call, value in tests if returned.get(call) == value)
         if passed:
             groups.setdefault(passed, []).append(number)
     if not groups:
         return None
-    passed, members = max(groups.items(), key=lambda one: (len(one[0]) * len(one[1]), -one[1][0]))
+    passed, members = max(groups.items(), key=lambda group: (len(group[0]) * len(group[1]), -group[1][0]))
     return Agreed(
         tests=tuple(Test(code=f"assert {call} == {value}") for call, value in passed),
         members=tuple(members),
-        share=len(members) / len(values),
+        share=len(members) / len(outputs),
     )
 
 
 def teacher_tests(
     teaching: Teaching, name: str, tasks: Sequence[Task], config: AgreementConfig
 ) -> list[Task]:
-    """The tasks with tests of the teacher's instead of their own; those for which it has none are left out.
+    """The tasks with the teacher's tests instead of their own; tasks without any are left out.
 
-    Assertions that it writes, shown each task's ``reference``; where it writes calls alone, values on which
-    its answers agree.
+    The tests are assertions that the teacher generates from a task and its ``reference``; of a teacher that
+    generates calls alone, values on which its answers agree.
     """
     if teaching.modular.tests is None:
-        found = agree(teaching, name, tasks, config)
-        tests = {task_id: one.tests for task_id, one in found.items()}
+        groups = agree(teaching, name, tasks, config)
+        tests = {task_id: group.tests for task_id, group in groups.items()}
     else:
         calls = ask_calls(teaching, f"{name}-calls", tasks, config.calls)
         tests = {
-            task_id: tuple(Test(code=f"assert {call} == {value}") for call, value in found)
-            for task_id, found in calls.items()
+            task_id: tuple(Test(code=f"assert {call} == {value}") for call, value in of_task)
+            for task_id, of_task in calls.items()
         }
     return [t.model_copy(update={"tests": tests[t.task_id]}) for t in tasks if tests.get(t.task_id)]
 
@@ -149,7 +151,7 @@ def teacher_tests(
 def run_on(
     teaching: Teaching, stage: str, tasks: Sequence[Task], answers: Sequence[Completion]
 ) -> list[Attempt]:
-    """Execute answers to these tasks, as a stage."""
+    """Execute answers to these tasks as a stage of the run."""
     task_set = TaskSet(stage, tuple(tasks), "train", "zero-shot", teaching.stop)
     return teaching.students.execute(stage, task_set, answers)
 
@@ -157,9 +159,9 @@ def run_on(
 def ask_calls(
     teaching: Teaching, stage: str, tasks: Sequence[Task], sampling: SamplingConfig
 ) -> dict[str, list[tuple[str, str | None]]]:
-    """Calls of each task's function, with their values where the teacher writes them."""
+    """Calls of each task's function by task id, with expected values where the teacher generates them."""
     modular = teaching.modular
-    asked = [
+    requests = [
         Request(
             task_id=task.task_id,
             prompt=modular.to_tests(task.prompt, task.reference)
@@ -167,26 +169,26 @@ def ask_calls(
         )
         for task in tasks
     ]
-    found: dict[str, list[tuple[str, str | None]]] = {}
-    for task, answer in zip(tasks, teaching.ask(stage, asked, sampling), strict=True):
+    calls: dict[str, list[tuple[str, str | None]]] = {}
+    for task, answer in zip(tasks, teaching.ask(stage, requests, sampling), strict=True):
         if modular.tests is not None:
-            found[task.task_id] = list(read_assertions(task.entry_point, answer.text))
+            calls[task.task_id] = list(read_assertions(task.entry_point, answer.text))
         else:
-            found[task.task_id] = [(call, None) for call in read_calls(task.entry_point, answer.text)]
-    return found
+            calls[task.task_id] = [(call, None) for call in read_calls(task.entry_point, answer.text)]
+    return calls
 
 
 def read_assertions(function: str, answer: str) -> list[Expected]:
-    """The assertions ``function(literals) == literal`` that stand in an answer, a line each; of two about one
-    call the first."""
-    found: dict[str, str] = {}
+    """The assertions ``function(literals) == literal`` in an answer, one per line; of several about one call
+    the first."""
+    values: dict[str, str] = {}
     for line in answer.splitlines():
         try:
             node = ast.parse(line.strip().removeprefix("- ").strip("`")).body
         except (SyntaxError, ValueError):
             continue
         test = node[0].test if len(node) == 1 and isinstance(node[0], ast.Assert) else None
-        if not (isinstance(test, ast.Compare) and [type(one) for one in test.ops] == [ast.Eq]):
+        if not (isinstance(test, ast.Compare) and [type(operator) for operator in test.ops] == [ast.Eq]):
             continue
         calls = read_calls(function, ast.unparse(test.left))
         try:
@@ -194,5 +196,5 @@ def read_assertions(function: str, answer: str) -> list[Expected]:
         except (ValueError, TypeError):
             continue
         for call in calls:
-            found.setdefault(call, value)
-    return list(found.items())
+            values.setdefault(call, value)
+    return list(values.items())

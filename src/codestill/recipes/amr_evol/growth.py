@@ -1,4 +1,4 @@
-"""What became of a run's answers and library: accounting, and the library's growth wave by wave."""
+"""Accounting of a run's answers, and the growth of its library wave by wave."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ class WaveStatistics(Record):
 
     wave: int
     functions: int
-    """In the library while the wave was answered."""
+    """Size of the library while the wave was answered."""
     modules: int
-    """That were looked for."""
+    """Modules searched for."""
     found: int
-    """Modules for which a function was near enough."""
+    """Modules whose nearest function reaches the cosine threshold."""
     added: int
-    """Functions that entered after it."""
+    """Functions added after the wave."""
 
     @property
     def hit_rate(self) -> float:
@@ -34,34 +34,36 @@ class WaveStatistics(Record):
 
 
 def growth(library: Library, run: Run, waves: int, cosine: float) -> list[WaveStatistics]:
-    """How the library grew, and how often it was of use."""
+    """Size and hit rate of the library, wave by wave."""
     size = library.batches.get("seed", 0)
-    made = []
+    statistics = []
     for number in range(1, waves + 1):
-        found = run.part(f"wave-{number}").read("retrieved", Retrieved)
-        best = [some[0][1] if some else -1.0 for one in found for some in one.found]
+        retrieved = run.part(f"wave-{number}").read("retrieved", Retrieved)
+        nearest = [hits[0][1] if hits else -1.0 for of_task in retrieved for hits in of_task.found]
         added = library.batches.get(f"wave-{number}", 0)
-        near = sum(one >= cosine for one in best)
-        made.append(WaveStatistics(wave=number, functions=size, modules=len(best), found=near, added=added))
+        near = sum(similarity >= cosine for similarity in nearest)
+        statistics.append(
+            WaveStatistics(wave=number, functions=size, modules=len(nearest), found=near, added=added)
+        )
         size += added
-    return made
+    return statistics
 
 
 def read_growth(library: Library) -> list[WaveStatistics]:
-    """What :func:`write_growth` wrote; nothing for a run that is not so far."""
+    """What :func:`write_growth` wrote; empty for a run that has not finished."""
     path = library.directory / "growth.jsonl"
     return list(read_jsonl(path, WaveStatistics)) if path.exists() else []
 
 
 def write_growth(library: Library, run: Run, waves: int, cosine: float) -> None:
-    """``library/growth.jsonl``, a line for each wave; and its sums in the accounting."""
-    found = growth(library, run, waves, cosine)
-    run.write("library/growth.jsonl", found)
+    """Write ``library/growth.jsonl``, a line for each wave, and account its sums."""
+    statistics = growth(library, run, waves, cosine)
+    run.write("library/growth.jsonl", statistics)
     run.account(
         library=len(library),
         library_seed=library.batches.get("seed", 0),
-        modules=sum(one.modules for one in found),
-        modules_found=sum(one.found for one in found),
+        modules=sum(wave.modules for wave in statistics),
+        modules_found=sum(wave.found for wave in statistics),
     )
 
 
@@ -71,16 +73,16 @@ def account(
     teaching: Teaching,
     instruction_tokens: int,
 ) -> None:
-    """How the answers came about, what they cost, and, where tasks have tests of their own, how many are
-    right.
+    """Record the answers, count their methods and cost and, for tasks with tests of their own, how many are
+    correct.
 
-    Those tests are run here, after all answers are given, and nothing that the student reads depends on them.
-    Stages: answers, responses.
+    Those tests run only here, after all answers are final: nothing that the student trains on depends on
+    them. Stages: answers, responses.
     """
     run = teaching.run
     run.stage("answers", Response, tasks.tasks, lambda owed: (responses[task.task_id] for task in owed))
-    how = Counter(one.how for one in responses.values())
-    why = Counter(one.why.partition(":")[0] for one in responses.values() if one.why)
+    how = Counter(response.how for response in responses.values())
+    why = Counter(response.why.partition(":")[0] for response in responses.values() if response.why)
     tokens = teaching.tokens - instruction_tokens
     run.account(
         instructions=len(tasks),
@@ -92,17 +94,17 @@ def account(
         kept_direct=sum(why.values()),
     )
     for reason, count in sorted(why.items()):
-        run.message("answers", f"{count} keep the direct answer: {reason}")
+        run.message("answers", f"{count} tasks keep the direct answer: {reason}")
     tested = [task for task in tasks.tasks if task.source != MADE]
     if tested:
         answers = [
             Completion(task_id=task.task_id, sample=0, text=responses[task.task_id].completion)
             for task in tested
         ]
-        ran = run_on(teaching, "responses", tested, answers)
-        passed = sum(one.result.passed for one in ran)
+        attempts = run_on(teaching, "responses", tested, answers)
+        passed = sum(attempt.result.passed for attempt in attempts)
         run.account(
-            answers_tested=len(ran),
+            answers_tested=len(attempts),
             answers_right=passed,
             right_per_1000_tokens=round(1000 * passed / tokens, 3) if tokens else 0,
         )

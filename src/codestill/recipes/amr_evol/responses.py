@@ -1,6 +1,6 @@
-"""Answers to instructions, by the methods that AMR-Evol is compared with (arXiv:2410.00558, section 3.2).
+"""Answers to instructions by the baselines of AMR-Evol (arXiv:2410.00558, section 3.2).
 
-None of them sees a task's own tests.
+No baseline sees a task's own tests.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ class Response(Record):
 
     task_id: str
     completion: str
-    """Of the task's prompt."""
+    """Continues the task's prompt."""
     how: How
     why: str = ""
-    """Why it is the direct one, where another was tried."""
+    """Why the direct answer was kept, where another was tried."""
 
     @property
     def key(self) -> str:
@@ -31,78 +31,84 @@ class Response(Record):
 
 
 def direct(teaching: Teaching, tasks: Sequence[Task], sampling: SamplingConfig) -> dict[str, Response]:
-    """The teacher's plain answers, by task id."""
-    asked = [Request(task_id=task.task_id, prompt=teaching.prompts.to_solve(task)) for task in tasks]
-    return _responses(teaching, "direct", "direct", tasks, asked, sampling)
+    """The teacher's answers to the plain prompts, by task id."""
+    requests = [Request(task_id=task.task_id, prompt=teaching.prompts.to_solve(task)) for task in tasks]
+    return _responses(teaching, "direct", "direct", tasks, requests, sampling)
 
 
 def chain_of_thought(
     teaching: Teaching, tasks: Sequence[Task], sampling: SamplingConfig
 ) -> dict[str, Response]:
-    """Answers after a chain of thought, with one worked example (arXiv:2201.11903)."""
-    asked = [Request(task_id=task.task_id, prompt=teaching.modular.to_think(task.prompt)) for task in tasks]
-    return _responses(teaching, "thoughts", "chain_of_thought", tasks, asked, sampling)
+    """Answers after a chain of thought, prompted with one worked example (arXiv:2201.11903)."""
+    requests = [
+        Request(task_id=task.task_id, prompt=teaching.modular.to_think(task.prompt)) for task in tasks
+    ]
+    return _responses(teaching, "thoughts", "chain_of_thought", tasks, requests, sampling)
 
 
 def answer_repair(
     teaching: Teaching,
     tasks: Sequence[Task],
-    given: Mapping[str, Response],
+    direct_answers: Mapping[str, Response],
     sampling: SamplingConfig,
     agreement: AgreementConfig,
 ) -> dict[str, Response]:
-    """AnsRepair: the teacher tests its answer, and one that fails is written anew, once, from task and wrong
-    answer, without the error. Where it has no test, or all pass, the answer stays."""
-    answered = [task.model_copy(update={"reference": given[task.task_id].completion}) for task in tasks]
+    """AnsRepair: the teacher generates tests of its answer; an answer that fails them is regenerated once,
+    from the task and the failed answer, without the error message. Without tests, the answer is kept."""
+    answered = _answered(tasks, direct_answers)
     tested = teacher_tests(teaching, "tests", answered, agreement)
     answers = [Completion(task_id=task.task_id, sample=0, text=task.reference) for task in tested]
-    ran = run_on(teaching, "tested", tested, answers)
-    failed = {one.task_id for one in ran if not one.result.passed}
-    wrong = [task for task in answered if task.task_id in failed]
-    asked = [
+    attempts = run_on(teaching, "tested", tested, answers)
+    failed_ids = {attempt.task_id for attempt in attempts if not attempt.result.passed}
+    failed = [task for task in answered if task.task_id in failed_ids]
+    requests = [
         Request(task_id=task.task_id, prompt=teaching.modular.to_regenerate(task.prompt, task.reference))
-        for task in wrong
+        for task in failed
     ]
-    return {**given, **_responses(teaching, "regenerated", "regenerated", wrong, asked, sampling)}
+    regenerated = _responses(teaching, "regenerated", "regenerated", failed, requests, sampling)
+    return {**direct_answers, **regenerated}
 
 
 def best_of(
     teaching: Teaching,
     tasks: Sequence[Task],
-    given: Mapping[str, Response],
+    direct_answers: Mapping[str, Response],
     samples: int,
     token_budget: float | None,
     agreement: AgreementConfig,
 ) -> dict[str, Response]:
-    """Of several answers to each task the first of the largest group that agrees (``agreement.vote``).
+    """Of several answers to each task, the first in the largest group that agrees (``agreement.vote``).
 
-    ``samples`` answers are sampled besides the direct one; with ``token_budget``, more, one for every task at
-    a time, until the teacher has generated that many tokens a task, direct answers and the vote's calls
-    included.
+    ``samples`` answers are sampled besides the direct one. With ``token_budget``, sampling continues, one
+    answer per task at a time, until the teacher has generated that many tokens per task, counting direct
+    answers and the calls that the vote uses.
     """
-    candidates = {task.task_id: [given[task.task_id].completion] for task in tasks}
-    known = {task.task_id: task for task in tasks}
-    answered = [task.model_copy(update={"reference": given[task.task_id].completion}) for task in tasks]
-    ask_calls(teaching, "votes-calls", answered, agreement.calls)  # first: it is part of what is spent
+    candidates = {task.task_id: [direct_answers[task.task_id].completion] for task in tasks}
+    by_id = {task.task_id: task for task in tasks}
+    answered = _answered(tasks, direct_answers)
+    ask_calls(teaching, "votes-calls", answered, agreement.calls)  # first: its tokens count in the budget
     number = 0
     while number < samples or (token_budget is not None and teaching.tokens < token_budget * len(tasks)):
         number += 1
-        asked = [
+        requests = [
             Request(task_id=task.task_id, prompt=teaching.prompts.to_solve(task), sample=number)
             for task in tasks
         ]
-        drawn = teaching.ask_for_code(f"samples-{number}", asked, agreement.sampling)
-        for one in drawn:
-            candidates[one.task_id].append(
-                read(one, teaching.prompts, known[one.task_id], teaching.stop).text
-            )
-    found = vote(teaching, "votes", answered, candidates, agreement.calls)
+        for answer in teaching.ask_for_code(f"samples-{number}", requests, agreement.sampling):
+            completion = read(answer, teaching.prompts, by_id[answer.task_id], teaching.stop)
+            candidates[answer.task_id].append(completion.text)
+    groups = vote(teaching, "votes", answered, candidates, agreement.calls)
     return {
-        task_id: Response(task_id=task_id, completion=candidates[task_id][one.members[0]], how="voted")
-        if (one := found.get(task_id)) is not None
-        else given[task_id].model_copy(update={"why": "no test is passed"})
+        task_id: Response(task_id=task_id, completion=candidates[task_id][group.members[0]], how="voted")
+        if (group := groups.get(task_id)) is not None
+        else direct_answers[task_id].model_copy(update={"why": "no answer passes a test"})
         for task_id in candidates
     }
+
+
+def _answered(tasks: Sequence[Task], answers: Mapping[str, Response]) -> list[Task]:
+    """The tasks with their answers as references."""
+    return [task.model_copy(update={"reference": answers[task.task_id].completion}) for task in tasks]
 
 
 def _responses(
@@ -110,13 +116,13 @@ def _responses(
     stage: str,
     how: How,
     tasks: Sequence[Task],
-    asked: Sequence[Request],
+    requests: Sequence[Request],
     sampling: SamplingConfig,
 ) -> dict[str, Response]:
-    answers = teaching.ask_for_code(stage, asked, sampling)
+    answers = teaching.ask_for_code(stage, requests, sampling)
     return {
         task.task_id: Response(
-            task_id=task.task_id, completion=teaching.prompts.read(one.text, task, teaching.stop), how=how
+            task_id=task.task_id, completion=teaching.prompts.read(answer.text, task, teaching.stop), how=how
         )
-        for task, one in zip(tasks, answers, strict=True)
+        for task, answer in zip(tasks, answers, strict=True)
     }

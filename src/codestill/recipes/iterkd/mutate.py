@@ -1,6 +1,6 @@
-"""Faulty programs from right ones: one change of a comparison, an operation, a constant or a line.
+"""Mutants of correct programs: one change of a comparison, an operation, a constant or a statement.
 
-What a change makes of the program is for execution to say: some leave it right.
+Whether a mutant is faulty is left to execution: some are equivalent to the original.
 """
 
 import ast
@@ -12,7 +12,7 @@ from typing import Any
 
 from codestill.serialize import seed_for
 
-_OTHERS = {
+_REPLACEMENTS = {
     "<": "<=",
     "<=": "<",
     ">": ">=",
@@ -35,9 +35,9 @@ _OPERATOR = re.compile(r"not\s+in|and|or|in|\*\*|//|[<>=!]=|[<>+\-*/%]")
 
 
 def mutants(prompt: str, completion: str, seed: int, count: int) -> list[str]:
-    """At most ``count`` changed completions that parse, drawn at random by the seed and the program alone.
+    """At most ``count`` mutated completions that parse, sampled by the seed and the program alone.
 
-    Everything but the change stays as it was written. A program that does not parse has none.
+    Everything but the change keeps its formatting. A program that does not parse has no mutants.
     """
     try:
         tree = ast.parse(prompt + completion)
@@ -53,7 +53,7 @@ def mutants(prompt: str, completion: str, seed: int, count: int) -> list[str]:
     def at(line: Any, column: Any) -> int:
         return starts[line - 1] + column
 
-    found: dict[str, None] = {}
+    completions: dict[str, None] = {}
     for start, end, new in _changes(tree, source, at):
         if start >= first:
             text = (source[:start] + new.encode() + source[end:]).decode()[len(prompt) :]
@@ -62,14 +62,15 @@ def mutants(prompt: str, completion: str, seed: int, count: int) -> list[str]:
             except SyntaxError:
                 continue
             if text != completion:
-                found[text] = None
-    return random.Random(seed_for(seed, prompt + completion)).sample(list(found), min(count, len(found)))
+                completions[text] = None
+    sampler = random.Random(seed_for(seed, prompt + completion))
+    return sampler.sample(list(completions), min(count, len(completions)))
 
 
 def _changes(
     tree: ast.Module, source: bytes, at: Callable[[Any, Any], int]
 ) -> Iterator[tuple[int, int, str]]:
-    """Start and end in bytes, and what comes there instead."""
+    """Start and end in bytes of the code to replace, and its replacement."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             yield from _between([node.left, *node.comparators], source, at)
@@ -85,11 +86,11 @@ def _changes(
                 yield *place, repr(value)
         for body in (getattr(node, "body", None), getattr(node, "orelse", None)):
             if isinstance(body, list) and len(body) > 1 and not isinstance(node, ast.Module):
-                for one in body[:-1]:
-                    if isinstance(one, ast.Assign | ast.AugAssign | ast.Expr | ast.If):
+                for statement in body[:-1]:
+                    if isinstance(statement, ast.Assign | ast.AugAssign | ast.Expr | ast.If):
                         yield (
-                            at(one.lineno, one.col_offset),
-                            at(one.end_lineno or one.lineno, one.end_col_offset or 0),
+                            at(statement.lineno, statement.col_offset),
+                            at(statement.end_lineno or statement.lineno, statement.end_col_offset or 0),
                             "pass",
                         )
 
@@ -97,15 +98,15 @@ def _changes(
 def _between(
     parts: list[ast.expr], source: bytes, at: Callable[[Any, Any], int]
 ) -> Iterator[tuple[int, int, str]]:
-    """The operator between two expressions, exchanged."""
+    """The operators between adjacent expressions, each with its replacement."""
     for left, right in pairwise(parts):
         start = at(left.end_lineno, left.end_col_offset)
         gap = source[start : at(right.lineno, right.col_offset)].decode()
         operator = _OPERATOR.search(gap)
         if operator is not None:
-            written = " ".join(operator[0].split())
+            symbol = " ".join(operator[0].split())
             yield (
                 start + len(gap[: operator.start()].encode()),
                 start + len(gap[: operator.end()].encode()),
-                _OTHERS[written],
+                _REPLACEMENTS[symbol],
             )

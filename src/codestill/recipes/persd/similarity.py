@@ -1,7 +1,7 @@
-"""How personal a refinement is: close to the student's attempt, or the teacher's own solution once more.
+"""How personalised a refinement is: close to the student's attempt, or a copy of the teacher's own solution.
 
-A refinement is the teacher's repair of an attempt that failed (PERsD, arXiv:2310.18628). In the released
-examples a quarter of them are the teacher's earlier solution, token by token.
+A refinement is the teacher's repair of a failed attempt (PERsD, arXiv:2310.18628). A quarter of the paper's
+released refinements equal the teacher's earlier solution token by token.
 """
 
 import ast
@@ -25,7 +25,7 @@ _LAYOUT = {
     tokenize.DEDENT,
     tokenize.ENDMARKER,
 }
-# Python 3.12 takes f-strings apart, 3.14 template strings too; here they are one token on every Python.
+# Python 3.12 tokenizes inside f-strings, 3.14 inside t-strings; here each is one token on every Python.
 _OPENING = {getattr(tokenize, name, -1) for name in ("FSTRING_START", "TSTRING_START")}
 _CLOSING = {getattr(tokenize, name, -1) for name in ("FSTRING_END", "TSTRING_END")}
 _TOKEN = re.compile(
@@ -45,15 +45,15 @@ _LINE_END = re.compile(r"[ \t]*(?:[#;\n]|\Z)")
 
 
 class Similarity(Record):
-    """How alike attempt, refinement and solution are, in pairs: similarities from 0 to 1."""
+    """Pairwise similarities, from 0 to 1, of attempt, refinement and solution."""
 
     attempt_tokens: int
-    """How many tokens the attempt has."""
+    """Number of tokens of the attempt."""
     attempt_refinement: float
     refinement_solution: float
     attempt_solution: float
     attempt_refinement_tree: float | None = None
-    """The same of their syntax trees; None where one of the two does not parse."""
+    """Similarity of their syntax trees; None if either does not parse."""
     refinement_solution_tree: float | None = None
     attempt_solution_tree: float | None = None
     attempt_refinement_embedding: float | None = None
@@ -63,12 +63,12 @@ class Similarity(Record):
 
     @property
     def empty(self) -> bool:
-        """The attempt has no code, so that nothing can be close to it."""
+        """The attempt has no code, so nothing can be similar to it."""
         return self.attempt_tokens == 0
 
     @property
     def copied(self) -> bool:
-        """The refinement has the tokens of the solution, and no others."""
+        """The refinement equals the solution token by token."""
         return self.refinement_solution == 1.0
 
     @property
@@ -78,7 +78,7 @@ class Similarity(Record):
 
     @property
     def nearer_to_solution(self) -> bool:
-        """The opposite; neither holds where both are as near."""
+        """The refinement is nearer to the solution than to the attempt; on a tie, neither holds."""
         return self.attempt_refinement < self.refinement_solution
 
     @property
@@ -88,25 +88,25 @@ class Similarity(Record):
 
 
 class Average(Record):
-    """Of one similarity."""
+    """Mean and median of one similarity."""
 
     count: int
-    """Refinements averaged over; fewer for trees, where some code does not parse."""
+    """Number of refinements; fewer for trees if some code does not parse."""
     mean: float
     median: float
 
 
 class SimilaritySummary(Record):
-    """How personal many refinements are, those of empty attempts left out."""
+    """How personalised a set of refinements is; those of empty attempts are left out."""
 
     count: int
     empty: int
-    """Refinements left out: no number here is about them."""
+    """Number of refinements left out: their attempts have no code."""
     attempt_refinement: Average
     refinement_solution: Average
     attempt_solution: Average
     attempt_refinement_tree: Average | None = None
-    """None where no pair parses."""
+    """None if no pair parses."""
     refinement_solution_tree: Average | None = None
     attempt_solution_tree: Average | None = None
     attempt_refinement_embedding: Average | None = None
@@ -114,43 +114,43 @@ class SimilaritySummary(Record):
     refinement_solution_embedding: Average | None = None
     attempt_solution_embedding: Average | None = None
     copied: float
-    """Shares of ``count``, as the properties of :class:`Similarity`."""
+    """Share of ``count`` with this property of :class:`Similarity`, like the next two."""
     nearer_to_solution: float
     personal: float
 
 
 def code_tokens(code: str) -> list[str]:
-    """The code's tokens without comments, docstrings and layout; a string is one token, an f-string too.
+    """The code's tokens without comments, docstrings and whitespace; a string is one token, an f-string too.
 
-    The code is a program or the indented body of a function. Code that does not parse is read by a regular
-    expression: a string that is not closed ends with its line, or with the code where it is triple-quoted.
+    The code is a program or the indented body of a function. Code that does not parse is tokenized by a
+    regular expression: an unclosed string ends with its line, a triple-quoted one with the code.
     """
     code = _one_newline(code)
     try:
         header, tree = _parse(code)
         return _lexed(header + code, tree, header.count("\n"))
     except (SyntaxError, tokenize.TokenError):
-        return _guessed(code)
+        return _regex_tokens(code)
 
 
 def token_similarity(a: str, b: str) -> float:
-    """Shared part of the tokens, 0 to 1: difflib's ratio, which may change with the order of the two.
+    """Similarity of the tokens, 0 to 1: difflib's ratio, which may depend on the order of the arguments.
 
-    Two codes without tokens are alike. Time grows with the product of the lengths.
+    It is 1 if neither has tokens. Time grows with the product of the lengths.
     """
     return _ratio(code_tokens(a), code_tokens(b))
 
 
 def tree_similarity(a: str, b: str) -> float | None:
-    """The same over the types of the syntax trees' nodes, in pre-order: names and constants do not count.
+    """The same ratio over the node types of the syntax trees in pre-order, which ignores names and constants.
 
-    None where either does not parse.
+    None if either does not parse.
     """
     return _optional_ratio(_node_types(a), _node_types(b))
 
 
 def similarity(attempt: str, refinement: str, solution: str) -> Similarity:
-    """How near the three are to each other; all three of one form, programs or bodies."""
+    """Pairwise similarities of the three, all programs or all function bodies."""
     a, r, s = (code_tokens(code) for code in (attempt, refinement, solution))
     a_tree, r_tree, s_tree = (_node_types(code) for code in (attempt, refinement, solution))
     return Similarity(
@@ -165,14 +165,11 @@ def similarity(attempt: str, refinement: str, solution: str) -> Similarity:
 
 
 def summarise(items: Iterable[Similarity]) -> SimilaritySummary:
-    """Means, medians and shares over the attempts that have code.
-
-    Raises ValueError where none has.
-    """
+    """Means, medians and shares over the attempts that have code. Raises ValueError if none has."""
     every = list(items)
     kept = [item for item in every if not item.empty]
     if not kept:
-        raise ValueError(f"nearness needs an attempt with code; there is none in {len(every)}")
+        raise ValueError(f"similarity needs an attempt with code; there is none in {len(every)}")
     return SimilaritySummary(
         count=len(kept),
         empty=len(every) - len(kept),
@@ -194,12 +191,12 @@ def summarise(items: Iterable[Similarity]) -> SimilaritySummary:
 
 
 def _parse(code: str) -> tuple[str, ast.Module]:
-    """The header that makes the code a program, empty where it is one; and its tree, without that header.
+    """The header that makes the code a program, empty if it is one; and its tree without that header.
 
-    Raises SyntaxError.
+    Raises SyntaxError if the code is neither a program nor a function body.
     """
     with warnings.catch_warnings():
-        # Models write "\w" in plain strings, which newer Pythons only warn about.
+        # Models generate "\w" in plain strings, about which newer Pythons only warn.
         warnings.simplefilter("ignore", SyntaxWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         for header in ("", _HEADER):
@@ -223,7 +220,7 @@ def _docstrings(tree: ast.Module) -> list[ast.stmt]:
 
 
 def _lexed(source: str, tree: ast.Module, skipped: int) -> list[str]:
-    """Tokens after the first ``skipped`` lines of a source that parses. Raises SyntaxError or TokenError."""
+    """Tokens after the first ``skipped`` lines of source that parses. Raises SyntaxError or TokenError."""
     lines = source.split("\n")
 
     def at(line: int, column: int) -> tuple[int, int]:
@@ -233,7 +230,7 @@ def _lexed(source: str, tree: ast.Module, skipped: int) -> list[str]:
         (at(node.lineno, node.col_offset), at(node.end_lineno or 0, node.end_col_offset or 0))
         for node in _docstrings(tree)
     ]
-    found: list[str] = []
+    tokens: list[str] = []
     open_strings: list[tuple[int, int]] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         text = token.string
@@ -244,8 +241,8 @@ def _lexed(source: str, tree: ast.Module, skipped: int) -> list[str]:
         if open_strings or token.type in _LAYOUT or token.start[0] <= skipped:
             continue
         if not any(start <= token.start and token.end <= end for start, end in docstrings):
-            found.append(text)
-    return found
+            tokens.append(text)
+    return tokens
 
 
 def _between(lines: Sequence[str], start: tuple[int, int], end: tuple[int, int]) -> str:
@@ -255,19 +252,19 @@ def _between(lines: Sequence[str], start: tuple[int, int], end: tuple[int, int])
     return "\n".join(rows)
 
 
-def _guessed(code: str) -> list[str]:
+def _regex_tokens(code: str) -> list[str]:
     """Tokens of any text; a docstring is a string on its own line that opens the text or follows a colon."""
-    found: list[str] = []
+    tokens: list[str] = []
     line_start = True
     for token in _TOKEN.finditer(code):
         if token["layout"]:
             line_start = line_start or "\n" in token["layout"]
             continue
         alone = line_start and _LINE_END.match(code, token.end())
-        if not (token["string"] and alone and (not found or found[-1] == ":")):
-            found.append(token[0])
+        if not (token["string"] and alone and (not tokens or tokens[-1] == ":")):
+            tokens.append(token[0])
         line_start = False
-    return found
+    return tokens
 
 
 def _node_types(code: str) -> list[str] | None:
@@ -276,15 +273,15 @@ def _node_types(code: str) -> list[str] | None:
     except SyntaxError:
         return None
     docstrings = set(_docstrings(tree))
-    found: list[str] = []
-    left: list[ast.AST] = [*reversed(tree.body)]
-    while left:  # no recursion: a long sum is a deep tree
-        node = left.pop()
+    types: list[str] = []
+    stack: list[ast.AST] = [*reversed(tree.body)]
+    while stack:  # no recursion: a long sum is a deep tree
+        node = stack.pop()
         if node in docstrings or isinstance(node, ast.expr_context):
             continue
-        found.append(type(node).__name__)
-        left.extend(reversed([*ast.iter_child_nodes(node)]))
-    return found
+        types.append(type(node).__name__)
+        stack.extend(reversed([*ast.iter_child_nodes(node)]))
+    return types
 
 
 def _one_newline(code: str) -> str:

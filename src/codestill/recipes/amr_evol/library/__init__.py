@@ -1,4 +1,4 @@
-"""AMR-Evol's function library (arXiv:2410.00558): verified functions, found by what they are for."""
+"""AMR-Evol's function library (arXiv:2410.00558): verified functions, retrieved by their purpose."""
 
 from codestill.recipes.amr_evol.library.functions import Function, Part, read_functions, renamed
 from codestill.recipes.amr_evol.library.store import Hit, Library, LibrarySpec, read_library

@@ -1,11 +1,11 @@
 """A library on disk, and its search.
 
-    library.json                format, embedder, what of a function is embedded
-    0000-seed.jsonl + .npz      functions of a batch, and their rows
+    library.json                format, embedder, embedded parts of a function
+    0000-seed.jsonl + .npz      functions of a batch, and their embeddings
     0001-wave-1.jsonl + .npz    ...
 
-A batch appears whole or not at all, and is never written again: a library that is killed while it grows is
-what it was before. Rows can be made again from the functions.
+Batches are written atomically and never rewritten: a library whose process is killed while it grows keeps the
+batches it had. Embeddings can be recomputed from the functions.
 """
 
 import io
@@ -24,88 +24,88 @@ from codestill.serialize import read_jsonl, to_json, write_atomic
 from codestill.types import Record
 
 DIGITS = 5
-"""Cosines are rounded: equal texts tie, whatever the order in which a machine sums."""
-_AT_ONCE = 512  # texts embedded, and queries searched, together
+"""Decimals of a cosine: rounding makes equal texts tie, whatever the machine's order of summation."""
+_AT_ONCE = 512  # queries embedded and searched together
 
 
 class LibrarySpec(Record):
-    """How functions are compared."""
+    """How a library's functions are embedded."""
 
     format: Literal[1] = 1
     embedder: AnyEmbedderConfig = TfidfEmbedderConfig()
     parts: tuple[Part, ...] = ("name", "signature", "description")
-    """What of a function is embedded."""
+    """Which parts of a function are embedded."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A function that was found."""
+    """A retrieved function."""
 
     function: Function
     cosine: float
 
 
 class Library:
-    """Functions in the order in which they came; grows by batches.
+    """Functions in the order in which they were added; grows by batches.
 
-    What is searched is what was there when the search began: all committed batches.
+    A search covers all batches committed before it.
     """
 
     def __init__(self, directory: Path, spec: LibrarySpec | None = None) -> None:
-        """Open or begin the library in ``directory``. Raises RunError where it has another spec."""
+        """Open or create the library in ``directory``. Raises RunError if it has another spec."""
         self.directory = directory
         self.spec = _read_spec(directory, spec)
         self.functions: list[Function] = []
         self.batches: dict[str, int] = {}
-        """Names of the batches, and how many functions each added."""
+        """Number of functions by name of the batch."""
         self._embedder: Embedder | None = None
         self._rows: list[Vectors] = []
         self._ready: tuple[Weighting, Any] | None = None
         for path in sorted(directory.glob("[0-9]*-*.jsonl")):
-            found = list(read_jsonl(path, Function))
-            self.functions += found
-            self.batches[path.stem.partition("-")[2]] = len(found)
+            functions = list(read_jsonl(path, Function))
+            self.functions += functions
+            self.batches[path.stem.partition("-")[2]] = len(functions)
 
     def __len__(self) -> int:
         return len(self.functions)
 
     def by_key(self) -> dict[str, Function]:
         """Every function by its key."""
-        return {one.key: one for one in self.functions}
+        return {function.key: function for function in self.functions}
 
     def add(self, batch: str, functions: Sequence[Function]) -> None:
-        """Commit a batch, also an empty one. Raises ValueError where there is one of that name."""
+        """Commit a batch, possibly empty. Raises ValueError if the library has a batch of that name."""
         if batch in self.batches:
-            raise ValueError(f"the library has a batch {batch}")
+            raise ValueError(f"the library already has a batch {batch}")
         self._load()
         path = self.directory / f"{len(self.batches):04d}-{batch}.jsonl"
         if functions:
             rows = self._encode(functions)
             _write_rows(path.with_suffix(".npz"), rows)
             self._rows.append(rows)
-        # The functions last: with them the batch is there.
-        write_atomic(path, "".join(to_json(one) + "\n" for one in functions))
+        # The functions last: their file commits the batch.
+        write_atomic(path, "".join(to_json(function) + "\n" for function in functions))
         self.functions += functions
         self.batches[batch] = len(functions)
         self._ready = None
 
     def search(self, queries: Sequence[Function], k: int = 1) -> list[list[Hit]]:
-        """The ``k`` functions nearest to each query, nearest first, ties in the order in which they came."""
+        """The ``k`` functions nearest to each query, nearest first, ties in order of addition."""
         if not self.functions or not queries:
             return [[] for _ in queries]
         weigh, index = self._searchable()
-        found: list[list[Hit]] = []
+        results: list[list[Hit]] = []
         for start in range(0, len(queries), _AT_ONCE):
             rows = weigh(self._encode(queries[start : start + _AT_ONCE]))
             distances_QK, numbers_QK = index.kneighbors(rows, n_neighbors=min(k, len(self.functions)))
             for distances_K, numbers_K in zip(distances_QK.tolist(), numbers_QK.tolist(), strict=True):
                 near = [(round(1 - d, DIGITS), n) for d, n in zip(distances_K, numbers_K, strict=True)]
-                near.sort(key=lambda one: (-one[0], one[1]))
-                found.append([Hit(self.functions[n], cosine) for cosine, n in near])
-        return found
+                near.sort(key=lambda pair: (-pair[0], pair[1]))
+                results.append([Hit(self.functions[n], cosine) for cosine, n in near])
+        return results
 
     def novel(self, candidates: Sequence[Function], distance: float) -> list[int]:
-        """Numbers of the candidates whose cosine distance to every function of the library, and to every
+        """Indices of the candidates whose cosine distance to every function of the library, and to every
         novel candidate before them, exceeds ``distance``."""
         import numpy as np
 
@@ -115,7 +115,7 @@ class Library:
         rows = self._encode(candidates)
         weigh = self._searchable()[0] if self.functions else self._built().weigh(rows)
         rows = weigh(rows)
-        between = rows @ rows.T  # the candidates are those of one batch: few enough for a square
+        between = rows @ rows.T  # the candidates are one batch: few enough for all pairs
         between_CC = between if isinstance(between, np.ndarray) else between.toarray()
         kept: list[int] = []
         for number, cosine in enumerate(nearest):
@@ -145,7 +145,7 @@ class Library:
         return self._built().encode([function.text(self.spec.parts) for function in functions])
 
     def _load(self) -> None:
-        """The rows of all batches, made where they are missing."""
+        """Load the embeddings of all batches, computing those that are missing."""
         if self._rows or not self.functions:
             return
         first = 0
@@ -163,38 +163,37 @@ class Library:
 
 
 def read_library(directory: Path) -> Library:
-    """The library in a directory, or of the run in it, to be looked at. Raises RunError where there is
-    none."""
+    """The library in a directory, or of the run in it. Raises RunError if there is none."""
     for place in (directory, directory / "library"):
         if (place / "library.json").exists():
             return Library(place)
     raise RunError(
-        f"{directory} holds no function library.",
-        next_step="Name a run of amr_evol, or the directory that has library.json in it.",
+        f"{directory} contains no function library.",
+        next_step="Name a run directory of amr_evol, or the directory that contains library.json.",
     )
 
 
 def _read_spec(directory: Path, spec: LibrarySpec | None) -> LibrarySpec:
     path = directory / "library.json"
     if not path.exists():
-        made = spec or LibrarySpec()
-        write_atomic(path, to_json(made) + "\n")
-        return made
+        created = spec or LibrarySpec()
+        write_atomic(path, to_json(created) + "\n")
+        return created
     try:
-        found = LibrarySpec.model_validate_json(path.read_bytes())
+        existing = LibrarySpec.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RunError(
-            f"{path} is not the head of a function library: {where}: {first['msg']}",
+            f"{path} is not a valid description of a function library: {where}: {first['msg']}",
             next_step="Use another directory, or the version of codestill that wrote it.",
         ) from error
-    if spec is not None and found != spec:
+    if spec is not None and existing != spec:
         raise RunError(
-            f"{directory} was made with another embedder, or of other parts: {to_json(found)}.",
-            next_step="Use those, or another directory.",
+            f"{directory} was built with another embedder, or from other parts: {to_json(existing)}.",
+            next_step="Use these settings, or another directory.",
         )
-    return found
+    return existing
 
 
 def _stacked(parts: list[Vectors]) -> Vectors:
@@ -225,15 +224,15 @@ def _write_rows(path: Path, rows: Vectors) -> None:
 
 
 def _read_rows(path: Path, count: int) -> Vectors | None:
-    """None where there are none, or they are damaged or not as many: they are made again then."""
+    """The stored embeddings; None if they are missing, damaged or of another number, to be recomputed."""
     import zipfile
 
     import numpy as np
     from scipy import sparse
 
     try:
-        with np.load(path) as found:
-            rows = found.get("rows")
+        with np.load(path) as arrays:
+            rows = arrays.get("rows")
         if rows is None:
             rows = sparse.load_npz(path).tocsr()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):

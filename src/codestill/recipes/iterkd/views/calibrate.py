@@ -1,4 +1,4 @@
-"""How far a view can be believed: its scores against what the tests say of the same attempts."""
+"""Calibration of a view: its scores against the test outcomes of the same attempts."""
 
 from collections.abc import Sequence
 
@@ -7,36 +7,36 @@ from codestill.types import Interval, Record
 
 
 class Calibration(Record):
-    """How well one view of attempts tells those that pass their tests from those that fail."""
+    """How well a view's scores separate attempts that pass their tests from those that fail."""
 
     view: str
     scored: int
-    """Attempts that it gave a score."""
+    """Number of attempts with a score."""
     unreadable: int = 0
-    """Judgements that could not be read."""
+    """Number of judgements that could not be parsed."""
     clipped: int = 0
-    """Points out of their range, taken as the nearest that is in it."""
+    """Number of points outside their range, clipped to it."""
     fractions: int = 0
-    """Points between those that the rubric allows; they are kept."""
+    """Number of points between the values that the rubric allows; they are kept."""
     auroc: Interval | None = None
-    """Probability that one that passes is scored above one that fails; None where all or none pass."""
+    """Probability that a passing attempt is scored above a failing one; None if all or none pass."""
     drift: float | None = None
-    """That probability less the first round's."""
+    """AUROC minus the first round's."""
 
     @property
     def by_chance(self) -> bool:
-        """Whether it was not shown to be better than chance."""
+        """Whether the AUROC is not significantly above chance: its interval reaches 0.5, or there is none."""
         return self.auroc is None or self.auroc.low <= 0.5
 
     @property
     def warning(self) -> str:
-        """What to say of a view that is no better than chance; empty of one that is."""
+        """Warning about a view that is no better than chance; empty for any other."""
         if not self.by_chance:
             return ""
         if self.auroc is None:
             return f"the {self.view} view could not be calibrated: the attempts all pass, or all fail"
-        found = f"{self.auroc.mean:.2f} [{self.auroc.low:.2f}, {self.auroc.high:.2f}]"
-        return f"the {self.view} view is no better than chance: AUROC {found} over {self.scored} attempts"
+        estimate = f"{self.auroc.mean:.2f} [{self.auroc.low:.2f}, {self.auroc.high:.2f}]"
+        return f"the {self.view} view is no better than chance: AUROC {estimate} over {self.scored} attempts"
 
 
 def calibrate(
@@ -46,14 +46,14 @@ def calibrate(
     first: Calibration | None = None,
     **counts: int,
 ) -> Calibration:
-    """AUROC of a view that does not know the tests' outcome, with its interval over attempts.
+    """AUROC of a view that does not see the test outcomes, with its confidence interval over attempts.
 
-    ``first`` is the same view's in the first round, from which it may drift; ``counts`` are what a
-    :class:`Calibration` counts besides. An attempt without a score is left out.
+    ``first`` is the view's calibration in the first round, against which drift is measured; ``counts`` are
+    the other counts of :class:`Calibration`. Attempts without a score are left out.
     """
-    known = [(score, ok) for score, ok in zip(scores, passed, strict=True) if score is not None]
-    outcomes = {ok for _, ok in known}
-    found = auroc([score for score, _ in known], [ok for _, ok in known]) if len(outcomes) == 2 else None
+    scored = [(score, ok) for score, ok in zip(scores, passed, strict=True) if score is not None]
+    outcomes = [ok for _, ok in scored]
+    area = auroc([score for score, _ in scored], outcomes) if len(set(outcomes)) == 2 else None
     before = first.auroc if first is not None else None
-    drift = found.mean - before.mean if found is not None and before is not None else None
-    return Calibration(view=view, scored=len(known), auroc=found, drift=drift, **counts)
+    drift = area.mean - before.mean if area is not None and before is not None else None
+    return Calibration(view=view, scored=len(scored), auroc=area, drift=drift, **counts)

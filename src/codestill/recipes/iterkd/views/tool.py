@@ -1,10 +1,9 @@
-"""The tool view: what parsers, compilers, linters and an execution say of a program.
+"""The tool view: feedback on a program from parser, compiler, linters and execution.
 
 Checks, each from 0 to 1: ``parse``; ``compile``; ``load``, whether it runs and defines its function;
-``calls``, the share of the tests' inputs on which it raises nothing, their expected values not known;
-``names`` (rules of pyflakes), ``bugs`` (flake8-bugbear) and ``security`` (bandit), as ruff carries them;
-``complexity``; and ``tests``, the share of the tests that pass. A check that a language has no tool for has
-no value.
+``calls``, the share of the tests' inputs on which it raises nothing, whatever it returns; ``names`` (rules of
+pyflakes), ``bugs`` (flake8-bugbear) and ``security`` (bandit), as implemented by ruff; ``complexity``; and
+``tests``, the share of the tests that pass. A check for which a language has no tool is missing.
 """
 
 import ast
@@ -20,12 +19,12 @@ from codestill.types import Attempt, ExecutionResult, Language, Record, Settings
 
 Check = Literal["parse", "compile", "load", "calls", "names", "bugs", "security", "complexity", "tests"]
 BROKEN: tuple[Check, ...] = ("parse", "compile", "load", "calls")
-"""A program that fails one of these is a failure of the tools, whatever its tests say."""
-_AT_ONCE = 256
+"""A program that fails one of these fails the tool view, whatever its test results."""
+_BATCH = 256  # attempts checked together
 
 
 class Weights(Settings):
-    """What each check counts in a score."""
+    """Weight of each check in the score."""
 
     parse: NonNegativeFloat = 1
     compile: NonNegativeFloat = 1
@@ -39,24 +38,24 @@ class Weights(Settings):
 
 
 class ToolViewConfig(Settings):
-    """What each check counts."""
+    """Which checks are run, and how they are weighted."""
 
     weights: Weights = Weights()
-    """Of each check in the score."""
+    """Weight of each check in the score."""
     complexity: PositiveInt = 10
-    """Cyclomatic complexity of a function up to which it is fine; at twice this the check is 0."""
+    """Largest cyclomatic complexity of a function that scores 1; at twice this the check is 0."""
     lint: bool = True
     """Run the linters; they need the extra `feedback`."""
 
 
 class ToolReport(Record):
-    """What the tools found in an attempt."""
+    """Results of the tools for one attempt."""
 
     attempt: str
     """The attempt's key."""
     checks: dict[Check, float]
     findings: tuple[str, ...] = Field(default=())
-    """Codes and messages of the linters."""
+    """Rule codes and messages of the linters."""
 
     @property
     def key(self) -> str:
@@ -64,18 +63,18 @@ class ToolReport(Record):
 
     @property
     def broken(self) -> bool:
-        """Whether it fails before any expected value is compared."""
+        """Whether the attempt fails before any expected value is compared."""
         return any(self.checks.get(check, 1.0) < 1.0 for check in BROKEN)
 
     def score(self, weights: Weights, tests: bool) -> float:
-        """Weighted mean of the checks that have a value; without the ``tests``, of all others."""
-        counted = [
+        """Weighted mean of the checks that have a value, with or without ``tests``."""
+        weighted = [
             (getattr(weights, check), value)
             for check, value in self.checks.items()
             if tests or check != "tests"
         ]
-        total = sum(weight for weight, _ in counted)
-        return sum(weight * value for weight, value in counted) / total if total else 0.0
+        total = sum(weight for weight, _ in weighted)
+        return sum(weight * value for weight, value in weighted) / total if total else 0.0
 
 
 assert set(get_args(Check)) == set(Weights.model_fields)
@@ -84,32 +83,36 @@ assert set(get_args(Check)) == set(Weights.model_fields)
 def inspect(
     task_set: TaskSet, sandbox: Sandbox, config: ToolViewConfig, owed: Sequence[Attempt]
 ) -> Iterator[ToolReport]:
-    """A report of each attempt, in order. Raises ConfigError where a tool is missing."""
+    """Yield a report of each attempt, in order. Raises ConfigError if a tool is missing."""
     tasks = {task.task_id: task for task in task_set.tasks}
-    for start in range(0, len(owed), _AT_ONCE):
-        some = owed[start : start + _AT_ONCE]
-        of = [tasks[one.task_id] for one in some]
-        texts = [task.prompt + one.completion.text for task, one in zip(of, some, strict=True)]
-        static: list[tuple[dict[Check, float], tuple[str, ...]]] = [({}, ())] * len(some)
-        spoken: set[Language] = {task.language for task in of}
-        for name in sorted(spoken):
-            mine = [n for n, task in enumerate(of) if task.language == name]
-            found = tools_of(name).static([texts[n] for n in mine], config.complexity, config.lint)
-            for n, report in zip(mine, found, strict=True):
-                static[n] = report
-        blind = [task.model_copy(update={"tests": _without_values(task)}) for task in of]
-        bare = sandbox.run(
-            Program.of(task, one.completion.text) for task, one in zip(blind, some, strict=True)
+    for start in range(0, len(owed), _BATCH):
+        batch = owed[start : start + _BATCH]
+        batch_tasks = [tasks[attempt.task_id] for attempt in batch]
+        programs = [
+            task.prompt + attempt.completion.text for task, attempt in zip(batch_tasks, batch, strict=True)
+        ]
+        static: list[tuple[dict[Check, float], tuple[str, ...]]] = [({}, ())] * len(batch)
+        languages: set[Language] = {task.language for task in batch_tasks}
+        for language in sorted(languages):
+            indices = [index for index, task in enumerate(batch_tasks) if task.language == language]
+            reports = tools_of(language).static(
+                [programs[index] for index in indices], config.complexity, config.lint
+            )
+            for index, report in zip(indices, reports, strict=True):
+                static[index] = report
+        blind = [task.model_copy(update={"tests": _without_values(task)}) for task in batch_tasks]
+        results = sandbox.run(
+            Program.of(task, attempt.completion.text) for task, attempt in zip(blind, batch, strict=True)
         )
-        for one, task, (checks, findings), result in zip(some, blind, static, bare, strict=True):
-            passed = sum(test.verdict == "pass" for test in one.result.tests)
+        for attempt, task, (checks, findings), result in zip(batch, blind, static, results, strict=True):
+            passed = sum(test.verdict == "pass" for test in attempt.result.tests)
             executed = _executed(result, len(task.tests))
-            tests: dict[Check, float] = {"tests": passed / len(tasks[one.task_id].tests)}
-            yield ToolReport(attempt=one.key, checks={**checks, **executed, **tests}, findings=findings)
+            tests: dict[Check, float] = {"tests": passed / len(tasks[attempt.task_id].tests)}
+            yield ToolReport(attempt=attempt.key, checks={**checks, **executed, **tests}, findings=findings)
 
 
 def _without_values(task: Task) -> tuple[Test, ...]:
-    """Tests that the function is there, and that it takes each of the tests' inputs without raising."""
+    """Tests that the function exists, and that each of the tests' calls raises nothing."""
     calls = [call for test in task.tests for call in _calls(test.code, task.entry_point)]
     return (
         Test(code=f"assert callable({task.entry_point})"),
