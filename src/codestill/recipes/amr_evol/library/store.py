@@ -231,10 +231,12 @@ def _read_rows(path: Path, count: int) -> Vectors | None:
     from scipy import sparse
 
     try:
-        with np.load(path) as arrays:
-            rows = arrays.get("rows")
-        if rows is None:
-            rows = sparse.load_npz(path).tocsr()
+        with path.open("rb") as stream:  # numpy leaves a file open that is not an archive
+            with np.load(stream) as arrays:
+                rows = arrays.get("rows")
+            if rows is None:
+                stream.seek(0)
+                rows = sparse.load_npz(stream).tocsr()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
     return rows if rows.shape[0] == count else None
