@@ -8,7 +8,7 @@ import codestill
 
 SOURCE = Path(codestill.__file__).parent
 # Rooms that users meet by themselves: the command line, or every run, imports them by name.
-OF_THEIR_OWN = {"teaching", "cli", "compare", "configs", "doctor", "report", "recipes"}
+OF_THEIR_OWN = {"cli", "compare", "configs", "doctor", "report", "recipes"}
 
 
 def _importers() -> dict[str, set[str]]:

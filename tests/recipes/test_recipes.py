@@ -53,7 +53,9 @@ def subject(recipe: str) -> str:
 SETTINGS: dict[str, dict[str, Any]] = {
     "sft": COMMON | FROM_TEACHER,
     "logit_kd": COMMON | FROM_TEACHER,
-    "logit_kd cached": COMMON | FROM_TEACHER | {"teacher_logits": "cached"},
+    "logit_kd cached": COMMON
+    | FROM_TEACHER
+    | {"teacher_logits": "cached", "execution": {"device": "cpu", "capture_batch_tokens": 100}},
     "persd": COMMON
     | {
         "teacher": FROM_TEACHER["teacher"],
@@ -79,7 +81,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "feedback": {"judge": {"sampling": {"max_new_tokens": 96}}},
         "update": {"synthesis": {"proposals": 6, "novelty": 1.0}},
         "validation": TASKS | {"split": "validation", "count": 2, "depths": [2]},
-        "watch": 2,
+        "retention_tasks": 2,
     },
     "amr_evol": COMMON
     | {
