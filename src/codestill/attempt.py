@@ -52,7 +52,7 @@ class Workbench:
         seed: int | None = None,
     ) -> Iterator[Attempt]:
         """Complete each request and execute the program in the answer; in any order, outside any stage."""
-        tasks = {task.task_id: task for task in task_set.tasks}
+        tasks = task_set.by_id
         decoding = Decoding(
             sampling, self.prompts.ended(task_set.stop), self.run.seed if seed is None else seed
         )
@@ -82,7 +82,7 @@ def execute(sandbox: Sandbox, task_set: TaskSet, completions: Iterable[Completio
 
     One that the sandbox itself failed on has no verdict and stays owed: after all others, SandboxError is
     raised."""
-    tasks = {task.task_id: task for task in task_set.tasks}
+    tasks = task_set.by_id
     waiting: deque[Completion] = deque()
     lost: list[str] = []
 

@@ -100,8 +100,7 @@ class Teaching:
 
     def attempt(self, stage: str, task_set: TaskSet, sampling: SamplingConfig) -> list[Attempt]:
         """The teacher's attempts at the tasks, executed, as a stage of the run."""
-        workbench = Workbench(self.sandbox, self.run, self.prompts)
-        attempts = workbench.attempt(stage, self._teacher(stage), task_set, sampling)
+        attempts = self._workbench.attempt(stage, self._teacher(stage), task_set, sampling)
         self.count(stage, [attempt.completion for attempt in attempts])
         return attempts
 
@@ -109,8 +108,12 @@ class Teaching:
         self, stage: str, task_set: TaskSet, sampling: SamplingConfig, asked: Sequence[Request]
     ) -> Iterator[Attempt]:
         """The teacher's answers to these requests, executed, in any order, for a stage of another record."""
-        workbench = Workbench(self.sandbox, self.run, self.prompts)
-        return workbench.try_out(self._teacher(stage), task_set, sampling, asked)
+        return self._workbench.try_out(self._teacher(stage), task_set, sampling, asked)
+
+    @property
+    def _workbench(self) -> Workbench:
+        """Where the teacher's own attempts are executed and kept."""
+        return Workbench(self.sandbox, self.run, self.prompts)
 
     def _teacher(self, stage: str) -> Completer:
         return self.session.stage(self.run.named(stage))

@@ -94,7 +94,7 @@ def distill(config: Config, run: Run) -> "Student":
         known = Known()
         for number, part in enumerate(run.rounds(config.rounds)):
             here = teaching.round(part)
-            known.tasks |= {task.task_id: task for task in task_set.tasks}
+            known.tasks |= task_set.by_id
             correct = _solve(config, task_set, here)
             attempts = here.students.attempt(
                 "attempts",

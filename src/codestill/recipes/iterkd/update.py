@@ -127,7 +127,7 @@ def _groups(config: UpdateConfig, task_set: TaskSet, bins: Mapping[str, Bin]) ->
     proposals = config.synthesis.proposals
     if config.questions == "unguided":
         return [_Group("all", list(task_set.tasks), proposals, config.synthesis.levels)]
-    known = {task.task_id: task for task in task_set.tasks}
+    known = task_set.by_id
     of_bin: dict[Bin, list[Task]] = {
         name: [known[task_id] for task_id, bin in bins.items() if bin == name] for name in BINS
     }

@@ -61,7 +61,7 @@ def refine(
 
     ``solutions`` are the teacher's own by task id, shown where the config says so and there is one.
     """
-    tasks = {task.task_id: task for task in task_set.tasks}
+    tasks = task_set.by_id
     failed = {attempt.key: attempt for attempt in owed}
     feedback_on = {key: config.feedback_on(attempt) for key, attempt in failed.items()}
 

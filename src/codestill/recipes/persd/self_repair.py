@@ -108,7 +108,7 @@ class SelfRepair:
             yield from self._repaired(batch, decoding)
 
     def _repaired(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        tasks = {task.task_id: task for task in self.visible.tasks}
+        tasks = self.visible.by_id
         answers = {answer.key: answer for answer in self.model.complete(requests, decoding)}
         owed = [request for request in requests if request.task_id in tasks]
         for step in range(self.config.repairs):

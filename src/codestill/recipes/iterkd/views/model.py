@@ -54,7 +54,7 @@ def judge(
     teaching: Teaching, task_set: TaskSet, config: JudgeConfig, owed: Sequence[Attempt]
 ) -> Iterator[Judged]:
     """A judgement of each attempt, whether it passes or not; in any order."""
-    tasks, prompts = {task.task_id: task for task in task_set.tasks}, teaching.prompts
+    tasks, prompts = task_set.by_id, teaching.prompts
     requests = [
         Request(
             task_id=attempt.key,

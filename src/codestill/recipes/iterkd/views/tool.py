@@ -84,7 +84,7 @@ def inspect(
     task_set: TaskSet, sandbox: Sandbox, config: ToolViewConfig, owed: Sequence[Attempt]
 ) -> Iterator[ToolReport]:
     """Yield a report of each attempt, in order. Raises ConfigError if a tool is missing."""
-    tasks = {task.task_id: task for task in task_set.tasks}
+    tasks = task_set.by_id
     for start in range(0, len(owed), _BATCH):
         batch = owed[start : start + _BATCH]
         batch_tasks = [tasks[attempt.task_id] for attempt in batch]
