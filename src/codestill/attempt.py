@@ -111,10 +111,13 @@ def read(answer: Completion, prompts: Prompts, task: Task, stop: StopRule) -> Co
 
 
 def solved(attempts: Iterable[Attempt]) -> dict[str, str]:
-    """Task id -> its first completion, by sample number, that passed every test."""
+    """Task id -> its first completion, by sample number, that passed every test and was not cut by the token
+    limit."""
     first: dict[str, Attempt] = {}
     for attempt in attempts:
         best = first.get(attempt.task_id)
-        if attempt.result.passed and (best is None or attempt.completion.sample < best.completion.sample):
+        if not attempt.result.passed or attempt.completion.finish == "length":
+            continue
+        if best is None or attempt.completion.sample < best.completion.sample:
             first[attempt.task_id] = attempt
     return {task_id: attempt.completion.text for task_id, attempt in first.items()}

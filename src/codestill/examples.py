@@ -32,8 +32,8 @@ class ExamplesConfig(Settings):
     """Teacher answers sampled per task; the first that passes is kept."""
     temperature: float = Field(default=0.0, ge=0)
     """Temperature of the teacher's answers; 0 is greedy, and takes one sample."""
-    max_new_tokens: PositiveInt = 384
-    """Longest teacher answer, in tokens."""
+    max_new_tokens: PositiveInt = 1024
+    """Longest teacher answer, in tokens; one that reaches it is not trained on."""
     unsolved: Literal["drop", "reference"] = "drop"
     """What becomes of a task that the teacher does not solve."""
     allow_test_split: bool = False

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from codestill.assembly import assemble
 from codestill.languages import known_language
 
 Verdict = Literal[
@@ -61,11 +62,8 @@ class Test(Record):
 
 
 class Task(Record):
-    """A programming problem with unit tests.
-
-    The program under test is ``prompt + completion``; after it come ``test_setup`` and each of
-    ``tests``. ``reference`` is a completion that passes.
-    """
+    """A programming problem with unit tests: ``test_setup``, then each of ``tests``, run on the program of a
+    completion. ``reference`` is one that passes."""
 
     task_id: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
@@ -83,6 +81,10 @@ class Task(Record):
     """The family it belongs to, e.g. ``humaneval`` or ``mbpp``."""
     difficulty: dict[str, Any] = Field(default_factory=dict)
     """What is known about its difficulty, e.g. ``{"depth": 3}``; tables group by it."""
+
+    def program(self, completion: str) -> str:
+        """The source under test (:func:`codestill.assembly.assemble`)."""
+        return assemble(self.prompt, completion, self.entry_point, self.language)
 
     @property
     def key(self) -> str:
@@ -147,6 +149,7 @@ class Completion(Record):
     """The model's text before the stop rule, where it differs."""
     tokens: int = 0
     finish: Literal["stop", "length"] = "stop"
+    """``length``: cut by the token limit. Such an answer is executed, and never trained on."""
 
     @property
     def key(self) -> str:

@@ -41,7 +41,7 @@ def test_definitions_keeps_the_program(text: str) -> None:
         '"""\nWrite a function\n"""\ndef g():\n    pass\n',
         "```\n",
         "[DONE]\n",
-        "x = f(2)\n",
+        "x = f(2)\nprint(x)\n",
         "# Examples\n# of use\n\nprint(1)\n",
         "<|endoftext|>",
         "definitely",
@@ -57,7 +57,9 @@ def test_definitions_waits_for_a_word_that_may_become_a_definition() -> None:
     body = "    return 1\n"
     for started in ("d", "de", "def", "class", "fro", "async", "async de", "@", "#", " "):
         assert not stopped(body + started, DEFINITIONS), started
-    assert stopped(body + "deg", DEFINITIONS)
+    for started in ("deg", "x", "x = f(", "x = f(2)\n", "if x:", "try:\n", "a, b = "):  # may bind a name
+        assert not stopped(body + started, DEFINITIONS), started
+    assert stopped(body + "deg\n", DEFINITIONS)
     assert stopped(body + "import\n", DEFINITIONS)
 
 

@@ -38,7 +38,7 @@ class EvaluateConfig(Settings):
     """Sampling temperature of the pool."""
     top_p: float = Field(default=0.95, gt=0, le=1)
     """Nucleus of the pool."""
-    max_new_tokens: PositiveInt = 384
+    max_new_tokens: PositiveInt = 1024
     """Longest completion, in tokens."""
     greedy: bool = True
     """Also complete every task greedily: greedy pass@1, and BLEU."""

@@ -18,8 +18,9 @@ class SamplingConfig(Settings):
     """0 is greedy decoding."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Sample from the smallest set of tokens that holds this much probability (nucleus sampling)."""
-    max_new_tokens: int = Field(default=256, ge=1)
-    """Longest completion, in tokens; a model's position limit may end it earlier."""
+    max_new_tokens: int = Field(default=1024, ge=1)
+    """Longest completion, in tokens; a model's position limit may end it earlier. An answer that reaches it
+    is cut, and is never trained on."""
 
 
 class Placement(Settings):

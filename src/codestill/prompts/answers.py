@@ -1,8 +1,10 @@
-"""Parse answers: a whole program as a completion, and the prompt of a proposed task."""
+"""Parse answers: a program as a completion of its task's prompt, and the prompt of a proposed task."""
 
 import ast
 import re
 
+from codestill.assembly import is_program, provided
+from codestill.languages import parse_python
 from codestill.types import Task
 
 PROPOSAL = re.compile(
@@ -17,33 +19,80 @@ PROPOSAL = re.compile(
 
 
 def as_completion(program: str, task: Task) -> str:
-    """A whole program as a completion of the task's prompt: the body of its function, then everything else.
+    """A program as a completion of the task's prompt.
 
-    A program that does not parse, or lacks the function, is returned as it is: its execution fails.
+    Where the prompt ends in the function's header and the program repeats that header, with the same
+    parameters and nothing before it that the prompt lacks, the completion is what follows: the same program
+    in fewer tokens. Any other program is returned as it is, and stands behind what the prompt provides
+    (:func:`codestill.assembly.assemble`). Nothing is rewritten in either.
     """
+    if not is_program(program, task.entry_point):
+        return program
     try:
-        tree = ast.parse(program)
-    except SyntaxError:
+        rest = _rest(program, task)
+        return program if rest is None or not _same(program, rest, task) else rest
+    except (ValueError, RecursionError, IndexError):  # the prompt does not parse, or a tree is too deep
         return program
+
+
+def _rest(program: str, task: Task) -> str | None:
+    """The source behind the function's header and docstring; None where they share a line with its body."""
     lines = program.split("\n")
-    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == task.entry_point]
-    if not functions:
-        return program
-    function = functions[-1]
-    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
-    if not body or function.body[0].lineno == function.lineno:  # only a docstring, or all on one line
-        indented = [f"    {ast.unparse(statement)}" for statement in body] or ["    pass"]
-    else:
-        # From the end of the statement before: comments in between stay.
-        before = function.body[0].end_lineno if len(body) < len(function.body) else body[0].lineno - 1
-        indented = lines[before or 0 : function.end_lineno]
-    others = [
-        "\n".join(lines[min([n.lineno, *_decorators(n)]) - 1 : n.end_lineno])
-        for n in tree.body
-        if n is not function
+    function = _function(parse_python(program), task.entry_point)
+    if function is None or len(function.body) == _has_docstring(function):
+        return None
+    last = function.body[0].end_lineno if _has_docstring(function) else _header_end(function)
+    return "\n".join(lines[last or 0 :])
+
+
+def _header_end(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The line before the first statement, comments excepted."""
+    parts = (*ast.walk(function.args), *([function.returns] if function.returns else []))
+    return max([function.lineno, *(getattr(part, "end_lineno", 0) or 0 for part in parts)])
+
+
+def _same(program: str, rest: str, task: Task) -> bool:
+    """Whether prompt and rest are the program, but for docstring, annotations, and what the prompt provides
+    besides."""
+    joined = parse_python(task.prompt + rest).body
+    given = len(parse_python(provided(task.prompt, task.entry_point)).body)
+    before = {ast.dump(node) for node in joined[:given]}
+    written = parse_python(program).body
+    own = [node for node in written if not (ast.dump(node) in before or _is_text(node))]
+    return [_plain(node, task.entry_point) for node in own] == [
+        _plain(node, task.entry_point) for node in joined[given:] if not _is_text(node)
     ]
-    return "\n".join(indented) + "\n" + "".join(f"\n\n{other}\n" for other in others)
 
 
-def _decorators(node: ast.stmt) -> list[int]:
-    return [decorator.lineno for decorator in getattr(node, "decorator_list", [])]
+def _plain(node: ast.stmt, entry_point: str) -> str:
+    """The statement's tree as text; of the function to write, without docstring and annotations."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name != entry_point:
+        return ast.dump(node)
+    if _has_docstring(node):
+        node.body = node.body[1:]
+    node.returns = None
+    for argument in ast.walk(node.args):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    return ast.dump(node)
+
+
+def _function(tree: ast.Module, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    functions = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+    ]
+    return functions[-1] if functions else None
+
+
+def _has_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return bool(function.body) and _is_text(function.body[0])
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -12,12 +12,12 @@ This is a programming task:
 You solved it like this:
 
 ```python
-{{ prompt }}{{ solution|ended }}```
+{{ solved|ended }}```
 {% endif %}
 A student wrote this:
 
 ```python
-{{ prompt }}{{ attempt|ended }}```
+{{ attempted|ended }}```
 """
 
 _MODULAR = Modular(
@@ -112,7 +112,7 @@ This is a programming task:
 This answer is wrong:
 
 ```python
-{{ prompt }}{{ attempt|ended }}```
+{{ attempted|ended }}```
 
 Solve the task. Answer with one fenced block of Python that begins with the function's header and holds all of
 it.
@@ -121,7 +121,7 @@ it.
 This function shall solve a task, and may be wrong:
 
 ```python
-{{ prompt }}{{ solution|ended }}```
+{{ solved|ended }}```
 
 Write five assertions that a right solution passes, edge cases among them. Take the expected values from
 what the task says, not from the code. Each stands in a line of its own, as
@@ -201,7 +201,7 @@ Python with imports where they are needed, the header with type hints, and the d
 This function solves a task:
 
 ```python
-{{ prompt }}{{ solution|ended }}```
+{{ solved|ended }}```
 
 Write five calls of it that would find mistakes in another solution, edge cases among them: a call in each
 line, with literal arguments, without their values and without any other text.
@@ -215,7 +215,7 @@ This is a programming task:
 This program was written for it:
 
 ```python
-{{ prompt }}{{ solution|ended }}```
+{{ solved|ended }}```
 
 Say in a few sentences what the program does, where it goes wrong, and what it leaves out. Then give points,
 in whole numbers, a line for each:
@@ -237,7 +237,7 @@ structures, no waste, nothing dangerous.
 This function solves a task:
 
 ```python
-{{ prompt }}{{ solution|ended }}```
+{{ solved|ended }}```
 
 Write it as a learner might who has misunderstood one thing: it shall run, look plausible, and be wrong for
 some inputs. Answer with one fenced block of Python that begins with the function's header and holds all of

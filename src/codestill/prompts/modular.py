@@ -17,7 +17,8 @@ class Modular(Settings):
     """Further templates (jinja2) of a set, in the form of :class:`codestill.prompts.Prompts`.
 
     ``prompt`` is a task's prompt, ``answer`` the direct answer as a program, ``modules`` are headers with
-    docstrings, ``functions`` are programs.
+    docstrings, ``functions`` are programs; ``attempt`` and ``solution`` are completions, ``attempted`` and
+    ``solved`` their whole programs.
     """
 
     decompose: str
@@ -57,13 +58,13 @@ class Modular(Settings):
         """The prompt that asks for reasoning and an answer."""
         return render(self.think, prompt=prompt)
 
-    def to_regenerate(self, prompt: str, attempt: str) -> str:
+    def to_regenerate(self, prompt: str, attempt: str, attempted: str) -> str:
         """The prompt that asks for another answer."""
-        return render(self.regenerate, prompt=prompt, attempt=attempt)
+        return render(self.regenerate, prompt=prompt, attempt=attempt, attempted=attempted)
 
-    def to_tests(self, prompt: str, solution: str) -> str | None:
+    def to_tests(self, prompt: str, solution: str, solved: str) -> str | None:
         """The prompt that asks for assertions, or None."""
-        return render(self.tests, prompt=prompt, solution=solution) if self.tests else None
+        return render(self.tests, prompt=prompt, solution=solution, solved=solved) if self.tests else None
 
     def to_evolve_task(self, prompt: str, number: int) -> str | None:
         """The prompt that asks for a new task based on this one, in the ``number``-th way; or None."""

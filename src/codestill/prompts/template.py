@@ -13,7 +13,8 @@ from codestill.prompts.answers import PROPOSAL, as_completion
 from codestill.prompts.modular import Modular
 from codestill.prompts.rating import Rating, read_rubric, read_steps
 from codestill.prompts.render import render
-from codestill.tasks.stops import StopRule, cut, extract_code, stopped
+from codestill.tasks.extract import extract_code
+from codestill.tasks.stops import StopRule, cut, stopped
 from codestill.types import Settings, Task
 
 Nearness = Literal["free", "near", "nearest"]
@@ -23,7 +24,8 @@ Nearness = Literal["free", "near", "nearest"]
 class Prompts(Settings):
     """Templates (jinja2), and the form of the answers.
 
-    ``prompt`` is a task's prompt, ``attempt`` and ``solution`` are completions of it, ``feedback`` is text.
+    ``prompt`` is a task's prompt, ``attempt`` and ``solution`` are completions of it, ``attempted`` and
+    ``solved`` the whole programs that these make, ``feedback`` is text.
     The filter ``ended`` makes a text end with a newline, ``commented`` puts ``#`` before every line.
     """
 
@@ -88,8 +90,10 @@ class Prompts(Settings):
             template,
             prompt=task.prompt,
             attempt=attempt,
+            attempted=task.program(attempt),
             feedback=feedback,
             solution=solution,
+            solved=None if solution is None else task.program(solution),
             nearness=self.nearness.get(nearness, ""),
         )
 
@@ -101,17 +105,17 @@ class Prompts(Settings):
 
     def to_inputs(self, task: Task, solution: str) -> str:
         """The prompt that asks for calls. Raises ConfigError if the set has none."""
-        return render(_needed(self.inputs, self, "test inputs"), prompt=task.prompt, solution=solution)
+        return _with_solution(_needed(self.inputs, self, "test inputs"), task, solution)
 
     def to_judge(self, task: Task, solution: str) -> str:
         """The prompt that asks for a judgement. Raises ConfigError if the set has none."""
         template = _needed(self.judge, self, "judgements")
         points = [f"{name}: 0 to {most}" for name, most in self.rubric.items()]
-        return render(template, prompt=task.prompt, solution=solution, rubric=points)
+        return _with_solution(template, task, solution, rubric=points)
 
     def to_fault(self, task: Task, solution: str) -> str:
         """The prompt that asks for a faulty program."""
-        return render(self.fault or self.solve, prompt=task.prompt, solution=solution)
+        return _with_solution(self.fault or self.solve, task, solution)
 
     def read_judgement(self, answer: str) -> Rating | None:
         """The points in an answer; None where they cannot be parsed."""
@@ -138,7 +142,12 @@ class Prompts(Settings):
         """The completion of the task's prompt in an answer."""
         if self.answers == "continuation":
             return cut(answer, stop)
-        return as_completion(extract_code(answer, task.entry_point)[0], task)
+        return as_completion(extract_code(answer, task.entry_point, task.prompt)[0], task)
+
+
+def _with_solution(template: str, task: Task, solution: str, **values: list[str]) -> str:
+    solved = task.program(solution)
+    return render(template, prompt=task.prompt, solution=solution, solved=solved, **values)
 
 
 def _needed(template: str | None, prompts: Prompts, what: str) -> str:

@@ -43,7 +43,7 @@ class Program(Record):
         if LANGUAGES[task.language].is_python:
             support, names = _support(task.prompt, task.reference, task.entry_point)
         return cls(
-            solution=task.prompt + completion,
+            solution=task.program(completion),
             entry_point=task.entry_point,
             test_setup=task.test_setup,
             tests=task.tests,

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from codestill.assembly import is_program
 from codestill.errors import TaskError
 from codestill.sandbox import Program
 from codestill.synthesis.calls import UNKNOWN, is_literal, read_calls
@@ -20,7 +21,6 @@ from codestill.synthesis.propose import (
     propose,
 )
 from codestill.tasks import TaskSet
-from codestill.tasks.stops import parses
 from codestill.teaching import Teaching
 from codestill.types import ExecutionResult, Record, Request, Task, Test
 
@@ -72,13 +72,13 @@ def synthesise(
 
 
 def _solve(proposed: Sequence[Task], teaching: Teaching, config: SynthesisConfig) -> list[Task]:
-    """The tasks with the teacher's solutions, where these parse."""
+    """The tasks with the teacher's solutions, where these define the function and are not cut."""
     requests = [Request(task_id=task.task_id, prompt=teaching.prompts.to_solve(task)) for task in proposed]
     answers = teaching.ask_for_code("made-solutions", requests, config.solution)
     solved = []
     for task, answer in zip(proposed, answers, strict=True):
         reference = teaching.prompts.read(answer.text, task, teaching.stop)
-        if parses(task.prompt + reference):
+        if answer.finish == "stop" and is_program(task.program(reference), task.entry_point, task.language):
             solved.append(task.model_copy(update={"reference": reference}))
     return solved
 

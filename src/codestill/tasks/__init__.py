@@ -12,8 +12,9 @@ from codestill.tasks.check import (
     require_trainable,
 )
 from codestill.tasks.config import TasksConfig, TaskSet, load_tasks
+from codestill.tasks.extract import extract_code
 from codestill.tasks.schema import read_samples, read_tasks, write_tasks
-from codestill.tasks.stops import STOP_RULES, StopName, StopRule, cut, extract_code, stopped
+from codestill.tasks.stops import STOP_RULES, StopName, StopRule, cut, stopped
 
 __all__ = [
     "STOP_RULES",

@@ -71,7 +71,7 @@ def _program(task: Task) -> str:
     """The solution in a form that is equal for two that differ in layout, comments, annotations, imports and
     the names that they define."""
     try:
-        tree = parse_python(task.prompt + task.reference, "reference")
+        tree = parse_python(task.program(task.reference), "reference")
         names: dict[str, str] = {}
         for node in ast.walk(tree):
             if name := _bound(node):

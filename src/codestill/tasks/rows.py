@@ -146,7 +146,7 @@ def _check_syntax(task: Task, reference_field: str) -> None:
     if defines is not None:
         program = f"prompt + {reference_field}"
         try:
-            defined = defines(task.prompt + task.reference, task.entry_point)
+            defined = defines(task.program(task.reference), task.entry_point)
         except ValueError as error:
             raise FieldError(program, str(error)) from error
         if not defined:

@@ -4,14 +4,17 @@ A base model does not stop after its answer: it continues with calls, prints and
 that cuts them off is part of a score, so it has a name and is stored with the score.
 """
 
+import ast
+import builtins
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator
 
+from codestill.assembly import bound_names, used_names
 from codestill.languages import LANGUAGES, parse_python
 from codestill.plugins import suggestion
 
@@ -70,7 +73,14 @@ else:
     # The Literal is for --help, which lists its choices.
     StopName = Annotated[Literal[_stop_names()] | str, AfterValidator(lambda name: stop_rule(name).name)]
 
-_STARTERS = ("def ", "class ", "import ", "from ", "async def ", "@")
+_DEFINITION = re.compile(r"(?:async[ \t]+)?def\b|class\b|@")
+_IMPORT = re.compile(r"(?:import|from)\b")
+_CONTINUES = re.compile(r"(?:else|elif|except|finally)\b")
+_ENDS = re.compile(
+    r"(?:for|while|assert|raise|del|return|print|pass|global|yield|await)\b|if[ \t(]+__name__\b"
+)
+_MAY_BIND = re.compile(r"[^\W\d]|[([*\"'#@\\]")
+"""How a statement begins that may bind a name, or may be the beginning of a word that starts one."""
 
 # Enough of Python's grammar to tell which newlines end a top-level line. An unclosed string extends to the
 # end of the text (triple quotes) or of its line.
@@ -91,63 +101,232 @@ _TOKEN = re.compile(
 def cut(text: str, rule: StopRule) -> str:
     """The completion up to where ``rule`` ends it. ``cut(cut(text)) == cut(text)``.
 
-    ``definitions`` keeps the first line (it continues the prompt), indented lines, and top-level
-    functions, classes, imports and decorators, so helpers after the function survive; it cuts at the
-    first other line at column 0, together with the comments before it. A last definition that does not
-    parse, usually cut by the token limit, is dropped as well: it would make a correct answer fail.
+    ``definitions`` keeps what a program is made of: the first line (it continues the prompt), indented
+    lines, top-level functions, classes, imports and decorators, everything that binds a name before the
+    first definition, and of later assignments, aliases, ``try`` and ``if`` those that a kept definition uses.
+    It cuts at the first other statement at column 0, together with the comments before it. A last definition
+    that does not parse, usually cut by the token limit, is dropped as well: it would make a correct answer
+    fail.
+
+    Strings of other rules count from the first definition on, where the prompt leaves that to the
+    completion: a constant or a class before it is part of the answer.
     """
     if rule.name == "definitions":
-        starts, end, _ = _read(text)
-        text = text[:end]
-        for start in reversed(starts):
-            if not text[:start].strip() or parses(text[start:]):
-                break
-            text = text[:start]
-        return text
-    ends = [at for at in map(text.find, rule.strings) if at >= 0]
+        return _definitions(text)
+    begin = _first_definition(text)
+    ends = [at for at in (text.find(string, begin) for string in rule.strings) if at >= 0]
     return text[: min(ends)] if ends else text
 
 
 def stopped(text: str, rule: StopRule) -> bool:
     """True once no further text can change ``cut(text, rule)``: sampling may end."""
     if rule.name == "definitions":
-        return _read(text)[2]
-    return any(stop in text for stop in rule.strings)
+        return any(statement.kind == "end" for statement in _statements(text, final=False))
+    begin = _first_definition(text)
+    return any(text.find(string, begin) >= 0 for string in rule.strings)
 
 
-def _read(text: str) -> tuple[list[int], int, bool]:
-    """Offsets of the top-level definitions, the offset to cut at, and whether that is final."""
-    starts: list[int] = []
-    decorated = False
-    end = depth = 0  # end: after the last line of code
-    line = 0
-    for token in _TOKEN.finditer(text + "\n"):
+def _first_definition(text: str) -> int:
+    """Offset in the line of the first top-level function; 0 where the text continues one, or has none yet
+    to wait for."""
+    if not re.match(r"\s*^(?:import|from|class|def|async|[A-Z_][A-Z0-9_]*[ \t]*=|[@#])", text, re.MULTILINE):
+        return 0
+    function = re.search(r"^(?:async[ \t]+)?def\b", text, re.MULTILINE)
+    return function.end() if function else len(text)
+
+
+_BUILTINS = frozenset(dir(builtins))
+
+Kind = Literal["first", "definition", "import", "binding", "open", "end"]
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """A top-level statement of a completion, its decorators included."""
+
+    kind: Kind
+    """``open``: what it becomes depends on text that is still to come; ``end``: no part of a program."""
+    source: str
+    start: int
+    end: int
+    """After its last line of code."""
+    binds: frozenset[str] = frozenset()
+
+
+def _definitions(text: str) -> str:
+    statements = list(_statements(text, final=True))
+    kept = [statement for statement in statements if statement.kind != "end"]
+    end = kept[-1].end if len(kept) < len(statements) and kept else len(text)
+    while True:
+        before = len(kept)
+        if before > 1 and not parses(kept[-1].source):
+            end = kept.pop().start
+        unused = _first_unused(kept)
+        if unused < len(kept):
+            kept, end = kept[:unused], kept[unused - 1].end
+        if len(kept) == before:
+            return text[:end]
+
+
+def _first_unused(statements: list[_Statement]) -> int:
+    """Place of the first binding after a definition that no definition uses; their number if there is
+    none."""
+    used: set[str] | None = None
+    seen_function = False
+    defined: set[str] = set()
+    for place, statement in enumerate(statements):
+        if statement.kind == "binding" and seen_function and not _is_alias(statement.source, defined):
+            if used is None:  # rarely needed, so only now
+                used = set[str]().union(*(_uses(each) for each in statements))
+            if not statement.binds & used or _calls(statement.source) - defined - _BUILTINS:
+                return place
+        seen_function = seen_function or statement.kind in ("first", "definition")
+        defined |= statement.binds
+    return len(statements)
+
+
+def _calls(source: str) -> set[str]:
+    """Names that a statement calls. One that the completion does not define is the prompt's own function: its
+    use is an example, whatever parameter of that function the example is named after."""
+    calls = (node.func for node in ast.walk(parse_python(source)) if isinstance(node, ast.Call))
+    return {function.id for function in calls if isinstance(function, ast.Name)}
+
+
+def _uses(statement: _Statement) -> set[str]:
+    """Names of the module that a definition, or the rest of the prompt's function, looks up."""
+    if statement.kind == "definition":
+        return used_names(statement.source)
+    if statement.kind != "first":
+        return set()
+    for opened in ("", "def _():\n", "def _():\n if 1:\n  ", "class _:\n def _():\n"):
+        if names := used_names(opened + statement.source):
+            return names
+    return set()
+
+
+def _is_alias(source: str, defined: set[str]) -> bool:
+    """Whether a statement gives a function another name, or wraps it: ``g = f``, ``g = cache(f)``."""
+    try:
+        node = parse_python(source).body[0]
+    except (ValueError, IndexError):
+        return False
+    value = node.value if isinstance(node, ast.Assign) else None
+    if isinstance(value, ast.Lambda):
+        return True
+    values = [value, *value.args] if isinstance(value, ast.Call) else [value]
+    return any(isinstance(each, ast.Name) and each.id in defined for each in values)
+
+
+def _statements(text: str, *, final: bool) -> Iterator[_Statement]:
+    """The top-level statements up to the first that ends the program; ``final``: no text follows."""
+    seen_function = False
+    lines = list(_logical_lines(text))
+    place = 0
+    while place < len(lines):
+        start, end, is_whole = lines[place]
+        source = text[start:end]
+        is_first = start == 0
+        if not is_first and (not source.strip() or source.startswith("#")):
+            place += 1
+            continue
+        # The lines that belong to it: indented ones, `else` and its like, and what a decorator decorates.
+        last, decorated = place, source.startswith("@")
+        following = place + 1
+        while following < len(lines):
+            line = text[lines[following][0] : lines[following][1]]
+            blank = not line.strip() or line.startswith("#")
+            if not blank:
+                if not (line[0].isspace() or decorated or (_CONTINUES.match(line) and not is_first)):
+                    break
+                decorated = decorated and line.startswith("@")
+                last = following
+            following += 1
+        source = text[start : lines[last][1]]
+        complete = final or following < len(lines) or (last == place and is_whole and not _opens(source))
+        kind, binds = _kind_of_first(source) if is_first else _kind(source, complete, seen_function)
+        yield _Statement(kind, source, start, lines[last][1], binds)
+        if kind == "end":
+            return
+        seen_function = seen_function or kind in ("definition", "first")
+        place = following
+
+
+def _kind_of_first(source: str) -> tuple[Kind, frozenset[str]]:
+    """What the first statement is: it stays in any case, since the prompt may end within its line."""
+    if _DEFINITION.match(source):
+        return "definition", _binds(source)
+    if not source.strip() or source.startswith("#") or _IMPORT.match(source):
+        return "import", frozenset()
+    try:
+        node = None if source[0].isspace() else parse_python(source).body[0]
+    except ValueError:
+        node = None
+    return ("import" if node is not None and _prepares(node) else "first"), frozenset()
+
+
+def _kind(source: str, complete: bool, seen_function: bool) -> tuple[Kind, frozenset[str]]:
+    """What a later statement is, and the names it binds."""
+    if _DEFINITION.match(source):
+        return "definition", _binds(source)
+    if _ENDS.match(source) or not _MAY_BIND.match(source) or (seen_function and source[0] in "\"'"):
+        return "end", frozenset()
+    if not complete:
+        return ("end" if _is_call(source) else "open"), frozenset()
+    try:
+        body = parse_python(source).body
+    except ValueError:
+        return ("end" if source.endswith("\n") else "open"), frozenset()
+    if _IMPORT.match(source):
+        return "import", frozenset(bound_names(body))
+    names = frozenset(bound_names(body))
+    if names and isinstance(body[0], ast.Assign | ast.AnnAssign | ast.If | ast.Try | ast.With):
+        return "binding", names
+    if not seen_function and _prepares(body[0]):
+        return "import", frozenset()
+    return "end", frozenset()
+
+
+def _binds(source: str) -> frozenset[str]:
+    try:
+        return frozenset(bound_names(parse_python(source).body))
+    except ValueError:
+        return frozenset()
+
+
+def _prepares(node: ast.stmt) -> bool:
+    """Whether a statement before the first function may be part of the program: an assignment, a call such
+    as ``sys.setrecursionlimit(10000)``, or a docstring."""
+    if isinstance(node, ast.AugAssign | ast.Assign | ast.AnnAssign | ast.If | ast.Try | ast.With):
+        return True
+    value = node.value if isinstance(node, ast.Expr) else None
+    return (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)) or (
+        isinstance(value, ast.Constant) and isinstance(value.value, str)
+    )
+
+
+def _is_call(source: str) -> bool:
+    """Whether the beginning of a line is a call already: no further text makes it bind a name."""
+    return re.match(r"[^\W\d]\w*\(", source) is not None
+
+
+def _opens(source: str) -> bool:
+    """Whether further lines may belong to a statement of one line."""
+    return re.match(r"(?:try|if|with|match)\b", source) is not None
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, int, bool]]:
+    """Start and end of every line that no bracket or string continues, and whether its end is reached."""
+    depth = line = 0
+    for token in _TOKEN.finditer(text):
         if token["open"]:
             depth += 1
         elif token["close"]:
             depth = max(depth - 1, 0)
         elif token["newline"] and depth == 0:
-            source = text[line : token.end()]
-            if not source.strip() or source.startswith("#"):
-                pass
-            elif source[0].isspace() or line == 0 or source.startswith(_STARTERS):
-                if source.startswith(_STARTERS):
-                    if not decorated:
-                        starts.append(line)
-                    decorated = source.startswith("@")
-                end = token.end()
-            else:
-                return starts, end, _ends(source)
+            yield line, token.end(), True
             line = token.end()
-    source = text[line:]  # a line that an open string or bracket continues beyond the text
-    if line and source.strip() and not (source[0].isspace() or source.startswith(("#", *_STARTERS))):
-        return starts, end, _ends(source)
-    return starts, len(text), False
-
-
-def _ends(source: str) -> bool:
-    """Whether a top-level line that is no definition cannot become one, however the model continues it."""
-    return "\n" in source or not any(word.startswith(source) for word in _STARTERS)
+    if line < len(text):
+        yield line, len(text), False
 
 
 def parses(source: str) -> bool:
@@ -157,27 +336,3 @@ def parses(source: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(?P<info>[^`\n]*)$", re.MULTILINE)
-
-
-def extract_code(text: str, entry_point: str) -> tuple[str, str]:
-    """The code in a chat answer, and the name of the rule that found it: (code, rule).
-
-    ``fence``: the last complete fenced block that defines ``entry_point`` at top level, whatever its
-    label. ``as-is``: there is none, so the text is returned unchanged.
-    """
-    plain = text.replace("\r\n", "\n")
-    defines = re.compile(rf"^(?:(?:async\s+)?def|class)\s+{re.escape(entry_point)}\b", re.MULTILINE)
-    code = None
-    opened: int | None = None
-    for fence in _FENCE.finditer(plain):
-        if opened is None or fence["info"].strip():  # a labelled fence opens, also inside a block
-            opened = fence.end() + 1
-            continue
-        block = plain[opened : fence.start()]
-        if defines.search(block):
-            code = block
-        opened = None
-    return (code, "fence") if code is not None else (text, "as-is")

@@ -63,7 +63,7 @@ def agree(teaching: Teaching, name: str, tasks: Sequence[Task], config: Agreemen
     by_id = {task.task_id: task for task in tasks}
     for answer in teaching.ask_for_code(f"{name}-answers", requests, config.sampling):
         completion = teaching.prompts.read(answer.text, by_id[answer.task_id], teaching.stop)
-        candidates[answer.task_id].append(completion)
+        candidates[answer.task_id].append("" if answer.finish == "length" else completion)
     groups = vote(teaching, name, tasks, candidates, config.calls)
     return {
         task_id: group
@@ -164,7 +164,7 @@ def ask_calls(
     requests = [
         Request(
             task_id=task.task_id,
-            prompt=modular.to_tests(task.prompt, task.reference)
+            prompt=modular.to_tests(task.prompt, task.reference, task.program(task.reference))
             or teaching.prompts.to_inputs(task, task.reference),
         )
         for task in tasks

@@ -34,7 +34,7 @@ def decompose(
                 task_id=task.task_id,
                 sample=number,
                 prompt=teaching.modular.to_decompose(
-                    task.prompt, task.prompt + direct_answers[task.task_id].completion
+                    task.prompt, task.program(direct_answers[task.task_id].completion)
                 ),
             )
             for task in waiting

@@ -114,7 +114,7 @@ def evolve(
         else:
             headers = [module.header for module in plan.modules]
             codes = [function.code for function in plan.functions]
-            prompt = teaching.modular.to_evolve(task.prompt, task.prompt + direct.completion, headers, codes)
+            prompt = teaching.modular.to_evolve(task.prompt, task.program(direct.completion), headers, codes)
             requests.append(Request(task_id=task.task_id, prompt=prompt))
     by_id = {task.task_id: task for task in tasks}
     for answer in teaching.ask_for_code("evolved", requests, sampling) if requests else []:
@@ -132,9 +132,12 @@ def _read(answer: Completion, task: Task, plan: Plan, teaching: Teaching) -> str
     """The completion, with the functions it calls. Raises ValueError with the reason if it is unusable."""
     if answer.finish == "length":
         raise ValueError("the evolved answer was truncated")
-    program = task.prompt + teaching.prompts.read(answer.text, task, teaching.stop)
+    completion = teaching.prompts.read(answer.text, task, teaching.stop)
+    if not completion.strip():
+        raise ValueError("the evolved answer lacks the function")
+    whole = task.program(completion)
     try:
-        program = self_contained(program, [(function.name, function.code) for function in plan.functions])
+        program = self_contained(whole, [(function.name, function.code) for function in plan.functions])
         tree = parse(program)
         missing = undefined(program)
     except SyntaxError as error:
@@ -143,7 +146,8 @@ def _read(answer: Completion, task: Task, plan: Plan, teaching: Teaching) -> str
         raise ValueError("the evolved answer lacks the function")
     if missing:
         raise ValueError(f"the evolved answer uses an undefined name: {min(missing)}")
-    completion = program.removeprefix(task.prompt)
+    if program != whole:  # functions follow it
+        completion = completion.rstrip() + program.removeprefix(whole.rstrip())
     if mentions(completion):
         raise ValueError("the evolved answer mentions its prompt")
     return completion
@@ -199,7 +203,7 @@ def _plans(
     ]
     answers = teaching.ask_for_code("solved", requests, sampling) if requests else []
     solved = {
-        task.prompt: task.prompt + teaching.prompts.read(answer.text, task, teaching.stop)
+        task.prompt: task.program(teaching.prompts.read(answer.text, task, teaching.stop))
         for task, answer in zip(unsolved.values(), answers, strict=True)
     }
     return {
@@ -287,7 +291,7 @@ def gate(
         responses[attempt.task_id] = direct.model_copy(update={"why": "it fails the teacher's tests"})
     if config.gate == "repair" and failed:
         for attempt in run_on(teaching, "gated-again", tested, _repairs(teaching, by_id, failed, sampling)):
-            if attempt.result.passed:
+            if attempt.result.passed and attempt.completion.finish != "length":
                 responses[attempt.task_id] = Response(
                     task_id=attempt.task_id, completion=attempt.completion.text, how="repaired"
                 )
@@ -319,7 +323,7 @@ def new_functions(tasks: Sequence[Task], responses: Mapping[str, Response]) -> l
     for task in tasks:
         response = responses[task.task_id]
         if response.how == "evolved":
-            functions = read_functions(task.prompt + response.completion)
+            functions = read_functions(task.program(response.completion))
             helpers += [
                 function.model_copy(update={"origin": f"{task.task_id}/{function.name}"})
                 for function in functions

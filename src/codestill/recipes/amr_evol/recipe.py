@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from codestill.assembly import is_program
 from codestill.embeddings import AnyEmbedderConfig, TfidfEmbedderConfig
+from codestill.errors import TaskError
 from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.examples import subset
 from codestill.losses import CrossEntropy
@@ -107,7 +109,8 @@ def distill(config: Config, run: Run) -> "Student":
         responses = _answer(config, tasks.tasks, teaching)
         account(tasks, responses, teaching, instruction_tokens)
         student = config.student.build(teaching.session.tokenizer, config.execution, seed=config.seed)
-        student = fit(student, _examples(tasks, responses), CrossEntropy(), config.train, run)
+        examples = _examples(tasks, responses, run)
+        student = fit(student, examples, CrossEntropy(), config.train, run)
         evaluate(student, "student", config.evaluate, teaching.sandbox, run)
     return student
 
@@ -165,7 +168,7 @@ def _evolve(
 def _whole(task: Task, answer: Response) -> list[Function]:
     """The direct answer as the query, without decomposition; none where it does not parse."""
     try:
-        functions = read_functions(task.prompt + answer.completion)
+        functions = read_functions(task.program(answer.completion))
     except SyntaxError:
         return []
     return [function for function in functions if function.name == task.entry_point]
@@ -194,13 +197,28 @@ def _grow(
         library.add(batch, entries)
 
 
-def _examples(tasks: TaskSet, responses: Mapping[str, Response]) -> list[Example]:
-    return [
-        Example(
-            example_id=task.task_id,
-            prompt=task.prompt,
-            completion=responses[task.task_id].completion,
-            source=responses[task.task_id].how,
+def _examples(tasks: TaskSet, responses: Mapping[str, Response], run: Run) -> list[Example]:
+    """The answers that are programs: none that the token limit cut, that does not parse, or that lacks the
+    function. Raises TaskError when that leaves none."""
+    examples = []
+    for task in tasks.tasks:
+        response = responses[task.task_id]
+        if not response.cut and is_program(
+            task.program(response.completion), task.entry_point, task.language
+        ):
+            examples.append(
+                Example(
+                    example_id=task.task_id,
+                    prompt=task.prompt,
+                    completion=response.completion,
+                    source=response.how,
+                )
+            )
+    run.account(answers_without_program=len(tasks) - len(examples))
+    if not examples:
+        raise TaskError(
+            f"none of {len(tasks)} answers is a program that defines its task's function.",
+            next_step="Look at the stage answers: raise answers.max_new_tokens where they are cut, or choose "
+            "other prompts.",
         )
-        for task in tasks.tasks
-    ]
+    return examples

@@ -6,6 +6,8 @@ No baseline sees a task's own tests.
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from pydantic import Field
+
 from codestill.attempt import read
 from codestill.models import SamplingConfig
 from codestill.recipes.amr_evol.agreement import AgreementConfig, ask_calls, run_on, teacher_tests, vote
@@ -22,6 +24,8 @@ class Response(Record):
     completion: str
     """Continues the task's prompt."""
     how: How
+    cut: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Whether the token limit cut it: it is then not trained on."""
     why: str = ""
     """Why the direct answer was kept, where another was tried."""
 
@@ -62,7 +66,10 @@ def answer_repair(
     failed_ids = {attempt.task_id for attempt in attempts if not attempt.result.passed}
     failed = [task for task in answered if task.task_id in failed_ids]
     requests = [
-        Request(task_id=task.task_id, prompt=teaching.modular.to_regenerate(task.prompt, task.reference))
+        Request(
+            task_id=task.task_id,
+            prompt=teaching.modular.to_regenerate(task.prompt, task.reference, task.program(task.reference)),
+        )
         for task in failed
     ]
     regenerated = _responses(teaching, "regenerated", "regenerated", failed, requests, sampling)
@@ -83,7 +90,9 @@ def best_of(
     answer per task at a time, until the teacher has generated that many tokens per task, counting direct
     answers and the calls that the vote uses.
     """
-    candidates = {task.task_id: [direct_answers[task.task_id].completion] for task in tasks}
+    candidates = {
+        task_id: ["" if answer.cut else answer.completion] for task_id, answer in direct_answers.items()
+    }
     by_id = {task.task_id: task for task in tasks}
     answered = _answered(tasks, direct_answers)
     ask_calls(teaching, "votes-calls", answered, agreement.calls)  # first: its tokens count in the budget
@@ -96,7 +105,7 @@ def best_of(
         ]
         for answer in teaching.ask_for_code(f"samples-{number}", requests, agreement.sampling):
             completion = read(answer, teaching.prompts, by_id[answer.task_id], teaching.stop)
-            candidates[answer.task_id].append(completion.text)
+            candidates[answer.task_id].append("" if answer.finish == "length" else completion.text)
     groups = vote(teaching, "votes", answered, candidates, agreement.calls)
     return {
         task_id: Response(task_id=task_id, completion=candidates[task_id][group.members[0]], how="voted")
@@ -122,7 +131,10 @@ def _responses(
     answers = teaching.ask_for_code(stage, requests, sampling)
     return {
         task.task_id: Response(
-            task_id=task.task_id, completion=teaching.prompts.read(answer.text, task, teaching.stop), how=how
+            task_id=task.task_id,
+            completion=teaching.prompts.read(answer.text, task, teaching.stop),
+            how=how,
+            cut=answer.finish == "length",
         )
         for task, answer in zip(tasks, answers, strict=True)
     }

@@ -68,12 +68,15 @@ def mutated(
 ) -> list[Attempt]:
     """Mutations of the correct programs, executed. Stage: mutants."""
     seed, count = bench.run.seed, config.mutants
-    completions = [
-        Completion(task_id=task.task_id, sample=number, text=text)
-        for task in task_set.tasks
-        if task.task_id in correct
-        for number, text in enumerate(mutants(task.prompt, correct[task.task_id], seed, count))
-    ]
+    completions: list[Completion] = []
+    for task in task_set.tasks:
+        text = correct.get(task.task_id)
+        if text is not None:
+            before = task.program(text).removesuffix(text)
+            completions += [
+                Completion(task_id=task.task_id, sample=number, text=mutant)
+                for number, mutant in enumerate(mutants(before, text, seed, count))
+            ]
     return bench.execute("mutants", task_set, completions)
 
 
@@ -90,16 +93,18 @@ def choose(
     so that the commonest failure does not crowd out the rest.
     """
     python = all(task.language == "python" for task in task_set.tasks)
-    prompts = {task.task_id: task.prompt for task in task_set.tasks}
+    tasks = task_set.by_id
     of_task: dict[str, dict[str, Fault]] = {task_id: {} for task_id in correct}
     for source in config.sources:
         for attempt in candidates.get(source, ()):
             text = attempt.completion.text
             if attempt.result.passed or attempt.task_id not in correct:
                 continue
+            if attempt.completion.finish == "length":
+                continue  # where it ends says nothing of what is wrong with it
             # Whether a program in another language parses is its verdict: a syntax error.
             error = error_class(attempt.result)
-            parsed = parses(prompts[attempt.task_id] + text) if python else error != "SyntaxError"
+            parsed = parses(tasks[attempt.task_id].program(text)) if python else error != "SyntaxError"
             if config.broken or parsed:
                 fault = Fault(completion=text, source=source, error=error)
                 of_task[attempt.task_id].setdefault(text, fault)

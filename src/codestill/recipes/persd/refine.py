@@ -41,7 +41,10 @@ class RefineConfig(Settings):
 
 
 def is_kept(refinement: Refinement, solution: str, keep: Keep) -> bool:
-    """Whether a refinement is trained on. ``solution`` is the teacher's own code for the task."""
+    """Whether a refinement is trained on: none that the token limit cut. ``solution`` is the teacher's own
+    code for the task."""
+    if refinement.completion.finish == "length":
+        return False
     if keep == "all" or not refinement.result.passed:
         return keep == "all"
     if keep == "passed":

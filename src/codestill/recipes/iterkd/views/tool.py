@@ -89,7 +89,7 @@ def inspect(
         batch = owed[start : start + _BATCH]
         batch_tasks = [tasks[attempt.task_id] for attempt in batch]
         programs = [
-            task.prompt + attempt.completion.text for task, attempt in zip(batch_tasks, batch, strict=True)
+            task.program(attempt.completion.text) for task, attempt in zip(batch_tasks, batch, strict=True)
         ]
         static: list[tuple[dict[Check, float], tuple[str, ...]]] = [({}, ())] * len(batch)
         languages: set[Language] = {task.language for task in batch_tasks}
