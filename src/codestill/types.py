@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from codestill.assembly import assemble
+from codestill.assembly import assemble, is_program
 from codestill.languages import known_language
 
 Verdict = Literal[
@@ -26,12 +26,13 @@ more outcome, for the student too; ``renormalise`` scales the listed ones up to 
 out; ``sampled`` divides it among tokens sampled from them."""
 
 
+FaultSource = Literal["student", "teacher", "mutation"]
+
+
 if TYPE_CHECKING:
     Language = str
 else:
     Language = Annotated[str, AfterValidator(known_language)]
-Bin = Literal["easy", "medium", "hard"]
-"""How hard a task is for a student, by the feedback on its attempts."""
 
 
 class Settings(BaseModel):
@@ -86,6 +87,11 @@ class Task(Record):
         """The source under test (:func:`codestill.assembly.assemble`)."""
         return assemble(self.prompt, completion, self.entry_point, self.language)
 
+    def accepts(self, completion: str) -> bool:
+        """Whether a completion makes a program that parses and defines the function, right or wrong."""
+        program = self.program(completion) if completion.strip() else ""
+        return is_program(program, self.entry_point, self.language)
+
     @property
     def key(self) -> str:
         return self.task_id
@@ -95,9 +101,6 @@ class Task(Record):
         return f"<Task {name}: {tests} tests in {self.language}, prompt {self.prompt[:60]!r}>"
 
     __str__ = __repr__
-
-
-FaultSource = Literal["student", "teacher", "mutation"]
 
 
 class Fault(Record):
@@ -230,26 +233,6 @@ class Attempt(Record):
         return self.completion.task_id
 
 
-class Refinement(Record):
-    """A teacher's repair of an attempt, executed."""
-
-    attempt: Attempt
-    """What failed."""
-    feedback: str
-    """The execution feedback that the teacher got."""
-    completion: Completion
-    """The repair, as a completion of the task's prompt."""
-    result: ExecutionResult
-
-    @property
-    def key(self) -> str:
-        return self.attempt.key
-
-    @property
-    def task_id(self) -> str:
-        return self.attempt.task_id
-
-
 class Interval(Record):
     """An estimate with its 95% interval."""
 
@@ -311,7 +294,7 @@ class Evaluation(Record):
     """Name of the task set, with variant and split, e.g. ``mbpp:test/zero-shot``."""
     task_count: int
     subset: bool
-    """Whether only part of the set was evaluated: such a score is never a headline."""
+    """Whether only part of the set was evaluated."""
     samples_per_task: int
     temperature: float
     top_p: float
@@ -331,6 +314,8 @@ class Evaluation(Record):
     bleu: float | None = None
     """Corpus BLEU of the greedy (else first) completion against the reference, 0-100."""
     bleu_signature: str = ""
+    warnings: tuple[str, ...] = ()
+    """What to know before the scores are believed, e.g. that hardly a sample is a program."""
     profile: ModelProfile | None = None
     gates: Gates
     data_hash: str
@@ -396,6 +381,3 @@ class Comparison(Record):
     differences: tuple[Difference, ...] = ()
     teacher: str | None = None
     """Name of the arm that is the teacher: tables give each number's ratio to it."""
-
-
-BINS: tuple[Bin, ...] = ("easy", "medium", "hard")

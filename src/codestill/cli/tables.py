@@ -50,6 +50,9 @@ def print_runs(directories: Sequence[Path]) -> None:
     for name, evaluation in evaluations.items():
         table.add_row(name, evaluation.tasks, *_scores(evaluation, levels))
         notes += _notes(evaluation)
+    for evaluation in evaluations.values():
+        for warning in evaluation.warnings:
+            console.print(f"WARNING: {warning}", style="bold", highlight=False, soft_wrap=True, markup=False)
     console.print(table)
     for note in dict.fromkeys(notes):
         console.print(note, highlight=False, soft_wrap=True)

@@ -108,6 +108,7 @@ class ExecutedSamples:
     greedy: list[Attempt]
     """One for every task, or none at all."""
     profile: ModelProfile | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -170,6 +171,7 @@ def conclude(
         verdicts=dict(sorted(Counter(attempt.result.verdict for attempt in pool).items())),
         bleu=score,
         bleu_signature=signature,
+        warnings=(*_unreadable(task_set, pool), *samples.warnings),
         profile=samples.profile,
         gates=gates,
         data_hash=task_set.data_hash,
@@ -185,6 +187,20 @@ def conclude(
     metrics = {f"{samples.name}/pass@{k}": value.mean for k, value in result.pass_at.items()}
     run.log("evaluate", metrics=metrics)
     return result
+
+
+def _unreadable(task_set: TaskSet, pool: list[Attempt]) -> list[str]:
+    """A warning where most samples are no program: a score of 0 then says nothing of the model."""
+    tasks = task_set.by_id
+    failed = [attempt.completion for attempt in pool if not attempt.result.passed]
+    broken = [answer for answer in failed if not tasks[answer.task_id].accepts(answer.text)]
+    if 2 * len(broken) <= len(pool):
+        return []
+    fences = sum("```" in (answer.raw or answer.text) for answer in broken)
+    hint = f"; {fences} hold code fences: is it a chat model? (--prompts instruct)" if fences else ""
+    return [
+        f"{len(broken)} of {len(pool)} samples are no Python program that defines the task's function{hint}"
+    ]
 
 
 def _counts(task_set: TaskSet, pool: list[Attempt], group: str | None) -> dict[str, tuple[int, int]]:

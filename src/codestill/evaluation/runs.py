@@ -19,6 +19,7 @@ from codestill.evaluation.evaluate import (
     require_same_tasks,
 )
 from codestill.evaluation.gates import check_gates
+from codestill.evaluation.samples import Form, form_of, read_as
 from codestill.models import Completer, Dtype, StudentConfig
 from codestill.prompts import Prompts, PromptSetName, prompt_set
 from codestill.run import Run
@@ -99,6 +100,10 @@ class ScoreSamples(RunConfig):
     """What kind of run this is."""
     samples: Path
     """HumanEval-format JSONL: ``task_id`` and ``completion`` (or EvalPlus's ``solution``)."""
+    form: Form | Literal["auto"] = "auto"
+    """What the texts are: ``completion`` (they continue the prompt, or are whole programs), ``answer`` (chat
+    answers, with fences or prose), ``stripped`` (the first line lost its indentation). ``auto`` takes the
+    form in which most are programs, and says so where that is not ``completion``."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """The task set; settings of sampling do not apply."""
 
@@ -111,11 +116,10 @@ def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
     """
     task_set = config.evaluate.tasks.load()
     counts: Counter[str] = Counter()
-    completions = []
-    for task_id, text in read_samples(config.samples):
-        completions.append(Completion(task_id=task_id, sample=counts[task_id], text=text))
-        counts[task_id] += 1
+    samples = read_samples(config.samples)
+    counts.update(task_id for task_id, _ in samples)
     _require_even(config.samples, task_set, counts)
+    completions, told = _completions(config, task_set, samples)
     require_same_tasks(task_set, run)
     with config.execution.sandbox(config.sandbox) as sandbox:
         workbench = Workbench(sandbox, run)
@@ -131,5 +135,31 @@ def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
         pool = run.stage("evaluate-student", Attempt, completions, executed)
         if run.result_path("student").exists():
             return read_evaluation(run.result_path("student"))
-        samples = ExecutedSamples("student", config.samples.name, task_set, "none", pool, greedy=[])
-        return conclude(samples, gated(), config.evaluate, workbench)
+        executed_samples = ExecutedSamples(
+            "student", config.samples.name, task_set, "none", pool, greedy=[], warnings=told
+        )
+        return conclude(executed_samples, gated(), config.evaluate, workbench)
+
+
+def _completions(
+    config: ScoreSamples, task_set: TaskSet, samples: Sequence[tuple[str, str]]
+) -> tuple[list[Completion], tuple[str, ...]]:
+    """The samples' completions, numbered by task, and what to tell of their form."""
+    tasks = task_set.by_id
+    form = config.form
+    if form == "auto":
+        form = form_of([(tasks[task_id], text) for task_id, text in samples])
+    told = ()
+    if form != config.form and form != "completion":
+        told = (
+            f"{config.samples.name}: as they stand, hardly a text is a program; they are read as `{form}` "
+            "(--form completion scores them as they stand).",
+        )
+    numbers: Counter[str] = Counter()
+    completions: list[Completion] = []
+    for task_id, text in samples:
+        read = read_as(form, text, tasks[task_id])
+        raw = "" if read == text else text
+        completions.append(Completion(task_id=task_id, sample=numbers[task_id], text=read, raw=raw))
+        numbers[task_id] += 1
+    return completions, told

@@ -133,6 +133,7 @@ def warnings(section: Section) -> list[str]:
     texts: list[str] = []
     for arm in section.arms:
         for evaluation in arm.evaluations:
+            texts += [f"{arm.name}: {warning}." for warning in evaluation.warnings]
             failure = evaluation.gates.failure()
             if failure:
                 texts.append(f"{arm.name}: the gates fail: {failure}. Its scores cannot be believed.")

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from codestill.recipes.iterkd.records import RoundRecord
+from codestill.recipes.iterkd.records import BINS, RoundRecord
 from codestill.report.claims import bounds, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Section
 from codestill.report.tables import NOTHING, Cell, Table
-from codestill.types import BINS, Interval
+from codestill.types import Interval
 
 CLASSES = 6
 """Columns of errors: the most frequent, then all others together."""

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from codestill.assembly import is_program
 from codestill.errors import TaskError
 from codestill.sandbox import Program
 from codestill.synthesis.calls import UNKNOWN, is_literal, read_calls
@@ -78,7 +77,7 @@ def _solve(proposed: Sequence[Task], teaching: Teaching, config: SynthesisConfig
     solved = []
     for task, answer in zip(proposed, answers, strict=True):
         reference = teaching.prompts.read(answer.text, task, teaching.stop)
-        if answer.finish == "stop" and is_program(task.program(reference), task.entry_point, task.language):
+        if answer.finish == "stop" and task.accepts(reference):
             solved.append(task.model_copy(update={"reference": reference}))
     return solved
 

@@ -11,13 +11,13 @@ from tests.support.tiny import CPU
 from codestill.config import RunConfig
 from codestill.pocket.skills import held_out
 from codestill.prompts import CONTINUED
+from codestill.recipes.iterkd.bins import Bin
 from codestill.recipes.iterkd.update import Ratio, UpdateConfig, next_tasks, shares
 from codestill.recipes.iterkd.validation import RoundValidation, StopConfig
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.tasks import TasksConfig, TaskSet
 from codestill.teachers import LocalTeacherConfig
-from codestill.types import Bin
 
 
 @pytest.fixture(scope="module")

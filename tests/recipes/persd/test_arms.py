@@ -7,9 +7,9 @@ import pytest
 from codestill.examples import subset
 from codestill.prompts import CONTINUED
 from codestill.recipes.persd.arms import ARMS, ArmName, arm_examples
-from codestill.recipes.persd.refine import Keep, is_kept
+from codestill.recipes.persd.refine import Keep, Refinement, is_kept
 from codestill.tasks import STOP_RULES, TaskSet
-from codestill.types import Attempt, Completion, Example, ExecutionResult, Refinement, Task
+from codestill.types import Attempt, Completion, Example, ExecutionResult, Task
 
 PASSED, WRONG = ExecutionResult(verdict="pass"), ExecutionResult(verdict="wrong")
 NAMES = ("kept", "mended", "mended-too", "lost", "unsolved")

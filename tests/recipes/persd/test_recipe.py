@@ -10,12 +10,13 @@ from tests.teachers import endpoint
 
 from codestill.errors import BudgetError, TaskError
 from codestill.recipes.persd.recipe import Config, distill
+from codestill.recipes.persd.refine import Refinement
 from codestill.recipes.persd.similarity import similarity
 from codestill.report import write_report
 from codestill.run import Run
 from codestill.serialize import read_jsonl
 from codestill.tasks import TasksConfig, write_tasks
-from codestill.types import Attempt, Event, Refinement
+from codestill.types import Attempt, Event
 
 TASKS: dict[str, Any] = {"source": "pocket", "split": "train", "count": 6, "depths": [2]}
 SETTINGS: dict[str, Any] = {

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from codestill.assembly import is_program
 from codestill.embeddings import AnyEmbedderConfig, TfidfEmbedderConfig
 from codestill.errors import TaskError
 from codestill.evaluation import EvaluateConfig, evaluate
@@ -203,9 +202,7 @@ def _examples(tasks: TaskSet, responses: Mapping[str, Response], run: Run) -> li
     examples = []
     for task in tasks.tasks:
         response = responses[task.task_id]
-        if not response.cut and is_program(
-            task.program(response.completion), task.entry_point, task.language
-        ):
+        if not response.cut and task.accepts(response.completion):
             examples.append(
                 Example(
                     example_id=task.task_id,

@@ -14,6 +14,7 @@ from codestill.evaluation import evaluate
 from codestill.examples import subset
 from codestill.losses import Contrastive, Objective
 from codestill.models import SamplingConfig
+from codestill.recipes.iterkd.bins import BINS, Bin
 from codestill.recipes.iterkd.faults import (
     FaultsConfig,
     contrastive_examples,
@@ -31,7 +32,7 @@ from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
 from codestill.teaching import TaughtConfig, Teaching
 from codestill.train import TrainConfig, fit
-from codestill.types import BINS, Attempt, Bin, Example, FaultSource, Task
+from codestill.types import Attempt, Example, FaultSource, Task
 from codestill.warm_up import WarmUpConfig, initial_student
 
 if TYPE_CHECKING:

@@ -2,8 +2,11 @@
 
 from pydantic import Field
 
+from codestill.recipes.iterkd.bins import BINS, Bin
 from codestill.recipes.iterkd.views import Calibration
-from codestill.types import Bin, Interval, Record
+from codestill.types import Interval, Record
+
+__all__ = ["BINS", "RoundRecord"]
 
 
 class RoundRecord(Record):

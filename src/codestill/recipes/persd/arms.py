@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from codestill.prompts import CONTINUED
+from codestill.recipes.persd.refine import Refinement
 from codestill.tasks import TaskSet
-from codestill.types import Attempt, Example, Refinement
+from codestill.types import Attempt, Example
 
 ArmName = Literal[
     "stand",

@@ -11,9 +11,29 @@ from codestill.recipes.persd.similarity import similarity
 from codestill.sandbox.feedback import Form, feedback
 from codestill.tasks import TaskSet
 from codestill.teaching import Teaching
-from codestill.types import Attempt, Refinement, Request, Settings
+from codestill.types import Attempt, Completion, ExecutionResult, Record, Request, Settings
 
 Keep = Literal["all", "passed", "not-copied", "personal"]
+
+
+class Refinement(Record):
+    """A teacher's repair of an attempt, executed."""
+
+    attempt: Attempt
+    """What failed."""
+    feedback: str
+    """The execution feedback that the teacher got."""
+    completion: Completion
+    """The repair, as a completion of the task's prompt."""
+    result: ExecutionResult
+
+    @property
+    def key(self) -> str:
+        return self.attempt.key
+
+    @property
+    def task_id(self) -> str:
+        return self.attempt.task_id
 
 
 class RefineConfig(Settings):

@@ -7,12 +7,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from codestill.recipes.iterkd.bins import Bin
 from codestill.recipes.iterkd.views.calibrate import Calibration, calibrate
 from codestill.recipes.iterkd.views.model import JudgeConfig, Judged, judge
 from codestill.recipes.iterkd.views.tool import ToolReport, ToolViewConfig, inspect
 from codestill.tasks import TaskSet
 from codestill.teaching import Teaching
-from codestill.types import Attempt, Bin, Settings
+from codestill.types import Attempt, Settings
 
 
 class FeedbackConfig(Settings):
