@@ -18,10 +18,13 @@ def assemble(prompt: str, completion: str, entry_point: str, language: str = "py
 
     A completion that is valid Python by itself and binds ``entry_point`` at top level replaces the prompt's
     unfinished function; any other continues the prompt's last line. ``from __future__`` imports move to the
-    top, where alone Python accepts them. In other languages a completion always continues the prompt.
+    top, where alone Python accepts them. In other languages the header of the function tells a whole program.
     """
-    if not LANGUAGES[language].is_python:
-        return prompt + completion
+    spec = LANGUAGES[language]
+    if not spec.is_python:
+        if spec.defines_at(completion, entry_point) is None:
+            return prompt + completion
+        return prompt[: spec.defines_at(prompt, entry_point)] + completion
     if is_program(completion, entry_point):
         before = provided(prompt, entry_point)
         gap = "\n" if before and not before.endswith("\n") else ""

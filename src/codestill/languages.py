@@ -6,6 +6,7 @@ messages, ``sandbox/inside/solver.js`` is one). Tests are Python statements what
 """
 
 import ast
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -44,8 +45,19 @@ class LanguageSpec:
     defines: Callable[[str, str], bool] | None = field(default=None, compare=False)
     """Whether a program defines a function at top level, without running it; raises ValueError where the
     program does not parse. None: only running it tells, as the gates do."""
+    header: str = ""
+    """Regular expression of how the definition of a function ``NAME`` begins. A completion
+    with it at the start of a line is a whole program. Empty: every completion continues its prompt."""
     stop: tuple[str, ...] = ()
     """Strings that end a completion under the stop rule of the language's name. Empty: no such rule."""
+
+    def defines_at(self, source: str, entry_point: str) -> int | None:
+        """Where the last definition of ``entry_point`` begins, by ``header``; None where there is none."""
+        if not self.header:
+            return None
+        pattern = f"^(?:{self.header.replace('NAME', re.escape(entry_point))})"
+        starts = [match.start() for match in re.finditer(pattern, source, re.MULTILINE)]
+        return starts[-1] if starts else None
 
     @property
     def is_python(self) -> bool:
@@ -111,6 +123,7 @@ LANGUAGES: dict[str, LanguageSpec] = {
         install="Install Node.js 18 or newer, so that `node` is on the PATH.",
         runner=_INSIDE / "solver.js",
         arguments=(f"--max-old-space-size={MEGABYTES}", "-e", RUNNER),
+        header=r"(?:export\s+)?(?:(?:async\s+)?function\*?\s+NAME\b|(?:const|let|var)\s+NAME\s*=)",
         # MultiPL-E's strings for JavaScript (arXiv 2208.08227).
         stop=("\nfunction ", "\n/*", "\n//", "\nconsole.log"),
     ),

@@ -1,12 +1,10 @@
-"""Stop rules and code extraction."""
-
-import ast
+"""Stop rules."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from codestill.tasks import STOP_RULES, cut, extract_code, stopped
+from codestill.tasks import STOP_RULES, cut, stopped
 
 DEFINITIONS = STOP_RULES["definitions"]
 
@@ -30,6 +28,32 @@ KEPT = [
 def test_definitions_keeps_the_program(text: str) -> None:
     assert cut(text, DEFINITIONS) == text
     assert not stopped(text, DEFINITIONS)
+
+
+USED = [
+    "LIMIT = 3\nTABLE = [\n    1,\n]\ndef f(x):\n    return TABLE[LIMIT]\n",  # constants before the function
+    "import sys\nsys.setrecursionlimit(9999)\ndef f(x):\n    return x\n",
+    "try:\n    import numpy as np\nexcept ImportError:\n    np = None\n\ndef f(x):\n    return np\n",
+    "import re\nif re:\n    A = 1\nelse:\n    A = 2\n\ndef f(x):\n    return A\n",
+    "def f(x):\n    return LIMIT + g(x)\n\nLIMIT = 3\n\ndef g(x):\n    return DEEP\n\nDEEP: int = 4\n",
+    "    return LIMIT\n\nLIMIT = 3\n",  # the rest of the prompt's function
+    "def f(x):\n    return np.sum(x)\n\ntry:\n    import numpy as np\nexcept ImportError:\n    np = None\n",
+    "def slow(x):\n    return x\n\nfast = slow\ncached = cache(slow)\nthird = lambda x: x\n",
+    "def f(x):\n    return g(x)\n\nif True:\n    def g(x):\n        return x\nelse:\n    g = None\n",
+]
+
+
+@pytest.mark.parametrize("text", USED)
+@pytest.mark.parametrize("end", ["", "print(f(3))\n", "x = f(3)\nassert x\n", "test_list = [1, 2]\n"])
+def test_definitions_keeps_what_they_use(text: str, end: str) -> None:
+    assert cut(text + end, DEFINITIONS).rstrip() == text.rstrip()
+
+
+@pytest.mark.parametrize("rule", ["mbpp", "evalplus", "human-eval"])
+def test_strings_count_from_the_first_function_on(rule: str) -> None:
+    program = "from os import path\nclass Node:\n    pass\ndef f(x):\n    return Node()"
+    assert cut(f"{program}\nassert f(1)\nprint(2)", STOP_RULES[rule]).startswith(program)
+    assert not stopped(program, STOP_RULES[rule])
 
 
 @pytest.mark.parametrize(
@@ -124,37 +148,3 @@ def test_once_stopped_nothing_changes(text: str, more: str, name) -> None:
 
 def test_a_long_unclosed_string_is_read_in_linear_time() -> None:
     assert not stopped('x = """' + "a\\n\"' " * 200_000, DEFINITIONS)
-
-
-ANSWER = "Here it is:\n\n```python\ndef f(x):\n    return x\n```\nTry it:\n```\nf(1)\n```\n"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        ANSWER,
-        ANSWER.replace("\n", "\r\n"),
-        ANSWER.replace("```python", "```"),
-        ANSWER.replace("```python", "```PYTHON"),
-        ANSWER.replace("```python", "``` Python title='a'"),
-        "```python\ndef f(x):\n    return None\n```\nBetter:\n" + ANSWER,
-        "An unclosed ```python\n```python\ndef g(): pass\n" + ANSWER,
-    ],
-)
-def test_the_last_block_that_defines_the_function_is_extracted(text: str) -> None:
-    code, rule = extract_code(text, "f")
-    assert (code, rule) == ("def f(x):\n    return x\n", "fence")
-    ast.parse(code)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "def f(x):\n    return x\n",
-        "```python\ndef g(x):\n    return x\n```\n",
-        "```python\ndef f(x):\n    return x\n",  # not closed
-        "```python\ndef fast(x):\n    return x\n```\n",
-    ],
-)
-def test_text_without_such_a_block_is_left_alone(text: str) -> None:
-    assert extract_code(text, "f") == (text, "as-is")

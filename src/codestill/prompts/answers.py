@@ -26,7 +26,7 @@ def as_completion(program: str, task: Task) -> str:
     in fewer tokens. Any other program is returned as it is, and stands behind what the prompt provides
     (:func:`codestill.assembly.assemble`). Nothing is rewritten in either.
     """
-    if not is_program(program, task.entry_point):
+    if task.language != "python" or not is_program(program, task.entry_point):
         return program
     try:
         rest = _rest(program, task)

@@ -142,7 +142,7 @@ class Prompts(Settings):
         """The completion of the task's prompt in an answer."""
         if self.answers == "continuation":
             return cut(answer, stop)
-        return as_completion(extract_code(answer, task.entry_point, task.prompt)[0], task)
+        return as_completion(extract_code(answer, task.entry_point, task.prompt, task.language)[0], task)
 
 
 def _with_solution(template: str, task: Task, solution: str, **values: list[str]) -> str:

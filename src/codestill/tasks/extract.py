@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from codestill.assembly import assemble, bound_names, is_program, used_names
-from codestill.languages import parse_python
+from codestill.languages import LANGUAGES, parse_python
 
 Found = Literal["fence", "text", "continuation", "broken", "none"]
 """How the code was found: in a fenced block; in lines of the answer without a fence; as the rest of the
@@ -29,18 +29,26 @@ _STARTS_CODE = re.compile(
 )
 
 
-def extract_code(text: str, entry_point: str, prompt: str = "") -> tuple[str, Found]:
-    """The code in an answer to a Python task, and how it was found. Prose is never part of it.
+def extract_code(
+    text: str, entry_point: str, prompt: str = "", language: str = "python"
+) -> tuple[str, Found]:
+    """The code in an answer, and how it was found. Prose is never part of it.
 
     What counts is that the code parses and defines ``entry_point`` at top level, whatever the fence's form or
     label, closed or not. Of several such blocks the last is taken, a mere header only if there is nothing
     else, with the helpers and imports from other blocks that it lacks. Where none defines the function, a
     block or text that continues ``prompt`` is taken, then a block with the function that does not parse, so
     that its error can be told. An empty string where there is no code; drafts within a thought are not
-    looked at.
+    looked at. In other languages than Python, the last block that has its header, else the last
+    block, else the text.
     """
     answer = _after_thought(text.replace("\r\n", "\n"))
     fenced = _fenced(answer)
+    spec = LANGUAGES[language]
+    if not spec.is_python:
+        blocks = [of_fence[0] for of_fence in fenced]
+        defining = [block for block in blocks if spec.defines_at(block, entry_point) is not None]
+        return ((defining or blocks)[-1], "fence") if blocks else (answer, "text")
     if code := _defining(fenced, entry_point, prompt):
         return code, "fence"
     if code := _defining([_unfenced(answer)], entry_point, prompt):

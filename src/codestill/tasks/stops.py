@@ -236,7 +236,8 @@ def _statements(text: str, *, final: bool) -> Iterator[_Statement]:
             line = text[lines[following][0] : lines[following][1]]
             blank = not line.strip() or line.startswith("#")
             if not blank:
-                if not (line[0].isspace() or decorated or (_CONTINUES.match(line) and not is_first)):
+                continues = _CONTINUES.match(line) and (not is_first or _opens(source))
+                if not (line[0].isspace() or decorated or continues):
                     break
                 decorated = decorated and line.startswith("@")
                 last = following
