@@ -67,6 +67,13 @@ def test_a_whole_program_has_what_the_prompt_provides() -> None:
     assert value(assemble(prompt, "def double(y):\n    return floor(by(y))\n", "double")) == 6
 
 
+def test_a_prompt_that_opens_something_else_gives_nothing_and_a_broken_one_stays_broken() -> None:
+    program = "def double(x):\n    return 2 * x\n"
+    assert assemble("if True:\n    def double(x):\n", program, "double") == program
+    with pytest.raises(SyntaxError):
+        value(assemble('"""A text with """ in it"""\n', program, "double"))
+
+
 def test_future_imports_move_to_the_top_and_nothing_else_moves() -> None:
     body = "    return 2 * x\n\n\nfrom __future__ import annotations; TWO = 2\n"
     source = assemble(HEADER, body, "double")

@@ -46,14 +46,27 @@ def is_program(text: str, entry_point: str, language: str = "python") -> bool:
 def provided(prompt: str, entry_point: str) -> str:
     """What a prompt gives before the function to complete: imports, constants, helper functions.
 
-    A prompt that ends outside of any function, such as MBPP's docstring, is given whole."""
+    A prompt that ends outside of any function, such as MBPP's docstring, is given whole; one that ends within
+    something else than the function's definition gives nothing."""
     header = _header(prompt, entry_point)
-    before = prompt if header is None else prompt[:header]
+    if header is not None:
+        return prompt[:header]
+    return "" if not _parses(prompt) and _is_open(prompt) else prompt
+
+
+def _is_open(prompt: str) -> bool:
+    """Whether a deeper line makes the prompt valid."""
+    last = prompt.rstrip().rpartition("\n")[2]
+    indent = last[: len(last) - len(last.lstrip())]
+    return _parses(f"{prompt.rstrip()}\n{indent}    pass\n")
+
+
+def _parses(source: str) -> bool:
     try:
-        parse_python(before)
+        parse_python(source)
     except ValueError:
-        return ""
-    return before
+        return False
+    return True
 
 
 def _header(prompt: str, entry_point: str) -> int | None:

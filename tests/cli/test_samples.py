@@ -140,3 +140,34 @@ def test_scoring_needs_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "run/results/student.json").read_text())
     assert found["pass_at"]["1"]["mean"] == 1
+
+
+def fenced(text: str) -> str:
+    return f"Of course.\n\n```python\n{text}```\nDone."
+
+
+@pytest.mark.parametrize(
+    ("form", "made"),
+    [
+        ("answer", lambda row: fenced(row["prompt"] + row["reference"])),
+        ("stripped", lambda row: row["reference"].strip()),
+    ],
+)
+def test_another_form_of_samples_is_recognised_and_said_first(codestill: Codestill, form: str, made) -> None:
+    write_samples(Path("samples.jsonl"), *((str(row["task_id"]), made(row)) for row in TASKS))
+    outcome = codestill(*SCORE)
+    assert outcome.code == 0 and result().pass_at[1].mean == 1
+    assert outcome.out.startswith("WARNING: samples.jsonl") and f"read as `{form}`" in outcome.out
+    as_they_stand = codestill(*SCORE[:-1], "plain", "--form", "completion")
+    assert read_evaluation(Path("plain/results/student.json")).pass_at[1].mean == 0
+    assert as_they_stand.out.startswith("WARNING: 2 of 2 samples are no Python program"), as_they_stand.out
+
+
+def test_a_whole_program_is_a_completion(codestill: Codestill) -> None:
+    programs = {
+        str(row["task_id"]): f"from __future__ import annotations\n{row['prompt']}{row['reference']}"
+        for row in TASKS
+    }
+    write_samples(Path("samples.jsonl"), *programs.items())
+    outcome = codestill(*SCORE)
+    assert result().pass_at[1].mean == 1 and "WARNING" not in outcome.out
