@@ -1,4 +1,5 @@
-"""What `make release` checks and tags: one version in the package, the changelog, and the citation.
+"""What `make release` checks and tags: one version in the package, the changelog, and the citation; and a
+public address in pyproject.toml, which has none as long as the project has none.
 
 python dev/release.py --check
 python dev/release.py --tag
@@ -7,6 +8,7 @@ python dev/release.py --tag
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +31,9 @@ def problems(root: Path = ROOT) -> list[str]:
         reasons.append(f"CHANGELOG.md has no heading `## {number} (YYYY-MM-DD)`.")
     if not re.search(rf'^version: "?{re.escape(number)}"?$', citation, re.MULTILINE):
         reasons.append(f"CITATION.cff does not name version {number}.")
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    if "Repository" not in settings["project"].get("urls", {}):
+        reasons.append("pyproject.toml has no [project.urls] with a Repository: name the public address first.")
     return reasons
 
 

@@ -19,7 +19,10 @@ def test_the_version_is_set_in_one_place():
     assert version() == codestill.__version__
 
 
-def copied(place: Path, *, changelog: str, cited: str) -> Path:
+URLS = '[project.urls]\nRepository = "https://example.org/codestill"\n'
+
+
+def copied(place: Path, *, changelog: str, cited: str, urls: str = URLS) -> Path:
     module = place / "src" / "codestill" / "version.py"
     module.parent.mkdir(parents=True)
     shutil.copy(ROOT / "src" / "codestill" / "version.py", module)
@@ -27,6 +30,7 @@ def copied(place: Path, *, changelog: str, cited: str) -> Path:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     citation = re.sub(r"^version: .*$", f'version: "{cited}"', citation, flags=re.MULTILINE)
     (place / "CITATION.cff").write_text(citation, encoding="utf-8")
+    (place / "pyproject.toml").write_text(f"[project]\nname = 'codestill'\n{urls}", encoding="utf-8")
     return place
 
 
@@ -38,3 +42,5 @@ def test_a_release_needs_a_dated_heading_and_a_citation_of_its_version(tmp_path:
     assert [reason.partition(" ")[0] for reason in problems(undated)] == ["CHANGELOG.md"]
     older = copied(tmp_path / "older", changelog=f"{number} (2026-12-01)", cited="0.0.1")
     assert [reason.partition(" ")[0] for reason in problems(older)] == ["CITATION.cff"]
+    nowhere = copied(tmp_path / "nowhere", changelog=f"{number} (2026-12-01)", cited=number, urls="")
+    assert [reason.partition(" ")[0] for reason in problems(nowhere)] == ["pyproject.toml"]
