@@ -33,7 +33,7 @@ def problems(root: Path = ROOT) -> list[str]:
         reasons.append(f"CITATION.cff does not name version {number}.")
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     if "Repository" not in settings["project"].get("urls", {}):
-        reasons.append("pyproject.toml has no [project.urls] with a Repository: name the public address first.")
+        reasons.append("pyproject.toml has no [project.urls] with a Repository: name the public address.")
     return reasons
 
 
