@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt
 from codestill.attempt import Workbench, solved
 from codestill.errors import ConfigError
 from codestill.models import Completer, SamplingConfig
+from codestill.prompts import Prompts, PromptSetName, prompt_set
 from codestill.run import Keyed, Run
 from codestill.sandbox import Sandbox
 from codestill.serialize import seed_for
@@ -34,6 +35,8 @@ class ExamplesConfig(Settings):
     """Temperature of the teacher's answers; 0 is greedy, and takes one sample."""
     max_new_tokens: PositiveInt = 1024
     """Longest teacher answer, in tokens; one that reaches it is not trained on."""
+    prompts: PromptSetName | Prompts = "continued"
+    """How the teacher is prompted; `instruct` for one that answers a chat."""
     unsolved: Literal["drop", "reference"] = "drop"
     """What becomes of a task that the teacher does not solve."""
     allow_test_split: bool = False
@@ -64,7 +67,8 @@ def training_examples(
         )
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
     samples = config.samples if config.temperature else 1
-    answers = Workbench(sandbox, run).attempt("answers", teacher, task_set, sampling, samples=samples)
+    bench = Workbench(sandbox, run, prompt_set(config.prompts))
+    answers = bench.attempt("answers", teacher, task_set, sampling, samples=samples)
     completions = solved(answers)
     examples = []
     for task in task_set.tasks:
