@@ -108,7 +108,7 @@ def distill(config: Config, run: Run) -> "Student":
         responses = _answer(config, tasks.tasks, teaching)
         account(tasks, responses, teaching, instruction_tokens)
         student = config.student.build(teaching.session.tokenizer, config.execution, seed=config.seed)
-        examples = _examples(tasks, responses, run)
+        examples = answer_examples(tasks, responses, run)
         student = fit(student, examples, CrossEntropy(), config.train, run)
         evaluate(student, "student", config.evaluate, teaching.sandbox, run)
     return student
@@ -196,7 +196,7 @@ def _grow(
         library.add(batch, entries)
 
 
-def _examples(tasks: TaskSet, responses: Mapping[str, Response], run: Run) -> list[Example]:
+def answer_examples(tasks: TaskSet, responses: Mapping[str, Response], run: Run) -> list[Example]:
     """The answers that are programs: none that the token limit cut, that does not parse, or that lacks the
     function. Raises TaskError when that leaves none."""
     examples = []
