@@ -57,6 +57,9 @@ class Tests:
     def fail(self, error: BaseException, where: str = "") -> None:
         kind, message = explain.describe(error)
         verdict = self.verdict(error, in_test=False)
+        doubt = self.doubt(error)
+        if doubt and not self.lost:
+            verdict, where, kind, message = "undecidable", "", doubt, ""
         self.record(k="failed", v=verdict, t=where + kind, m=message, why=self.lost)
 
     @property
@@ -66,6 +69,18 @@ class Tests:
         if isinstance(lost, Undecidable):
             return f"undecidable: {lost}"
         return "gone" if lost is not None else ""
+
+    def doubt(self, error: BaseException) -> str:
+        """Why a failure may be none of the program's, where something crossed as less than it was."""
+        solver = self.solver
+        if solver is None or isinstance(error, MemoryError):
+            return ""
+        found = solver.doubts.get("arguments") or self.payload["doubt"]
+        if not found and not isinstance(error, FromCandidate):
+            found = solver.doubts.get("answers", "")
+            if not found and solver.owns and "type" in self.namespace["__builtins__"]:
+                found = "the tests ask for the type of an object of the program's"
+        return found
 
     def verdict(self, error: BaseException, in_test: bool) -> str:
         if isinstance(error, MemoryError):
@@ -100,8 +115,12 @@ class Tests:
 
     def record_failure(self, index: int, error: BaseException, entries: list, in_test: bool) -> None:
         verdict = self.verdict(error, in_test)
+        doubt = self.doubt(error)
+        if doubt:
+            self.record(k="test", i=index, v="undecidable", m=doubt)
+            return
         kind, message = explain.describe(error)
-        line = type(error).line if isinstance(error, FromCandidate) else None
+        line = error.told_line if isinstance(error, FromCandidate) else None
         self.record(k="test", i=index, v=verdict, t=kind, m=message, line=line)
         if self.solver:
             self.solver.explaining = True
@@ -140,7 +159,7 @@ class Names(dict):
             value = builtins.__dict__[name]
         else:
             try:
-                value = self.solver.ask("name", name)
+                return self.solver.ask("name", name)  # each time: the program may give it another value
             except NameError:
                 raise KeyError(name) from None
         self[name] = value
@@ -167,7 +186,7 @@ def run(payload: dict, report: int, solver: Solver) -> str:
     """Record what the tests say of the solver's program; returns why they say nothing, or an empty text."""
     tests = Tests(payload, report)
     tests.solver = solver
-    solver.marshals = payload["marshals"]
+    solver.marshals, solver.nan = payload["marshals"], payload["nan"]
     names = Names(tests, solver)
     names["__memo__"] = Memo(tests)
     tests.namespace["__builtins__"] = names
