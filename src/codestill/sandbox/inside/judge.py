@@ -187,6 +187,7 @@ def run(payload: dict, report: int, solver: Solver) -> str:
     tests = Tests(payload, report)
     tests.solver = solver
     solver.marshals, solver.nan = payload["marshals"], payload["nan"]
+    solver.exact = not solver.marshals
     names = Names(tests, solver)
     names["__memo__"] = Memo(tests)
     tests.namespace["__builtins__"] = names

@@ -14,6 +14,7 @@ import itertools
 import json
 import marshal
 import os
+import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, namedtuple
 
@@ -25,6 +26,7 @@ _PLAIN = frozenset((type(None), bool, int, float, str))
 _decoder = json.JSONDecoder()
 _TUPLES, _LISTS, _SIZED = {tuple}, {list}, {list, tuple, str}
 _LONG = 1_000_000  # elements
+_DOUBLES, _LARGE = (1 << 53) - 1, re.compile(rb"[0-9]{16}")
 BUILTIN_TYPES = {
     kind.__name__: kind
     for kind in (
@@ -129,6 +131,9 @@ class Codec:
         self.side = side
         self.shared = sharing.Shared(1 if side == "judge" else -1)
         self.decoder: json.JSONDecoder | None = None
+        self.exact = False
+        """Whether integers that a double does not hold are written in hexadecimal, for languages that read
+        numbers as doubles."""
         self.references: dict[int, int] | None = None
         """By id, the numbers of the objects that the text that is being written refers to."""
         self.classes: list[type] = []
@@ -154,7 +159,10 @@ class Codec:
 
     def dumps(self, value) -> bytes:
         try:
-            return json.dumps(self._encode(value)).encode()
+            text = json.dumps(self._encode(value)).encode()
+            if self.exact and _LARGE.search(text):
+                text = json.dumps(self._encode(value, hexadecimal=_DOUBLES)).encode()
+            return text
         except ValueError:  # an int of more digits than Python writes in decimal
             return json.dumps(self._encode(value, hexadecimal=True)).encode()
 
@@ -193,7 +201,7 @@ class Codec:
             self.references = None
         return f"{first}\n{second}".encode()
 
-    def _fills(self, numbers, hexadecimal: bool) -> list:
+    def _fills(self, numbers, hexadecimal: bool | int) -> list:
         return [[number, self._contents(self.shared.objects[number], hexadecimal)] for number in numbers]
 
     def loads_shared(self, text: bytes) -> tuple:
@@ -213,16 +221,18 @@ class Codec:
             sharing.fill(self.shared.objects[number], bytes.fromhex(items) if type(items) is str else items)
         return value, header, [number for number, _ in fills], created
 
-    def _contents(self, value, hexadecimal: bool = False):
+    def _contents(self, value, hexadecimal: bool | int = False):
         if isinstance(value, dict):
             return self._pairs(value, hexadecimal)
         held = sharing.contents(value)
         return held.hex() if type(held) is bytes else self._items(held, hexadecimal)
 
-    def _encode(self, value, hexadecimal: bool = False):
+    def _encode(self, value, hexadecimal: bool | int = False):
         kind = type(value)
         if kind in _PLAIN:
-            return {"i": hex(value)} if hexadecimal and kind is int else value
+            if hexadecimal and kind is int and (hexadecimal is True or abs(value) > hexadecimal):
+                return {"i": hex(value)}
+            return value
         if self.references is not None:
             number = self.references.get(id(value))
             if number is not None:
@@ -237,18 +247,18 @@ class Codec:
             return {"d": self._pairs(value, hexadecimal)}
         return self._rarer(value, hexadecimal)
 
-    def _items(self, values, hexadecimal: bool) -> list:
+    def _items(self, values, hexadecimal: bool | int) -> list:
         if not hexadecimal:
             kinds = set(map(type, values))
             if kinds <= _PLAIN or (kinds == _LISTS and self.references is None and _flat(values)):
                 return list(values)
         return [self._encode(value, hexadecimal) for value in values]
 
-    def _pairs(self, value, hexadecimal: bool) -> list:
+    def _pairs(self, value, hexadecimal: bool | int) -> list:
         encode = self._encode
         return [[encode(key, hexadecimal), encode(item, hexadecimal)] for key, item in dict.items(value)]
 
-    def _rarer(self, value, hexadecimal: bool):
+    def _rarer(self, value, hexadecimal: bool | int):
         """Other data: the standard library's value types, and subclasses by what they are made of."""
         kind = type(value)
         if kind.__module__ == "numpy":
@@ -264,7 +274,7 @@ class Codec:
         form = forms.of_library(value, lambda item: self._encode(item, hexadecimal))
         return self.foreign(value) if form is None else form
 
-    def _bases(self, value, hexadecimal: bool):
+    def _bases(self, value, hexadecimal: bool | int):
         """The built-in type that a value is of, or that its class is derived from, and what gives its form."""
         items = self._items
         if isinstance(value, set):
