@@ -77,6 +77,7 @@ class Tests:
             "codes": [marshal.dumps(code) if code else None for code in codes],
             "support": program.support,
             "support_names": list(program.support_names),
+            "reference_names": list(program.reference_names),
             "memos": self._memos(program),
             "doubt": doubt(codes),
             "nan": any("nan" in names_in(code) for code in codes if code),

@@ -1,5 +1,6 @@
 """The solver's process, as the judge sees it: requests go there, and data comes back."""
 
+import copy
 import functools
 import marshal
 import operator
@@ -60,6 +61,8 @@ class Solver(wire.Codec):
         self.doubts: dict[str, str] = {}
         """What has crossed as less than it was: ``arguments`` that the program may have failed for, and
         ``answers`` that the tests may have refused for that."""
+        self.guarded: list[tuple] = []
+        """Changeable values of the task's: name, value, and what it is to be."""
         self.thread = get_ident()
         self.streams = [sys.stdout, sys.stderr, sys.stdin]
         self.captured = 0
@@ -76,6 +79,10 @@ class Solver(wire.Codec):
     def doubt(self, of: str, reason: str) -> None:
         if not self.explaining:
             self.doubts.setdefault(of, reason)
+
+    def guard(self, name: str, value) -> None:
+        """Give up where the tests change a value of the task's, which the program has by itself."""
+        self.guarded.append((name, value, copy.deepcopy(value)))
 
     def hello(self, entry_point: str) -> Remote | None:
         """The entry point, once the program has been executed; raises what the program raised."""
@@ -172,6 +179,9 @@ class Solver(wire.Codec):
             self.give_up("the tests call the program from another thread")
         if sys.stdin is not self.streams[2] or proxy.replaced():
             self.give_up(f"the tests replace {proxy.replaced() or 'standard input'}")
+        for name, value, before in self.guarded:
+            if value != before:
+                self.give_up(f"the tests change {name}, which the program has by itself")
         captured = (sys.stdout is not self.streams[0]) | (sys.stderr is not self.streams[1]) << 1
         if captured != self.captured:
             if not self.marshals:

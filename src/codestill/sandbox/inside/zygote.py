@@ -250,6 +250,7 @@ def rehearse() -> None:
         "test_setup": setup,
         "tests": [test],
         "support_names": [],
+        "reference_names": [],
         "doubt": "",
         "nan": False,
         "marshals": True,
