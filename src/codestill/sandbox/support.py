@@ -110,7 +110,7 @@ class _Text:
         return (node.end_lineno or 0) <= self.prompt_lines
 
     def _trusted(self) -> list[ast.stmt]:
-        """In order, what the judge can execute: all that it needs is trusted or a builtin, or the candidate's."""
+        """In order, what the judge can execute: it needs nothing but what is trusted, or in every program."""
         others = {self.entry_point, *self.state}
         for node in self.statements:
             begun = node.lineno <= self.prompt_lines < (node.end_lineno or 0)
@@ -165,8 +165,8 @@ class _Text:
         return found & assigned
 
     def _is_of_tests(self, node: ast.ClassDef) -> bool:
-        """Whether none of a class's instances crosses: the tests only ask it something, and they alone use it,
-        unless it holds nothing but constants."""
+        """Whether no instance of a class crosses: the tests only ask it something, and they alone use it or
+        it holds nothing but constants."""
         plain = all(isinstance(item, ast.Assign | ast.AnnAssign | ast.Expr | ast.Pass) for item in node.body)
         if not plain or node.bases or node.keywords or node.decorator_list:
             for other in self.statements:

@@ -1,10 +1,10 @@
 """Forms of values of the standard library and NumPy: made of data alone, and rebuilt as exactly that type."""
 
 import array
+import collections
 import sys
 
 from . import sharing
-
 
 _NUMBERS = frozenset("bBhHiIlLqQfd")  # array's types, but for texts
 
@@ -30,12 +30,15 @@ def of_library(value, encode):
         return {"sl": [encode(part) for part in (value.start, value.stop, value.step)]}
     if value is Ellipsis or value is NotImplemented:
         return {"k": str(value)}
-    if module == "numpy":
-        numpy = sys.modules["numpy"]
-        if sharing.is_array(value):
-            return {"n": [value.dtype.str, list(value.shape), value.tobytes().hex()]}
-        if isinstance(value, numpy.generic) and sharing.SAFE_DTYPE.fullmatch(value.dtype.str):
-            return {"ns": [value.dtype.str, value.tobytes().hex()]}
+    return _of_numpy(value) if module == "numpy" else None
+
+
+def _of_numpy(value):
+    if sharing.is_array(value):
+        return {"n": [value.dtype.str, list(value.shape), value.tobytes().hex()]}
+    generic = isinstance(value, sys.modules["numpy"].generic)
+    if generic and sharing.SAFE_DTYPE.fullmatch(value.dtype.str):
+        return {"ns": [value.dtype.str, value.tobytes().hex()]}
     return None
 
 
@@ -69,8 +72,6 @@ def to_library(tag: str, body):
 
         return fractions.Fraction(*(int(number, 16) for number in body))
     if tag == "q":
-        import collections
-
         return collections.deque(body[0], body[1])
     if tag == "a":
         return _array(body[0], bytes.fromhex(body[1]))
@@ -125,20 +126,20 @@ def blank(value, encode):
     if kind == "defaultdict":
         return ["E", encode(value.default_factory)]
     if kind == "array":
+        if value.typecode not in _NUMBERS:
+            raise Mismatch("an array of characters is not data")
         return ["a", value.typecode]
     return ["n", [value.dtype.str, list(value.shape)]]
 
 
 def from_blank(tag: str, more):
     """The empty object. Raises Mismatch, or another exception, where there is no such one."""
-    import collections
-
     simple = {"l": list, "d": dict, "s": set, "B": bytearray}
     simple |= {"O": collections.OrderedDict, "C": collections.Counter}
     if tag in simple:
         return simple[tag]()
     if tag == "q":
-        return collections.deque((), more)
+        return collections.deque(maxlen=more)
     if tag == "E":
         return collections.defaultdict(more)
     if tag == "a":
@@ -153,3 +154,54 @@ def from_blank(tag: str, more):
     if not sharing.SAFE_DTYPE.fullmatch(dtype):
         raise Mismatch("not a type of numbers")
     return numpy.zeros(shape, dtype)
+
+
+class NamedTuples:
+    """The classes of named tuples: each side makes those of the other again, by name and fields."""
+
+    def __init__(self, attribute) -> None:
+        self.attribute = attribute
+        """Called for what a named tuple of the other side has besides its fields."""
+        self.own: list[type] = []
+        """This side's, whose place here stands for them."""
+        self.others: dict[tuple, type] = {}
+        """By place, name and fields, the other side's."""
+
+    def told(self, kind: type) -> list:
+        """Whose it is, its place there, name and fields."""
+        for (place, name, *fields), made in self.others.items():
+            if made is kind:
+                return ["yours", place, name, fields]
+        if kind not in self.own:
+            self.own.append(kind)
+        return ["mine", self.own.index(kind), kind.__name__, list(kind._fields)]  # pyright: ignore
+
+    def made(self, whose, place, name, fields, items):
+        if type(place) is not int or place < 0:
+            raise Mismatch("no place")
+        key = (place, name, *fields)
+        kind = self.own[place] if whose == "yours" else self.others.get(key)
+        if kind is None:
+            kind = self.others[key] = self._made(name, fields)
+        if len(items) != len(kind._fields):  # pyright: ignore[reportAttributeAccessIssue]
+            raise Mismatch("not as many items as fields")
+        return tuple.__new__(kind, items)
+
+    def _made(self, name, fields) -> type:
+        attribute = self.attribute
+
+        def found(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return attribute(self, name)
+
+        base = collections.namedtuple(name, fields)
+        return type(base.__name__, (base,), {"__slots__": (), "__getattr__": found})
+
+
+def has_fields(value) -> bool:
+    """Whether a tuple's items have names."""
+    fields = getattr(type(value), "_fields", None)
+    if type(fields) is not tuple or not all(type(name) is str for name in fields):
+        return False
+    return len(fields) == tuple.__len__(value)

@@ -6,7 +6,10 @@ ordering, for the same reason: where the class has them, the verdict cannot be r
 """
 
 import builtins
+import functools
+import operator
 import sys
+import types
 
 from . import explain, wire
 
@@ -39,6 +42,7 @@ _OPERATORS = (
     *("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow", "lshift", "rshift"),
     *("and", "xor", "or"),
 )
+_PART = 100_000  # items
 _ORDER = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 _OTHERS = (
     *("neg", "pos", "abs", "invert", "int", "float", "complex", "index", "round", "trunc", "floor", "ceil"),
@@ -68,6 +72,12 @@ class Remote:
             _seal=seal,
             _own=own,
         )
+
+    @property
+    def __class__(self):  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self.__dict__.get("_seal") is not None:
+            self._peer.give_up(f"the tests ask whether a {self._kind} too long to be sent is one")
+        return Remote
 
     def __call__(self, *args, **kwargs):
         return self._peer.ask("call", self._target, args, kwargs)
@@ -115,7 +125,14 @@ class Remote:
         return self._checked("repr", str)
 
     def __iter__(self):
+        if self._seal is not None and self._kind in ("list", "tuple", "str", "bytes"):
+            return self._parts()
         return self if self._iterates else self._peer.ask("iter", self._target)
+
+    def _parts(self):
+        """The items of what is too long to be sent at once."""
+        for start in range(0, len(self), _PART):
+            yield from self[start : start + _PART]
 
     def __next__(self):
         if not self._iterates:
@@ -197,6 +214,9 @@ for _name in _OTHERS:
     setattr(Remote, f"__{_name}__", _other(f"__{_name}__"))
 
 
+_ENDS = (StopIteration, StopAsyncIteration)
+
+
 class Exceptions:
     """The classes of the candidate's exceptions, as the tests catch them."""
 
@@ -229,10 +249,11 @@ class Exceptions:
         ``kinds`` are names of module and class, of the class and its bases. Without ``ends`` it ends no
         iteration: raised by a function, it would end a ``map`` of the tests before they have asserted
         anything."""
+        ends = ends or not any(issubclass(_known(kind) or Exception, _ENDS) for kind in kinds)
         found = self.made.get((kinds, ends))
         if found is None:
             known = _known(kinds[0]) if kinds else Exception
-            stops = known is not None and issubclass(known, (StopIteration, StopAsyncIteration)) and not ends
+            stops = known is not None and issubclass(known, _ENDS) and not ends
             if known is not None and not stops:
                 base = known
             else:
@@ -258,3 +279,27 @@ def replaced() -> str:
 
 
 _USUAL = [(name, builtins.__dict__[name]) for name in ("input", "open", "print")]
+
+
+FUNCTIONS = (
+    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type("".join)),
+    *(operator.itemgetter, operator.attrgetter, operator.methodcaller, types.MethodWrapperType),
+    *(types.MethodDescriptorType, types.WrapperDescriptorType),
+)
+"""Types of functions of the tests that the program may call, and nothing else."""
+ITERATORS = (
+    *(types.GeneratorType, zip, map, filter, enumerate, reversed),
+    *map(type, map(iter, ([], (), "", b"", {}, set(), range(0), {}.values(), {}.items()))),
+)
+
+
+class Puller:
+    """Gives an iterator's next item in a list, an empty one at its end."""
+
+    def __init__(self, iterator) -> None:
+        self.iterator = iterator
+
+    def __call__(self) -> list:
+        for item in self.iterator:
+            return [item]
+        return []

@@ -1,12 +1,10 @@
 """The solver's process, as the judge sees it: requests go there, and data comes back."""
 
 import copy
-import functools
 import marshal
-import operator
+import re
 import sys
 import time
-import types
 import weakref
 from _thread import get_ident
 
@@ -16,15 +14,7 @@ from .proxy import FromCandidate, Gone, Remote, Undecidable
 __all__ = ["FromCandidate", "Gone", "Remote", "Solver", "Undecidable"]
 
 _KINDS = ("ok", "same", "raise", "rethrow", "callback", "ready", "sealing", "printed", "undecidable")
-_FUNCTIONS = (
-    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type("".join)),
-    *(operator.itemgetter, operator.attrgetter, operator.methodcaller, types.MethodWrapperType),
-)
 _NAN = (b"NaN", b"\0\0\0\0\0\0\xf8\x7f", b"\0\0\0\0\0\0\xf8\xff")  # as JSON and marshal have it
-_ITERATORS = (
-    *(types.GeneratorType, zip, map, filter, enumerate, reversed),
-    *(type(iter(made)) for made in ((), [], "", b"", {}, set(), range(0), {}.values(), {}.items())),
-)
 
 
 class Solver(wire.Codec):
@@ -46,7 +36,7 @@ class Solver(wire.Codec):
         self.errors: list[Exception] = []
         """What the tests' functions raised, where the program called them."""
         self.exceptions = proxy.Exceptions()
-        self.seen: dict[bytes, object] = {}
+        self.seen: dict[bytes | None, object] = {}
         """Requests of the present test and their replies, so that a failure can be explained as it was."""
         self.marshals = True
         """Whether it reads marshal and frames of two lines: what is not Python reads plain JSON alone."""
@@ -110,7 +100,7 @@ class Solver(wire.Codec):
         try:
             self._look_around()
             kind, body, mine = self._written(request, survey, key)
-            wire.send(self.requests, kind, body)
+            wire.send(self.requests, kind, body)  # pyright: ignore[reportArgumentType]
         except BrokenPipeError:
             self._gone()
         except wire.TooLarge as error:
@@ -122,16 +112,14 @@ class Solver(wire.Codec):
             raise self.lost from None
         if mine:
             self.shared.forget([number for number in mine if number not in kept])
-        remembers = key is not None and len(self.seen) < 1000 and len(key) + len(text) < 1 << 16
         if self.met_nan and (self.nan or key is None or any(form in key for form in _NAN)):
-            self.doubt(
-                "answers", "a value that is not a number equals itself only where it is the same object"
-            )
-        if remembers and b"\n" not in text:
-            self.seen[key] = text
+            self.doubt("answers", "what is not a number equals itself only where it is the same object")
+        remembers = key is not None and len(self.seen) < 1000 and len(key) + len(text) < 1 << 16
+        remembered = self.seen if remembers else {}
+        if b"\n" not in text:
+            remembered[key] = text
         value = self._outcome(reply, operation, args)
-        if remembers and b"\n" in text:
-            self.seen[key] = [value]
+        remembered.setdefault(key, [value])
         return value
 
     def _key(self, request: tuple, survey: sharing.Survey | None) -> bytes | None:
@@ -296,7 +284,7 @@ class Solver(wire.Codec):
                 self.give_up("the answer is not in the form of one")
             if len(reply) > 2:
                 for argument, after in zip(args, reply[2], strict=False):
-                    restore(argument, after)
+                    sharing.restore(argument, after)
             if kind in ("ok", "same"):
                 return args[reply[1]] if kind == "same" else reply[1]
         except (IndexError, TypeError, ValueError):
@@ -334,28 +322,30 @@ class Solver(wire.Codec):
         return self.ask("of", None, (value, name))
 
     def constant(self, name: str) -> float:
-        if name == "NaN":
-            self.doubt(
-                "answers", "a value is not a number, and equals itself only where it is the same object"
-            )
+        self.met_nan = self.met_nan or name == "NaN"
         return float(name)
 
     def decayed(self, value, form):
-        self.doubt("arguments", f"the tests pass a {type(value).__name__}, which the program gets as less")
+        self.doubt("arguments", f"the tests pass a {type(value).__name__}, of which the program gets a part")
         return form
 
-    def foreign(self, value):
-        if isinstance(value, Remote):
+    def _rarer(self, value, hexadecimal):
+        if type(value) is Remote:
             return {"p": value._target}
+        return super()._rarer(value, hexadecimal)
+
+    def foreign(self, value):
+        if type(value) is re.Pattern:
+            return {"re": [value.pattern, value.flags]}
         if isinstance(value, type) and value in self.exceptions.targets:
             return {"p": self.exceptions.targets[value]}
         name = self.named(value)
         if name is not None:
             return {"T": name}
-        calls = isinstance(value, _FUNCTIONS) or type(value).__module__.partition(".")[0] == "numpy"
+        calls = isinstance(value, proxy.FUNCTIONS) or type(value).__module__.partition(".")[0] == "numpy"
         if calls and callable(value) and not isinstance(value, type):
             return {"f": self._place(value)}
-        if isinstance(value, _ITERATORS):
+        if isinstance(value, proxy.ITERATORS):
             return {"g": self._place(value)}
         return self.give_up(f"the tests pass a {type(value).__name__}, which is not data")
 
@@ -364,7 +354,7 @@ class Solver(wire.Codec):
         place = self.places.get(id(value))
         if place is None:
             place = self.places[id(value)] = len(self.functions)
-            self.functions.append(value if callable(value) else _Puller(value))
+            self.functions.append(value if callable(value) else proxy.Puller(value))
         return place
 
     def resolve(self, tag: str, body):
@@ -380,48 +370,17 @@ class Solver(wire.Codec):
         if tag == "T":
             return self.builtin_type(body[1])
         if tag == "X":
-            number, kinds = body
+            number, kinds = body  # pyright: ignore[reportGeneralTypeIssues]
             kind = self.exceptions.class_of(tuple((str(module), str(name)) for module, name in kinds))
             self.exceptions.targets[kind] = int(number)
             return kind
         if tag == "f" and type(body) is int and body >= 0:
             function = self.functions[body]
-            return function.iterator if isinstance(function, _Puller) else function
+            return function.iterator if isinstance(function, proxy.Puller) else function
         if tag == "~":
-            name, value = body
+            name, value = body  # pyright: ignore[reportGeneralTypeIssues]
             self.doubt(
-                "answers", f"the program answers with a {str(name)[:100]}, which the tests get as less"
+                "answers", f"the program answers with a {str(name)[:100]}, of which the tests get a part"
             )
             return value
         return super().resolve(tag, body)
-
-
-class _Puller:
-    """Gives an iterator's next item in a list, an empty one at its end."""
-
-    def __init__(self, iterator) -> None:
-        self.iterator = iterator
-
-    def __call__(self) -> list:
-        for item in self.iterator:
-            return [item]
-        return []
-
-
-def restore(argument, after) -> None:
-    """Make a container look as it does after a call, and those within it that are in the same place."""
-    kind = type(argument)
-    if kind is not type(after):
-        return
-    if kind in (list, dict):
-        places = range(min(len(argument), len(after))) if kind is list else argument.keys() & after.keys()
-        for place in places:
-            old, new = argument[place], after[place]
-            if type(old) is type(new) and type(old) in (list, dict, set):
-                restore(old, new)
-                after[place] = old
-        argument.clear()
-        argument.extend(after) if kind is list else argument.update(after)
-    elif kind in (set, bytearray):
-        argument.clear()
-        argument.update(after) if kind is set else argument.extend(after)

@@ -11,6 +11,7 @@ import operator
 import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable
 
 _LEAVES = frozenset((type(None), bool, int, float, str, bytes, complex))
 _DICTS = frozenset((dict, defaultdict, OrderedDict, Counter))
@@ -20,7 +21,7 @@ _MARSHALLED = frozenset((list, dict, set))
 SAFE_DTYPE = re.compile(
     r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|[SU][0-9]{1,4}|[mM]8(\[[0-9]{0,6}[a-zA-Z]{1,2}\])?)"
 )
-"""Types of arrays that are rebuilt from bytes: every pattern of bits is a value of theirs, and none an object."""
+"""Types of arrays that are rebuilt from bytes: every pattern of bits is a value, and none is an object."""
 MOST = 2000  # objects kept
 _ALONE = max(map(sys.getrefcount, [[], []]))  # of an item to which its list alone refers
 
@@ -51,7 +52,7 @@ def lists_apart(value) -> bool:
 
 
 class Survey:
-    """The changeable objects that can be reached from values, in an order that only their structure decides."""
+    """The changeable objects within values, in an order that their structure alone decides."""
 
     __slots__ = ("edges", "found", "marshals", "tangled")
 
@@ -64,7 +65,7 @@ class Survey:
         self.marshals = True
         """Whether everything is of the types that marshal writes as what they are."""
         passed: set[int] = set()
-        stack = [roots]
+        stack: list[Iterable] = [roots]
         while stack:
             for item in stack.pop():
                 kind = type(item)
@@ -72,7 +73,7 @@ class Survey:
                     continue
                 if kind in CHANGEABLE or is_array(item):
                     self._changeable(item, kind, stack)
-                elif kind is tuple or isinstance(item, tuple):
+                elif issubclass(kind, tuple):
                     self.marshals = self.marshals and kind is tuple
                     if are_leaves(item):
                         continue
@@ -97,7 +98,7 @@ class Survey:
         self.found.append(item)
         self.marshals = self.marshals and kind in _MARSHALLED
         if kind in _DICTS:
-            for part in (list(item), dict.values(item)):
+            for part in (list(item), item.values()):
                 if not are_leaves(part):
                     stack.append(part)
         elif kind in (list, set, deque) and not are_leaves(item):
@@ -106,7 +107,9 @@ class Survey:
 
 def contents(value):
     """What an object holds now: a list of its items (of keys, then values), or the bytes of a buffer."""
-    if isinstance(value, dict):
+    if type(value) is OrderedDict:  # its order is another than that which dict knows
+        return [*value.keys(), *value.values()]
+    if type(value) in _DICTS:
         return [*dict.keys(value), *dict.values(value)]
     if type(value) in _BUFFERS:
         return bytes(value)
@@ -206,3 +209,22 @@ class Shared:
                 found.append(number)
         self.patience = max(16, 2 * (len(self.objects) - len(found)))
         return found
+
+
+def restore(argument, after) -> None:
+    """Make a container look as it does after a call, and those within it that are in the same place."""
+    kind = type(argument)
+    if kind is not type(after):
+        return
+    if kind in (list, dict):
+        places = range(min(len(argument), len(after))) if kind is list else argument.keys() & after.keys()
+        for place in places:
+            old, new = argument[place], after[place]
+            if type(old) is type(new) and type(old) in (list, dict, set):
+                restore(old, new)
+                after[place] = old
+        argument.clear()
+        argument.extend(after) if kind is list else argument.update(after)
+    elif kind in (set, bytearray):
+        argument.clear()
+        argument.update(after) if kind is set else argument.extend(after)

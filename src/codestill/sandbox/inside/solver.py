@@ -6,7 +6,6 @@ arguments, and answers with data. Nothing that it says is believed beyond being 
 
 import contextlib
 import gc
-import io
 import marshal
 import operator
 import os
@@ -14,10 +13,11 @@ import resource
 import sys
 import types
 
-from . import sharing, wire
+from . import forms, printed, sharing, wire
 
 _ITERATORS = (types.GeneratorType, zip, map, filter, enumerate, reversed)
 _COROUTINES = (types.CoroutineType, types.AsyncGeneratorType)
+_UNCHANGED = contextlib.nullcontext()
 _ALONE = 2  # references to an item of a list that is looked at in that list
 _OPERATIONS = {
     "call": operator.call,
@@ -107,16 +107,17 @@ class Judge(wire.Codec):
         """The numbers of those, by id."""
         self.thrown: dict[int, tuple] = {}
         """By id, what the tests' functions raised, and the judge's number of it."""
-        self.captured = 0
-        """Which of standard output (1) and standard error (2) the tests want to have."""
-        self.streams: list[list] = []
+        self.printed = printed.Printed(self.tell_printed)
+
+    def tell_printed(self, place: int, text: str) -> None:
+        wire.send(self.answers, b"J", self.dumps(["printed", place, text]))
 
     def request(self) -> tuple[bytes, bytes]:
         """The next request, once what it no longer needs has been let go."""
         while True:
             kind, body = wire.receive(self.requests)
             if kind == b"C":
-                self.captured = body[0]
+                self.printed.wanted = body[0]
             elif kind == b"F":
                 handles, shared = marshal.loads(body)
                 for number in handles:
@@ -130,7 +131,6 @@ class Judge(wire.Codec):
         roots: list = []  # the arguments, then the value: nothing else here may refer to them, see kept()
         mine: list = []
         count, message = 0, None
-        streams = self.capture() if self.captured else None
         try:
             if kind == b"J":
                 request, mine = self.read(body)
@@ -148,27 +148,27 @@ class Judge(wire.Codec):
                 del found
             if mine:
                 self.shared.mark(mine)
-            roots.append(_OPERATIONS[operation](self.owned(target), *args, **kwargs))
+            with self.printed if self.printed.wanted else _UNCHANGED:
+                roots.append(_OPERATIONS[operation](self.owned(target), *args, **kwargs))
         except BaseException as error:
             message = self.raised(error)
         args = kwargs = None
         try:
-            if streams is not None:
-                self.release(streams)
-            if message is None:
-                message = self.simple(roots, count)
-            return (
-                self.dumps(message)
-                if message and not self.shared.objects
-                else self.reply(message, roots, count, mine)
-            )
+            message = message or self.simple(roots, count)
+            if message and not self.shared.objects:
+                return self.dumps(message)
+            return self.reply(message, roots, mine)
         except RecursionError:
-            return self.dumps(["undecidable", "the answer is nested too deeply"])
+            message = ["undecidable", "the answer is nested too deeply"]
+        except forms.Mismatch as error:
+            message = ["undecidable", str(error)]
         except BaseException as error:
-            return self.dumps(self.raised(error))
+            message = self.raised(error)
+        self.shared.forget(mine)
+        return self.dumps(message)
 
     def simple(self, roots: list, count: int) -> list | None:
-        """The reply to a call whose value is a leaf, or an argument, or holds nothing that could be elsewhere."""
+        """The reply where the value is a leaf, an argument, or holds nothing that can be elsewhere, too."""
         for place in range(count):
             if roots[place] is roots[-1]:
                 roots.pop()
@@ -178,9 +178,9 @@ class Judge(wire.Codec):
             return ["ok", Held(roots.pop())]
         if sharing.is_leaf(roots[-1]):
             return ["ok", roots.pop()]
-        if type(roots[-1]) is list and sys.getrefcount(roots[-1]) <= _ALONE and not self.shared.objects:
-            if sharing.are_leaves(roots[-1]) or sharing.lists_apart(roots[-1]):
-                return ["ok", roots.pop()]
+        alone = type(roots[-1]) is list and sys.getrefcount(roots[-1]) <= _ALONE and not self.shared.objects
+        if alone and (sharing.are_leaves(roots[-1]) or sharing.lists_apart(roots[-1])):
+            return ["ok", roots.pop()]
         return None
 
     def read(self, body: bytes) -> tuple:
@@ -191,7 +191,7 @@ class Judge(wire.Codec):
         self.shared.mark(filled)
         return request, created
 
-    def reply(self, message: list | None, roots: list, count: int, mine: list) -> bytes:
+    def reply(self, message: list | None, roots: list, mine: list) -> bytes:
         """The form of an outcome, with what has changed of that which both sides hold.
 
         ``roots`` are the arguments, and the value where there is no message yet."""
@@ -210,8 +210,10 @@ class Judge(wire.Codec):
         message = message or ["ok", roots[at]]
         others = shared.numbers.keys() - {id(shared.objects[number]) for number in mine}
         if not (changed or kept or gone or survey.tangled or not others.isdisjoint(survey.edges)):
-            shared.forget(mine)
-            return self.dumps(message)
+            with contextlib.suppress(RecursionError):  # the other form does not mind how deeply it is nested
+                text = self.dumps(message)
+                shared.forget(mine)
+                return text
         header = {"kept": kept, "gone": gone}
         if len(shared.objects) > sharing.MOST:
             header |= {"kept": [], "full": []}
@@ -234,32 +236,6 @@ class Judge(wire.Codec):
             if sys.getrefcount(item) > expected:
                 kept.append(item)
         return kept
-
-    def capture(self) -> list:
-        """Put a file in the place of each stream that the tests want; returns how to undo it."""
-        streams = []
-        for place, name in enumerate(("stdout", "stderr")):
-            if self.captured & 1 << place:
-                made = io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogatepass", "\n", write_through=True)
-                streams.append((place, name, getattr(sys, name), made))
-                setattr(sys, name, made)
-        self.streams.append(streams)
-        return streams
-
-    def release(self, streams: list) -> None:
-        for place, name, before, made in streams:
-            self.tell(place, made)
-            setattr(sys, name, before)
-        self.streams.remove(streams)
-
-    def tell(self, place: int, made: io.TextIOWrapper) -> None:
-        """Send what has been printed so far."""
-        with contextlib.suppress(ValueError):  # the program closed it
-            text = made.buffer.getvalue().decode("utf-8", "replace")  # pyright: ignore[reportAttributeAccessIssue]
-            made.seek(0)
-            made.truncate()
-            if text:
-                wire.send(self.answers, b"J", self.dumps(["printed", place, text[: wire.LARGEST // 16]]))
 
     def owned(self, target):
         if target is None:
@@ -345,6 +321,10 @@ class Judge(wire.Codec):
             module, name = body
             __import__(module)
             return getattr(sys.modules[module], name)
+        if tag == "re":
+            import re
+
+            return re.compile(*body)
         if tag in ("f", "g"):
             if body not in self.functions:
                 function = self.callback(body)
@@ -358,9 +338,7 @@ class Judge(wire.Codec):
 
         def callback(*args, **kwargs):
             shared = self.shared
-            for streams in self.streams[-1:]:
-                for place, _, _, made in streams:
-                    self.tell(place, made)
+            self.printed.flush()
             message = ["callback", number, list(args), kwargs]
             changed = shared.changed() if shared.objects else []
             roots = [*args, *kwargs.values(), *map(shared.objects.__getitem__, changed)]

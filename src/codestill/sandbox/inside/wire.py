@@ -16,7 +16,7 @@ import marshal
 import os
 import re
 import sys
-from collections import Counter, OrderedDict, defaultdict, namedtuple
+from collections import Counter, OrderedDict, defaultdict
 
 from . import forms, sharing
 
@@ -136,10 +136,7 @@ class Codec:
         numbers as doubles."""
         self.references: dict[int, int] | None = None
         """By id, the numbers of the objects that the text that is being written refers to."""
-        self.classes: list[type] = []
-        """This side's named tuples, whose place here stands for them."""
-        self.made: dict[tuple, type] = {}
-        """The other side's, by name, fields and place, as this side has made them again."""
+        self.named_tuples = forms.NamedTuples(self.attribute)
 
     def foreign(self, value) -> object:
         """The form of a value that is not data; Undecidable or TypeError where it has none."""
@@ -256,7 +253,8 @@ class Codec:
 
     def _pairs(self, value, hexadecimal: bool | int) -> list:
         encode = self._encode
-        return [[encode(key, hexadecimal), encode(item, hexadecimal)] for key, item in dict.items(value)]
+        items = OrderedDict.items(value) if isinstance(value, OrderedDict) else dict.items(value)
+        return [[encode(key, hexadecimal), encode(item, hexadecimal)] for key, item in items]
 
     def _rarer(self, value, hexadecimal: bool | int):
         """Other data: the standard library's value types, and subclasses by what they are made of."""
@@ -264,8 +262,9 @@ class Codec:
         if kind.__module__ == "numpy":
             form = forms.of_library(value, self._encode)
             return self.foreign(value) if form is None else form
-        if isinstance(value, tuple) and _fields(value):
-            return {"N": [*self._class_of(kind), self._items(list(tuple.__iter__(value)), hexadecimal)]}
+        if isinstance(value, tuple) and forms.has_fields(value):
+            items = self._items(list(tuple.__iter__(value)), hexadecimal)
+            return {"N": [*self.named_tuples.told(kind), items]}
         for base, form in self._bases(value, hexadecimal):
             return form() if kind is base else self.decayed(value, form())
         for tag, view in (("dk", type({}.keys())), ("dv", type({}.values())), ("di", type({}.items()))):
@@ -275,7 +274,7 @@ class Codec:
         return self.foreign(value) if form is None else form
 
     def _bases(self, value, hexadecimal: bool | int):
-        """The built-in type that a value is of, or that its class is derived from, and what gives its form."""
+        """The built-in type that a value is of, or that its class comes from, and what gives its form."""
         items = self._items
         if isinstance(value, set):
             yield set, lambda: {"s": items(list(set.__iter__(value)), hexadecimal)}
@@ -309,37 +308,6 @@ class Codec:
             parts = (value.start, value.stop, value.step)
             yield range, lambda: {"r": [self._encode(n, hexadecimal) for n in parts]}
 
-    def _class_of(self, kind: type) -> list:
-        """Side, place, name and fields of a named tuple."""
-        for (place, name, *fields), made in self.made.items():
-            if made is kind:
-                return ["there", place, name, fields]
-        if kind not in self.classes:
-            self.classes.append(kind)
-        return ["here", self.classes.index(kind), kind.__name__, list(kind._fields)]
-
-    def _named_tuple(self, side, place, name, fields, items):
-        if type(place) is not int or place < 0:
-            raise forms.Mismatch("no place")
-        if side == "there":
-            made = self.classes[place]
-        elif (place, name, *fields) in self.made:
-            made = self.made[place, name, *fields]
-        else:
-            attribute = self.attribute
-
-            def found(self, name):
-                if name.startswith("__"):
-                    raise AttributeError(name)
-                return attribute(self, name)
-
-            base = namedtuple(name, fields)
-            made = type(base.__name__, (base,), {"__slots__": (), "__getattr__": found})
-            self.made[place, name, *fields] = made
-        if len(items) != len(made._fields):  # pyright: ignore[reportAttributeAccessIssue]
-            raise forms.Mismatch("not as many items as fields")
-        return tuple.__new__(made, items)
-
     def _decode(self, form: dict):
         ((tag, body),) = form.items()
         if tag == "@":
@@ -370,7 +338,7 @@ class Codec:
         if tag == "di":
             return dict(body).items()
         if tag == "N":
-            return self._named_tuple(*body)
+            return self.named_tuples.made(*body)
         return forms.to_library(tag, body) if tag in forms.TAGS else self.resolve(tag, body)
 
     @staticmethod
@@ -387,13 +355,3 @@ class Codec:
     @staticmethod
     def builtin_type(name: str) -> type:
         return BUILTIN_TYPES[name]
-
-
-def _fields(value) -> bool:
-    """Whether a tuple's items have names."""
-    fields = getattr(type(value), "_fields", None)
-    return (
-        type(fields) is tuple
-        and all(type(name) is str for name in fields)
-        and len(fields) == tuple.__len__(value)
-    )
