@@ -75,6 +75,60 @@ def test_values_cross_both_ways(sandbox: Sandbox, value: str) -> None:
 
 
 @needs_node
+@pytest.mark.parametrize("tier", ["A", "B", "C"])
+def test_a_program_passes_in_every_tier(tier: str) -> None:
+    config = SandboxConfig(cpu_seconds=5, memory_megabytes=1024)
+    try:
+        box = Sandbox(config.model_copy(update={"tier": tier}), 1)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    with box:
+        result = box.execute(Program.of(TASK, TASK.reference))
+        assert result.passed and f"tier {tier}" in result.sandbox, result
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("body", "test"),
+    [
+        ("  x.push(1);\n", "a = []\nf(a)\nassert a == [1]"),
+        ("  x[0].push(1);\n", "row = []\nf([row])\nassert row == [1]"),
+        ("  x.push(1); return x;\n", "a = []\nassert f(a) is a and a == [1]"),
+        ("  x.b = 2;\n", "d = {'a': {}}\nf(d)\nassert d == {'a': {}, 'b': 2}"),
+        ("  x.add(2);\n", "s = {1}\nf(s)\nassert s == {1, 2}"),
+        ("  return x + 1n;\n", "assert f(2 ** 70) == 2 ** 70 + 1"),
+        ("  return x;\n", "assert f([2 ** 70, 1]) == [2 ** 70, 1]"),
+        ("  return x;\n", "import math\nassert math.copysign(1, f(-0.0)) == -1"),
+    ],
+)
+def test_arguments_are_what_they_were_and_their_changes_are_seen(
+    sandbox: Sandbox, body: str, test: str
+) -> None:
+    result = ran(sandbox, body + "}\n", test)
+    assert result.passed, result
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("body", "test"),
+    [
+        ("  return x;\n", "assert f(x=1) == 1"),
+        ("  return 1;\n", "assert f(b'a') == 1"),
+        ("  return x(2);\n", "assert f(lambda n: n + 1) == 3"),
+        ("  x[0].push(1); return x[1];\n", "row = []\nassert f([row, row]) == [1]"),
+        ("  x.reverse();\n", "a, b = [1], [2]\nm = [a, b]\nf(m)\nassert m[0] is b"),
+        (
+            "  console.log('hi');\n",
+            "import contextlib, io\nb = io.StringIO()\nwith contextlib.redirect_stdout(b):\n    f(1)\n"
+            "assert b.getvalue() == 'hi\\n'",
+        ),
+    ],
+)
+def test_what_cannot_cross_makes_no_verdict(sandbox: Sandbox, body: str, test: str) -> None:
+    assert ran(sandbox, body + "}\n", test).verdict == "undecidable"
+
+
+@needs_node
 def test_whole_numbers_beyond_a_double_and_functions(sandbox: Sandbox) -> None:
     assert ran(sandbox, "  return 2n ** 70n;\n}\n", "assert f(1) == 2 ** 70").passed
     result = ran(sandbox, "  return () => 1;\n}\n", "assert f(1) == 1")

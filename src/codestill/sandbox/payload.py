@@ -11,6 +11,7 @@ from pathlib import Path
 from types import CodeType
 
 from codestill.languages import LANGUAGES
+from codestill.sandbox.doubts import doubt, names_in
 from codestill.sandbox.program import Program
 from codestill.sandbox.reuse import leaves_no_trace
 from codestill.serialize import write_atomic
@@ -76,7 +77,10 @@ class Tests:
             "codes": [marshal.dumps(code) if code else None for code in codes],
             "support": program.support,
             "support_names": list(program.support_names),
+            "reference_names": list(program.reference_names),
             "memos": self._memos(program),
+            "doubt": doubt(codes),
+            "nan": any("nan" in names_in(code) for code in codes if code),
             "marshals": LANGUAGES[program.language].is_python,
         }
         return marshal.dumps(content), leaves_no_trace([*codes, _compiled(program.support, "<support>")])

@@ -1,10 +1,7 @@
 """The unit of execution: a solution with its tests."""
 
-import ast
-import warnings
-from functools import lru_cache
-
 from codestill.languages import LANGUAGES
+from codestill.sandbox.support import Support, support
 from codestill.types import Language, Record, Task, Test
 
 
@@ -24,9 +21,12 @@ class Program(Record):
     cpu_seconds: float | None = None
     """CPU limit of this program; None: the sandbox's."""
     support: str = ""
-    """Trusted source for names that the tests use: the task's own imports and helper functions."""
+    """Trusted source for names that the tests use: the task's own imports, constants and helper functions."""
     support_names: tuple[str, ...] = ()
-    """The names that ``support`` defines."""
+    """The names that ``support`` defines; ``*`` among them stands for those of a star import."""
+    reference_names: tuple[str, ...] = ()
+    """Those that the reference alone defines: where a program has its own, no failure is certain to be its
+    own."""
     language: Language = "python"
     """Language of the solution."""
 
@@ -39,49 +39,17 @@ class Program(Record):
     @classmethod
     def of(cls, task: Task, completion: str) -> "Program":
         """The program of a task's prompt and a completion, with the task's tests."""
-        support, names = "", ()
+        trusted = Support()
         if LANGUAGES[task.language].is_python:
-            support, names = _support(task.prompt, task.reference, task.entry_point)
+            trusted = support(task.prompt, task.reference, task.entry_point, task.test_setup, task.tests)
         return cls(
             solution=task.program(completion),
             entry_point=task.entry_point,
             test_setup=task.test_setup,
             tests=task.tests,
             cpu_seconds=task.cpu_seconds,
-            support=support,
-            support_names=names,
+            support=trusted.source,
+            support_names=trusted.names,
+            reference_names=trusted.of_reference,
             language=task.language,
         )
-
-
-@lru_cache(maxsize=4096)
-def _support(prompt: str, reference: str, entry_point: str) -> tuple[str, tuple[str, ...]]:
-    """Source of what tests may use besides the candidate, trusted, so that no completion can replace it.
-
-    The imports of prompt and reference, and the complete functions of the prompt: HumanEval/32's tests call
-    the prompt's ``poly``. Classes stay the candidate's, since its functions must recognise their instances.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # published solutions hold "\w" in plain strings
-            module = ast.parse(prompt + reference)
-    except (SyntaxError, ValueError, RecursionError):
-        return "", ()
-    length = len(prompt.splitlines())
-    kept, names = [], []
-    for node in module.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            bound = [alias.asname or alias.name.partition(".")[0] for alias in node.names]
-            if "*" in bound or getattr(node, "module", "") == "__future__":
-                continue
-        elif (
-            isinstance(node, ast.FunctionDef)
-            and (node.end_lineno or 0) <= length
-            and node.name != entry_point
-        ):
-            bound = [node.name]
-        else:
-            continue
-        kept.append(ast.unparse(node))
-        names += bound
-    return "\n".join(kept), tuple(dict.fromkeys(names))

@@ -85,6 +85,8 @@ def execution_result(
     failed = next((test for test in records.tests if test.verdict != "pass"), None)
     if failed is not None:  # the first failure decides
         verdict = failed.verdict
+        if verdict == "undecidable":
+            error = error or failed.message
     if verdict == "pass" and len(records.tests) != len(program.tests):
         raise Lost(f"the judge reports {len(records.tests)} tests of {len(program.tests)}")
     usages = [answer[role] for role in ("solver", "judge") if role in answer]

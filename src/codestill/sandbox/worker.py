@@ -237,4 +237,7 @@ def _loader_paths() -> dict[str, str]:
 def _environment() -> dict[str, str]:
     """The environment of programs: nothing of the caller's."""
     one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent", **one_thread}
+    # Where it may not read its configuration, OpenSSL ends node, which it does not where there is none.
+    configuration = {"OPENSSL_CONF": os.devnull}
+    fixed = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"}
+    return {**fixed, **configuration, **one_thread}

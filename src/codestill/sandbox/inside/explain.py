@@ -30,7 +30,7 @@ def describe(error):
     kind = type(error)
     title = text(lambda: titled(kind.__module__, kind.__qualname__))
     if issubclass(kind, SyntaxError):
-        line = getattr(kind, "line", error.lineno)  # of the candidate's, on its class
+        line = getattr(error, "told_line", error.lineno)  # of the candidate's
         return title, text(lambda: f"{error.msg} (line {line})")
     return title, text(lambda: str(error))
 

@@ -245,7 +245,16 @@ def rehearse() -> None:
     that are forked, which then copy fewer pages of memory."""
     setup, test = "def check(f):\n    assert f(1, [2]) == 2\n", "check(f)"
     codes = [marshal.dumps(compile(text, "<rehearsal>", "exec")) for text in (setup, test)]
-    texts = {"entry_point": "f", "test_setup": setup, "tests": [test], "support_names": [], "marshals": True}
+    texts = {
+        "entry_point": "f",
+        "test_setup": setup,
+        "tests": [test],
+        "support_names": [],
+        "reference_names": [],
+        "doubt": "",
+        "nan": False,
+        "marshals": True,
+    }
     requests_out, requests_in = os.pipe()
     answers_out, answers_in = os.pipe()
     nowhere = os.open("/dev/null", os.O_WRONLY)
