@@ -3,10 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 from tests.support.worlds import DieAt, assert_killed
 
-from codestill.compare import CompareConfig, SweepConfig, compare
+from codestill.compare import CompareConfig, SweepConfig, compare, plan
 from codestill.errors import ConfigError, UserError
 from codestill.evaluation import read_evaluation
 from codestill.models.student import Student
@@ -149,6 +150,8 @@ def test_finished_comparison_loads_no_model(
         ({"name": "late", "recipe": "sft", "config": ARM | {"trian": {}}}, "trian"),
         ({"name": "late", "recipe": "sft", "config": ARM | {"train": {"max_steps": -1}}}, "max_steps"),
         ({"name": "late", "recipe": "sfd"}, "sfd"),
+        ({"name": "late", "model": "pocket", "config": {"dtpye": "bfloat16"}}, "dtpye"),
+        ({"name": "late", "recipe": "logit_kd", "config": ARM | {"teacher": "pocket"}}, "dtype: bfloat16"),
     ],
 )
 def test_bad_arm_is_refused_before_anything_runs(arm: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -213,13 +216,86 @@ def test_sweep_is_a_grid() -> None:
     assert len({arm.name for arm in found.arms}) == 9
 
 
+@pytest.mark.parametrize(
+    ("teacher", "of_arm", "expected"),
+    [
+        ({"dtype": "float32"}, {}, ("float32", None, False)),
+        ({"dtype": "bfloat16"}, {}, ("bfloat16", None, False)),
+        ({}, {}, ("bfloat16", None, False)),  # what a teacher is by default
+        ({"revision": "v2", "trust_remote_code": True}, {}, ("bfloat16", "v2", True)),
+        ({"dtype": "bfloat16", "revision": "v2"}, {"dtype": "float32"}, ("float32", "v2", False)),
+    ],
+)
+def test_the_teacher_is_evaluated_as_it_teaches(
+    teacher: dict[str, Any], of_arm: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    learning = {"name": "logits", "recipe": "logit_kd", "config": ARM | {"teacher": {"model": "m"} | teacher}}
+    raw = {"name": "raw", "recipe": "sft", "config": {"student": "pocket-base"}}  # its teacher is unused
+    arms = [raw, {"name": "teacher", "model": "m", "config": of_arm}, learning]
+    config = CompareConfig.model_validate(SETTINGS | {"arms": arms, "differences": []})
+    planned = plan(config)["teacher"][0].config
+    assert (planned.dtype, planned.revision, planned.trust_remote_code) == expected
+    assert (planned.model, planned.role) == ("m", "teacher")
+
+
+def test_settings_of_other_and_of_unused_teachers_do_not_count() -> None:
+    model = "bigcode/starcoder2-3b"  # what sft has by default, and does not need for reference solutions
+    named = {"model": model, "dtype": "float32", "revision": "v2"}
+    arms = [
+        {"name": "teacher", "model": model},
+        {"name": "raw", "recipe": "sft", "config": {"student": "pocket-base"}},
+        {
+            "name": "other",
+            "recipe": "logit_kd",
+            "config": ARM | {"teacher": {"model": "m", "revision": "v3"}},
+        },
+        {"name": "logits", "recipe": "logit_kd", "config": ARM | {"teacher": named}},
+    ]
+    found = plan(CompareConfig.model_validate(SETTINGS | {"arms": arms, "differences": []}))
+    assert (found["teacher"][0].config.dtype, found["teacher"][0].config.revision) == ("float32", "v2")
+
+
+def test_the_teachers_arm_says_which_of_two_data_types_it_has() -> None:
+    both = [
+        {
+            "name": dtype,
+            "recipe": "logit_kd",
+            "config": ARM | {"teacher": {"model": "pocket", "dtype": dtype}},
+        }
+        for dtype in ("float32", "bfloat16")
+    ]
+    arms = [{"name": "teacher", "model": "pocket", "config": {"dtype": "bfloat16"}}, *both]
+    found = plan(CompareConfig.model_validate(SETTINGS | {"arms": arms, "differences": []}))
+    assert found["teacher"][0].config.dtype == "bfloat16"
+
+
+def test_a_teacher_that_no_arm_names_is_the_recipes_default() -> None:
+    arms = [{"name": "teacher", "model": "pocket"}, {"name": "persd", "recipe": "persd"}]
+    config = CompareConfig.model_validate(SETTINGS | {"arms": arms, "differences": []})
+    found = plan(config)
+    assert found["teacher"][0].config.dtype == found["persd"][0].config.teacher.dtype
+
+
+def test_an_untrained_student_does_not_take_the_teachers_settings() -> None:
+    arms = [
+        {"name": "teacher", "model": "pocket"},
+        {"name": "the same, untaught", "model": "pocket"},
+        {"name": "half", "model": "pocket", "config": {"dtype": "bfloat16", "revision": "v1"}},
+        {"name": "logits", "recipe": "logit_kd", "config": ARM | {"teacher": "pocket"}},
+    ]
+    found = plan(CompareConfig.model_validate(SETTINGS | {"arms": arms, "differences": []}))
+    assert [found[arm["name"]][0].config.dtype for arm in arms[:3]] == ["bfloat16", "float32", "bfloat16"]
+    assert [found[arm["name"]][0].config.revision for arm in arms[:3]] == [None, None, "v1"]
+    assert {found[arm["name"]][0].config.role for arm in arms[1:3]} == {"student"}
+
+
 def test_sweep_runs(tmp_path: Path) -> None:
     sweep = SweepConfig.model_validate(
         {
             "students": ["pocket-0.1m"],
             "temperatures": [1],
             "alphas": [0, 1],
-            "teacher": ARM["teacher"],
+            "teacher": {"model": "pocket", "dtype": "bfloat16"},
             "examples": ARM["examples"],
             "train": ARM["train"],
             "evaluate": SETTINGS["evaluate"] | {"samples_per_task": 1},
@@ -233,6 +309,8 @@ def test_sweep_runs(tmp_path: Path) -> None:
         "pocket-0.1m T=1 alpha=0",
         "pocket-0.1m T=1 alpha=1",
     ]
+    saved = yaml.safe_load((tmp_path / "run" / "teacher" / "config.yaml").read_text(encoding="utf-8"))
+    assert (saved["model"], saved["dtype"], saved["role"]) == ("pocket", "bfloat16", "teacher")
 
 
 def test_an_arm_may_be_another_evaluation_of_anothers_runs(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
@@ -27,6 +27,19 @@ from codestill.teachers import LocalTeacherConfig
 from codestill.train import TrainConfig
 from codestill.types import Arm, Comparison, Difference, Evaluation, Event, Settings
 
+C = TypeVar("C", bound=RunConfig)
+
+
+class PlannedRun(NamedTuple):
+    """One run of an arm."""
+
+    name: str
+    """Its directory, below the comparison's."""
+    recipe: str | None
+    """None for a model that is evaluated untrained."""
+    config: Any
+    """The recipe's, or an EvaluateModel."""
+
 
 class ArmConfig(Settings):
     """One side of a comparison."""
@@ -42,7 +55,8 @@ class ArmConfig(Settings):
     result: str = "student"
     """Which evaluation of a run: also `round-1/student`, or `student-self-repair` where a recipe makes it."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the recipe; the others keep its defaults."""
+    """Settings of the recipe, or of the evaluation of a ``model``, such as `dtype`; the others keep their
+    defaults, except that the teacher is loaded as the arms that learn from it load it."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "ArmConfig":
@@ -93,13 +107,11 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
 
     Raises ConfigError, before anything runs, when an arm's config is not valid for its recipe.
     """
-    plans: dict[str, list[tuple[str, str | None, Any]]] = {}
-    for arm in config.arms:
-        plans[arm.name] = list(_plan(arm, config)) if arm.of is None else plans[arm.of]
+    runs = plan(config)
     with Run.open(directory, config, observers):
         evaluations: dict[str, list[Evaluation]] = {}
         for arm in config.arms:
-            for name, recipe, run_config in plans[arm.name]:
+            for name, recipe, run_config in runs[arm.name]:
                 watching = [partial(_tell, observer, name) for observer in observers]
                 with Run.open(directory / name, run_config, watching) as run:
                     if recipe is None:
@@ -109,9 +121,21 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
                             load_recipe(recipe).distill(run_config, run)
                         evaluation = _result(arm, directory / name)
                     evaluations.setdefault(arm.name, []).append(evaluation)
-        comparison = _conclude(config, directory, plans, evaluations)
+        comparison = _conclude(config, directory, runs, evaluations)
         write_atomic(directory / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
     return comparison
+
+
+def plan(config: CompareConfig) -> dict[str, list[PlannedRun]]:
+    """Every arm's runs, before anything runs. Raises ConfigError when an arm's config is not valid."""
+    runs = {arm.name: _trainings(arm, arm.recipe, config) for arm in config.arms if arm.recipe is not None}
+    learning = [run.config for of_arm in runs.values() for run in of_arm]
+    for arm in config.arms:
+        if arm.model is not None:
+            runs[arm.name] = [PlannedRun(slug(arm.name), None, _evaluation(arm, arm.model, config, learning))]
+        elif arm.of is not None:
+            runs[arm.name] = runs[arm.of]
+    return runs
 
 
 def _result(arm: ArmConfig, run: Path) -> Evaluation:
@@ -131,39 +155,76 @@ def _tell(observer: Observer, run: str, event: Event) -> None:
     observer(event.model_copy(update={"stage": f"{run}/{event.stage}"}))
 
 
-def _plan(arm: ArmConfig, config: CompareConfig) -> Iterator[tuple[str, str | None, Any]]:
-    """Run directory, recipe and config of each of an arm's runs."""
-    shared: dict[str, Any] = {
-        "evaluate": config.evaluate,
-        "sandbox": config.sandbox,
-        "execution": config.execution,
-    }
-    if arm.recipe is None:
-        role = "teacher" if arm.name == config.teacher else "student"
-        yield (
-            slug(arm.name),
-            None,
-            EvaluateModel(model=arm.model or "", role=role, seed=config.seed, **shared),
-        )
-        return
-    model = load_recipe(arm.recipe).Config
-    for seed in config.seeds:
-        if seed != config.seeds[0]:  # all seeds train the same shape: its speed and size are measured once
-            shared["evaluate"] = config.evaluate.model_copy(update={"profile": False})
-        try:
-            recipe_config = model.model_validate({**arm.config, **shared, "seed": seed})
-        except ValidationError as error:
-            raise ConfigError(
-                f"arm {arm.name!r} has an invalid config for {arm.recipe}: {problems(error, model)}",
-                next_step="Correct the arm's config.",
-            ) from error
-        yield f"{slug(arm.name)}/seed-{seed}", arm.recipe, recipe_config
+def _trainings(arm: ArmConfig, recipe: str, config: CompareConfig) -> list[PlannedRun]:
+    """An arm's run with each seed."""
+    model = load_recipe(recipe).Config
+    runs = []
+    for number, seed in enumerate(config.seeds):
+        values = {**arm.config, **_shared(config), "seed": seed}
+        if number:  # all seeds train the same shape: its speed and size are measured once
+            values["evaluate"] = config.evaluate.model_copy(update={"profile": False})
+        runs.append(PlannedRun(f"{slug(arm.name)}/seed-{seed}", recipe, _valid(arm, recipe, model, values)))
+    return runs
+
+
+def _evaluation(arm: ArmConfig, model: str, config: CompareConfig, learning: Sequence[Any]) -> EvaluateModel:
+    """The config of an arm that is a model as it stands; ``learning`` are the configs of all that train.
+
+    The teacher is loaded as they load it: with another data type it would have another size and speed, and
+    another revision would be another model.
+    """
+    values: dict[str, Any] = {"role": "student"}
+    if arm.name == config.teacher:
+        values = {"role": "teacher", **_as_it_teaches(arm, model, learning)}
+    values |= {**arm.config, **_shared(config), "model": model, "seed": config.seed}
+    return _valid(arm, "the evaluation of a model", EvaluateModel, values)
+
+
+def _as_it_teaches(arm: ArmConfig, model: str, learning: Sequence[Any]) -> dict[str, Any]:
+    """The settings of the teacher in the arms that learn from it, as far as its evaluation has them.
+
+    Raises ConfigError when arms differ in one that the teacher's own arm does not set.
+    """
+    names = LocalTeacherConfig.model_fields.keys() & EvaluateModel.model_fields.keys() - arm.config.keys()
+    used = [
+        run_config
+        for run_config in learning
+        if isinstance(teacher := getattr(run_config, "teacher", None), LocalTeacherConfig)
+        and teacher.model == model
+    ]
+    # A recipe that needs no teacher has one by default: those that are named count first.
+    used = [run_config for run_config in used if "teacher" in run_config.model_fields_set] or used
+    settings = [run_config.teacher.model_dump(mode="json", include=names) for run_config in used]
+    for other in settings[1:]:
+        for name, value in other.items():
+            if value != settings[0][name]:
+                raise ConfigError(
+                    f"arms learn from {model} with {name} {settings[0][name]} and {value}: "
+                    f"which of them is the arm {arm.name!r}?",
+                    next_step=f"Say it in that arm, for example `config: {{{name}: {value}}}`.",
+                )
+    return settings[0] if settings else {}
+
+
+def _shared(config: CompareConfig) -> dict[str, Any]:
+    """What is the same in every run."""
+    return {"evaluate": config.evaluate, "sandbox": config.sandbox, "execution": config.execution}
+
+
+def _valid(arm: ArmConfig, what: str, model: type[C], values: dict[str, Any]) -> C:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(
+            f"arm {arm.name!r} has an invalid config for {what}: {problems(error, model)}",
+            next_step="Correct the arm's config.",
+        ) from error
 
 
 def _conclude(
     config: CompareConfig,
     directory: Path,
-    plans: dict[str, list[tuple[str, str | None, Any]]],
+    planned: dict[str, list[PlannedRun]],
     evaluations: dict[str, list[Evaluation]],
 ) -> Comparison:
     first = next(iter(evaluations.values()))[0]
@@ -177,7 +238,7 @@ def _conclude(
     arms = []
     for arm in config.arms:
         of_arm = evaluations[arm.name]
-        runs = tuple(name for name, _, _ in plans[arm.name])
+        runs = tuple(run.name for run in planned[arm.name])
         greedy = [[float(ok) for ok in e.greedy_per_task.values()] for e in of_arm]
         bleus = [e.bleu for e in of_arm if e.bleu is not None]
         arms.append(

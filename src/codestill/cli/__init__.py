@@ -34,7 +34,7 @@ for name, text in {
     "cache": "Capture a teacher's logits over a task set: codestill cache TEACHER TASKS",
     "compare": "Run a comparison of recipes from a YAML file.",
     "sweep": "Sweep logit distillation over students, temperatures and alphas.",
-    "quickstart": "Distil the bundled teacher, and compare with training on reference solutions.",
+    "quickstart": "Distil the bundled teacher: what its answers teach, and what its logits add.",
 }.items():
     app.command(f"{COMMANDS}:{name}", name=name, help=text, help_flags=[])
 app.command(f"{COMMANDS}:report", name="report", help="Write an HTML report on runs or comparisons.")

@@ -182,7 +182,8 @@ def compare(config_file: Rest, /, *options: Rest) -> None:
 
 
 def quickstart(*options: Rest) -> None:
-    """Distil the bundled teacher into a small student; compare with one trained on reference solutions."""
+    """Train one small student on reference solutions, one on the bundled teacher's verified answers, and one on
+    these with its logits as well; compare them."""
     compare(str(QUICKSTART), *options)
 
 

@@ -57,6 +57,8 @@ class EvaluateModel(RunConfig):
     """A directory or hub id of a causal language model; ``pocket`` is the bundled teacher."""
     role: Literal["student", "teacher"] = "student"
     """A report gives every student's ratios to its teacher."""
+    revision: str | None = None
+    """Branch, tag or commit of `model` on the hub."""
     dtype: Dtype = "float32"
     """Type of the weights in memory."""
     trust_remote_code: bool = False
@@ -82,7 +84,10 @@ def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
 
 def _loaded(config: EvaluateModel) -> Completer:
     student = StudentConfig(
-        model=config.model, dtype=config.dtype, trust_remote_code=config.trust_remote_code
+        model=config.model,
+        revision=config.revision,
+        dtype=config.dtype,
+        trust_remote_code=config.trust_remote_code,
     )
     return student.build(placement=config.execution)
 

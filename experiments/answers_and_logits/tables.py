@@ -1,0 +1,129 @@
+"""The tables and the figure of this experiment, from its kept result.
+
+    python experiments/answers_and_logits/tables.py                        # print the tables
+    python experiments/answers_and_logits/tables.py --figure docs/answers-and-logits.png
+    python experiments/answers_and_logits/tables.py --keep runs/answers_and_logits
+
+``--keep`` writes ``result.json`` from a finished run of ``config.yaml``: for each arm and seed, how many of a
+task's samples passed, a digit per task in the order of the task set. All else is computed from these digits.
+"""
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from codestill.evaluation import read_evaluation
+from codestill.evaluation.metrics import interval_over_seeds, paired_difference
+from codestill.types import Comparison, Interval
+
+HERE = Path(__file__).parent
+RESULT = HERE / "result.json"
+
+
+def keep(directory: Path) -> None:
+    """Write the result of a finished run."""
+    comparison = Comparison.model_validate_json((directory / "comparison.json").read_bytes())
+    passed: dict[str, dict[str, str]] = {}
+    about: dict[str, Any] = {}
+    for arm in comparison.arms:
+        role = "teacher" if arm.name == comparison.teacher else "student"
+        for run in arm.runs:
+            evaluation = read_evaluation(directory / run / "results" / f"{role}.json")
+            counts = evaluation.per_task.values()
+            passed.setdefault(arm.name, {})[str(evaluation.seed)] = "".join(str(count) for _, count in counts)
+            names = ("tasks", "data_hash", "samples_per_task", "versions")
+            about = {name: getattr(evaluation, name) for name in names}
+    result = {
+        "command": "codestill compare experiments/answers_and_logits/config.yaml",
+        "date": date.today().isoformat(),
+        **about,
+        "differences": [[difference.a, difference.b] for difference in comparison.differences],
+        "passed": passed,
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def rates(result: dict[str, Any], arm: str) -> list[list[float]]:
+    """pass@1 of every task (columns) with every seed (rows)."""
+    samples = result["samples_per_task"]
+    return [[int(count) / samples for count in tasks] for tasks in result["passed"][arm].values()]
+
+
+def differences(result: dict[str, Any]) -> list[tuple[str, str, Interval, list[float]]]:
+    """Each pair of arms, the difference of pass@1 with its interval, and the difference with each seed."""
+    rows = []
+    for a, b in result["differences"]:
+        left, right = rates(result, a), rates(result, b)
+        by_seed = [(sum(ours) - sum(theirs)) / len(ours) for ours, theirs in zip(left, right, strict=True)]
+        rows.append((a, b, paired_difference(left, right), by_seed))
+    return rows
+
+
+def percent(interval: Interval) -> str:
+    return f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def points(value: float) -> str:
+    """One decimal, signed, with a true minus sign."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def tables(result: dict[str, Any]) -> list[str]:
+    """Markdown: pass@1 of each arm, and the paired differences."""
+    lines = ["| trained on | pass@1, % | with each seed |", "|---|---|---|"]
+    for arm in result["passed"]:
+        values = rates(result, arm)
+        seeds = ", ".join(f"{100 * sum(row) / len(row):.1f}" for row in values)
+        lines.append(
+            f"| {arm} | {percent(interval_over_seeds(values))} | {seeds if len(values) > 1 else ''} |"
+        )
+    lines += ["", "| difference | points | with each seed | |", "|---|---|---|---|"]
+    for a, b, whole, by_seed in differences(result):
+        bounds = f"{points(whole.mean)} [{points(whole.low)}, {points(whole.high)}]"
+        shown = "" if whole.low > 0 or whole.high < 0 else "not shown"
+        lines.append(f"| {a} − {b} | {bounds} | {', '.join(map(points, by_seed))} | {shown} |")
+    return lines
+
+
+def draw(result: dict[str, Any], picture: Path) -> None:
+    """Each difference with its interval, and small circles for the seeds."""
+    from matplotlib.figure import Figure
+
+    rows = differences(result)[::-1]
+    figure = Figure(figsize=(7.2, 0.9 + 0.42 * len(rows)), dpi=160, layout="constrained")
+    plot = figure.add_subplot()
+    plot.axvline(0, color="#8a8a85", lw=1)
+    for height, (_, _, whole, by_seed) in enumerate(rows):
+        shown = whole.low > 0 or whole.high < 0
+        colour = "#1b7f79" if shown else "#8a8a85"
+        plot.plot([100 * whole.low, 100 * whole.high], [height, height], color=colour, lw=2.2)
+        plot.plot(100 * whole.mean, height, "o", color=colour, ms=7)
+        plot.plot(
+            [100 * value for value in by_seed], [height] * len(by_seed), "o", color=colour, mfc="white", ms=3
+        )
+    plot.set_yticks(range(len(rows)), [f"{a} − {b}" for a, b, _, _ in rows])
+    plot.set_ylim(-0.6, len(rows) - 0.4)
+    plot.set_xlabel("points of pass@1; bars: 95% over tasks and seeds; small circles: seeds")
+    plot.grid(axis="x", color="#e4e4e0")
+    plot.set_axisbelow(True)
+    plot.spines[["top", "right", "left"]].set_visible(False)
+    plot.tick_params(axis="y", length=0)
+    figure.savefig(picture)
+
+
+def main(arguments: list[str]) -> None:
+    match arguments:
+        case ["--keep", directory]:
+            keep(Path(directory))
+        case ["--figure", picture]:
+            draw(json.loads(RESULT.read_text(encoding="utf-8")), Path(picture))
+        case []:
+            print("\n".join(tables(json.loads(RESULT.read_text(encoding="utf-8")))))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
