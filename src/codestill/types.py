@@ -31,6 +31,7 @@ else:
     Language = Annotated[str, AfterValidator(known_language)]
 Bin = Literal["easy", "medium", "hard"]
 """How hard a task is for a student, by the feedback on its attempts."""
+BINS: tuple[Bin, ...] = ("easy", "medium", "hard")
 
 
 class Settings(BaseModel):
@@ -49,7 +50,6 @@ class Test(Record):
     """One unit test: a statement run after the solution and the task's ``test_setup``."""
 
     __test__ = False  # not a pytest class
-
     code: str
     group: str = "base"
     """``base``, or ``plus`` for EvalPlus's additional tests."""
@@ -147,6 +147,8 @@ class Completion(Record):
     """The model's text before the stop rule, where it differs."""
     tokens: int = 0
     finish: Literal["stop", "length"] = "stop"
+    too_long: bool = Field(default=False, exclude_if=lambda value: not value)
+    """The prompt leaves the model no room for an answer: nothing was generated."""
 
     @property
     def key(self) -> str:
@@ -325,6 +327,8 @@ class Evaluation(Record):
     """e.g. ``depth=3`` -> pass@1, from the pool."""
     verdicts: dict[str, int]
     """Samples per verdict."""
+    too_long: tuple[str, ...] = ()
+    """Ids of tasks whose prompts leave the model no room: their answers are empty, and count as failures."""
     bleu: float | None = None
     """Corpus BLEU of the greedy (else first) completion against the reference, 0-100."""
     bleu_signature: str = ""
@@ -332,6 +336,8 @@ class Evaluation(Record):
     gates: Gates
     data_hash: str
     prompt_mode: str
+    chat: bool = False
+    """Whether the model was asked through a chat template."""
     stop_rule: str
     sandbox: str
     versions: dict[str, str]
@@ -393,6 +399,3 @@ class Comparison(Record):
     differences: tuple[Difference, ...] = ()
     teacher: str | None = None
     """Name of the arm that is the teacher: tables give each number's ratio to it."""
-
-
-BINS: tuple[Bin, ...] = ("easy", "medium", "hard")

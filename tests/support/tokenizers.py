@@ -1,0 +1,129 @@
+"""One tiny tokenizer of each family that code models come with, trained on the spot."""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from tests.support.tiny import CODE, EOS, tiny_tokenizer
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+_SPECIAL = ["<unk>", "<s>", "</s>"]
+_BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+def _byte_level(prefix_space: bool = False, pattern: str | None = None, **model: Any) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(**model))
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space, use_regex=pattern is None)
+    splits = [pre_tokenizers.Split(Regex(pattern), "isolated")] if pattern else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        [CODE] * 3,
+        trainers.BpeTrainer(
+            vocab_size=400, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False
+        ),
+    )
+    return tokenizer
+
+
+def _sentence_piece(kind: str) -> Tokenizer:
+    """Like Llama's: ``legacy`` puts a space before every text by a normalizer, the others by Metaspace."""
+    unigram = kind == "unigram"
+    tokenizer = Tokenizer(
+        models.Unigram() if unigram else models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True)
+    )
+    if kind == "legacy":
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
+            prepend_scheme="always" if kind == "split" else "first", split=kind == "split"
+        )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    trainer: Any = (
+        trainers.UnigramTrainer(
+            vocab_size=400, special_tokens=_SPECIAL + _BYTES, unk_token="<unk>", show_progress=False
+        )
+        if unigram
+        else trainers.BpeTrainer(vocab_size=480, special_tokens=_SPECIAL + _BYTES, show_progress=False)
+    )
+    tokenizer.train_from_iterator([CODE] * 3, trainer)
+    saved = json.loads(tokenizer.to_str())
+    saved["added_tokens"] = saved["added_tokens"][: len(_SPECIAL)]  # bytes are no special tokens
+    saved["model"]["byte_fallback"] = True
+    tokenizer = Tokenizer.from_str(json.dumps(saved))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
+def _gpt2() -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_byte_level(pattern=_GPT2), bos_token=EOS, eos_token=EOS, unk_token=EOS
+    )
+
+
+def _spaced() -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(tokenizer_object=_byte_level(prefix_space=True), eos_token=EOS)
+
+
+def _chat() -> PreTrainedTokenizerFast:
+    """ChatML: turns end at <|im_end|>, texts at <|endoftext|>; some markers are not declared special."""
+    backend = _byte_level(pattern=_GPT2, ignore_merges=True)
+    backend.add_special_tokens([AddedToken("<|im_start|>"), AddedToken("<|im_end|>")])
+    backend.add_tokens(["<|file_sep|>", "<｜User｜>", "<think>", "    "])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token=EOS)
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def _llama(kind: str) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_sentence_piece(kind), bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+_MAKERS = {
+    "byte-level": tiny_tokenizer,
+    "gpt2": _gpt2,
+    "prefix-space": _spaced,
+    "chat": _chat,
+    "llama-legacy": lambda: _llama("legacy"),
+    "llama-first": lambda: _llama("first"),
+    "llama-split": lambda: _llama("split"),
+    "unigram": lambda: _llama("unigram"),
+    "slow": ByT5Tokenizer,
+}
+FAMILIES = tuple(_MAKERS)
+PREFIXED = ("prefix-space", "llama-legacy", "llama-first", "llama-split", "unigram")
+"""Those that put a space before a text."""
+
+
+@lru_cache
+def family(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a family; do not change it."""
+    return _MAKERS[name]()
+
+
+def changed(name: str) -> Any:
+    """A tokenizer of a family to change."""
+    return _MAKERS[name]()
