@@ -147,8 +147,7 @@ class Completion(Record):
     """The model's text before the stop rule, where it differs."""
     tokens: int = 0
     finish: Literal["stop", "length"] = "stop"
-    too_long: bool = Field(default=False, exclude_if=lambda value: not value)
-    """The prompt leaves the model no room for an answer: nothing was generated."""
+    too_long: bool = Field(default=False, exclude_if=lambda value: not value)  # no room after the prompt
 
     @property
     def key(self) -> str:

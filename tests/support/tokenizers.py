@@ -121,9 +121,12 @@ PREFIXED = ("prefix-space", "llama-legacy", "llama-first", "llama-split", "unigr
 @lru_cache
 def family(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a family; do not change it."""
-    return _MAKERS[name]()
+    return changed(name)
 
 
 def changed(name: str) -> Any:
     """A tokenizer of a family to change."""
-    return _MAKERS[name]()
+    tokenizer: Any = _MAKERS[name]()
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
