@@ -6,11 +6,11 @@ import pytest
 import torch
 from tests.support.tiny import CODE, tiny_config, tiny_model
 from tests.support.tokenizers import family
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MambaConfig, MptConfig, XLNetConfig
 
 from codestill.models import Decoding, Placement
 from codestill.models.codec import TextCodec
-from codestill.models.sample import CHECK_EVERY, pick
+from codestill.models.sample import CHECK_EVERY, pick, position_limit
 from codestill.models.settings import SamplingConfig
 from codestill.models.student import Student
 from codestill.models.tokenizers import encode_prompt
@@ -170,6 +170,14 @@ def test_too_long_a_prompt_gets_an_empty_answer_and_is_named(
     assert (
         "2 prompts fill all 64 positions of the model, and their answers are empty: full, long" in caplog.text
     )
+
+
+def test_a_limit_is_found_under_any_of_its_names() -> None:
+    assert position_limit(tiny_config("gpt2", positions=99)) == 99
+    assert position_limit(tiny_config("llama", positions=98)) == 98
+    assert position_limit(MptConfig(max_seq_len=97)) == 97
+    assert position_limit(MambaConfig()) is None
+    assert position_limit(XLNetConfig()) is None
 
 
 def test_a_chat_prompt_is_never_cut(saved_short: Student) -> None:

@@ -16,6 +16,7 @@ from transformers import (
     RwkvConfig,
 )
 
+from codestill.errors import ModelError
 from codestill.models import cohorts, shared
 from codestill.models.decode import OwnPrompts, WholeTexts
 from codestill.models.profile import _time_once
@@ -215,3 +216,14 @@ def test_models_without_keys_and_values_are_timed_and_teach(other: Student) -> N
     linear = teacher.linear(ids, mask)
     if linear is not None:
         torch.testing.assert_close((linear.hidden_BTD @ linear.head_VD.T)[:, :4], plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_fails_however_it_is_run_is_refused_by_name(
+    llama: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise TypeError("no such argument")
+
+    monkeypatch.setattr(type(llama.model), "forward", fails)
+    with pytest.raises(ModelError, match=r"type llama cannot be sampled from: .* no such argument"):
+        memory_for(llama.model, 0, 10)

@@ -16,7 +16,7 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, PythonBackend
 
 _SPECIAL = ["<unk>", "<s>", "</s>"]
 _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -102,6 +102,49 @@ def _llama(kind: str) -> PreTrainedTokenizerFast:
     )
 
 
+class SlowLlama(PythonBackend):
+    """Python alone: bytes and pieces, a space before every text, and a BOS."""
+
+    def __init__(self, **settings: Any) -> None:
+        pieces = [*_SPECIAL, *_BYTES, "▁", "▁▁▁▁", "return", "▁return", *"abcdefghijklmnopqrstuvwxyz():=\n"]
+        self.pieces = {piece: number for number, piece in enumerate(pieces)}
+        super().__init__(bos_token="<s>", eos_token="</s>", unk_token="<unk>", **settings)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.pieces)
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.pieces | self.added_tokens_encoder
+
+    def _tokenize(self, text: str, **_: Any) -> list[str]:
+        longest = sorted(list(self.pieces)[len(_SPECIAL + _BYTES) :], key=len, reverse=True)
+        tokens, rest = [], "▁" + text.replace(" ", "▁")
+        while rest:
+            piece = next((piece for piece in longest if rest.startswith(piece)), "")
+            tokens += [piece] if piece else [f"<0x{byte:02X}>" for byte in rest[0].encode()]
+            rest = rest[len(piece) or 1 :]
+        return tokens
+
+    def _convert_token_to_id(self, token: str) -> int:
+        return self.pieces.get(token, 0)
+
+    def _convert_id_to_token(self, index: int) -> str:
+        return list(self.pieces)[index]
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        data = b"".join(
+            bytes([int(token[3:5], 16)]) if token.startswith("<0x") else token.replace("▁", " ").encode()
+            for token in tokens
+        )
+        return data.decode(errors="replace").removeprefix(" ")
+
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
+    ) -> list[int]:
+        return [1, *token_ids_0, *(token_ids_1 or [])]
+
+
 _MAKERS = {
     "byte-level": tiny_tokenizer,
     "gpt2": _gpt2,
@@ -112,9 +155,10 @@ _MAKERS = {
     "llama-split": lambda: _llama("split"),
     "unigram": lambda: _llama("unigram"),
     "slow": ByT5Tokenizer,
+    "slow-llama": SlowLlama,
 }
 FAMILIES = tuple(_MAKERS)
-PREFIXED = ("prefix-space", "llama-legacy", "llama-first", "llama-split", "unigram")
+PREFIXED = ("prefix-space", "llama-legacy", "llama-first", "llama-split", "unigram", "slow-llama")
 """Those that put a space before a text."""
 
 

@@ -55,7 +55,10 @@ class TextCodec:
         """Ids of each text, none of which is a control token's, and nothing around them."""
         if not texts:
             return []
-        encoded = self._call(texts, add_special_tokens=False, split_special_tokens=True)
+        called = self._call(texts, add_special_tokens=False, split_special_tokens=True)
+        encoded = [
+            ids if text else [] for text, ids in zip(texts, called, strict=True)
+        ]  # no space of its own
         return [
             self._broken(text) if self.reserved.search(text) and self.decode((), ids) != text else ids
             for text, ids in zip(texts, encoded, strict=True)

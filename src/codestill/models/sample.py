@@ -37,6 +37,7 @@ LIKELIEST = 1024
 """Most likely tokens, among which a nucleus is looked for before the whole vocabulary is sorted."""
 
 NO_LIMIT = 2**31
+_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
 _NAMED = 5
 
 Finish = Literal["stop", "length"]
@@ -56,8 +57,9 @@ class _Row:
 
 def position_limit(config: PreTrainedConfig) -> int | None:
     """Longest sequence that the model reads, prompt included; None without a limit."""
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return limit if limit and limit > 0 else None
+    text = config.get_text_config()
+    named = (getattr(text, name, None) for name in _LIMITS)
+    return next((limit for limit in named if isinstance(limit, int) and limit > 0), None)
 
 
 @torch.inference_mode()

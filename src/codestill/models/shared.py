@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, DynamicCache, PreTrainedConfig, PreTrainedModel
 
+from codestill.errors import ModelError
 from codestill.models.cohorts import Cohort, ReadPrompts
 from codestill.models.decode import Memory, OwnPrompts, Prompt, WholeTexts, forward_last
 
@@ -31,7 +32,7 @@ def memory_for(model: PreTrainedModel, pad: int, longest: int) -> Memory:
     fits = window is None or longest <= window
     if fits and can_share(model):
         return SharedPrompts(model, pad)
-    return OwnPrompts(model, pad) if can_cache(model) else WholeTexts(model)
+    return OwnPrompts(model, pad) if can_cache(model) else _slowly(model)
 
 
 class SharedPrompts:
@@ -160,20 +161,34 @@ def can_share(model: PreTrainedModel) -> bool:
     return _agrees(model, SharedPrompts)
 
 
-_warned: "WeakSet[PreTrainedModel]" = WeakSet()
-
-
 def can_cache(model: PreTrainedModel) -> bool:
     """The same of :class:`OwnPrompts`: False for state-space models and others without keys and values."""
-    agrees = _agrees(model, OwnPrompts)
-    if not agrees and model not in _warned:
-        _warned.add(model)
+    return _agrees(model, OwnPrompts)
+
+
+_slow: "WeakSet[PreTrainedModel]" = WeakSet()
+
+
+@torch.inference_mode()
+def _slowly(model: PreTrainedModel) -> WholeTexts:
+    """Warns once. Raises ModelError for a model that fails even so."""
+    kind, memory = model.config.model_type, WholeTexts(model)
+    if model not in _slow:
+        try:
+            _few_steps(memory)
+        except (AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"A model of type {kind} cannot be sampled from: it fails on two short texts "
+                f"({type(error).__name__}: {error}).",
+                next_step="Choose a model that transformers runs here, or serve it and use its endpoint.",
+            ) from error
+        _slow.add(model)
         _log.warning(
             "Models of type %s keep no keys and values that can be shared out: every token takes a pass over "
             "the whole text, which is slow.",
-            model.config.model_type,
+            kind,
         )
-    return agrees
+    return WholeTexts(model)
 
 
 @torch.inference_mode()

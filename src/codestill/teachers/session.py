@@ -97,7 +97,7 @@ class Counted:
                         key=answer.key,
                         stage=self.stage,
                         model=self.name,
-                        prompt_tokens=self.tokens_of(request.prompt),
+                        prompt_tokens=0 if answer.too_long else self.tokens_of(request.prompt),
                         completion_tokens=answer.tokens,
                         cost=0.0,
                         seconds=round(time.monotonic() - started, 3),
