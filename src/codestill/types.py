@@ -51,7 +51,6 @@ class Test(Record):
     """One unit test: a statement run after the solution and the task's ``test_setup``."""
 
     __test__ = False  # not a pytest class
-
     code: str
     group: str = "base"
     """``base``, or ``plus`` for EvalPlus's additional tests."""
@@ -153,6 +152,7 @@ class Completion(Record):
     tokens: int = 0
     finish: Literal["stop", "length"] = "stop"
     """``length``: cut by the token limit. Such an answer is executed, and never trained on."""
+    too_long: bool = Field(default=False, exclude_if=lambda value: not value)  # no room after the prompt
 
     @property
     def key(self) -> str:
@@ -311,6 +311,8 @@ class Evaluation(Record):
     """e.g. ``depth=3`` -> pass@1, from the pool."""
     verdicts: dict[str, int]
     """Samples per verdict."""
+    too_long: tuple[str, ...] = ()
+    """Ids of tasks whose prompts leave the model no room: their answers are empty, and count as failures."""
     bleu: float | None = None
     """Corpus BLEU of the greedy (else first) completion against the reference, 0-100."""
     bleu_signature: str = ""
@@ -320,6 +322,8 @@ class Evaluation(Record):
     gates: Gates
     data_hash: str
     prompt_mode: str
+    chat: bool = False
+    """Whether the model was asked through a chat template."""
     stop_rule: str
     sandbox: str
     versions: dict[str, str]

@@ -1,24 +1,29 @@
 """A teacher's logits captured once: training from them, and what is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tests.support.tiny import CPU, tiny_gpt2
+from tests.support.tiny import CPU, save_model, tiny_config, tiny_gpt2, tiny_model
+from tests.support.tokenizers import family
 from tests.support.worlds import examples, metrics, open_run, student, weights
 
-from codestill.capture import CaptureConfig, CaptureRun, capture, capture_run
-from codestill.errors import LogitsError, VocabularyError
+from codestill.capture import CaptureConfig, CaptureRun, capture, capture_run, open_cache
+from codestill.errors import ConfigError, LogitsError, VocabularyError
 from codestill.logits import FixedK, LogitCache, Threshold
 from codestill.losses import Distillation
 from codestill.models.student import Student
+from codestill.models.tokenizers import decode_completion, encode_prompt
 from codestill.recipes import logit_kd
 from codestill.run import Run
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.cached import CachedLogits
 from codestill.teachers.frozen import LocalTeacher
 from codestill.train import TrainConfig, fit
+from codestill.train.batches import tokenize
+from codestill.types import Event, Example
 
 STEPS = TrainConfig(max_steps=3, batch_tokens=400, accumulation=1, precision="float32")
 
@@ -177,3 +182,47 @@ def test_two_processes_capture_what_one_does(tmp_path: Path) -> None:
     names = sorted(one)
     for theirs, ours in zip(*(vars(cache.targets(names, 2.0)).values() for cache in (one, two)), strict=True):
         np.testing.assert_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_examples_beyond_the_teachers_positions_are_left_out_of_cache_and_training(
+    kind: str, tmp_path: Path
+) -> None:
+    short_teacher = LocalTeacher.load(tiny_model(tmp_path / kind, kind, positions=24), device="cpu")
+    given = [
+        Example(example_id=str(lines), prompt="def f(x):\n", completion="    return x\n" * lines)
+        for lines in (1, 2, 9)
+    ]
+    said: list[Event] = []
+    config = CaptureConfig(truncation=Threshold(min_probability=1e-7))
+    with open_run(tmp_path / "run", said.append) as run:
+        made = capture(given, short_teacher, (1.0,), config, tmp_path / "logits", run)
+        assert "1 examples exceed 24 tokens (the teacher's positions): left out" in [e.message for e in said]
+        assert made.manifest.positions == 24 and made.manifest.sequences == 2
+        again = open_cache(tmp_path / "logits", given, short_teacher.tokenizer, (1.0,), config, run)
+        learner = Student.load(tiny_model(tmp_path / "student", "llama", positions=256), device="cpu")
+        fit(learner, given, Distillation(temperature=1.0), STEPS, run, teacher=CachedLogits(again, 1.0))
+    assert len(metrics(tmp_path / "run")) == 3
+    with (
+        open_run(tmp_path / "none") as run,
+        pytest.raises(ConfigError, match=r"none has at most 24 tokens \(the teacher's positions\)"),
+    ):
+        capture(given[2:], short_teacher, (1.0,), config, tmp_path / "other", run)
+
+
+def test_a_cache_holds_the_ids_that_are_trained(tmp_path: Path) -> None:
+    """With a tokenizer that puts a space before texts, and code that spells special tokens."""
+    tokenizer: Any = family("llama-legacy")
+    config = tiny_config("llama", len(tokenizer), bos_token_id=1, eos_token_id=2)
+    made = LocalTeacher.load(save_model(tmp_path / "teacher", config, tokenizer), device="cpu")
+    code = '    return "</s><s>" + x\n'
+    given = [Example(example_id="a", prompt="def f(x):\n", completion=code)]
+    with open_run(tmp_path / "run") as run:
+        cache = capture(given, made, (1.0,), CaptureConfig(), tmp_path / "logits", run)
+    (name,) = cache
+    tokens, prompt_length = cache.tokens(name)
+    prompt = encode_prompt(made.tokenizer, "def f(x):\n")
+    assert list(tokens[:prompt_length]) == prompt
+    assert decode_completion(made.tokenizer, prompt, list(tokens[prompt_length:-1])) == code
+    (trained,) = tokenize(given, made.tokenizer, 512)
+    assert list(tokens) == trained.tokens

@@ -1,17 +1,19 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tests.support.tiny import CODE, tiny_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from tests.support.tiny import CODE, tiny_config, tiny_model
+from tests.support.tokenizers import family
+from transformers import AutoModelForCausalLM, MambaConfig, MptConfig, XLNetConfig
 
 from codestill.models import Decoding, Placement
-from codestill.models.sample import CHECK_EVERY, pick
+from codestill.models.codec import TextCodec
+from codestill.models.sample import CHECK_EVERY, pick, position_limit
 from codestill.models.settings import SamplingConfig
 from codestill.models.student import Student
-from codestill.models.tokenizers import decode_completion, encode_prompt
+from codestill.models.tokenizers import encode_prompt
 from codestill.types import Completion, Request
 
 LINES = CODE.strip().splitlines()
@@ -147,23 +149,42 @@ def test_position_limit_ends_a_completion(tmp_path: Path) -> None:
         wanted = [Request(task_id="t", prompt=prompt, sample=sample) for sample in range(8)]
         sampling = SamplingConfig(temperature=1.0, max_new_tokens=500)
         done = list(student.complete(wanted, Decoding(sampling)))
-        assert max(completion.tokens for completion in done) == 64 - min(length, 48)
+        assert max(completion.tokens for completion in done) == 64 - length
 
 
-def test_too_long_a_prompt_loses_its_beginning(
+def test_too_long_a_prompt_gets_an_empty_answer_and_is_named(
     saved_short: Student, caplog: pytest.LogCaptureFixture
 ) -> None:
-    long, tail = "a" * 30 + "x" * 48, "x" * 48
-    config = SamplingConfig(max_new_tokens=16)
-    done = list(
-        saved_short.complete(
-            [Request(task_id="long", prompt=long), Request(task_id="tail", prompt=tail)],
-            Decoding(config),
-        )
+    wanted = [
+        Request(task_id=name, prompt="x" * length, sample=sample)
+        for name, length in (("fits", 63), ("full", 64), ("long", 900))
+        for sample in range(2)
+    ]
+    done = draw(saved_short, wanted)
+    assert done.keys() == {request.key for request in wanted}
+    for key, completion in done.items():
+        fits = key.startswith("fits")
+        assert completion.too_long != fits
+        assert completion.tokens == (1 if fits else 0)
+        assert completion.finish == "length"
+    assert (
+        "2 prompts fill all 64 positions of the model, and their answers are empty: full, long" in caplog.text
     )
-    texts = {completion.task_id: completion.text for completion in done}
-    assert texts["long"] == texts["tail"]
-    assert "1 of 2 prompts exceed 48 tokens" in caplog.text
+
+
+def test_a_limit_is_found_under_any_of_its_names() -> None:
+    assert position_limit(tiny_config("gpt2", positions=99)) == 99
+    assert position_limit(tiny_config("llama", positions=98)) == 98
+    assert position_limit(MptConfig(max_seq_len=97)) == 97
+    assert position_limit(MambaConfig()) is None
+    assert position_limit(XLNetConfig()) is None
+
+
+def test_a_chat_prompt_is_never_cut(saved_short: Student) -> None:
+    saved_short.tokenizer.chat_template = "{{ messages[0].content }}" + "!" * 60
+    saved_short.ask_in_chat("chat")
+    done = draw(saved_short, [Request(task_id="a", prompt="x" * 3), Request(task_id="b", prompt="x" * 4)])
+    assert [done[key].too_long for key in ("a#0", "b#0")] == [False, True]
 
 
 @pytest.fixture
@@ -189,15 +210,29 @@ def test_modes_are_restored(llama: Student) -> None:
     assert llama.model.training
 
 
-def test_sentencepiece_indentation_survives() -> None:
-    vocabulary = {token: i for i, token in enumerate(["</s>", "▁", "x", ":", "return", "▁return"])}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-    backend.decoder = decoders.Metaspace(prepend_scheme="first")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
-    new = [1, 1, 1, 5]
-    assert tokenizer.decode(new) == "   return"  # one space short: what a plain decode gives
-    assert decode_completion(tokenizer, [2, 3], new) == "    return"
+@pytest.mark.parametrize("name", ["chat", "llama-legacy", "slow"])
+def test_any_special_token_ends_a_completion_and_is_not_in_its_text(name: str) -> None:
+    tokenizer: Any = family(name)
+    model: Any = AutoModelForCausalLM.from_config(tiny_config("gpt2", len(tokenizer)))
+    student = Student(model, tokenizer, name)
+    first, word = student.encoder()("f")[-1], TextCodec(tokenizer).text(["x"])[0][-1]
+    follows = {first: word}
+
+    def says(module: Any, args: Any, given: Any, output: Any) -> None:
+        for row, id in enumerate(given["input_ids"][:, -1].tolist()):
+            output.logits[row, -1] = torch.arange(len(tokenizer)) == follows.get(id, word)
+
+    model.register_forward_hook(says, with_kwargs=True)
+    assert draw(student, [Request(task_id="t", prompt="f")])["t#0"].tokens == 24
+    for control in list(TextCodec(tokenizer).controls)[:6]:
+        follows[word] = control
+        done = draw(student, [Request(task_id="t", prompt="f")])["t#0"]
+        assert (done.text, done.tokens, done.finish) == ("x", 2, "stop"), control
+
+
+def test_every_end_that_the_generation_config_names_ends_a_completion(llama: Student) -> None:
+    llama.model.generation_config.eos_token_id = [7, 9]  # pyright: ignore
+    assert llama.stop_ids == {0, 7, 9}
 
 
 def test_prompts_get_a_bos_and_never_an_eos(llama: Student) -> None:

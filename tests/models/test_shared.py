@@ -7,13 +7,23 @@ import pytest
 import torch
 from tests.models.test_sample import PROMPTS, draw, requests
 from tests.support.tiny import save_model, tiny_config, tiny_tokenizer
-from transformers import Gemma2Config, PreTrainedModel
+from transformers import (
+    Gemma2Config,
+    JambaConfig,
+    MambaConfig,
+    OpenAIGPTConfig,
+    PreTrainedModel,
+    RwkvConfig,
+)
 
+from codestill.errors import ModelError
 from codestill.models import cohorts, shared
-from codestill.models.decode import OwnPrompts
+from codestill.models.decode import OwnPrompts, WholeTexts
+from codestill.models.profile import _time_once
 from codestill.models.shared import SHARED, SharedPrompts, can_share, memory_for
 from codestill.models.student import Student
 from codestill.models.tokenizers import encode_prompt
+from codestill.teachers.frozen import LocalTeacher
 
 
 def made(directory: Path, kind: str, **changes: Any) -> Student:
@@ -147,3 +157,73 @@ def test_rows_may_end_before_their_first_token_is_kept(llama: Student) -> None:
         with torch.inference_mode():
             found.append(memory.step(torch.tensor([4, 7]), last_B[alive] + 1))
     torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
+
+
+OTHERS = {
+    "mamba": lambda shared: MambaConfig(**shared, state_size=4),
+    "rwkv": lambda shared: RwkvConfig(**shared, attention_hidden_size=32, context_length=128),
+    "jamba": lambda shared: JambaConfig(
+        **shared,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=32,
+        mamba_d_state=4,
+        num_experts=2,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        use_mamba_kernels=False,
+    ),
+    "openai-gpt": lambda shared: OpenAIGPTConfig(vocab_size=320, n_embd=32, n_layer=2, n_head=4),
+}
+
+
+@pytest.fixture(params=OTHERS)
+def other(request: pytest.FixtureRequest, tmp_path: Path) -> Student:
+    """A model without keys and values of the usual kind."""
+    shared = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2}
+    config = OTHERS[request.param]({**shared, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0})
+    return Student.load(save_model(tmp_path / "other", config, tiny_tokenizer()), device="cpu")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_models_without_keys_and_values_are_sampled_all_the_same(
+    other: Student, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert isinstance(memory_for(other.model, 0, 10), WholeTexts)
+    found = draw(other, requests(samples=2), batch=4, max_new_tokens=6)
+    assert caplog.text.count("keep no keys and values that can be shared out") == 1
+    for key, done in found.items():
+        text = PROMPTS[int(key[5])]
+        ids = encode_prompt(other.tokenizer, text)
+        new: list[int] = []
+        with torch.inference_mode():
+            while len(new) < 6 and other.eos_id not in new:
+                logits = other.model(torch.tensor([[*ids, *new]]), use_cache=False).logits
+                new.append(int(logits[0, -1].argmax()))
+        assert done.tokens == len(new)
+        assert done.text == other.tokenizer.decode(new, skip_special_tokens=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_models_without_keys_and_values_are_timed_and_teach(other: Student) -> None:
+    _time_once(other.model, 5, 4)
+    teacher = LocalTeacher(other.model, other.tokenizer, "other")
+    ids = torch.tensor([[3, 4, 5, 6, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0]])
+    with torch.no_grad():
+        plain = other.model(ids[:, :4], use_cache=False).logits
+    torch.testing.assert_close(teacher.logits(ids, mask)[:, :4], plain, rtol=1e-4, atol=1e-4)
+    linear = teacher.linear(ids, mask)
+    if linear is not None:
+        torch.testing.assert_close((linear.hidden_BTD @ linear.head_VD.T)[:, :4], plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_fails_however_it_is_run_is_refused_by_name(
+    llama: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise TypeError("no such argument")
+
+    monkeypatch.setattr(type(llama.model), "forward", fails)
+    with pytest.raises(ModelError, match=r"type llama cannot be sampled from: .* no such argument"):
+        memory_for(llama.model, 0, 10)

@@ -1,5 +1,6 @@
 """A teacher over HTTP: whatever the endpoint does, nothing is lost, nothing is paid twice."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -310,3 +311,37 @@ def test_two_at_once_share_their_answers(server: Server, tmp_path: Path) -> None
         thread.join()
     assert found == [RIGHT, RIGHT]
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 6
+
+
+OPENAI = (
+    "This model's maximum context length is 100 tokens. However, you requested 150 tokens "
+    "(90 in the messages, 60 in the completion)."
+)
+VLLM = "The decoder prompt (length 900) is longer than the maximum model length of 100."
+
+
+@pytest.mark.parametrize("message", [OPENAI, VLLM, "prompt is too long: 900 tokens > 100 maximum"])
+def test_a_prompt_too_long_for_the_endpoint_ends_no_stage(
+    message: str, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuses_the_long(handler: endpoint.Handler, asked: dict[str, Any], before: int) -> None:
+        if "long" in endpoint.said(asked):
+            handler.send(400, json.dumps({"error": {"message": message}}).encode())
+        else:
+            endpoint.behaves(handler, asked, before)
+
+    server.behave = refuses_the_long
+    wanted = [Request(task_id=name, prompt=name) for name in ("a", "long", "b", "c")]
+    done = {answer.task_id: answer for answer in teacher(server).complete(wanted, Decoding(SAMPLING))}
+    assert {name for name, answer in done.items() if answer.too_long} == {"long"}
+    assert done["a"].text == "A" and done["long"].text == ""
+    assert "no room for long#0" in caplog.text
+
+
+def test_an_answer_that_alone_exceeds_the_context_is_a_mistake(server: Server) -> None:
+    server.behave = lambda handler, asked, before: handler.send(
+        400, json.dumps({"error": {"message": OPENAI}}).encode()
+    )
+    decoding = Decoding(SamplingConfig(max_new_tokens=100))
+    with pytest.raises(TeacherError, match="refused"):
+        list(teacher(server).complete([Request(task_id="a", prompt="a")], decoding))

@@ -1,17 +1,26 @@
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.tiny import CPU, save_model, tiny_config, tiny_model, tiny_tokenizer
+from tests.support.tokenizers import FAMILIES, family
 from tests.support.worlds import examples, metrics, open_run, student
+from transformers import AutoModelForCausalLM, MambaConfig
 
 from codestill.errors import ConfigError
-from codestill.losses import CrossEntropy
+from codestill.losses import CrossEntropy, Distillation
 from codestill.losses.batch import IGNORED
+from codestill.models import Decoding, SamplingConfig
+from codestill.models.student import Student
+from codestill.models.tokenizers import decode_completion, encode_prompt
+from codestill.teachers.frozen import LocalTeacher
 from codestill.train import TrainConfig, fit
 from codestill.train.batches import BUCKET, Collator, LengthBatches, TokenExample, tokenize
-from codestill.types import Event, Example
+from codestill.types import Event, Example, Fault, Request
 
 lengths_and_budgets = given(
     lengths=st.lists(st.integers(1, 100), min_size=1, max_size=40),
@@ -120,3 +129,102 @@ def test_long_examples_are_left_out_and_said(tmp_path: Path) -> None:
 def test_no_example_left(given: list[Example], tmp_path: Path) -> None:
     with open_run(tmp_path / "run") as run, pytest.raises(ConfigError, match=r"no training example is left"):
         fit(student(), given, CrossEntropy(), TrainConfig(max_steps=1, max_length=16), run)
+
+
+CONTROL = '    eos = "<|endoftext|>"\n    return text.split(eos)\n'
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_example_ends_once_and_reads_back(name: str) -> None:
+    tokenizer: Any = family(name)
+    prompt = "def f(text):\n"
+    wrong = (Fault(completion="    return '</s>'\n", source="mutation", error="AssertionError"),)
+    given = Example(example_id="a", prompt=prompt, completion=CONTROL, faults=wrong)
+    (tokens,) = tokenize([given], tokenizer, 4096, faults=True)
+    asked = encode_prompt(tokenizer, prompt)
+    for ids, text in ((tokens.tokens, CONTROL), (tokens.faults[0], wrong[0].completion)):
+        assert ids[: tokens.prompt_length] == asked
+        assert ids[-1] == tokenizer.eos_token_id
+        assert ids.count(tokenizer.eos_token_id) == 1
+        assert decode_completion(tokenizer, asked, ids[len(asked) : -1]) == text
+
+
+@pytest.mark.parametrize(
+    "name", ["llama-legacy", *(pytest.param(name, marks=pytest.mark.slow) for name in ("chat", "unigram"))]
+)
+def test_what_is_learnt_by_heart_is_what_is_sampled(name: str, tmp_path: Path) -> None:
+    tokenizer: Any = family(name)
+    given = [
+        Example(example_id=f"{i}", prompt=prompt, completion=completion)
+        for i, (prompt, completion) in enumerate(
+            [
+                ("def add(a, b):\n", "    total = a + b\n    return total\n"),
+                ('def end():\n    """E."""\n', '    return "<|endoftext|>" + "</s>"\n'),
+                ("def same(x):\n    return ", "x  # é\n"),
+            ]
+        )
+    ]
+    torch.manual_seed(0)
+    config: Any = tiny_config("llama", len(tokenizer))
+    config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    learner = Student(AutoModelForCausalLM.from_config(config), tokenizer, name, placement=CPU)
+    steps = TrainConfig(
+        max_steps=60,
+        checkpoint_steps=60,
+        accumulation=1,
+        learning_rate=0.02,
+        schedule="constant",
+        precision="float32",
+    )
+    with open_run(tmp_path / "run") as run:
+        learner = fit(learner, given, CrossEntropy(), steps, run)
+    asked = [Request(task_id=example.example_id, prompt=example.prompt) for example in given]
+    done = {d.task_id: d.text for d in learner.complete(asked, Decoding(SamplingConfig(max_new_tokens=90)))}
+    assert done == {example.example_id: example.completion for example in given}
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_teacher_with_fewer_positions_limits_the_examples(kind: str, tmp_path: Path) -> None:
+    teacher = LocalTeacher.load(tiny_model(tmp_path / "teacher", kind, positions=24), device="cpu")
+    learner = Student.load(tiny_model(tmp_path / "student", "llama", positions=256), device="cpu")
+    short, long = "    return x\n", "    return x\n" * 9
+    given = [
+        Example(example_id=name, prompt="def f(x):\n", completion=text)
+        for name, text in (("short", short), ("long", long))
+    ]
+    said: list[Event] = []
+    one = TrainConfig(max_steps=1)
+    with open_run(tmp_path / "run", said.append) as run:
+        fit(learner, given, Distillation(), one, run, teacher=teacher, validation=given)
+    told = [event.message for event in said if "exceed" in event.message]
+    assert told == [
+        f"1 {what} examples exceed 24 tokens (the teacher's positions): left out"
+        for what in ("training", "validation")
+    ]
+    with (
+        open_run(tmp_path / "none") as run,
+        pytest.raises(ConfigError, match=r"none has at most 24 tokens \(the teacher's positions\)"),
+    ):
+        fit(learner, given[1:], Distillation(), one, run, teacher=teacher)
+    with open_run(tmp_path / "text") as run:  # cross-entropy asks no teacher
+        fit(learner, given[1:], CrossEntropy(), one, run, teacher=teacher)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_state_space_model_is_trained_by_one(tmp_path: Path) -> None:
+    config = MambaConfig(
+        vocab_size=320,
+        hidden_size=32,
+        num_hidden_layers=2,
+        state_size=4,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    place = save_model(tmp_path / "mamba", config, tiny_tokenizer())
+    learner, teacher = Student.load(place, device="cpu"), LocalTeacher.load(place, device="cpu")
+    given = [Example(example_id="a", prompt="def f(x):\n", completion="    return x\n")]
+    with open_run(tmp_path / "run") as run:
+        fit(learner, given, Distillation(), TrainConfig(max_steps=1), run, teacher=teacher)
+    (event,) = metrics(tmp_path / "run")
+    assert float(event.metrics["divergence"] or 0) == pytest.approx(0, abs=1e-5)

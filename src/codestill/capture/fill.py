@@ -46,6 +46,11 @@ class LogitSource(Protocol):
         ...
 
     @property
+    def positions(self) -> int | None:
+        """Longest sequence that the teacher reads; None without a limit, or where it is unknown."""
+        ...
+
+    @property
     def metered(self) -> bool:
         """Whether every sequence costs. If so, one that is stored is not requested again with the rest of its
         batch, and answers are stored as they arrive."""
@@ -88,20 +93,34 @@ class Capture:
     def cache(self, examples: Sequence[Example], fill_shards: "FillShards | None" = None) -> LogitCache:
         """The cache of the examples' scored tokens, filled unless it is finished.
 
-        ``fill_shards`` replaces filling by this process. Raises LogitsError when a finished cache is another
-        teacher's, lacks a temperature, or lacks an example; each difference is named.
+        Examples longer than ``max_length`` or than the teacher's positions are left out and counted.
+        ``fill_shards`` replaces filling by this process. Raises ConfigError when no example is left;
+        LogitsError when a finished cache is another teacher's, lacks a temperature, or lacks an example; each
+        difference is named.
         """
-        from codestill.train.batches import tokenize
-
-        tokenized = tokenize(examples, self.source.tokenizer, self.config.max_length)
+        tokenized = self._tokenized(examples)
         by_digest = {sequence.digest: sequence for sequence in tokenized}
         sequences = list(by_digest.values())
         if not is_finished(self.directory):
             (fill_shards or self._fill_shards)(self.spec, sequences)
-            finish(self.directory, self.source.error(sequences, self.spec), list(by_digest))
+            error = self.source.error(sequences, self.spec)
+            finish(self.directory, error, list(by_digest), self.source.positions)
         names = ("weights", "tokenizer", "vocabulary", "temperatures")
         identity = {name: getattr(self.spec, name) for name in names}
-        return _open(self.directory, sequences, Expectation.model_validate(identity), self.run)
+        cache = LogitCache.open(self.directory, Expectation.model_validate(identity))
+        return _complete(cache, sequences, self.run)
+
+    def _tokenized(self, examples: Sequence[Example]) -> "list[TokenExample]":
+        from codestill.train.batches import tokenize_within
+
+        limits = {
+            "capture.max_length": self.config.max_length,
+            "the teacher's positions": self.source.positions,
+        }
+        tokenized, said = tokenize_within(limits, examples, self.source.tokenizer)
+        if said:
+            self.run.message("logits", said)
+        return tokenized
 
     def _fill_shards(self, spec: CaptureSpec, sequences: "Sequence[TokenExample]") -> None:
         done = 0
@@ -151,20 +170,18 @@ def open_cache(
     from codestill.models.fingerprints import tokenizer_fingerprint
     from codestill.train.batches import tokenize
 
-    sequences = tokenize(examples, tokenizer, config.max_length)
     expected = Expectation(tokenizer=tokenizer_fingerprint(tokenizer), temperatures=tuple(temperatures))
-    return _open(directory, sequences, expected, run)
-
-
-def _open(
-    directory: Path, sequences: "Sequence[TokenExample]", expected: Expectation, run: Run
-) -> LogitCache:
     cache = LogitCache.open(directory, expected)
+    limit = min(config.max_length, cache.manifest.positions or config.max_length)
+    return _complete(cache, tokenize(examples, tokenizer, limit), run)
+
+
+def _complete(cache: LogitCache, sequences: "Sequence[TokenExample]", run: Run) -> LogitCache:
     missing = [sequence.example_id for sequence in sequences if sequence.digest not in cache]
     if missing:
+        named = ", ".join(missing[:3]) + ("..." if len(missing) > 3 else "")
         raise LogitsError(
-            f"{directory} lacks {len(missing):,} of {len(sequences):,} examples: {', '.join(missing[:3])}"
-            + ("..." if len(missing) > 3 else ""),
+            f"{cache.directory} lacks {len(missing):,} of {len(sequences):,} examples: {named}",
             next_step="Capture these examples into another directory.",
         )
     _account(cache.manifest, run)

@@ -51,6 +51,11 @@ class LocalSource:
         return self.teacher.tokenizer
 
     @property
+    def positions(self) -> int | None:
+        """The model's."""
+        return self.teacher.positions
+
+    @property
     def metered(self) -> bool:
         """No: computing costs nothing but time."""
         return False

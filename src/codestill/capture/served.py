@@ -62,6 +62,11 @@ class ServedSource:
         }
 
     @property
+    def positions(self) -> int | None:
+        """Only the server knows."""
+        return None
+
+    @property
     def metered(self) -> bool:
         """Yes: every request counts."""
         return True

@@ -70,10 +70,12 @@ def evaluate(
     run: Run,
     *,
     prompts: Prompts = CONTINUED,
+    chat: bool = False,
 ) -> Evaluation:
     """Sample, execute and score ``model``; writes samples and ``results/<name>.json``.
 
-    ``prompts`` say how it is asked and its answers are read. Raises GateError, before anything is sampled,
+    ``prompts`` say how it is asked and its answers are read, ``chat`` whether through a chat template, which
+    the result records. Raises GateError, before anything is sampled,
     when the task set fails its gates. An evaluation that this run already holds is read, not measured again.
     """
     task_set = config.tasks.load()
@@ -90,7 +92,7 @@ def evaluate(
         sampling = SamplingConfig(max_new_tokens=config.max_new_tokens)
         greedy = workbench.attempt(f"{stage}-greedy", model, task_set, sampling)
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
-    samples = ExecutedSamples(name, model.name, task_set, task_set.stop.name, pool, greedy, profile)
+    samples = ExecutedSamples(name, model.name, task_set, task_set.stop.name, pool, greedy, profile, chat)
     return conclude(samples, gates, config, workbench)
 
 
@@ -109,6 +111,8 @@ class ExecutedSamples:
     """One for every task, or none at all."""
     profile: ModelProfile | None = None
     warnings: tuple[str, ...] = ()
+    chat: bool = False
+    """Whether the model was asked through a chat template."""
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -154,6 +158,10 @@ def conclude(
     score, signature = bleu(
         [compared[task.task_id] for task in task_set.tasks], [task.reference for task in task_set.tasks]
     )
+    too_long = tuple(dict.fromkeys(attempt.task_id for attempt in pool if attempt.completion.too_long))
+    if too_long:
+        unasked = f"{len(too_long)} of {len(task_set.tasks)} prompts leave {samples.model} no room"
+        run.message("evaluate", f"{unasked}, and count as failures: {', '.join(too_long)}")
     result = Evaluation(
         model=samples.model,
         tasks=task_set.name,
@@ -169,6 +177,7 @@ def conclude(
         greedy_per_task={attempt.task_id: attempt.result.passed for attempt in greedy},
         by_difficulty=_by_difficulty(task_set, counts),
         verdicts=dict(sorted(Counter(attempt.result.verdict for attempt in pool).items())),
+        too_long=too_long,
         bleu=score,
         bleu_signature=signature,
         warnings=(*_unreadable(task_set, pool), *samples.warnings),
@@ -176,6 +185,7 @@ def conclude(
         gates=gates,
         data_hash=task_set.data_hash,
         prompt_mode=task_set.prompt_mode,
+        chat=samples.chat,
         stop_rule=samples.stop_rule,
         sandbox=workbench.sandbox.description,
         versions=environment(),

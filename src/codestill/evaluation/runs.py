@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import model_validator
 
 from codestill.attempt import Workbench, execute
 from codestill.config import RunConfig
@@ -67,8 +69,16 @@ class EvaluateModel(RunConfig):
     """Nothing is loaded: `model` answers behind this OpenAI-compatible endpoint, vLLM's for one."""
     prompts: PromptSetName | Prompts = "continued"
     """How it is prompted; `instruct` for a model that answers a chat with text and fenced code."""
+    chat: bool | None = None
+    """Put its tokenizer's chat template around prompts (default: around `instruct`'s, where there is one)."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How it is evaluated."""
+
+    @model_validator(mode="after")
+    def _chat_of_weights(self) -> Self:
+        if self.served is not None and self.chat is not None:
+            raise ValueError("chat: a served model applies its own template; set served.endpoint")
+        return self
 
 
 def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
@@ -76,20 +86,31 @@ def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
     if run.result_path(config.role).exists():
         require_same_tasks(config.evaluate.tasks.load(), run)
         return read_evaluation(run.result_path(config.role))
-    model = _loaded(config) if config.served is None else _served(config, config.served, run)
     prompts = prompt_set(config.prompts)
+    if config.served is None:
+        model, chat = _loaded(config, prompts, run)
+    else:
+        model, chat = _served(config, config.served, run), config.served.endpoint == "chat"
     with config.execution.sandbox(config.sandbox) as sandbox:
-        return evaluate(model, config.role, config.evaluate, sandbox, run, prompts=prompts)
+        return evaluate(model, config.role, config.evaluate, sandbox, run, prompts=prompts, chat=chat)
 
 
-def _loaded(config: EvaluateModel) -> Completer:
+def _loaded(config: EvaluateModel, prompts: Prompts, run: Run) -> tuple[Completer, bool]:
+    """The model, and whether it is asked through its chat template."""
     student = StudentConfig(
         model=config.model,
         revision=config.revision,
         dtype=config.dtype,
         trust_remote_code=config.trust_remote_code,
-    )
-    return student.build(placement=config.execution)
+    ).build(placement=config.execution)
+    instructs, has_template = prompts.answers == "fenced", bool(student.tokenizer.chat_template)
+    chat = instructs and has_template if config.chat is None else config.chat
+    if chat:
+        student.ask_in_chat("chat")
+    if instructs or has_template:
+        way = "through the tokenizer's chat template" if chat else "as they are"
+        run.message("evaluate", f"the model reads prompts {way}")
+    return student, chat
 
 
 def _served(config: EvaluateModel, served: ApiTeacherConfig, run: Run) -> Completer:

@@ -119,6 +119,9 @@ class CacheManifest(CaptureSpec):
     """Size of all shards."""
     shards: tuple[ShardEntry, ...]
     """Its files."""
+    positions: int | None = Field(default=None, ge=1)
+    """Longest sequence that the teacher reads: longer examples were left out. None: it has no limit, or a
+    server's is unknown."""
     error: tuple[MeasuredError, ...] = ()
     """Measured while capturing; empty when nothing was measured."""
 

@@ -150,8 +150,10 @@ def finish(
     directory: str | Path,
     error: Sequence[MeasuredError] = (),
     expected_digests: Collection[str] | None = None,
+    positions: int | None = None,
 ) -> CacheManifest:
-    """Write the manifest over the shards of all parts, once every writer is closed.
+    """Write the manifest over the shards of all parts, once every writer is closed. ``positions`` is the
+    teacher's longest sequence.
 
     A finished cache is left as it is. Raises LogitsError when sequences of ``expected_digests`` are missing,
     or a shard is damaged.
@@ -177,6 +179,7 @@ def finish(
         entries=sum(file.entries for file in files),
         bytes=sum(int(file.ends[-1]) for file in files),
         shards=tuple(file.entry() for file in files),
+        positions=positions,
         error=tuple(error),
     )
     for left_over in directory.glob(".*.tmp"):

@@ -6,6 +6,7 @@ For most models ``codestill.models.shared`` needs less memory and time.
 import functools
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -47,24 +48,22 @@ def forward_last(
     cache: Any = None,
     **more: Any,
 ) -> tuple[Tensor, Any]:
-    """Logits [B, V] after the last token, and the KV cache; the head runs on that token only."""
-    if _takes_logits_to_keep(type(model)):
-        more["logits_to_keep"] = 1
-    output = model(
-        input_ids=tokens_BT,
-        attention_mask=mask_BT,
-        position_ids=positions_BT,
-        past_key_values=cache,
-        use_cache=True,
-        **more,
-    )
-    return output.logits[:, -1], output.past_key_values
+    """Logits [B, V] after the last token, and the model's cache (None where it returns none); the head runs
+    on that token only."""
+    kind = type(model)
+    name = next(filter(partial(takes, kind), ("past_key_values", "cache_params", "state")), None)
+    more |= {name: cache} if name else {}
+    more |= {"position_ids": positions_BT} if takes(kind, "position_ids") else {}
+    more |= {"logits_to_keep": 1} if takes(kind, "logits_to_keep") else {}
+    output = model(input_ids=tokens_BT, attention_mask=mask_BT, use_cache=True, **more)
+    return output.logits[:, -1], getattr(output, name or "", None)
 
 
 @functools.cache
-def _takes_logits_to_keep(model: type[PreTrainedModel]) -> bool:
-    """False for some models whose code comes from the hub."""
-    return "logits_to_keep" in inspect.signature(model.forward).parameters
+def takes(model: type[torch.nn.Module], argument: str) -> bool:
+    """Whether a pass through the model names an argument; a state-space model's or one's from the hub may
+    lack what others have."""
+    return argument in inspect.signature(model.forward).parameters
 
 
 def prefill(
@@ -131,6 +130,46 @@ class OwnPrompts:
             self.model, tokens_B[:, None], self.mask_BT, positions_B[:, None], self.cache
         )
         return logits_BV
+
+
+class WholeTexts:
+    """Nothing is kept: every step reads all rows from their beginning. Slow, and right for any model."""
+
+    takes_more = True
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.texts: list[list[int]] = []
+
+    def add(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+        """See :class:`Memory`."""
+        texts = [list(prompt) for prompt in prompts]
+        self.texts += texts
+        last_B = torch.tensor([len(text) - 1 for text in texts], device=self.model.device)
+        return self._logits(texts), last_B
+
+    def keep(self, alive: Tensor) -> None:
+        """Drop all other rows."""
+        self.texts = [self.texts[row] for row in alive.tolist()]
+
+    def step(self, tokens_B: Tensor, positions_B: Tensor) -> Tensor:
+        """See :class:`Memory`."""
+        for text, token, position in zip(self.texts, tokens_B.tolist(), positions_B.tolist(), strict=True):
+            text[position:] = [token]  # a row that has ended stays at its last position
+        return self._logits(self.texts)
+
+    def _logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Texts of equal length together, so that no padding disturbs a model."""
+        rows: dict[int, list[int]] = {}
+        for row, text in enumerate(texts):
+            rows.setdefault(len(text), []).append(row)
+        keep = {"logits_to_keep": 1} if takes(type(self.model), "logits_to_keep") else {}
+        parts = []
+        for alike in rows.values():
+            tokens_BT = torch.tensor([texts[row] for row in alike], device=self.model.device)
+            parts.append(self.model(input_ids=tokens_BT, use_cache=False, **keep).logits[:, -1])
+        order = torch.tensor([row for alike in rows.values() for row in alike], device=self.model.device)
+        return torch.cat(parts)[order.argsort()]
 
 
 class RoomyLayer(DynamicLayer):

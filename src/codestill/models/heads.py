@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from codestill.models.decode import takes
+
 
 @torch.no_grad()
 def linear_head(model: PreTrainedModel) -> nn.Parameter | None:
@@ -40,3 +42,12 @@ def linear_head(model: PreTrainedModel) -> nn.Parameter | None:
     hidden, marks = seen
     plain = torch.equal(output.logits, marks) and torch.equal(output.hidden_states[-1], hidden)
     return weight if plain else None
+
+
+def hidden_states_alone(model: nn.Module) -> dict[str, Any]:
+    """Arguments of a pass that returns hidden states, and of the logits the fewest that the model can make.
+    It may be wrapped for several processes, or compiled."""
+    while (inner := getattr(model, "module", None) or getattr(model, "_orig_mod", None)) is not None:
+        model = inner
+    fewest = {"logits_to_keep": 1} if takes(type(model), "logits_to_keep") else {}
+    return {"output_hidden_states": True, **fewest}

@@ -23,7 +23,7 @@ import torch
 from codestill.errors import Failure
 from codestill.models.decode import forward_last
 from codestill.models.load import load_weights
-from codestill.models.sample import position_limit
+from codestill.models.sample import NO_LIMIT, position_limit
 from codestill.models.settings import Device
 from codestill.types import ModelProfile
 
@@ -47,7 +47,7 @@ def profile(
     profile records the lengths used. ``threads`` defaults to torch's number in this process. Raises Failure
     when the measuring process dies.
     """
-    limit = position_limit(model.config)
+    limit = position_limit(model.config) or NO_LIMIT
     new_tokens = min(new_tokens, limit // 2)
     prompt_tokens = min(prompt_tokens, limit - new_tokens)
     with tempfile.TemporaryDirectory(prefix="codestill-profile-") as temporary:
@@ -131,8 +131,14 @@ def _time_once(model: Any, prompt_tokens: int, new_tokens: int) -> tuple[float, 
     next_B = logits_BV.argmax(dim=-1)
     prefilled = _now()
     for length in range(prompt_tokens, prompt_tokens + new_tokens):
+        if cache is None:  # a model without one reads the whole text again
+            tokens_BT = torch.cat([tokens_BT, next_B[:, None]], dim=1)
+            start_of_new, new_BT = 0, tokens_BT
+        else:
+            start_of_new, new_BT = length, next_B[:, None]
+        seen = length + 1
         logits_BV, cache = forward_last(
-            model, next_B[:, None], mask_BT[:, : length + 1], positions_BT[:, length : length + 1], cache
+            model, new_BT, mask_BT[:, :seen], positions_BT[:, start_of_new:seen], cache
         )
         next_B = logits_BV.argmax(dim=-1)
     return prefilled - start, (_now() - prefilled) / new_tokens

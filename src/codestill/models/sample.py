@@ -18,10 +18,11 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from codestill import matmul
+from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
 from codestill.models.settings import Placement, SamplingConfig
 from codestill.models.shared import memory_for
-from codestill.models.tokenizers import decode_completion, encode_prompt, id_count
+from codestill.models.tokenizers import id_count
 from codestill.serialize import seed_for
 from codestill.types import Completion, Request
 
@@ -34,6 +35,10 @@ FREE_SHARE = 0.25
 cost less than copying the cache of the others would."""
 LIKELIEST = 1024
 """Most likely tokens, among which a nucleus is looked for before the whole vocabulary is sorted."""
+
+NO_LIMIT = 2**31
+_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
+_NAMED = 5
 
 Finish = Literal["stop", "length"]
 
@@ -50,9 +55,11 @@ class _Row:
     ended: bool = False
 
 
-def position_limit(config: PreTrainedConfig) -> int:
-    """Longest sequence that the model supports, prompt included."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31
+def position_limit(config: PreTrainedConfig) -> int | None:
+    """Longest sequence that the model reads, prompt included; None without a limit."""
+    text = config.get_text_config()
+    named = (getattr(text, name, None) for name in _LIMITS)
+    return next((limit for limit in named if isinstance(limit, int) and limit > 0), None)
 
 
 @torch.inference_mode()
@@ -64,17 +71,22 @@ def complete(
     *,
     stop_ids: Collection[int],
     batch_size: int = Placement().decode_batch,
+    encode: Callable[[str], list[int]] | None = None,
 ) -> Iterator[Completion]:
     """Yield one Completion per request as each ends, longest prompts first; ``text`` is not yet cut.
 
     A completion ends on an id of ``stop_ids``, when ``decoding.stopped(text)`` holds (checked every
     ``CHECK_EVERY`` tokens and at the end), after ``max_new_tokens``, or at the model's position limit.
-    A prompt that leaves fewer than min(max_new_tokens, a quarter of the positions) free loses its
-    beginning, with a warning. ``Completion.tokens`` counts every generated token, the stop id included.
+    A prompt that leaves no position free is not cut: its answer is empty and ``too_long``, and a warning
+    names it. ``Completion.tokens`` counts every generated token, the stop id included. ``encode`` gives the
+    ids of a prompt (default: those of its text).
     """
-    sampling = decoding.sampling
-    waiting = _rows(tokenizer, requests, sampling.max_new_tokens, position_limit(model.config))
-    finish = partial(_finish, tokenizer, stop_ids=stop_ids, stopped=decoding.stopped)
+    sampling, codec = decoding.sampling, TextCodec(tokenizer)
+    limit = position_limit(model.config) or NO_LIMIT
+    waiting, too_long = _rows(encode or codec.prompt, requests, sampling.max_new_tokens, limit)
+    for request in too_long:
+        yield _unanswered(request)
+    finish = partial(_finish, codec, stop_ids=stop_ids, stopped=decoding.stopped)
     was_training = model.training
     model.eval()
     try:
@@ -87,32 +99,37 @@ def complete(
                     running.add(waiting[:free], decoding.seed)
                     waiting = waiting[free:]
                 for row, how in running.step(finish):
-                    yield _completion(tokenizer, row, stop_ids, how)
+                    yield _completion(codec, row, stop_ids, how)
     finally:
         model.train(was_training)
 
 
 def _rows(
-    tokenizer: PreTrainedTokenizerBase, requests: Iterable[Request], max_new_tokens: int, limit: int
-) -> list[_Row]:
-    """Longest prompt first, so memory runs out at once if at all; samples of a prompt stay together."""
-    longest = limit - min(max_new_tokens, limit // 4)
+    encode: Callable[[str], list[int]], requests: Iterable[Request], max_new_tokens: int, limit: int
+) -> tuple[list[_Row], list[Request]]:
+    """Longest prompt first, so memory runs out at once if at all; samples of a prompt stay together. Requests
+    whose prompts leave no position free come apart."""
     encoded: dict[str, tuple[int, ...]] = {}
-    cut = 0
-    rows = []
+    rows: list[_Row] = []
+    too_long: list[Request] = []
     for request in requests:
         if request.prompt not in encoded:
-            ids = encode_prompt(tokenizer, request.prompt)
-            cut += len(ids) > longest
-            encoded[request.prompt] = tuple(ids[-longest:])
+            encoded[request.prompt] = tuple(encode(request.prompt))
         prompt = encoded[request.prompt]
-        rows.append(_Row(request, prompt, min(max_new_tokens, limit - len(prompt))))
-    if cut:
+        if len(prompt) < limit:
+            rows.append(_Row(request, prompt, min(max_new_tokens, limit - len(prompt))))
+        else:
+            too_long.append(request)
+    if too_long:
+        names = list(dict.fromkeys(request.task_id for request in too_long))
         _log.warning(
-            "%d of %d prompts exceed %d tokens and lose their beginning.", cut, len(encoded), longest
+            "%d prompts fill all %d positions of the model, and their answers are empty: %s",
+            len(names),
+            limit,
+            ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else ""),
         )
     order = {prompt: index for index, prompt in enumerate(dict.fromkeys(encoded.values()))}
-    return sorted(rows, key=lambda row: (-len(row.prompt), order[row.prompt]))
+    return sorted(rows, key=lambda row: (-len(row.prompt), order[row.prompt])), too_long
 
 
 class _Batch:
@@ -128,7 +145,7 @@ class _Batch:
     ) -> None:
         self.sampling, self.size = sampling, size
         self.ids = id_count(tokenizer)
-        self.last_position = position_limit(model.config) - 1
+        self.last_position = (position_limit(model.config) or NO_LIMIT) - 1
         pad = int(tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
         self.memory = memory_for(model, pad, longest)
         self.rows: list[_Row] = []
@@ -243,46 +260,37 @@ def _uniforms(rows: list[_Row], count: int, seed: int) -> Tensor:
     return torch.from_numpy(np.stack(streams))
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, row: _Row, stop_ids: Collection[int]) -> str:
-    ended = row.tokens[-1] in stop_ids
-    return decode_completion(tokenizer, row.prompt, row.tokens[:-1] if ended else row.tokens)
-
-
 def _finish(
-    tokenizer: PreTrainedTokenizerBase,
-    row: _Row,
-    stop_ids: Collection[int],
-    stopped: Callable[[str], bool] | None,
+    codec: TextCodec, row: _Row, stop_ids: Collection[int], stopped: Callable[[str], bool] | None
 ) -> Finish | None:
     if row.tokens[-1] in stop_ids:
         return "stop"
     full = len(row.tokens) >= row.room
     look = full or len(row.tokens) % CHECK_EVERY == 0
-    if stopped is not None and look and stopped(_text_so_far(tokenizer, row)):
+    if stopped is not None and look and stopped(_text_so_far(codec, row)):
         return "stop"
     return "length" if full else None
 
 
-def _text_so_far(tokenizer: PreTrainedTokenizerBase, row: _Row) -> str:
+def _text_so_far(codec: TextCodec, row: _Row) -> str:
     """The row's text; only the tokens since the last check are decoded."""
-    known = row.tokens[: row.read]
-    new = decode_completion(tokenizer, known[-1:] or row.prompt, row.tokens[row.read :])
+    new = codec.decode([*row.prompt, *row.tokens[: row.read]], row.tokens[row.read :])
     if new.endswith("\ufffd"):  # perhaps a character whose last bytes are still to come
         return row.text + new
     row.text, row.read = row.text + new, len(row.tokens)
     return row.text
 
 
-def _completion(
-    tokenizer: PreTrainedTokenizerBase,
-    row: _Row,
-    stop_ids: Collection[int],
-    finish: Finish,
-) -> Completion:
+def _completion(codec: TextCodec, row: _Row, stop_ids: Collection[int], finish: Finish) -> Completion:
+    ended = row.tokens[-1] in stop_ids
     return Completion(
         task_id=row.request.task_id,
         sample=row.request.sample,
-        text=_text(tokenizer, row, stop_ids),
+        text=codec.decode(row.prompt, row.tokens[:-1] if ended else row.tokens),
         tokens=len(row.tokens),
         finish=finish,
     )
+
+
+def _unanswered(request: Request) -> Completion:
+    return Completion(task_id=request.task_id, sample=request.sample, text="", finish="length", too_long=True)

@@ -7,16 +7,20 @@ first tested for equal results.
 
 import contextlib
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, DynamicCache, PreTrainedConfig, PreTrainedModel
 
+from codestill.errors import ModelError
 from codestill.models.cohorts import Cohort, ReadPrompts
-from codestill.models.decode import Memory, OwnPrompts, Prompt, forward_last
+from codestill.models.decode import Memory, OwnPrompts, Prompt, WholeTexts, forward_last
+
+_log = logging.getLogger(__name__)
 
 SHARED = "codestill_shared_prompts"
 _HARMLESS = {"dropout", "sliding_window", "position_ids", "use_cache", "output_attentions", "cache_position"}
@@ -26,7 +30,9 @@ def memory_for(model: PreTrainedModel, pad: int, longest: int) -> Memory:
     """The best memory that the model supports for sequences of at most ``longest`` tokens."""
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     fits = window is None or longest <= window
-    return SharedPrompts(model, pad) if fits and can_share(model) else OwnPrompts(model, pad)
+    if fits and can_share(model):
+        return SharedPrompts(model, pad)
+    return OwnPrompts(model, pad) if can_cache(model) else _slowly(model)
 
 
 class SharedPrompts:
@@ -144,32 +150,68 @@ def _our_attention(config: PreTrainedConfig) -> Iterator[None]:
         config._attn_implementation = before
 
 
-_tried: "WeakKeyDictionary[PreTrainedModel, bool]" = WeakKeyDictionary()
+_tried: "dict[type, WeakKeyDictionary[PreTrainedModel, bool]]" = {
+    SharedPrompts: WeakKeyDictionary(),
+    OwnPrompts: WeakKeyDictionary(),
+}
+
+
+def can_share(model: PreTrainedModel) -> bool:
+    """Whether :class:`SharedPrompts` gives the model's own logits: tested once, with two short prompts."""
+    return _agrees(model, SharedPrompts)
+
+
+def can_cache(model: PreTrainedModel) -> bool:
+    """The same of :class:`OwnPrompts`: False for state-space models and others without keys and values."""
+    return _agrees(model, OwnPrompts)
+
+
+_slow: "WeakSet[PreTrainedModel]" = WeakSet()
 
 
 @torch.inference_mode()
-def can_share(model: PreTrainedModel) -> bool:
-    """Whether :class:`SharedPrompts` gives the model's own logits: tested once, with two short prompts."""
-    if model not in _tried:
+def _slowly(model: PreTrainedModel) -> WholeTexts:
+    """Warns once. Raises ModelError for a model that fails even so."""
+    kind, memory = model.config.model_type, WholeTexts(model)
+    if model not in _slow:
         try:
-            _tried[model] = _agrees(model)
+            _few_steps(memory)
+        except (AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"A model of type {kind} cannot be sampled from: it fails on two short texts "
+                f"({type(error).__name__}: {error}).",
+                next_step="Choose a model that transformers runs here, or serve it and use its endpoint.",
+            ) from error
+        _slow.add(model)
+        _log.warning(
+            "Models of type %s keep no keys and values that can be shared out: every token takes a pass over "
+            "the whole text, which is slow.",
+            kind,
+        )
+    return WholeTexts(model)
+
+
+@torch.inference_mode()
+def _agrees(model: PreTrainedModel, kind: "type[SharedPrompts | OwnPrompts]") -> bool:
+    tried = _tried[kind]
+    if model not in tried:
+        try:
+            plain, own = _few_steps(WholeTexts(model)), _few_steps(kind(model, 0))
+            tolerance = 1e-4 if model.dtype == torch.float32 else 5e-2
+            tried[model] = bool((plain - own).abs().max() <= tolerance * plain.abs().max())
         except Exception:  # whatever a model's own code raises
-            _tried[model] = False
-    return _tried[model]
+            tried[model] = False
+    return tried[model]
 
 
-def _agrees(model: PreTrainedModel) -> bool:
+def _few_steps(memory: Any) -> Tensor:
+    """Logits of a few steps, in which a row leaves."""
+    model = memory.model
     top = model.config.get_text_config().vocab_size - 1
     prompts: list[Prompt] = [tuple(min(top, 3 * i + 1) for i in range(7)), (min(top, 2), min(top, 5))]
-    rows = [prompts[i] for i in (0, 1, 0)]
-    logits = []
-    for memory in (OwnPrompts(model, 0), SharedPrompts(model, 0)):
-        _, last_B = memory.add(rows)
-        tokens = torch.tensor([[1, 2, 3], [4, 0, 1]], device=model.device).clamp(max=top)
-        steps = [memory.step(tokens_B, last_B + 1 + number) for number, tokens_B in enumerate(tokens)]
-        memory.keep(torch.tensor([0, 2], device=model.device))
-        steps.append(memory.step(tokens[0, :2], last_B[[0, 2]] + 3))
-        logits.append(torch.cat(steps).float())
-    own, shared = logits
-    tolerance = 1e-4 if model.dtype == torch.float32 else 5e-2
-    return bool((own - shared).abs().max() <= tolerance * own.abs().max())
+    logits, last_B = memory.add([prompts[i] for i in (0, 1, 0)])
+    tokens = torch.tensor([[1, 2, 3], [4, 0, 1]], device=model.device).clamp(max=top)
+    steps = [logits] + [memory.step(tokens_B, last_B + 1 + number) for number, tokens_B in enumerate(tokens)]
+    memory.keep(torch.tensor([0, 2], device=model.device))
+    steps.append(memory.step(tokens[0, :2], last_B[[0, 2]] + 3))
+    return torch.cat(steps).float()

@@ -1,16 +1,19 @@
 """A model with its tokenizer: complete requests, save, load, profile."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from codestill.models.chat import chat_ids, require_template
+from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
 from codestill.models.load import DTYPES, load_weights, resolve
-from codestill.models.sample import complete
+from codestill.models.sample import complete, position_limit
 from codestill.models.settings import Device, Dtype, Placement
 from codestill.models.tokenizers import load_tokenizer, require_rows, warn_if_reload_differs
 from codestill.types import Completion, ModelProfile, Request
@@ -26,6 +29,8 @@ class LanguageModel:
     trust_remote_code: bool = False
     revision: str | None = None
     placement: Placement = field(default_factory=Placement)
+    chat: bool = False
+    """Whether prompts go through the tokenizer's chat template."""
 
     def __post_init__(self) -> None:
         require_rows(self.tokenizer, self.vocabulary_size, self.name)
@@ -47,10 +52,27 @@ class LanguageModel:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Ids that end a completion: the tokenizer's eos, and those of the generation config."""
+        """Ids that end a completion: the tokenizer's eos, those of the generation config, and every other
+        special token, after which no answer goes on."""
         more = getattr(self.model.generation_config, "eos_token_id", None)
         more = [] if more is None else [more] if isinstance(more, int) else more
-        return frozenset([self.eos_id, *more])
+        return frozenset([self.eos_id, *more, *TextCodec(self.tokenizer).controls])
+
+    @property
+    def positions(self) -> int | None:
+        """Longest sequence that the model reads, prompt included; None without a limit."""
+        return position_limit(self.model.config)
+
+    def encoder(self) -> Callable[[str], list[int]]:
+        """What gives the ids that the model reads when it is asked with a prompt."""
+        codec = TextCodec(self.tokenizer)
+        return partial(chat_ids, codec) if self.chat else codec.prompt
+
+    def ask_in_chat(self, setting: str) -> None:
+        """Ask through the chat template from now on. Raises ModelError, naming the setting, where there is
+        none."""
+        require_template(TextCodec(self.tokenizer), self.name, setting)
+        self.chat = True
 
     @property
     def dtype(self) -> Dtype:
@@ -65,6 +87,7 @@ class LanguageModel:
             decoding,
             stop_ids=self.stop_ids,
             batch_size=self.placement.decode_batch,
+            encode=self.encoder(),
         )
 
     def save(self, directory: str | Path) -> Path:

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from transformers.utils import cached_file  # pyright: ignore[reportPrivateImportUsage]
 
 from codestill.errors import ModelError, VocabularyError
+from codestill.models.codec import TextCodec
 
 _log = logging.getLogger(__name__)
 
@@ -91,26 +92,12 @@ def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, model: str) -> N
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """Ids of a prompt, with a leading BOS if the tokenizer adds one, but never a trailing EOS."""
-    ids: list[int] = tokenizer(prompt, verbose=False)["input_ids"]  # pyright: ignore
-    bare: list[int] = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
-    if ids and ids[-1] == tokenizer.eos_token_id and bare[-1:] != ids[-1:]:
-        ids = ids[:-1]
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    return ids or [int(start)]  # pyright: ignore[reportArgumentType]
+    """Ids of a prompt; see :meth:`TextCodec.prompt`."""
+    return TextCodec(tokenizer).prompt(prompt)
 
 
 def decode_completion(
     tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], new_ids: Sequence[int]
 ) -> str:
-    """Text of ``new_ids`` as a continuation of the prompt, without special tokens.
-
-    SentencePiece decoders strip a leading space, which would break Python's indentation, so the last prompt
-    token is decoded with them and its text cut off.
-    """
-    options: dict[str, Any] = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-    before = str(tokenizer.decode(list(prompt_ids[-1:]), **options))
-    both = str(tokenizer.decode([*prompt_ids[-1:], *new_ids], **options))
-    if before and both.startswith(before):
-        return both[len(before) :]
-    return str(tokenizer.decode(list(new_ids), **options))
+    """Text of ``new_ids`` as a continuation of the prompt; see :meth:`TextCodec.decode`."""
+    return TextCodec(tokenizer).decode(prompt_ids, new_ids)

@@ -26,6 +26,11 @@ class CachedLogits:
     def __post_init__(self) -> None:
         self.cache.require(self.temperature, self.rule)
 
+    @property
+    def positions(self) -> int | None:
+        """Longest sequence that the teacher could read: the cache holds no longer one."""
+        return self.cache.manifest.positions
+
     def shared_vocabulary(self, tokenizer: "PreTrainedTokenizerBase", width: int) -> int:
         """Number of leading logits that are compared. Raises VocabularyError if the student's tokenizer is
         not the cache's, or ``width``, the student's number of logits, is too small."""

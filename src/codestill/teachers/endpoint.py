@@ -1,8 +1,10 @@
 """Calls to an OpenAI-compatible endpoint: concurrent, retried, each recorded in the ledger."""
 
 import asyncio
+import logging
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,10 +21,14 @@ from codestill.serialize import seed_for
 from codestill.teachers.ledger import Ledger, Prices
 from codestill.types import Call, Completion, Request, Settings
 
+_log = logging.getLogger(__name__)
+
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
 _WAIT_SECONDS = 0.02
 _CHARACTERS_PER_TOKEN = 2.0
 """Of the densest prompts: the cost of a call is bounded from above."""
+_NO_ROOM = re.compile(r"(context|prompt|input|model) (length|window)|prompt is too long|max_model_len", re.I)
+_CONTEXT = re.compile(r"(?:context|model) (?:length|window) (?:is|of) (\d+)", re.I)
 _TRANSIENT = frozenset({408, 409, 425, 429})
 
 
@@ -157,6 +163,14 @@ class ApiTeacher:
         started, reasons = time.monotonic(), list[str]()
         try:
             text, finish, usage = await self._retrying(client, request, decoding, reasons)
+        except TeacherError as error:
+            if not _too_long(error, decoding.sampling.max_new_tokens):
+                raise
+            _log.warning("%s has no room for %s: its answer is empty", self.name, request.key)
+            return Completion(
+                task_id=request.task_id, sample=request.sample, text="", finish="length", too_long=True
+            )
+        else:
             if self.ledger is not None:
                 call = Call(
                     key=request.key,
@@ -269,6 +283,15 @@ async def _reserve(ledger: Ledger, tokens: int, money: float | None) -> None:
             if not ledger.promised.calls:
                 raise
             await asyncio.sleep(_WAIT_SECONDS)
+
+
+def _too_long(error: TeacherError, answer_tokens: int) -> bool:
+    """Whether the endpoint refused a prompt for its length, and the longest answer would fit by itself."""
+    said = _NO_ROOM.search(error.message)
+    if said is None and getattr(error.__cause__, "code", None) != "context_length_exceeded":
+        return False
+    stated = _CONTEXT.search(error.message)
+    return stated is None or answer_tokens < int(stated[1])
 
 
 def _retry_after(header: str | None) -> float | None:

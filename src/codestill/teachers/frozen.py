@@ -1,6 +1,5 @@
 """A frozen local model as a teacher of text and logits."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,20 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from codestill.losses.targets import LinearTeacher
-from codestill.models.completer import Decoding
+from codestill.models.decode import takes
 from codestill.models.fingerprints import weights_fingerprint
 from codestill.models.heads import linear_head
 from codestill.models.student import LanguageModel
-from codestill.models.tokenizers import encode_prompt
-from codestill.types import Completion, Request
 
 
 @dataclass
 class LocalTeacher(LanguageModel):
     """A language model in eval mode whose weights get no gradient."""
-
-    chat: bool = False
-    """Whether prompts are formatted with the tokenizer's chat template."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,22 +37,6 @@ class LocalTeacher(LanguageModel):
         """Fingerprint of the weights."""
         return weights_fingerprint(self.model)
 
-    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yield one Completion per request as it ends."""
-        if self.chat:
-            requests = [
-                request.model_copy(update={"prompt": self._as_chat(request.prompt)}) for request in requests
-            ]
-        return super().complete(requests, decoding)
-
-    def _as_chat(self, prompt: str) -> str:
-        messages = [{"role": "user", "content": prompt}]
-        text = str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        # Templates begin with the BOS token, which many tokenizers then prepend again.
-        bos = self.tokenizer.bos_token
-        prepended = bool(bos) and encode_prompt(self.tokenizer, "a")[0] == self.tokenizer.bos_token_id
-        return text.removeprefix(str(bos)) if prepended else text
-
     # Not inference_mode: its tensors cannot be saved for the student's backward pass.
     @torch.no_grad()
     def logits(self, tokens_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
@@ -66,7 +44,7 @@ class LocalTeacher(LanguageModel):
 
         Padding may be on either side; positions are counted over attended tokens.
         """
-        return self.model(**self._inputs(tokens_BT, attention_mask_BT)).logits
+        return self.model(**self._inputs(self.model, tokens_BT, attention_mask_BT)).logits
 
     @torch.no_grad()
     def linear(self, tokens_BT: Tensor, attention_mask_BT: Tensor) -> LinearTeacher | None:
@@ -75,15 +53,12 @@ class LocalTeacher(LanguageModel):
         if self.head is None:
             return None
         body = self.model.base_model
-        return LinearTeacher(body(**self._inputs(tokens_BT, attention_mask_BT)).last_hidden_state, self.head)
+        hidden_BTD = body(**self._inputs(body, tokens_BT, attention_mask_BT)).last_hidden_state
+        return LinearTeacher(hidden_BTD, self.head)
 
-    def _inputs(self, tokens_BT: Tensor, attention_mask_BT: Tensor) -> dict[str, Tensor | bool]:
+    def _inputs(self, model: nn.Module, tokens_BT: Tensor, attention_mask_BT: Tensor) -> dict[str, Any]:
         device = self.model.device
         mask_BT = attention_mask_BT.to(device)
         positions_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)
-        return {
-            "input_ids": tokens_BT.to(device),
-            "attention_mask": mask_BT,
-            "position_ids": positions_BT,
-            "use_cache": False,
-        }
+        positions = {"position_ids": positions_BT} if takes(type(model), "position_ids") else {}
+        return {"input_ids": tokens_BT.to(device), "attention_mask": mask_BT, "use_cache": False} | positions

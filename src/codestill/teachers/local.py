@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
 
-from codestill.errors import ModelError
 from codestill.models.settings import Dtype, Placement
 from codestill.types import Settings
 
@@ -57,10 +56,7 @@ class LocalTeacherConfig(Settings):
             trust_remote_code=self.trust_remote_code,
             device=placement.device,
         )
-        if self.chat and not teacher.tokenizer.chat_template:
-            raise ModelError(
-                f"teacher.chat is set, but the tokenizer of {self.model} has no chat template.",
-                next_step="Unset teacher.chat, or use the model's instruction-tuned version.",
-            )
-        teacher.chat, teacher.placement = self.chat, placement
+        teacher.placement = placement
+        if self.chat:
+            teacher.ask_in_chat("teacher.chat")
         return teacher

@@ -97,7 +97,7 @@ class Counted:
                         key=answer.key,
                         stage=self.stage,
                         model=self.name,
-                        prompt_tokens=self.tokens_of(request.prompt),
+                        prompt_tokens=0 if answer.too_long else self.tokens_of(request.prompt),
                         completion_tokens=answer.tokens,
                         cost=0.0,
                         seconds=round(time.monotonic() - started, 3),
@@ -141,13 +141,13 @@ class TeacherSession:
     def stage(self, name: str) -> Completer:
         """The teacher for one stage, under whose name its calls are counted."""
         from codestill.teachers.endpoint import ApiTeacher
+        from codestill.teachers.frozen import LocalTeacher
 
         if isinstance(self.teacher, ApiTeacher):
             counted: Identified = replace(self.teacher, ledger=self.ledger, stage=name)
         else:
-            tokenizer = self.tokenizer
-            assert tokenizer is not None, "a local teacher has a tokenizer"
-            counted = Counted(self.teacher, self.ledger, name, partial(_count_tokens, tokenizer))
+            assert isinstance(self.teacher, LocalTeacher), "weights, or else an endpoint"
+            counted = Counted(self.teacher, self.ledger, name, partial(_count_tokens, self.teacher.encoder()))
         return Replayed(counted, self.answers, self.usage.replay)
 
 
@@ -159,8 +159,8 @@ def open_session(
     return TeacherSession(config.build(placement), ledger, usage, usage.answers or run.answers_directory)
 
 
-def _count_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> int:
-    return len(tokenizer.encode(text))
+def _count_tokens(encode: Callable[[str], list[int]], prompt: str) -> int:
+    return len(encode(prompt))
 
 
 def _show(run: Run, call: Call, spent: Totals) -> None:

@@ -1,8 +1,9 @@
 """Examples to token batches of similar length."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
+from codestill.errors import ConfigError
 from codestill.logits import digest
 from codestill.losses.batch import IGNORED
-from codestill.models.tokenizers import encode_prompt
+from codestill.models.codec import TextCodec
 from codestill.types import Example
 
 BUCKET = 8
@@ -57,21 +59,50 @@ def tokenize(
 ) -> list[TokenExample]:
     """Tokens of every example of at most ``max_length`` tokens, in order; with its ``faults`` of that length.
 
-    Prompt and completion are encoded apart, as they are at inference, where only the prompt is known.
+    A prompt has the ids that it has at inference, where only the prompt is known; the completion's are those
+    that follow in the ids of the whole text (:meth:`codestill.models.codec.TextCodec.examples`).
     """
-    if not examples:
-        return []
-    prompts = [encode_prompt(tokenizer, example.prompt) for example in examples]
-    completions = tokenizer([e.completion for e in examples], add_special_tokens=False)["input_ids"]
+    pairs = [
+        (example.prompt, completion)
+        for example in examples
+        for completion in (example.completion, *_faulty(example, faults))
+    ]
+    encoded = iter(TextCodec(tokenizer).examples(pairs))
     tokenized = []
-    for example, prompt, completion in zip(examples, prompts, completions, strict=True):
-        wrong = [fault.completion for fault in example.faults] if faults else []
-        endings = [completion, *(tokenizer(wrong, add_special_tokens=False)["input_ids"] if wrong else [])]
-        tokens, *others = ([*prompt, *ending, tokenizer.eos_token_id] for ending in endings)
-        kept = tuple(other for other in others if len(other) <= max_length)
+    for example in examples:
+        count = 1 + len(_faulty(example, faults))
+        (prompt, completion), *others = islice(encoded, count)
+        tokens = [*prompt, *completion, tokenizer.eos_token_id]
+        wrong = ([*prompt, *other, tokenizer.eos_token_id] for _, other in others)
+        kept = tuple(ids for ids in wrong if len(ids) <= max_length)
         if len(tokens) <= max_length:
             tokenized.append(TokenExample(tokens, len(prompt), example.example_id, kept))
     return tokenized
+
+
+def _faulty(example: Example, wanted: bool) -> list[str]:
+    return [fault.completion for fault in example.faults] if wanted else []
+
+
+def tokenize_within(
+    limits: Mapping[str, int | None],
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    faults: bool = False,
+    what: str = "example",
+) -> tuple[list[TokenExample], str]:
+    """As :func:`tokenize`, within the least of named limits (None is none), and what to say of the examples
+    that exceed it; empty when none does. Raises ConfigError when all do."""
+    limit, reason = min((limit, reason) for reason, limit in limits.items() if limit is not None)
+    tokenized = tokenize(examples, tokenizer, limit, faults)
+    if not tokenized:
+        raise ConfigError(
+            f"no {what} is left: of {len(examples)} given, none has at most {limit} tokens ({reason}).",
+            next_step="Give more or shorter examples, or raise that limit; a model's positions come with it, "
+            "and another model has others.",
+        )
+    too_long = len(examples) - len(tokenized)
+    return tokenized, f"{too_long} {what}s exceed {limit} tokens ({reason}): left out" if too_long else ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from codestill.losses.contrast import (
     log_probabilities,
     scores,
 )
+from codestill.models.heads import hidden_states_alone
 from codestill.models.student import Student
 from codestill.run import Run
 from codestill.train.batches import Collator, TokenExample
@@ -59,5 +60,5 @@ def _log_probabilities(
     labels_BT = torch.maximum(inputs["labels"], inputs["fault_labels"])
     if head is None:
         return log_probabilities(model(**student).logits, labels_BT), labels_BT
-    hidden_BTD = model(**student, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
+    hidden_BTD = model(**student, **hidden_states_alone(model)).hidden_states[-1]
     return linear_log_probabilities(hidden_BTD, head, labels_BT), labels_BT

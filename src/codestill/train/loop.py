@@ -21,14 +21,21 @@ from codestill.losses.compute import compute
 from codestill.losses.contrast import PER_GROUP, StepCounts
 from codestill.losses.linear import linear_loss
 from codestill.losses.targets import LinearTeacher, SparseTargets
-from codestill.models.heads import linear_head
+from codestill.models.heads import hidden_states_alone, linear_head
 from codestill.models.load import load_weights
 from codestill.models.student import Student
 from codestill.run import Run
 from codestill.teachers import LogitTeacher, require_same_vocabulary
 from codestill.teachers.cached import CachedLogits
 from codestill.train import TrainConfig
-from codestill.train.batches import Collator, Examples, LengthBatches, TokenData, TokenExample, tokenize
+from codestill.train.batches import (
+    Collator,
+    Examples,
+    LengthBatches,
+    TokenData,
+    TokenExample,
+    tokenize_within,
+)
 from codestill.train.checkpoints import Checkpoints, TrainingProgress
 from codestill.train.contrast import contrast, scored_before
 from codestill.train.optimizers import build_optimizer
@@ -51,17 +58,24 @@ def fit(
     """See :func:`codestill.train.fit`."""
     if not Checkpoints(run.checkpoints).finished:
         contrasts = isinstance(objective, Contrastive) and objective.weight > 0
-        trainer = DistillationTrainer(
-            student,
-            TokenData(
-                _fitting("training", examples, student, config, run, contrasts),
-                _fitting("validation", validation, student, config, run, contrasts) if validation else [],
-            ),
-            objective,
-            config,
-            run,
-            teacher if objective.needs_teacher else None,
+        asked = teacher if objective.needs_teacher else None
+        limits = {
+            "train.max_length": config.max_length,
+            "the student's positions": student.positions,
+            "the teacher's positions": getattr(asked, "positions", None),  # one of one's own may not say
+        }
+
+        def fitting(name: str, given: Sequence[Example]) -> list[TokenExample]:
+            what = f"{name} example"
+            tokenized, said = tokenize_within(limits, given, student.tokenizer, contrasts, what)
+            if said and _place()[0] == 0:
+                run.message("train", said)
+            return tokenized
+
+        data = TokenData(
+            fitting("training", examples), fitting("validation", validation) if validation else []
         )
+        trainer = DistillationTrainer(student, data, objective, config, run, asked)
         _train(trainer)
     # Always from disk: a continued run must go on with the same student as an uninterrupted one.
     saved = Student.load(
@@ -114,23 +128,6 @@ def _place() -> tuple[int, int]:
             next_step="Start the processes with torchrun, or unset WORLD_SIZE.",
         )
     return int(os.environ.get("RANK", "0")), world
-
-
-def _fitting(
-    name: str, examples: Sequence[Example], student: Student, config: TrainConfig, run: Run, faults: bool
-) -> list[TokenExample]:
-    positions = getattr(student.model.config, "max_position_embeddings", config.max_length)
-    limit = min(config.max_length, positions)
-    tokenized = tokenize(examples, student.tokenizer, limit, faults)
-    too_long = len(examples) - len(tokenized)
-    if too_long and _place()[0] == 0:
-        run.message("train", f"{too_long} {name} examples exceed {limit} tokens: left out")
-    if not tokenized:
-        raise ConfigError(
-            f"no {name} example is left: of {len(examples)} given, none has at most {limit} tokens.",
-            next_step="Give more examples, or raise train.max_length.",
-        )
-    return tokenized
 
 
 class DistillationTrainer(Trainer):
@@ -251,8 +248,8 @@ class DistillationTrainer(Trainer):
             return compute(
                 self.plain, logits_BTV, inputs["labels"], teacher, LossOptions(normalizer, self.vocabulary)
             )
-        # Through the wrapped model, whose hooks gather gradients; of its logits the fewest that it can make.
-        hidden_BTD = model(**student, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
+        # Through the wrapped model, whose hooks gather gradients.
+        hidden_BTD = model(**student, **hidden_states_alone(model)).hidden_states[-1]
         labels_BT = inputs["labels"]
         options = LossOptions(normalizer, self.vocabulary, fused=self.fused)
         return linear_loss(self.plain, hidden_BTD, self.head, labels_BT, teacher, options)
