@@ -36,7 +36,12 @@ Bin = Literal["easy", "medium", "hard"]
 class Settings(BaseModel):
     """Base of all settings: frozen, no unknown key; a field's docstring is its help text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # it may hold credentials
+    )
 
 
 class Record(BaseModel):
@@ -136,6 +141,16 @@ class Request(Record):
         return f"{self.task_id}#{self.sample}"
 
 
+Finish = Literal[
+    "stop",  # of its own accord, or at a stop rule
+    "length",  # at the limit of tokens
+    "content_filter",
+    "tool_calls",  # it called a tool in place of answering
+    "prompt_too_long",  # the endpoint refused the prompt
+]
+"""Why a completion ended. A completion may be empty for any of these reasons."""
+
+
 class Completion(Record):
     """A model's answer to a request."""
 
@@ -146,28 +161,11 @@ class Completion(Record):
     raw: str = ""
     """The model's text before the stop rule, where it differs."""
     tokens: int = 0
-    finish: Literal["stop", "length"] = "stop"
+    finish: Finish = "stop"
 
     @property
     def key(self) -> str:
         return f"{self.task_id}#{self.sample}"
-
-
-class Call(Record):
-    """One answer of a teacher, as the ledger records it."""
-
-    key: str
-    """The request's."""
-    stage: str
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float | None = None
-    """None where prices are unknown."""
-    retries: tuple[str, ...] = ()
-    """Why earlier tries failed."""
-    seconds: float
-    """From the first try to the answer, pauses included."""
 
 
 class TestResult(Record):
@@ -325,6 +323,8 @@ class Evaluation(Record):
     """e.g. ``depth=3`` -> pass@1, from the pool."""
     verdicts: dict[str, int]
     """Samples per verdict."""
+    unfinished: dict[str, int] = Field(default_factory=dict[str, int])
+    """Samples that did not end of their own accord, by reason, e.g. ``length`` or ``prompt_too_long``."""
     bleu: float | None = None
     """Corpus BLEU of the greedy (else first) completion against the reference, 0-100."""
     bleu_signature: str = ""

@@ -168,6 +168,7 @@ def conclude(
         greedy_per_task={attempt.task_id: attempt.result.passed for attempt in greedy},
         by_difficulty=_by_difficulty(task_set, counts),
         verdicts=dict(sorted(Counter(attempt.result.verdict for attempt in pool).items())),
+        unfinished=_unfinished(pool),
         bleu=score,
         bleu_signature=signature,
         profile=samples.profile,
@@ -206,6 +207,11 @@ def _counts(task_set: TaskSet, pool: list[Attempt], group: str | None) -> dict[s
             )
         passed[attempt.task_id] += ok
     return {task.task_id: (samples[task.task_id], passed[task.task_id]) for task in task_set.tasks}
+
+
+def _unfinished(pool: list[Attempt]) -> dict[str, int]:
+    reasons = Counter(attempt.completion.finish for attempt in pool)
+    return {reason: count for reason, count in sorted(reasons.items()) if reason != "stop"}
 
 
 def _pass_at(counts: dict[str, tuple[int, int]], samples: int) -> dict[int, Interval]:

@@ -15,10 +15,10 @@ from codestill.models.settings import Placement
 from codestill.run import Run
 from codestill.teachers.base import LogitTeacher
 from codestill.teachers.endpoint import ApiTeacherConfig
-from codestill.teachers.ledger import Budget, Ledger, Totals
+from codestill.teachers.ledger import Budget, Call, Ledger, Totals
 from codestill.teachers.local import LocalTeacherConfig
-from codestill.teachers.replay import Identified, Replay, Replayed
-from codestill.types import Call, Completion, Request, Settings
+from codestill.teachers.replay import AnswerFiles, Identified, Keeping, Replay, Replayed
+from codestill.types import Completion, Request, Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,7 +64,9 @@ class Counted:
     def identity(self) -> dict[str, Any]:
         return self.teacher.identity
 
-    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
+    def complete(
+        self, requests: Iterable[Request], decoding: Decoding, files: AnswerFiles | None = None
+    ) -> Iterator[Completion]:
         """Yield the teacher's answers. Where the budget allows some of the requests, these are answered
         before BudgetError is raised."""
         waiting = list(requests)
@@ -82,9 +84,11 @@ class Counted:
             if refused is not None and not granted:
                 raise refused
             waiting = waiting[len(granted) :]
-            yield from self._granted(granted, decoding)
+            yield from self._granted(granted, decoding, files)
 
-    def _granted(self, granted: list[tuple[Request, int]], decoding: Decoding) -> Iterator[Completion]:
+    def _granted(
+        self, granted: list[tuple[Request, int]], decoding: Decoding, files: AnswerFiles | None
+    ) -> Iterator[Completion]:
         most = {request.key: (request, tokens) for request, tokens in granted}
         started = time.monotonic()
         try:
@@ -100,8 +104,10 @@ class Counted:
                         prompt_tokens=self.tokens_of(request.prompt),
                         completion_tokens=answer.tokens,
                         cost=0.0,
+                        finish=answer.finish,
                         seconds=round(time.monotonic() - started, 3),
-                    )
+                    ),
+                    files(answer) if files else None,
                 )
                 yield answer
         finally:
@@ -118,6 +124,8 @@ class TeacherSession:
     usage: TeacherUsage
     answers: Path
     """Directory of the kept answers."""
+    tell: Callable[[str, str], None]
+    """Called with a stage and what a reader of the run should know about its answers."""
 
     @property
     def name(self) -> str:
@@ -143,7 +151,7 @@ class TeacherSession:
         from codestill.teachers.endpoint import ApiTeacher
 
         if isinstance(self.teacher, ApiTeacher):
-            counted: Identified = replace(self.teacher, ledger=self.ledger, stage=name)
+            counted: Keeping = replace(self.teacher, ledger=self.ledger, stage=name, tell=self.tell)
         else:
             tokenizer = self.tokenizer
             assert tokenizer is not None, "a local teacher has a tokenizer"
@@ -156,7 +164,8 @@ def open_session(
 ) -> TeacherSession:
     """Build the teacher. Raises ModelError or ConfigError where that is impossible, before any call."""
     ledger = Ledger(run.ledger_path, usage.budget, partial(_show, run))
-    return TeacherSession(config.build(placement), ledger, usage, usage.answers or run.answers_directory)
+    answers = usage.answers or run.answers_directory
+    return TeacherSession(config.build(placement), ledger, usage, answers, run.message)
 
 
 def _count_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> int:
