@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from pydantic import AfterValidator
+from pydantic import WrapValidator
 
 from codestill.errors import ConfigError
 
@@ -70,6 +70,9 @@ class Address(str):
     def secrets(self) -> set[str]:
         """Texts that must not be shown."""
         found = {value or name for name, value in self.parameters.items() if name.lower() not in _PUBLIC}
+        for part in urlsplit(self.url).query.split("&"):  # as it is written
+            name, _, value = part.partition("=")
+            found |= set() if name.lower() in _PUBLIC else {value or name}
         if self.login is not None and self.basic is not None:
             parts, (user, password) = urlsplit(self.url), self.login
             found |= {password, parts.password or "", self.basic.removeprefix("Basic ")}
@@ -82,7 +85,7 @@ def _hidden(url: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        usable = usable and not parts.fragment and "@" not in parts.path and url.isprintable()
+        usable = usable and not parts.fragment and "@" not in parts.path + parts.query and url.isprintable()
     except ValueError:
         usable, parts = False, urlsplit("")
     if not usable:
@@ -97,7 +100,11 @@ def _hidden(url: str) -> str:
     ).geturl()
 
 
-BaseUrl = Annotated[str, AfterValidator(Address)]
+def _address(value: Any, as_text: Callable[[Any], str]) -> Address:
+    return value if isinstance(value, Address) else Address(as_text(value))
+
+
+BaseUrl = Annotated[str, WrapValidator(_address)]
 """Type of a setting that holds an address: an :class:`Address` after validation."""
 
 

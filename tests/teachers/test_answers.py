@@ -47,7 +47,7 @@ def read(body: Any, endpoint: Literal["chat", "completions"] = "chat", prompt: s
         ({"choices": None}, "choices is null"),
         ({"choices": ["5"]}, r"choices\[0\] is a string, not an object"),
         ({"choices": [None]}, r"choices\[0\] is null"),
-        ({"choices": [{}]}, r"choices\[0\].message is null"),
+        ({"choices": [{}]}, r"choices\[0\].message is missing"),
         (chat([]), r"choices\[0\].message is a list"),
         (chat({}), r"choices\[0\].message.content is missing"),
         (chat({"content": 5}), r"message.content is a number, not a string"),

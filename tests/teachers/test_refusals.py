@@ -194,6 +194,11 @@ def test_no_field_is_set_twice(changes: dict[str, Any]) -> None:
         ApiTeacherConfig.model_validate({"model": "m", "base_url": "http://h/v1"} | changes)
 
 
+def test_only_parameters_that_are_known_can_be_renamed() -> None:
+    with pytest.raises(ValidationError, match="rename: stop is none of seed, top_p"):
+        ApiTeacherConfig(model="m", base_url="http://h/v1", rename={"stop": "end"})
+
+
 def test_kept_answers_are_found_whatever_the_endpoint_refuses(server: Server, tmp_path: Path) -> None:
     """And an answer to another body is another."""
     server.behave = refuses_parameters("OpenAI", "seed", "max_tokens")

@@ -79,7 +79,9 @@ def read_answer(body: bytes, endpoint: Literal["chat", "completions"], prompt: s
     finish = _FINISHES.get(reason, "stop")
     thought = ""
     if endpoint == "chat":
-        message = _object(choice.get("message"), "choices[0].message")
+        if "message" not in choice:
+            raise NotAnAnswer("choices[0].message is missing")
+        message = _object(choice["message"], "choices[0].message")
         instead = finish != "stop" or any(message.get(name) for name in _IN_PLACE_OF_CONTENT)
         if "content" not in message and not instead:
             raise NotAnAnswer("choices[0].message.content is missing")

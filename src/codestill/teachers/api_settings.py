@@ -35,7 +35,7 @@ class ApiSettings(Settings):
     """Longest pause that the endpoint may demand (`Retry-After`); a longer one ends the retries."""
     omit: tuple[Parameter, ...] = ()
     """Parameters that are not sent. One that the endpoint refuses is omitted without this setting."""
-    rename: dict[Parameter, str] = Field(default_factory=dict)
+    rename: dict[str, str] = Field(default_factory=dict)
     """Other names of parameters, as `max_tokens: max_completion_tokens`."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Further fields of every request's body, as `reasoning_effort: low`."""
@@ -46,6 +46,9 @@ class ApiSettings(Settings):
 
     @model_validator(mode="after")
     def _sends_each_field_once(self) -> Self:
+        unknown = next((name for name in self.rename if name not in PARAMETERS), None)
+        if unknown is not None:
+            raise ValueError(f"rename: {unknown} is none of {', '.join(PARAMETERS)}")
         names = [self.rename.get(name, name) for name in PARAMETERS if name not in self.omit]
         fields = [*RESERVED, *names, *self.extra_body]
         twice = next((name for name in fields if fields.count(name) > 1), None)

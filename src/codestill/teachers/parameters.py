@@ -21,7 +21,7 @@ class Parameters:
     """What is sent besides the prompt. ``refused`` are names that the endpoint does not take."""
 
     omit: Sequence[Parameter]
-    rename: Mapping[Parameter, str]
+    rename: Mapping[str, str]
     extra_body: Mapping[str, Any]
     decoding: Decoding
     refused: set[str]
