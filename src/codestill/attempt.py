@@ -116,7 +116,7 @@ def solved(attempts: Iterable[Attempt]) -> dict[str, str]:
     first: dict[str, Attempt] = {}
     for attempt in attempts:
         best = first.get(attempt.task_id)
-        if not attempt.result.passed or attempt.completion.finish == "length":
+        if not attempt.result.passed or not attempt.completion.is_whole:
             continue
         if best is None or attempt.completion.sample < best.completion.sample:
             first[attempt.task_id] = attempt

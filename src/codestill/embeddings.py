@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, PositiveInt
 
 from codestill.errors import ConfigError, TeacherError
-from codestill.openai_client import KEY_VARIABLE, openai_client, require_key
+from codestill.openai_client import KEY_VARIABLE, BaseUrl, ask_for_json, openai_client, require_key
 from codestill.types import Settings
 
 Vectors = Any
@@ -75,8 +75,8 @@ class EndpointEmbedderConfig(_Neural):
 
     type: Literal["endpoint"] = "endpoint"
     """Embeddings over HTTP."""
-    base_url: str | None = None
-    """URL of the API, e.g. `http://host:8000/v1` (default: OpenAI's)."""
+    base_url: BaseUrl | None = None
+    """URL of the API, e.g. `http://host:8000/v1` (default: OpenAI's). Its credentials are stored nowhere."""
     key_variable: str = KEY_VARIABLE
     """Environment variable that holds the key; your own endpoint may need none."""
     timeout_seconds: float = Field(default=120.0, gt=0)
@@ -185,38 +185,65 @@ class Endpoint:
         )
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Raises TeacherError where the endpoint gives no embeddings."""
+        """Raises TeacherError where the endpoint gives no embeddings, or unequally long ones."""
         import numpy as np
 
-        embedded: list[list[float]] = []
+        embedded: list[Any] = []
         for start in range(0, len(texts), self._config.batch_size):
             embedded += self._embed(list(texts[start : start + self._config.batch_size]))
+        if len({len(row) for row in embedded}) > 1:
+            raise self._failure("its embeddings are not equally long")
         rows = np.asarray(embedded, dtype="float32")
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
-    def _embed(self, texts: list[str]) -> list[list[float]]:
-        import openai
-
+    def _embed(self, texts: list[str]) -> list[Any]:
+        config = self._config
         try:
-            # Some servers do not support base64.
-            answer = self._client.embeddings.create(
-                model=self._config.model, input=texts, encoding_format="float"
+            return ask_for_json(
+                # Some servers do not support base64.
+                lambda: self._client.embeddings.with_raw_response.create(
+                    model=config.model, input=texts, encoding_format="float"
+                ),
+                lambda found: _vectors(found, len(texts)),
+                config.retries,
+                config.base_url,
+                config.key_variable,
             )
-            rows = [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
-            raise TeacherError(
-                f"{self._config.model} gave no embeddings: {str(error).splitlines()[0][:300]}",
-                next_step="Check the endpoint; the same command continues.",
-            ) from error
-        if len(rows) != len(texts) or len({len(row) for row in rows}) != 1:
-            raise TeacherError(
-                f"{self._config.model} gave {len(rows)} embeddings, or unequal ones, for {len(texts)} texts.",
-                next_step="Check the endpoint; the same command continues.",
-            )
-        return rows
+        except ValueError as error:
+            raise self._failure(str(error)) from error
+
+    def _failure(self, reason: str) -> TeacherError:
+        return TeacherError(
+            f"{self._config.model} gave no embeddings: {reason}",
+            next_step="Check the endpoint; the same command continues.",
+        )
 
     def weigh(self, library: Vectors) -> Weighting:
         return _unchanged
+
+
+def _vectors(answer: Any, count: int) -> list[Any]:
+    """The vectors of an answer, float32, in the texts' order. Raises ValueError, naming the field."""
+    import numpy as np
+
+    listed = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(listed, list) or len(listed) != count:
+        what = f"{len(listed)} embeddings" if isinstance(listed, list) else "no list"
+        raise ValueError(f"data holds {what} for {count} texts")
+    rows: dict[int, Any] = {}
+    for place, entry in enumerate(listed):
+        vector = entry.get("embedding") if isinstance(entry, dict) else None
+        if (
+            not isinstance(vector, list)
+            or not vector
+            or not all(type(value) in (int, float) and abs(value) < 1e30 for value in vector)
+        ):
+            raise ValueError(f"data[{place}].embedding is no list of finite numbers")
+        index = entry.get("index", place)
+        if type(index) is not int or not 0 <= index < count or index in rows:
+            raise ValueError(f"data[{place}].index is {str(index)[:20]}, or stands twice, for {count} texts")
+        rows[index] = np.asarray(vector, dtype="float32")
+    return [rows[index] for index in range(count)]
 
 
 def cosines(embedder: Embedder, *columns: Sequence[str]) -> list[list[float]]:

@@ -38,7 +38,12 @@ else:
 class Settings(BaseModel):
     """Base of all settings: frozen, no unknown key; a field's docstring is its help text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # it may hold credentials
+    )
 
 
 class Record(BaseModel):
@@ -140,6 +145,16 @@ class Request(Record):
         return f"{self.task_id}#{self.sample}"
 
 
+Finish = Literal[
+    "stop",  # of its own accord, or at a stop rule
+    "length",  # at the limit of tokens
+    "content_filter",
+    "tool_calls",  # it called a tool in place of answering
+    "prompt_too_long",  # it leaves the model no room, or the endpoint refused it
+]
+"""Why a completion ended. A completion may be empty for any of these reasons."""
+
+
 class Completion(Record):
     """A model's answer to a request."""
 
@@ -150,30 +165,16 @@ class Completion(Record):
     raw: str = ""
     """The model's text before the stop rule, where it differs."""
     tokens: int = 0
-    finish: Literal["stop", "length"] = "stop"
-    """``length``: cut by the token limit. Such an answer is executed, and never trained on."""
-    too_long: bool = Field(default=False, exclude_if=lambda value: not value)  # no room after the prompt
+    finish: Finish = "stop"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it ended of its own accord. Others are executed and scored, and never trained on."""
+        return self.finish == "stop"
 
     @property
     def key(self) -> str:
         return f"{self.task_id}#{self.sample}"
-
-
-class Call(Record):
-    """One answer of a teacher, as the ledger records it."""
-
-    key: str
-    """The request's."""
-    stage: str
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float | None = None
-    """None where prices are unknown."""
-    retries: tuple[str, ...] = ()
-    """Why earlier tries failed."""
-    seconds: float
-    """From the first try to the answer, pauses included."""
 
 
 class TestResult(Record):
@@ -311,8 +312,8 @@ class Evaluation(Record):
     """e.g. ``depth=3`` -> pass@1, from the pool."""
     verdicts: dict[str, int]
     """Samples per verdict."""
-    too_long: tuple[str, ...] = ()
-    """Ids of tasks whose prompts leave the model no room: their answers are empty, and count as failures."""
+    unfinished: dict[str, int] = Field(default_factory=dict[str, int])
+    """Samples that did not end of their own accord, by reason, e.g. ``length`` or ``prompt_too_long``."""
     bleu: float | None = None
     """Corpus BLEU of the greedy (else first) completion against the reference, 0-100."""
     bleu_signature: str = ""

@@ -164,7 +164,7 @@ def test_too_long_a_prompt_gets_an_empty_answer_and_is_named(
     assert done.keys() == {request.key for request in wanted}
     for key, completion in done.items():
         fits = key.startswith("fits")
-        assert completion.too_long != fits
+        assert (completion.finish == "prompt_too_long") != fits
         assert completion.tokens == (1 if fits else 0)
         assert completion.finish == "length"
     assert (
@@ -184,7 +184,7 @@ def test_a_chat_prompt_is_never_cut(saved_short: Student) -> None:
     saved_short.tokenizer.chat_template = "{{ messages[0].content }}" + "!" * 60
     saved_short.ask_in_chat("chat")
     done = draw(saved_short, [Request(task_id="a", prompt="x" * 3), Request(task_id="b", prompt="x" * 4)])
-    assert [done[key].too_long for key in ("a#0", "b#0")] == [False, True]
+    assert [done[key].finish for key in ("a#0", "b#0")] == ["length", "prompt_too_long"]
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from codestill.report.claims import headline, warnings
 from codestill.report.collect import read_report
 from codestill.report.samples import choose_samples
 from codestill.serialize import append_jsonl, to_json, write_atomic
-from codestill.types import Call, Event, Gates
+from codestill.teachers.ledger import Call
+from codestill.types import Event, Gates
 
 
 def written(directory: Path) -> tuple[str, str]:

@@ -119,6 +119,11 @@ def sends_half_json(handler: Handler, asked: dict[str, Any], before: int) -> Non
     handler.send(200, answer(asked)[:40])
 
 
+def says(body: bytes) -> Behaviour:
+    """The same body, with status 200, whatever is asked."""
+    return lambda handler, asked, before: handler.send(200, body)
+
+
 def has_no_choice(handler: Handler, asked: dict[str, Any], before: int) -> None:
     handler.send(200, answer(asked, choices=[]))
 

@@ -11,16 +11,16 @@ import pytest
 from tests.teachers import endpoint
 from tests.teachers.endpoint import Behaviour, Server, serving
 
+from codestill import openai_client as module
 from codestill.errors import BudgetError, ConfigError, TeacherError
 from codestill.models import Completer, Decoding
 from codestill.models.settings import SamplingConfig
 from codestill.serialize import read_jsonl
 from codestill.teachers import ApiTeacherConfig
-from codestill.teachers import endpoint as module
 from codestill.teachers.endpoint import ApiTeacher
-from codestill.teachers.ledger import Budget, Ledger, Prices
+from codestill.teachers.ledger import Budget, Call, Ledger, Prices
 from codestill.teachers.replay import Replayed
-from codestill.types import Call, Request
+from codestill.types import Request
 
 SAMPLING = SamplingConfig(max_new_tokens=50, temperature=0.5)
 
@@ -90,8 +90,22 @@ def test_completions_continue_the_prompt_as_it_stands(server: Server) -> None:
         endpoint.cuts_the_answer,
         endpoint.sends_half_json,
         endpoint.has_no_choice,
+        endpoint.says(b"<html>Bad gateway</html>"),
+        endpoint.says(b""),
+        endpoint.says(b"[" * 100_000),
     ],
-    ids=["429", "500", "503", "cut connection", "cut answer", "half JSON", "no choices"],
+    ids=[
+        "429",
+        "500",
+        "503",
+        "cut connection",
+        "cut answer",
+        "half JSON",
+        "no choices",
+        "HTML",
+        "empty",
+        "deep",
+    ],
 )
 def test_faults_that_pass_are_tried_again(fault: Behaviour, server: Server, tmp_path: Path) -> None:
     server.behave = endpoint.at_first(fault, times=2)
@@ -117,32 +131,68 @@ def test_a_slow_drip_is_cut_off(server: Server) -> None:
     assert time.monotonic() - started < 20
 
 
+def one_fails(fault: Behaviour) -> Behaviour:
+    """The third request never succeeds."""
+    return lambda handler, asked, before: (fault if endpoint.said(asked) == "say 2" else endpoint.behaves)(
+        handler, asked, before
+    )
+
+
 @pytest.mark.parametrize(
     ("fault", "calls", "said"),
     [
-        (endpoint.refuses(401), 1, "refused .* 401"),
-        (endpoint.refuses(400), 1, "refused"),
-        (endpoint.is_another_model, 1, "'gpt-2' answered"),
-        (endpoint.refuses(500), 4, "no usable answer .* in 4 calls"),
-        (endpoint.has_no_choice, 4, "no choices"),
+        (endpoint.refuses(400), 1, "big refused t/2#0: status 400"),
+        (endpoint.is_another_model, 1, "big was requested for t/2#0, but 'gpt-2' answered"),
+        (endpoint.refuses(500), 4, "no usable answer to t/2#0 in 4 calls; last: status 500"),
+        (endpoint.has_no_choice, 4, "t/2#0 in 4 calls; .* no choices"),
+        (endpoint.cuts_the_connection, 4, "t/2#0 in 4 calls; last: the connection failed"),
     ],
-    ids=["401", "400", "another model", "500 for ever", "no choices for ever"],
+    ids=["400", "another model", "500 for ever", "no choices for ever", "cut connection for ever"],
 )
-def test_faults_that_stay_stop_and_keep_the_rest(
-    fault: Behaviour, calls: int, said: str, server: Server
+@pytest.mark.parametrize("concurrency", [1, 6])
+def test_one_request_without_an_answer_leaves_the_others_alone(
+    fault: Behaviour, calls: int, said: str, concurrency: int, server: Server, tmp_path: Path
 ) -> None:
-    """The third request never succeeds: those before it are given, then the error; none is begun after."""
-
-    def behave(handler: endpoint.Handler, asked: dict[str, Any], before: int) -> None:
-        (fault if endpoint.said(asked) == "say 2" else endpoint.behaves)(handler, asked, before)
-
-    server.behave = behave
-    found = {}
+    server.behave = one_fails(fault)
+    ledger, found = Ledger(tmp_path / "ledger.jsonl"), {}
+    kept = Replayed(teacher(server, ledger, concurrency=concurrency), tmp_path / "replay")
     with pytest.raises(TeacherError, match=said):
+        for done in kept.complete(requests(), Decoding(SAMPLING)):
+            found[done.key] = done.text
+    rest = {key: text for key, text in RIGHT.items() if key != "t/2#0"}
+    assert found == rest and {call.key for call in read_jsonl(ledger.path, Call)} == rest.keys()
+    assert ledger.promised.calls == 0
+    assert server.times("say 2") == calls and len(server.asked) == 5 + calls
+    server.behave = endpoint.behaves
+    assert answers(kept) == RIGHT and len(server.asked) == 6 + calls
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+def test_a_refusal_that_concerns_every_request_stops(status: int, server: Server) -> None:
+    server.behave = one_fails(endpoint.refuses(status))
+    found = {}
+    with pytest.raises(TeacherError, match=f"refused t/2#0: status {status}"):
         for done in teacher(server, concurrency=1).complete(requests(), Decoding(SAMPLING)):
             found[done.key] = done.text
     assert found == {"t/0#0": "SAY 0", "t/1#0": "SAY 1"}
-    assert server.times("say 2") == calls and server.times("say 3") == 0
+    assert server.times("say 2") == 1 and server.times("say 3") == 0
+
+
+def test_all_requests_without_an_answer_are_named(server: Server) -> None:
+    server.behave = lambda handler, asked, before: (
+        endpoint.has_no_choice if endpoint.said(asked) in ("say 1", "say 4") else endpoint.behaves
+    )(handler, asked, before)
+    with pytest.raises(TeacherError, match=r"t/1#0 in 1 call;.*2 requests have no answer; t/4#0: .*choices"):
+        answers(teacher(server, concurrency=1, retries=0))
+    assert len(server.asked) == 6
+
+
+def test_an_endpoint_that_answers_nothing_is_not_asked_for_ever(server: Server) -> None:
+    server.behave = endpoint.refuses(500)
+    with pytest.raises(TeacherError, match=r"16 requests have no answer; .*and 11 more; then no") as raised:
+        answers(teacher(server, concurrency=1, retries=0), requests(40))
+    assert len(server.asked) == 16
+    assert "t/4#0: status 500" in str(raised.value) and "t/5#0" not in str(raised.value)
 
 
 def test_an_endpoint_that_comes_back_is_found_again() -> None:
@@ -333,7 +383,7 @@ def test_a_prompt_too_long_for_the_endpoint_ends_no_stage(
     server.behave = refuses_the_long
     wanted = [Request(task_id=name, prompt=name) for name in ("a", "long", "b", "c")]
     done = {answer.task_id: answer for answer in teacher(server).complete(wanted, Decoding(SAMPLING))}
-    assert {name for name, answer in done.items() if answer.too_long} == {"long"}
+    assert {name for name, answer in done.items() if answer.finish == "prompt_too_long"} == {"long"}
     assert done["a"].text == "A" and done["long"].text == ""
     assert "no room for long#0" in caplog.text
 

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from codestill.config import RunConfig
 from codestill.examples import ExamplesConfig
 from codestill.logits import Threshold, Truncation
+from codestill.openai_client import BaseUrl
 from codestill.teachers import LocalTeacherConfig
 from codestill.types import Settings, TailRule
 
@@ -40,8 +41,8 @@ class CacheConfig(CaptureConfig):
 class ServerConfig(Settings):
     """A vLLM-style server that returns ``prompt_logprobs``. Its key, if it needs one, is OPENAI_API_KEY."""
 
-    base_url: str
-    """URL of its completions endpoint, e.g. ``http://host:8000/v1``."""
+    base_url: BaseUrl
+    """URL of its completions endpoint, e.g. ``http://host:8000/v1``. Credentials in it are stored nowhere."""
     model: str
     """The model's name on the server."""
     tokenizer: str

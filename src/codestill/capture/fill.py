@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from codestill.teachers.frozen import LocalTeacher
     from codestill.train.batches import TokenExample
 
+BARREN_BATCHES = 4
+"""After so many batches in a row without an answer, a server is taken to answer none."""
+
 
 class FillShards(Protocol):
     """Fills the shards of a cache, and leaves the manifest to its caller."""
@@ -197,9 +200,15 @@ def fill(
     part: tuple[int, int] = (0, 1),
 ) -> None:
     """Write what is missing of every batch whose number is ``part[0]`` modulo ``part[1]``; ``report`` gets
-    each batch's number of sequences."""
+    each batch's number of sequences.
+
+    Where a metered source has no answer for a sequence, the others are written before LogitsError is raised,
+    unless several batches in a row get no answer at all.
+    """
     from codestill.train.batches import LengthBatches
 
+    failure: LogitsError | None = None
+    barren = 0
     lengths = [len(sequence.tokens) for sequence in sequences]
     for indices in list(LengthBatches(lengths, source.batch_tokens, seed=None))[part[0] :: part[1]]:
         batch = {sequences[index].digest: sequences[index] for index in indices}
@@ -207,13 +216,21 @@ def fill(
         if missing:
             # Whole batches, whatever is stored of them already: a sum of floats may depend on its batch.
             wanted = missing if source.metered else list(batch.values())
+            answered = False
             try:
                 for name, rows in source.rows(wanted, writer.spec):
                     writer.add(batch[name].tokens, batch[name].first_scored, rows)
+                    answered = True
+            except LogitsError as error:
+                failure, barren = failure or error, 0 if answered else barren + 1
+                if not source.metered or barren == BARREN_BATCHES:
+                    raise
             finally:
                 if source.metered:
                     writer.close()
         report(len(batch))
+    if failure is not None:
+        raise failure
 
 
 def _account(manifest: CacheManifest, run: Run) -> None:

@@ -1,6 +1,8 @@
 """Rows of a cache from a server that lists the most likely tokens of a prompt: vLLM's ``prompt_logprobs``."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +17,7 @@ from codestill.models import Placement
 from codestill.models.fingerprints import tokenizer_fingerprint
 from codestill.models.load import resolve
 from codestill.models.tokenizers import load_tokenizer
-from codestill.openai_client import openai_client
+from codestill.openai_client import ask_for_json, openai_client
 from codestill.serialize import fingerprint
 from codestill.train.batches import TokenExample
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from openai import OpenAI
     from transformers import PreTrainedTokenizerBase
 
+_ROUNDING = 0.01
+"""By which a probability may exceed one: servers compute in bfloat16."""
 _NO_LOGPROBS = "Ask a vLLM server, started with --max-logprobs of at least server.top."
 
 
@@ -76,62 +80,106 @@ class ServedSource:
 
         A request that failed raises LogitsError, once all others have been answered.
         """
-        failure: LogitsError | None = None
+        failures: list[LogitsError] = []
         with ThreadPoolExecutor(self.config.concurrency) as pool:
             requests = [(sequence.digest, pool.submit(self._ask, sequence, spec)) for sequence in batch]
             for name, answer in requests:
                 try:
                     yield name, answer.result()
                 except LogitsError as error:
-                    failure = failure or error
-        if failure is not None:
-            raise failure
+                    failures.append(error)
+        if failures:
+            raise failures[0]
 
     def error(self, sequences: Sequence[TokenExample], spec: CaptureSpec) -> tuple[MeasuredError, ...]:
         """Unknown: only the server has seen the whole vocabulary."""
         return ()
 
     def _ask(self, sequence: TokenExample, spec: CaptureSpec) -> CapturedRows:
-        from openai import OpenAIError
-
+        config = self.config
         try:
-            answer = self._client.completions.create(
-                model=self.config.model,
-                prompt=sequence.tokens,
-                max_tokens=1,
-                temperature=0,
-                extra_body={"prompt_logprobs": self.config.top},
+            listed = ask_for_json(
+                lambda: self._client.completions.with_raw_response.create(
+                    model=config.model,
+                    prompt=sequence.tokens,
+                    max_tokens=1,
+                    temperature=0,
+                    extra_body={"prompt_logprobs": config.top},
+                ),
+                _prompt_logprobs,
+                config.retries,
+                config.base_url,
+                object_pairs_hook=_object,
             )
-        except OpenAIError as error:
+        except ValueError as error:
             raise LogitsError(
-                f"{self.config.base_url} did not answer for {sequence.example_id}: "
-                f"{type(error).__name__}: {str(error).splitlines()[0][:200]}",
+                f"{config.base_url} did not answer for {sequence.example_id}: {error}",
                 next_step="Check the server; the same command continues where it stopped.",
             ) from error
-        listed = getattr(answer.choices[0], "prompt_logprobs", None) if answer.choices else None
         if not isinstance(listed, list) or len(listed) != len(sequence.tokens):
             returned = f"{len(listed)} positions" if isinstance(listed, list) else "no prompt_logprobs"
             raise LogitsError(
-                f"{self.config.base_url} returned {returned} for {len(sequence.tokens)} tokens of "
+                f"{config.base_url} returned {returned} for {len(sequence.tokens)} tokens of "
                 f"{sequence.example_id}.",
                 next_step=_NO_LOGPROBS,
             )
-        ids_NK, log_p_NK = _arrays(listed[sequence.first_scored :], sequence.example_id)
+        places = range(sequence.first_scored, len(listed))
+        try:
+            ids_NK, log_p_NK = _arrays([_position(listed[n], f"position {n}", spec) for n in places])
+        except ValueError as error:
+            raise LogitsError(
+                f"the server's prompt_logprobs for {sequence.example_id} are no distribution: {error}.",
+                next_step=_NO_LOGPROBS,
+            ) from error
         return rows_from_top(ids_NK, log_p_NK, spec.truncation)
 
 
-def _arrays(listed: Sequence[Mapping[str, Any] | None], name: str) -> tuple[np.ndarray, np.ndarray]:
+class _Twice(dict[str, Any]):
+    """An object of JSON in which a name stands twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Twice(found)
+
+
+def _prompt_logprobs(answer: Any) -> Any:
+    """What the answer's first choice lists; None if it lists nothing. Raises ValueError if it has none."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise ValueError("choices is no list of objects")
+    return choices[0].get("prompt_logprobs")
+
+
+def _position(listed: Any, where: str, spec: CaptureSpec) -> list[tuple[int, float]]:
+    """Token ids and log-probabilities of one position. Raises ValueError, naming it, if they are no part of a
+    distribution over the vocabulary."""
+    if not isinstance(listed, dict) or not listed:
+        raise ValueError(f"{where} lists no token")
+    if isinstance(listed, _Twice):
+        raise ValueError(f"{where} lists a token twice")
+    found: dict[int, float] = {}
+    for token, entry in listed.items():
+        single = isinstance(entry, dict) and not isinstance(entry, _Twice)
+        log_p: Any = entry.get("logprob") if single else None
+        if not re.fullmatch("[0-9]{1,10}", token) or type(log_p) not in (int, float):
+            raise ValueError(f"{where} lists {token[:20]!r}, which is no token id with one logprob")
+        if not abs(log_p) < 1e30 or log_p > _ROUNDING:
+            raise ValueError(f"{where} gives token {token} the log-probability {str(log_p)[:20]}")
+        if int(token) in found:
+            raise ValueError(f"{where} lists token {int(token)} twice")
+        if int(token) < spec.vocabulary:
+            found[int(token)] = float(log_p)
+        elif log_p > math.log(_ROUNDING):  # ids that only pad the vocabulary are unlikely ones
+            raise ValueError(f"{where} lists token {token}, but the tokenizer has {spec.vocabulary:,}")
+    mass = sum(map(math.exp, found.values()))
+    if mass > 1 + _ROUNDING:
+        raise ValueError(f"{where} gives its tokens the probability {mass:.4g} together")
+    return list(found.items())
+
+
+def _arrays(pairs: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:
     """Token ids and log-probabilities [N, K], padded with minus infinity."""
-    try:
-        pairs = [
-            [(int(token), float(entry["logprob"])) for token, entry in (position or {}).items()]
-            for position in listed
-        ]
-    except (TypeError, KeyError, ValueError) as error:
-        raise LogitsError(
-            f"the server's prompt_logprobs for {name} are not token ids with a logprob each.",
-            next_step=_NO_LOGPROBS,
-        ) from error
     width = max((len(row) for row in pairs), default=0)
     ids_NK = np.zeros((len(pairs), width), dtype=np.int64)
     log_p_NK = np.full((len(pairs), width), -np.inf)

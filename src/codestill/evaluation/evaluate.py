@@ -158,8 +158,8 @@ def conclude(
     score, signature = bleu(
         [compared[task.task_id] for task in task_set.tasks], [task.reference for task in task_set.tasks]
     )
-    too_long = tuple(dict.fromkeys(attempt.task_id for attempt in pool if attempt.completion.too_long))
-    if too_long:
+    refused = (a.task_id for a in pool if a.completion.finish == "prompt_too_long")
+    if too_long := tuple(dict.fromkeys(refused)):
         unasked = f"{len(too_long)} of {len(task_set.tasks)} prompts leave {samples.model} no room"
         run.message("evaluate", f"{unasked}, and count as failures: {', '.join(too_long)}")
     result = Evaluation(
@@ -177,7 +177,7 @@ def conclude(
         greedy_per_task={attempt.task_id: attempt.result.passed for attempt in greedy},
         by_difficulty=_by_difficulty(task_set, counts),
         verdicts=dict(sorted(Counter(attempt.result.verdict for attempt in pool).items())),
-        too_long=too_long,
+        unfinished=_unfinished(pool),
         bleu=score,
         bleu_signature=signature,
         warnings=(*_unreadable(task_set, pool), *samples.warnings),
@@ -232,6 +232,11 @@ def _counts(task_set: TaskSet, pool: list[Attempt], group: str | None) -> dict[s
             )
         passed[attempt.task_id] += ok
     return {task.task_id: (samples[task.task_id], passed[task.task_id]) for task in task_set.tasks}
+
+
+def _unfinished(pool: list[Attempt]) -> dict[str, int]:
+    reasons = Counter(attempt.completion.finish for attempt in pool)
+    return {reason: count for reason, count in sorted(reasons.items()) if reason != "stop"}
 
 
 def _pass_at(counts: dict[str, tuple[int, int]], samples: int) -> dict[int, Interval]:

@@ -77,7 +77,7 @@ def complete(
 
     A completion ends on an id of ``stop_ids``, when ``decoding.stopped(text)`` holds (checked every
     ``CHECK_EVERY`` tokens and at the end), after ``max_new_tokens``, or at the model's position limit.
-    A prompt that leaves no position free is not cut: its answer is empty and ``too_long``, and a warning
+    A prompt that leaves no position free is not cut: its answer is empty, ``prompt_too_long``, and a warning
     names it. ``Completion.tokens`` counts every generated token, the stop id included. ``encode`` gives the
     ids of a prompt (default: those of its text).
     """
@@ -293,4 +293,4 @@ def _completion(codec: TextCodec, row: _Row, stop_ids: Collection[int], finish: 
 
 
 def _unanswered(request: Request) -> Completion:
-    return Completion(task_id=request.task_id, sample=request.sample, text="", finish="length", too_long=True)
+    return Completion(task_id=request.task_id, sample=request.sample, text="", finish="prompt_too_long")

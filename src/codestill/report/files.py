@@ -13,7 +13,8 @@ from codestill.errors import RunError
 from codestill.recipes.iterkd.records import RoundRecord
 from codestill.run import slug
 from codestill.serialize import R, first_problem, read_jsonl
-from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task
+from codestill.teachers.ledger import Call
+from codestill.types import Attempt, Comparison, Evaluation, Event, Task
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import get_args
 from codestill.report.claims import bounds, evaluation_settings, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Report, Section
 from codestill.report.files import RunFiles
-from codestill.types import Call, Interval, Verdict
+from codestill.teachers.ledger import Call
+from codestill.types import Interval, Verdict
 
 Value = Callable[[ArmView], float | None]
 
@@ -209,8 +210,8 @@ def calls(section: Section) -> Table | None:
                 Cell(arm, arm=arm),
                 Cell(stage),
                 _amount(len(group)),
-                _amount(sum(call.prompt_tokens for call in group)),
-                _amount(sum(call.completion_tokens for call in group)),
+                _tokens(group, lambda call: call.prompt_tokens),
+                _tokens(group, lambda call: call.completion_tokens),
                 _amount(sum(len(call.retries) for call in group)),
                 _cost(group),
                 Cell(f"{median(call.seconds for call in group):.3g}"),
@@ -218,6 +219,12 @@ def calls(section: Section) -> Table | None:
             for (arm, stage), group in by_stage.items()
         ),
     )
+
+
+def _tokens(calls: Sequence[Call], count: Callable[[Call], int]) -> Cell:
+    """Their sum, and of how many calls it is an estimate."""
+    estimated = sum(call.estimated for call in calls)
+    return Cell(f"{sum(map(count, calls)):,}", note=f"{estimated:,} calls estimated" if estimated else "")
 
 
 def _cost(calls: Sequence[Call]) -> Cell:

@@ -77,7 +77,7 @@ def _solve(proposed: Sequence[Task], teaching: Teaching, config: SynthesisConfig
     solved = []
     for task, answer in zip(proposed, answers, strict=True):
         reference = teaching.prompts.read(answer.text, task, teaching.stop)
-        if answer.finish == "stop" and task.accepts(reference):
+        if answer.is_whole and task.accepts(reference):
             solved.append(task.model_copy(update={"reference": reference}))
     return solved
 

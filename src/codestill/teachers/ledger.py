@@ -1,16 +1,41 @@
 """Cost of a teacher in calls, tokens and money, and budgets that are enforced before each call."""
 
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from codestill.errors import BudgetError
-from codestill.serialize import append_jsonl, cut_torn_line, read_jsonl
-from codestill.types import Call, Settings
+from codestill.errors import BudgetError, RunError
+from codestill.serialize import append_jsonl, cut_torn_line, first_problem, read_jsonl, to_json, write_atomic
+from codestill.types import Finish, Record, Settings
 
 _MILLION = 1_000_000
+
+
+class Call(Record):
+    """One answer of a teacher, as the ledger records it."""
+
+    key: str
+    """The request's."""
+    stage: str
+    model: str
+    prompt_tokens: NonNegativeInt
+    completion_tokens: NonNegativeInt
+    estimated: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Whether tokens are estimated, from the texts' lengths: the endpoint gave none, or no possible ones."""
+    cost: float | None = None
+    """None where prices are unknown."""
+    finish: Finish = Field(default="stop", exclude_if=lambda value: value == "stop")
+    """Why the answer ended."""
+    without: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Sampling parameters that were not sent, as the endpoint had refused them."""
+    retries: tuple[str, ...] = ()
+    """Why earlier tries failed."""
+    seconds: float
+    """From the first try to the answer, pauses included."""
 
 
 class Prices(Settings):
@@ -50,9 +75,32 @@ class Totals:
         self.calls, self.tokens, self.money = self.calls + calls, self.tokens + tokens, self.money + money
 
 
+@dataclass(frozen=True)
+class AnswerFile:
+    """The file that keeps an answer."""
+
+    path: Path
+    content: str
+
+
+class _UnderWay(Record):
+    """A call that is being entered: what a killed process leaves, and the next start completes."""
+
+    call: Call
+    ledger_bytes: int
+    """Size of the ledger without the call."""
+    answer: str
+    """Path of the answer's file, relative to the ledger's directory."""
+    content: str
+
+
 @dataclass
 class Ledger:
-    """The calls of a run, one line each in a file that survives a killed process."""
+    """The calls of a run, one line each in a file that survives a killed process.
+
+    A call and the file of its answer are entered together: first both are written into a file of their own,
+    from which the next start completes what a killed process left undone.
+    """
 
     path: Path
     budget: Budget = field(default_factory=Budget)
@@ -62,8 +110,10 @@ class Ledger:
     promised: Totals = field(default_factory=Totals)
 
     def __post_init__(self) -> None:
-        """Read the file of an earlier start. Raises RunError if it is no ledger."""
+        """Read the file of an earlier start, and complete it. Raises RunError if it is no ledger."""
+        self._entering = threading.Lock()
         cut_torn_line(self.path)
+        self._recover()
         if self.path.exists():
             for call in read_jsonl(self.path, Call):
                 self._count(call)
@@ -90,11 +140,46 @@ class Ledger:
         """Release a reservation once its call has succeeded or failed."""
         self.promised.add(-1, -tokens, -(money or 0.0))
 
-    def record(self, call: Call) -> None:
-        """Append a call to the file, and count it."""
-        append_jsonl(self.path, [call])
-        self._count(call)
+    def record(self, call: Call, answer: AnswerFile | None = None) -> None:
+        """Append a call to the file, write the answer's file, and count the call."""
+        with self._entering:
+            if answer is not None:
+                relative = os.path.relpath(answer.path, self.path.parent)
+                under_way = _UnderWay(
+                    call=call, ledger_bytes=self._bytes, answer=relative, content=answer.content
+                )
+                write_atomic(self._under_way_path, to_json(under_way))
+                write_atomic(answer.path, answer.content)
+            append_jsonl(self.path, [call])
+            self._under_way_path.unlink(missing_ok=True)
+            self._count(call)
         self.tell(call, self.spent)
+
+    @property
+    def _under_way_path(self) -> Path:
+        return self.path.with_suffix(".entering.json")
+
+    @property
+    def _bytes(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def _recover(self) -> None:
+        path = self._under_way_path
+        if not path.exists():
+            return
+        try:
+            entry = _UnderWay.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise RunError(
+                f"{path} is not a call that was being entered: {first_problem(error, 'the file')}",
+                next_step="Delete the file: at most one answer is lost.",
+            ) from error
+        answer = Path(os.path.normpath(self.path.parent / entry.answer))
+        if not answer.exists():
+            write_atomic(answer, entry.content)
+        if self._bytes <= entry.ledger_bytes:
+            append_jsonl(self.path, [entry.call])
+        path.unlink()
 
     def _count(self, call: Call) -> None:
         self.spent.add(1, call.prompt_tokens + call.completion_tokens, call.cost or 0.0)

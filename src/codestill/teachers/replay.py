@@ -1,18 +1,25 @@
 """A content-addressed cache of a teacher's answers, shared between runs."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from pydantic import ValidationError
+
 from codestill.errors import TeacherError
 from codestill.models.completer import Completer, Decoding
-from codestill.serialize import fingerprint, to_json, write_atomic
+from codestill.openai_client import parse_json
+from codestill.serialize import fingerprint, first_problem, is_object, to_json
+from codestill.teachers.ledger import AnswerFile
 from codestill.types import Completion, Request
 
 Replay = Literal["record", "only"]
 """``record``: kept answers are reused, all others requested and kept. ``only``: no request is sent."""
+
+
+AnswerFiles = Callable[[Completion], AnswerFile]
+"""Gives an answer the file that keeps it."""
 
 
 class Identified(Completer, Protocol):
@@ -24,6 +31,16 @@ class Identified(Completer, Protocol):
         ...
 
 
+class Keeping(Identified, Protocol):
+    """A teacher that keeps an answer when it arrives, together with its call in the ledger."""
+
+    def complete(
+        self, requests: Iterable[Request], decoding: Decoding, files: AnswerFiles | None = None
+    ) -> Iterator[Completion]:
+        """Yield one Completion per request; each has been written to its file, if ``files`` gives one."""
+        ...
+
+
 @dataclass
 class Replayed:
     """A teacher whose answers are kept in ``directory``, one file each, named by the hash of the request.
@@ -32,7 +49,7 @@ class Replayed:
     processes: files are written atomically, and the second of two answers to a request replaces the first.
     """
 
-    teacher: Identified
+    teacher: Keeping
     directory: Path
     mode: Replay = "record"
 
@@ -66,21 +83,31 @@ class Replayed:
             by_path.setdefault(self._path(request, decoding), []).append(request)
         paths = {identical[0].key: path for path, identical in by_path.items()}
         unique = [identical[0] for identical in by_path.values()]
-        for answer in self.teacher.complete(unique, decoding):
-            path = paths[answer.key]
+
+        def file(answer: Completion) -> AnswerFile:
             record = answer.model_dump(mode="json", exclude={"task_id", "sample"})
-            write_atomic(path, to_json(record) + "\n")
-            for request in by_path[path]:
+            return AnswerFile(paths[answer.key], to_json(record) + "\n")
+
+        for answer in self.teacher.complete(unique, decoding, file):
+            for request in by_path[paths[answer.key]]:
                 yield answer.model_copy(update={"task_id": request.task_id, "sample": request.sample})
 
     def _read(self, request: Request, decoding: Decoding) -> Completion | None:
+        path = self._path(request, decoding)
         try:
-            text = self._path(request, decoding).read_text(encoding="utf-8")
+            kept = parse_json(path.read_bytes())
+            if not is_object(kept):
+                raise ValueError("it is no object")
+            named = {"task_id": request.task_id, "sample": request.sample}
+            return Completion.model_validate(kept | named)
         except FileNotFoundError:
             return None
-        return Completion.model_validate(
-            json.loads(text) | {"task_id": request.task_id, "sample": request.sample}
-        )
+        except ValueError as error:
+            reason = first_problem(error) if isinstance(error, ValidationError) else str(error)
+            raise TeacherError(
+                f"{path} is not a kept answer: {reason}",
+                next_step="Delete the file: the same command then requests this answer again.",
+            ) from error
 
     def _path(self, request: Request, decoding: Decoding) -> Path:
         name = fingerprint(

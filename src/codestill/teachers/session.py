@@ -15,10 +15,10 @@ from codestill.models.settings import Placement
 from codestill.run import Run
 from codestill.teachers.base import LogitTeacher
 from codestill.teachers.endpoint import ApiTeacherConfig
-from codestill.teachers.ledger import Budget, Ledger, Totals
+from codestill.teachers.ledger import Budget, Call, Ledger, Totals
 from codestill.teachers.local import LocalTeacherConfig
-from codestill.teachers.replay import Identified, Replay, Replayed
-from codestill.types import Call, Completion, Request, Settings
+from codestill.teachers.replay import AnswerFiles, Identified, Keeping, Replay, Replayed
+from codestill.types import Completion, Request, Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,7 +64,9 @@ class Counted:
     def identity(self) -> dict[str, Any]:
         return self.teacher.identity
 
-    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
+    def complete(
+        self, requests: Iterable[Request], decoding: Decoding, files: AnswerFiles | None = None
+    ) -> Iterator[Completion]:
         """Yield the teacher's answers. Where the budget allows some of the requests, these are answered
         before BudgetError is raised."""
         waiting = list(requests)
@@ -82,9 +84,11 @@ class Counted:
             if refused is not None and not granted:
                 raise refused
             waiting = waiting[len(granted) :]
-            yield from self._granted(granted, decoding)
+            yield from self._granted(granted, decoding, files)
 
-    def _granted(self, granted: list[tuple[Request, int]], decoding: Decoding) -> Iterator[Completion]:
+    def _granted(
+        self, granted: list[tuple[Request, int]], decoding: Decoding, files: AnswerFiles | None
+    ) -> Iterator[Completion]:
         most = {request.key: (request, tokens) for request, tokens in granted}
         started = time.monotonic()
         try:
@@ -92,21 +96,27 @@ class Counted:
             for answer in self.teacher.complete(asked, decoding):
                 request, tokens = most.pop(answer.key)
                 self.ledger.release(tokens, 0.0)
+                was_read = answer.finish != "prompt_too_long"
                 self.ledger.record(
                     Call(
                         key=answer.key,
                         stage=self.stage,
                         model=self.name,
-                        prompt_tokens=0 if answer.too_long else self.tokens_of(request.prompt),
+                        prompt_tokens=0
+                        if answer.finish == "prompt_too_long"
+                        else self.tokens_of(request.prompt),
                         completion_tokens=answer.tokens,
                         cost=0.0,
+                        finish=answer.finish,
                         seconds=round(time.monotonic() - started, 3),
-                    )
+                    ),
+                    files(answer) if files else None,
                 )
                 yield answer
         finally:
             for _, tokens in most.values():
                 self.ledger.release(tokens, 0.0)
+                was_read = answer.finish != "prompt_too_long"
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,8 @@ class TeacherSession:
     usage: TeacherUsage
     answers: Path
     """Directory of the kept answers."""
+    tell: Callable[[str, str], None]
+    """Called with a stage and what a reader of the run should know about its answers."""
 
     @property
     def name(self) -> str:
@@ -144,7 +156,7 @@ class TeacherSession:
         from codestill.teachers.frozen import LocalTeacher
 
         if isinstance(self.teacher, ApiTeacher):
-            counted: Identified = replace(self.teacher, ledger=self.ledger, stage=name)
+            counted: Keeping = replace(self.teacher, ledger=self.ledger, stage=name, tell=self.tell)
         else:
             assert isinstance(self.teacher, LocalTeacher), "weights, or else an endpoint"
             counted = Counted(self.teacher, self.ledger, name, partial(_count_tokens, self.teacher.encoder()))
@@ -156,7 +168,8 @@ def open_session(
 ) -> TeacherSession:
     """Build the teacher. Raises ModelError or ConfigError where that is impossible, before any call."""
     ledger = Ledger(run.ledger_path, usage.budget, partial(_show, run))
-    return TeacherSession(config.build(placement), ledger, usage, usage.answers or run.answers_directory)
+    answers = usage.answers or run.answers_directory
+    return TeacherSession(config.build(placement), ledger, usage, answers, run.message)
 
 
 def _count_tokens(encode: Callable[[str], list[int]], prompt: str) -> int:

@@ -111,7 +111,9 @@ def test_an_endpoint_embeds(tmp_path: Path, embedding_server: endpoint.Server) -
     asked = len(embedding_server.asked)
     assert Library(tmp_path / "a", LibrarySpec(embedder=config)).search([FUNCTIONS[1]])[0][0].cosine == 1.0
     assert len(embedding_server.asked) == asked + 1
-    short = Library(tmp_path / "b", LibrarySpec(embedder=config.model_copy(update={"model": "short"})))
+    short = Library(
+        tmp_path / "b", LibrarySpec(embedder=config.model_copy(update={"model": "short", "retries": 0}))
+    )
     with pytest.raises(TeacherError, match="1 embeddings"):
         short.add("seed", FUNCTIONS)
     assert len(Library(tmp_path / "b")) == 0

@@ -63,7 +63,7 @@ def agree(teaching: Teaching, name: str, tasks: Sequence[Task], config: Agreemen
     by_id = {task.task_id: task for task in tasks}
     for answer in teaching.ask_for_code(f"{name}-answers", requests, config.sampling):
         completion = teaching.prompts.read(answer.text, by_id[answer.task_id], teaching.stop)
-        candidates[answer.task_id].append("" if answer.finish == "length" else completion)
+        candidates[answer.task_id].append(completion if answer.is_whole else "")
     groups = vote(teaching, name, tasks, candidates, config.calls)
     return {
         task_id: group

@@ -130,7 +130,7 @@ def evolve(
 
 def _read(answer: Completion, task: Task, plan: Plan, teaching: Teaching) -> str:
     """The completion, with the functions it calls. Raises ValueError with the reason if it is unusable."""
-    if answer.finish == "length":
+    if not answer.is_whole:
         raise ValueError("the evolved answer was truncated")
     completion = teaching.prompts.read(answer.text, task, teaching.stop)
     if not completion.strip():
@@ -291,7 +291,7 @@ def gate(
         responses[attempt.task_id] = direct.model_copy(update={"why": "it fails the teacher's tests"})
     if config.gate == "repair" and failed:
         for attempt in run_on(teaching, "gated-again", tested, _repairs(teaching, by_id, failed, sampling)):
-            if attempt.result.passed and attempt.completion.finish != "length":
+            if attempt.result.passed and attempt.completion.is_whole:
                 responses[attempt.task_id] = Response(
                     task_id=attempt.task_id, completion=attempt.completion.text, how="repaired"
                 )

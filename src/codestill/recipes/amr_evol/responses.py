@@ -105,7 +105,7 @@ def best_of(
         ]
         for answer in teaching.ask_for_code(f"samples-{number}", requests, agreement.sampling):
             completion = read(answer, teaching.prompts, by_id[answer.task_id], teaching.stop)
-            candidates[answer.task_id].append("" if answer.finish == "length" else completion.text)
+            candidates[answer.task_id].append(completion.text if answer.is_whole else "")
     groups = vote(teaching, "votes", answered, candidates, agreement.calls)
     return {
         task_id: Response(task_id=task_id, completion=candidates[task_id][group.members[0]], how="voted")
@@ -134,7 +134,7 @@ def _responses(
             task_id=task.task_id,
             completion=teaching.prompts.read(answer.text, task, teaching.stop),
             how=how,
-            cut=answer.finish == "length",
+            cut=not answer.is_whole,
         )
         for task, answer in zip(tasks, answers, strict=True)
     }

@@ -100,7 +100,7 @@ def choose(
             text = attempt.completion.text
             if attempt.result.passed or attempt.task_id not in correct:
                 continue
-            if attempt.completion.finish == "length":
+            if not attempt.completion.is_whole:
                 continue  # where it ends says nothing of what is wrong with it
             # Whether a program in another language parses is its verdict: a syntax error.
             error = error_class(attempt.result)

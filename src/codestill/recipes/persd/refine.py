@@ -63,7 +63,7 @@ class RefineConfig(Settings):
 def is_kept(refinement: Refinement, solution: str, keep: Keep) -> bool:
     """Whether a refinement is trained on: none that the token limit cut. ``solution`` is the teacher's own
     code for the task."""
-    if refinement.completion.finish == "length":
+    if not refinement.completion.is_whole:
         return False
     if keep == "all" or not refinement.result.passed:
         return keep == "all"
