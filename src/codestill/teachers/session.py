@@ -116,7 +116,6 @@ class Counted:
         finally:
             for _, tokens in most.values():
                 self.ledger.release(tokens, 0.0)
-                was_read = answer.finish != "prompt_too_long"
 
 
 @dataclass(frozen=True)
