@@ -182,8 +182,8 @@ def compare(config_file: Rest, /, *options: Rest) -> None:
 
 
 def quickstart(*options: Rest) -> None:
-    """Compare small students: trained on reference solutions, on the bundled teacher's verified answers, and on
-    these with its logits as well."""
+    """Compare small students trained on reference solutions, on the bundled teacher's verified answers, and
+    on these with its logits as well."""
     compare(str(QUICKSTART), *options)
 
 

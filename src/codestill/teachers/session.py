@@ -102,9 +102,7 @@ class Counted:
                         key=answer.key,
                         stage=self.stage,
                         model=self.name,
-                        prompt_tokens=0
-                        if answer.finish == "prompt_too_long"
-                        else self.tokens_of(request.prompt),
+                        prompt_tokens=self.tokens_of(request.prompt) if was_read else 0,
                         completion_tokens=answer.tokens,
                         cost=0.0,
                         finish=answer.finish,
