@@ -44,11 +44,13 @@ def found(roots):
         if isinstance(value, tuple):
             stack.extend(value)
         elif isinstance(value, (list, dict, set, bytearray, collections.deque)):
-            if any(value is item for item in seen):
+            if id(value) in map(id, seen):
                 continue
             seen.append(value)
-            stack.extend(value.values() if isinstance(value, dict) else () if isinstance(value, (set, bytearray))
-                         else value)
+            if isinstance(value, dict):
+                stack.extend(value.values())
+            elif not isinstance(value, (set, bytearray)):
+                stack.extend(value)
     return seen
 
 def change(roots, acts):
@@ -64,7 +66,10 @@ def change(roots, acts):
         elif act == 1:
             first.clear()
         elif act == 2 and first:
-            first.popitem() if isinstance(first, dict) else first.pop()
+            if isinstance(first, set):
+                first.remove(min(first))
+            else:
+                first.popitem() if isinstance(first, dict) else first.pop()
         elif act == 3 and isinstance(first, list):
             first.reverse()
         elif act == 4:
@@ -88,7 +93,7 @@ def drawn(value):
         if not isinstance(item, (list, dict, set, bytearray, collections.deque)):
             return repr(item)
         for number, known in enumerate(seen):
-            if known is item:
+            if id(known) == id(item):
                 return number
         seen.append(item)
         stack.append(item)

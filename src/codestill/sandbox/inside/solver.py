@@ -207,6 +207,7 @@ class Judge(wire.Codec):
         if kept:
             gc.collect(1)  # what a function that refers to itself leaves behind
             kept = self.kept(survey, mine)
+            kept = sharing.Survey(kept).found if kept else []  # with what they hold
         message = message or ["ok", roots[at]]
         others = shared.numbers.keys() - {id(shared.objects[number]) for number in mine}
         if not (changed or kept or gone or survey.tangled or not others.isdisjoint(survey.edges)):
