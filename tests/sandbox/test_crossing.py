@@ -57,7 +57,8 @@ def test_all_of_them_pass_in_one_process() -> None:
         ("def f(x): return x[:]", "x = [1]\nassert f(x) is x", "undecidable"),
         (
             "def f(): print('no')",
-            "import contextlib, io\nb = io.StringIO()\nwith contextlib.redirect_stdout(b):\n    f()\nassert b.getvalue() == 'yes\\n'",
+            "import contextlib, io\nb = io.StringIO()\nwith contextlib.redirect_stdout(b):\n    f()\n"
+            "assert b.getvalue() == 'yes\\n'",
             "wrong",
         ),
         ("def f(): return float('nan')", "assert f() == 1", "wrong"),

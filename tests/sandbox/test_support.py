@@ -87,7 +87,8 @@ CHEATS = {
     "a helper of a helper": (
         NEAR,
         BODY
-        + "\n\nEPS = 1e-6\ndef gap(a, b):\n    return abs(a - b)\ndef close(a, b):\n    return gap(a, b) < EPS\n",
+        + "\n\nEPS = 1e-6\ndef gap(a, b):\n    return abs(a - b)\n"
+        + "def close(a, b):\n    return gap(a, b) < EPS\n",
         "assert close(near(1.0), 1.0)",
         "EPS = 9\ndef gap(a, b): return 0\ndef close(a, b): return True\n",
     ),
@@ -196,7 +197,7 @@ def test_a_right_program_stays_right(sandbox: Sandbox, name: str) -> None:
 
 
 def test_a_right_program_with_another_pair_of_functions_is_not_wrong(sandbox: Sandbox) -> None:
-    """The reference's second function may not fit the program's first, and the program's own is not believed."""
+    """The reference's second function may not fit the program's first, whose own is not believed."""
     made = task(
         "# near(x) hides a number, far(near(x)) is it again\n",
         "def near(x):\n    return x + 1\ndef far(x):\n    return x - 1\n",

@@ -259,7 +259,8 @@ class Exceptions:
             else:
                 base = self.class_of(kinds[1:], ends) if len(kinds) > 1 else Exception
             marks = (base,) if issubclass(base, FromCandidate) else (FromCandidate, base)
-            title = explain.text(lambda: explain.titled(*kinds[0])).replace("\0", "?")
+            first = kinds[0] if kinds else ("builtins", "Exception")
+            title = explain.text(lambda: explain.titled(*first)).replace("\0", "?")
             found = self.made[kinds, ends] = type(title, marks, {"__module__": "builtins"})
         return found
 
@@ -275,10 +276,17 @@ def _known(kind: tuple[str, str]) -> type[BaseException] | None:
 
 def replaced() -> str:
     """Which of the functions that read and write the tests have replaced; the program has its own."""
-    return next((name for name, function in _USUAL if builtins.__dict__.get(name) is not function), "")
+    if (_NOW["input"], _NOW["open"], _NOW["print"]) == _USUAL:
+        return ""
+    return next(
+        name
+        for name, usual in zip(("input", "open", "print"), _USUAL, strict=True)
+        if _NOW[name] is not usual
+    )
 
 
-_USUAL = [(name, builtins.__dict__[name]) for name in ("input", "open", "print")]
+_NOW = builtins.__dict__
+_USUAL = (_NOW["input"], _NOW["open"], _NOW["print"])
 
 
 FUNCTIONS = (

@@ -167,12 +167,13 @@ class Solver(wire.Codec):
         """What the program could not see of what the tests have done to their process, and what it prints."""
         if get_ident() != self.thread:
             self.give_up("the tests call the program from another thread")
-        if sys.stdin is not self.streams[2] or proxy.replaced():
+        stdout, stderr, stdin = self.streams
+        if sys.stdin is not stdin or proxy.replaced():
             self.give_up(f"the tests replace {proxy.replaced() or 'standard input'}")
         for name, value, before in self.guarded:
             if value != before:
                 self.give_up(f"the tests change {name}, which the program has by itself")
-        captured = (sys.stdout is not self.streams[0]) | (sys.stderr is not self.streams[1]) << 1
+        captured = (sys.stdout is not stdout) | (sys.stderr is not stderr) << 1
         if captured != self.captured:
             if not self.marshals:
                 self.give_up("the tests read what the program prints")
@@ -300,7 +301,7 @@ class Solver(wire.Codec):
         """An exception of the nearest class that the tests know too, marked as the candidate's."""
         try:
             _, kinds, message, line, *more = reply
-            kinds = tuple((str(module), str(name)) for module, name in kinds)
+            kinds = tuple((str(module), str(name)) for module, name in kinds[:100])
             message, line = str(message), line if type(line) is int and 0 < line < 1 << 31 else None
             args, attributes = more or (None, {})
             args = None if args is None else tuple(args)

@@ -207,6 +207,9 @@ class Shared:
             table, variable, argument = 1, 1, 1
             if sys.getrefcount(value) <= held[id(value)] + table + variable + argument:
                 found.append(number)
+        rest = [self.objects[number] for number in self.objects.keys() - set(found)]
+        reached = Survey(rest).edges
+        found = [number for number in found if id(self.objects[number]) not in reached]
         self.patience = max(16, 2 * (len(self.objects) - len(found)))
         return found
 

@@ -130,7 +130,7 @@ class Judge(wire.Codec):
         """The encoded reply to one request."""
         roots: list = []  # the arguments, then the value: nothing else here may refer to them, see kept()
         mine: list = []
-        count, message = 0, None
+        count, message, survey = 0, None, None
         try:
             if kind == b"J":
                 request, mine = self.read(body)
@@ -143,9 +143,8 @@ class Judge(wire.Codec):
             roots += kwargs.values()
             if kind == b"N":
                 first = int.from_bytes(body[:8], "big")
-                found = sharing.Survey(roots).found
-                mine = [self.shared.add(item, first + place) for place, item in enumerate(found)]
-                del found
+                survey = sharing.Survey(roots)
+                mine = [self.shared.add(item, first + place) for place, item in enumerate(survey.found)]
             if mine:
                 self.shared.mark(mine)
             with self.printed if self.printed.wanted else _UNCHANGED:
@@ -154,10 +153,10 @@ class Judge(wire.Codec):
             message = self.raised(error)
         args = kwargs = None
         try:
-            message = message or self.simple(roots, count)
+            message = message or self.simple(roots, count, mine)
             if message and not self.shared.objects:
                 return self.dumps(message)
-            return self.reply(message, roots, mine)
+            return self.reply(message, roots, mine, survey)
         except RecursionError:
             message = ["undecidable", "the answer is nested too deeply"]
         except forms.Mismatch as error:
@@ -167,7 +166,7 @@ class Judge(wire.Codec):
         self.shared.forget(mine)
         return self.dumps(message)
 
-    def simple(self, roots: list, count: int) -> list | None:
+    def simple(self, roots: list, count: int, mine: list) -> list | None:
         """The reply where the value is a leaf, an argument, or holds nothing that can be elsewhere, too."""
         for place in range(count):
             if roots[place] is roots[-1]:
@@ -178,7 +177,11 @@ class Judge(wire.Codec):
             return ["ok", Held(roots.pop())]
         if sharing.is_leaf(roots[-1]):
             return ["ok", roots.pop()]
-        alone = type(roots[-1]) is list and sys.getrefcount(roots[-1]) <= _ALONE and not self.shared.objects
+        alone = (
+            type(roots[-1]) is list
+            and sys.getrefcount(roots[-1]) <= _ALONE
+            and len(self.shared.objects) == len(mine)
+        )
         if alone and (sharing.are_leaves(roots[-1]) or sharing.lists_apart(roots[-1])):
             return ["ok", roots.pop()]
         return None
@@ -191,25 +194,32 @@ class Judge(wire.Codec):
         self.shared.mark(filled)
         return request, created
 
-    def reply(self, message: list | None, roots: list, mine: list) -> bytes:
+    def reply(self, message: list | None, roots: list, mine: list, survey) -> bytes:
         """The form of an outcome, with what has changed of that which both sides hold.
 
-        ``roots`` are the arguments, and the value where there is no message yet."""
+        ``roots`` are the arguments, of which there may be a survey, and the value where there is no message
+        yet."""
         shared = self.shared
-        gone = [shared.objects[number] for number in shared.idle()]
+        older = len(shared.objects) > len(mine)
+        gone = [shared.objects[number] for number in shared.idle()] if older else []
         changed = shared.changed()
         at = len(roots) - 1
         roots += map(shared.objects.__getitem__, changed)
-        survey = sharing.Survey(roots)
+        if survey is None or older or changed or message is None:
+            survey = sharing.Survey(roots)
         for number in mine:
             shared.before.pop(number, None)  # it refers to what the object held
         kept = self.kept(survey, mine)
         if kept:
             gc.collect(1)  # what a function that refers to itself leaves behind
             kept = self.kept(survey, mine)
+            kept = sharing.Survey(kept).found if kept else []  # with what they hold
         message = message or ["ok", roots[at]]
-        others = shared.numbers.keys() - {id(shared.objects[number]) for number in mine}
-        if not (changed or kept or gone or survey.tangled or not others.isdisjoint(survey.edges)):
+        refers = False
+        if older:
+            others = shared.numbers.keys() - {id(shared.objects[number]) for number in mine}
+            refers = not others.isdisjoint(survey.edges)
+        if not (changed or kept or gone or survey.tangled or refers):
             with contextlib.suppress(RecursionError):  # the other form does not mind how deeply it is nested
                 text = self.dumps(message)
                 shared.forget(mine)
