@@ -254,6 +254,10 @@ class Interval(Record):
     low: float
     high: float
 
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
     def percent(self, sign: str = "%") -> str:
         """``12.3% [9.8, 15.1]``; ``sign`` follows the estimate."""
         return f"{100 * self.mean:.1f}{sign} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
@@ -369,18 +373,32 @@ class Arm(Record):
     """What it consumed: prompts, human solutions, teacher answers, steps, tokens, ..."""
 
 
-class Difference(Record):
+class PairedDifference(Record):
     """``a`` minus ``b``, paired over tasks and seeds."""
+
+    interval: Interval
+    """95% percentile bootstrap over seeds and tasks together."""
+    p: float | None = None
+    """Two-sided p-value of no difference, from the same draws; None in files of earlier versions."""
+    by_seed: tuple[float, ...] = ()
+    """The difference of each seed, in the seeds' order."""
+    t_interval: Interval | None = None
+    """95% t interval over ``by_seed``, where there are two to four seeds that do not all agree."""
+    t_p: float | None = None
+    """Its two-sided p-value."""
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.interval.excludes_zero
+
+
+class Difference(PairedDifference):
+    """The paired difference of two arms of a comparison."""
 
     a: str
     b: str
     metric: str
-    interval: Interval
     pairs: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.interval.low > 0 or self.interval.high < 0
 
 
 class Comparison(Record):

@@ -237,6 +237,23 @@ def test_validation_loss_that_is_not_finite_stops(with_dropout: Path, tmp_path: 
     assert (tmp_path / "checkpoints" / "not-finite-step-1" / "model.safetensors").exists()
 
 
+def test_steps_are_made_with_clipped_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    config = ONE_STEP.model_copy(update={"max_steps": 2, "max_grad_norm": 0.01})
+    with open_run(tmp_path) as run:
+        fit(student(), examples(4), CrossEntropy(), config, run)
+    assert norms == pytest.approx([0.01, 0.01], rel=1e-3)
+    assert all(float(event.metrics["gradient_norm"] or 0) > 0.1 for event in metrics(tmp_path))
+
+
 @pytest.mark.parametrize("rate", [math.inf, math.nan, 0.0, -1.0])
 def test_rate_must_be_a_positive_number(rate: float) -> None:
     with pytest.raises(ValidationError, match="learning_rate"):
