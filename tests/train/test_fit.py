@@ -20,6 +20,7 @@ from codestill.teachers.frozen import LocalTeacher
 from codestill.train import TrainConfig, fit
 from codestill.train.batches import tokenize
 from codestill.train.loop import DistillationTrainer
+from codestill.train.optimizers import build_optimizer
 from codestill.types import Example
 
 HINTON = Distillation(alpha=0.7, temperature=2.0)
@@ -125,6 +126,13 @@ def test_optimizers_differ(tmp_path: Path) -> None:
             config = ONE_STEP.model_copy(update={"optimizer": optimizer})
             fit(student(), examples(4), CrossEntropy(), config, run)
     assert weights(tmp_path / "adamw") != weights(tmp_path / "muon")
+
+
+def test_matrices_alone_decay() -> None:
+    model = student().model
+    groups = build_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert {(p.ndim >= 2, decay[id(p)]) for p in model.parameters()} == {(True, 0.3), (False, 0.0)}
 
 
 def test_seed_decides_the_result(tmp_path: Path) -> None:
