@@ -14,10 +14,11 @@ import ast
 import hashlib
 import importlib.util
 import json
+import multiprocessing
 import os
 import queue
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,8 @@ KEPT = Path(".venv/mutants.json")
 LEFT_OUT = (".*", "runs", "site", "dist", "build", "__pycache__", "wandb")
 """What a copy of the tree does without."""
 TEST_SECONDS, RUN_SECONDS = 120, 900
+FORKED = multiprocessing.get_context("forkserver")
+"""Tests run in forks of a process that has imported what takes long and is never changed."""
 Verdict = Literal["killed", "SURVIVES", "BROKEN"]
 
 
@@ -67,14 +70,16 @@ class Fault:
         return changed
 
 
-def read_faults(root: Path = ROOT) -> list[Fault]:
-    """The list. Raises ValueError where two faults share a name."""
-    entries = tomllib.loads((root / LIST).read_text(encoding="utf-8"))["fault"]
+def read_list(root: Path = ROOT) -> tuple[list[Fault], list[str]]:
+    """The faults, and the modules that a fork begins with. Raises ValueError where two faults share a
+    name."""
+    listed = tomllib.loads((root / LIST).read_text(encoding="utf-8"))
+    entries = listed["fault"]
     faults = [Fault(**entry | {"tests": tuple(entry["tests"])}) for entry in entries]
     names = [fault.name for fault in faults]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"faults share a name: {', '.join(sorted(twice))}")
-    return faults
+    return faults, listed.get("preload", [])
 
 
 def problem(fault: Fault, root: Path = ROOT) -> str:
@@ -86,23 +91,33 @@ def problem(fault: Fault, root: Path = ROOT) -> str:
     return ""
 
 
-def pytest(root: Path, tests: Sequence[str]) -> tuple[int, str]:
-    """Run the tests in a tree, up to the first failure: pytest's exit code (-1 after too long), and what it
-    printed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-    command += ["-p", "pytest_timeout", "--timeout", str(TEST_SECONDS), *tests]
-    environment = os.environ | {
-        "PYTHONPATH": f"{root / 'src'}",
-        "OMP_NUM_THREADS": "1",
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # loading the others takes longer than most of the tests
-    }
-    try:
-        ended = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS
-        )
-    except subprocess.TimeoutExpired as late:
-        return -1, f"stopped after {late.timeout:g} s"
-    return ended.returncode, ended.stdout + ended.stderr
+def pytest(root: Path, tests: Sequence[str], seconds: float | None = None) -> tuple[int, str]:
+    """Run the tests in a tree, up to the first failure: pytest's exit code, and what it printed. The code is
+    negative where a signal ended it, or so many ``seconds``."""
+    with tempfile.NamedTemporaryFile() as output:
+        process = FORKED.Process(target=_inside, args=(root, tests, output.name))
+        process.start()
+        process.join(seconds)
+        if process.exitcode is None:
+            os.killpg(process.pid or 0, signal.SIGKILL)
+            process.join()
+        return process.exitcode or 0, Path(output.name).read_text(errors="replace")
+
+
+def _inside(root: Path, tests: Sequence[str], output: str) -> None:
+    """The tests, in a process that has imported no module of the tree."""
+    os.setsid()
+    stream = os.open(output, os.O_WRONLY)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    os.chdir(root)
+    sys.path.insert(0, str(root / "src"))
+    # Plugins that are not asked for take longer to load than most of the tests to run.
+    os.environ |= {"PYTHONPATH": str(root / "src"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    from pytest import main
+
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout", str(TEST_SECONDS)]
+    sys.exit(int(main([*options, *tests])))
 
 
 def verdict(fault: Fault, copy: Path) -> tuple[Verdict, str]:
@@ -111,7 +126,7 @@ def verdict(fault: Fault, copy: Path) -> tuple[Verdict, str]:
     whole = path.read_text(encoding="utf-8")
     try:
         _write(path, fault.apply(whole))
-        code, said = pytest(copy, fault.tests)
+        code, said = pytest(copy, fault.tests, RUN_SECONDS)
     finally:
         _write(path, whole)
     if code == 1:
@@ -178,7 +193,10 @@ class Kept:
 
 def run(root: Path, only: str, jobs: int, again: bool, say: Callable[[str], None] = print) -> int:
     """Run the faults whose names match; returns the exit status."""
-    faults = [fault for fault in read_faults(root) if fnmatch(fault.name, only)]
+    listed, preload = read_list(root)
+    faults = [fault for fault in listed if fnmatch(fault.name, only)]
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    FORKED.set_forkserver_preload(preload)
     kept = Kept.read(root)
     found: dict[str, Verdict] = {}
     for fault in faults:

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
-from dev.mutants import ROOT, Fault, problem, read_faults, run
+from dev.mutants import ROOT, Fault, problem, read_list, run
 
-FAULTS = read_faults()
+FAULTS, PRELOAD = read_list()
 
 
 def test_there_are_many() -> None:
     assert len(FAULTS) >= 60
+    assert not [name for name in PRELOAD if name.startswith("codestill")]  # what is changed is imported anew
     parts = {fault.name.partition(":")[0] for fault in FAULTS}
     assert {"losses", "batches", "scoring", "sandbox", "prompts", "teachers", "run", "logits"} <= parts
 
