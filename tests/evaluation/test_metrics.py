@@ -4,7 +4,7 @@ from itertools import combinations, pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codestill.evaluation import metrics
@@ -260,6 +260,38 @@ def test_attempts_at_one_task_count_as_one() -> None:
     assert twice.mean == pytest.approx(once.mean)
     assert width(twice) == pytest.approx(width(once), rel=0.05)
     assert width(auroc(scores * 2, labels * 2)) == pytest.approx(width(once) / np.sqrt(2), rel=0.05)
+
+
+ATTEMPTS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.booleans(), st.integers(0, 6)),
+    min_size=1,
+    max_size=30,
+)
+
+
+def draws_are_areas(rows: list[tuple[float, bool, int]]) -> None:
+    """Each draw is the AUROC of the attempts at the tasks that were drawn, each as often as it was drawn."""
+    values, positive = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    _, group = np.unique([row[2] for row in rows], return_inverse=True)
+    found = iter(metrics._areas(values, positive, group, np.random.default_rng(5)).tolist())
+    size = int(group.max()) + 1
+    for drawn in np.random.default_rng(5).integers(size, size=(1000, size))[:20]:
+        places = np.concatenate([np.flatnonzero(group == task) for task in drawn])
+        if 0 < positive[places].sum() < len(places):
+            assert next(found) == pytest.approx(metrics._area(values[places], positive[places]))
+
+
+@given(ATTEMPTS)
+@settings(max_examples=50)
+def test_a_draw_of_tasks_is_the_auroc_of_their_attempts(rows: list[tuple[float, bool, int]]) -> None:
+    draws_are_areas(rows)
+
+
+@pytest.mark.slow
+@given(ATTEMPTS)
+@settings(max_examples=5000)
+def test_any_draw_of_tasks_is_the_auroc_of_their_attempts(rows: list[tuple[float, bool, int]]) -> None:
+    draws_are_areas(rows)
 
 
 def test_scores_that_are_all_in_order_have_wilsons_interval() -> None:
