@@ -2,9 +2,13 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from codestill.languages import known_language
+from codestill.records import Interval as Interval
+from codestill.records import PairedDifference as PairedDifference
+from codestill.records import Record as Record
+from codestill.records import Settings as Settings
 
 Verdict = Literal[
     "pass",
@@ -31,18 +35,6 @@ else:
     Language = Annotated[str, AfterValidator(known_language)]
 Bin = Literal["easy", "medium", "hard"]
 """How hard a task is for a student, by the feedback on its attempts."""
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown key; a field's docstring is its help text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Record(BaseModel):
-    """Base of every record: frozen, no unknown field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Test(Record):
@@ -247,22 +239,6 @@ class Refinement(Record):
         return self.attempt.task_id
 
 
-class Interval(Record):
-    """An estimate with its 95% interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
-    def percent(self, sign: str = "%") -> str:
-        """``12.3% [9.8, 15.1]``; ``sign`` follows the estimate."""
-        return f"{100 * self.mean:.1f}{sign} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
-
-
 class ModelProfile(Record):
     """What a model costs to deploy."""
 
@@ -371,25 +347,6 @@ class Arm(Record):
     """pass@1 over seeds and the tasks of one difficulty that is a number, e.g. ``depth=3``."""
     accounting: dict[str, int | float | str] = Field(default_factory=dict)
     """What it consumed: prompts, human solutions, teacher answers, steps, tokens, ..."""
-
-
-class PairedDifference(Record):
-    """``a`` minus ``b``, paired over tasks and seeds."""
-
-    interval: Interval
-    """95% percentile bootstrap over seeds and tasks together."""
-    p: float | None = None
-    """Two-sided p-value of no difference, from the same draws; None in files of earlier versions."""
-    by_seed: tuple[float, ...] = ()
-    """The difference of each seed, in the seeds' order."""
-    t_interval: Interval | None = None
-    """95% t interval over ``by_seed``, where there are two to four seeds that do not all agree."""
-    t_p: float | None = None
-    """Its two-sided p-value."""
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.interval.excludes_zero
 
 
 class Difference(PairedDifference):
