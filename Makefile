@@ -11,13 +11,14 @@ export TOKENIZERS_PARALLELISM ?= false
 # A notice of mkdocs-material about mkdocs 2, not a problem of this documentation.
 export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: help quickstart test test-all lint hooks bench bench-peers docs release clean
+.PHONY: help quickstart test test-all mutants lint hooks bench bench-peers docs release clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make quickstart  distil the bundled teacher and compare (5 minutes of compute on two cores)"
 	@echo "make test        lint and the fast tests"
 	@echo "make test-all    the same with the slow tests"
+	@echo "make mutants     break the code on purpose, fault by fault, and see that the tests notice"
 	@echo "make lint        format, lint, types, import layers, and the documentation's links"
 	@echo "make hooks       pre-commit hooks: ruff and pyright before each commit"
 	@echo "make bench       benchmarks of losses and sampling, as ratios"
@@ -51,6 +52,12 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest -m "slow or not slow"
+
+# JOBS= faults at a time; ONLY= names, with * and ?.
+JOBS ?= 1
+ONLY ?= *
+mutants: $(STAMP)
+	nice $(BIN)/python dev/mutants.py --jobs $(JOBS) --only '$(ONLY)'
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/losses.py

@@ -7,13 +7,14 @@ import yaml
 from pydantic import ValidationError
 from tests.support.worlds import DieAt, assert_killed
 
+from codestill.cli.tables import difference_sentence, print_comparison
 from codestill.compare import CompareConfig, SweepConfig, compare, plan
 from codestill.errors import ConfigError, UserError
 from codestill.evaluation import read_evaluation
 from codestill.models.student import Student
 from codestill.run import Observer
 from codestill.train.loop import DistillationTrainer
-from codestill.types import Comparison, Event
+from codestill.types import Comparison, Difference, Event, Interval
 
 TASKS = {"source": "pocket", "split": "train", "count": 4, "depths": [2]}
 ARM: dict[str, Any] = {
@@ -94,6 +95,43 @@ def test_differences_are_antisymmetric(compared: tuple[Path, Comparison, list[Ev
     assert {one.pairs for one in comparison.differences} == {8}
     assert (none.interval.low, none.interval.mean, none.interval.high) == (0, 0, 0)
     assert not none.excludes_zero
+
+
+def test_each_seeds_own_difference_stands_beside_the_interval(
+    compared: tuple[Path, Comparison, list[Event]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory, comparison, _ = compared
+    forth, _, teacher, none = comparison.differences
+
+    def scores(arm: str) -> list[float]:
+        runs = [directory / arm / f"seed-{seed}" / "results" / "student.json" for seed in (0, 1)]
+        return [read_evaluation(path).pass_at[1].mean for path in runs]
+
+    logits, text = scores("logits"), scores("text")
+    assert forth.by_seed == pytest.approx([a - b for a, b in zip(logits, text, strict=True)])
+    best = comparison.arms[0].pass_at[1].mean
+    assert teacher.by_seed == pytest.approx([best - b for b in text])
+    assert none.by_seed == (0, 0) and none.p == 1 and none.t_interval is None
+    print_comparison(comparison)
+    said = capsys.readouterr().out
+    assert f"By seed: {100 * teacher.by_seed[0]:+.1f}, {100 * teacher.by_seed[1]:+.1f}" in said
+    assert "Of 4 differences, these survive Holm's correction" in said
+
+
+def test_a_sentence_says_where_the_t_interval_differs() -> None:
+    both = Interval(mean=0.06, low=0.02, high=0.1)
+    found = Difference(
+        a="a", b="b", metric="pass@1", pairs=600, interval=both, by_seed=(0.04, 0.08),
+        t_interval=Interval(mean=0.06, low=-0.19, high=0.31),
+    )  # fmt: skip
+    assert difference_sentence(found) == (
+        "a - b: +6.0 points [+2.0, +10.0] pass@1, over 600 pairs of task and seed: the interval excludes "
+        "zero. By seed: +4.0, +8.0; t interval over 2 seeds [-19.0, +31.0] includes zero."
+    )
+    known = found.model_copy(update={"t_interval": both})
+    assert difference_sentence(known).endswith("t interval over 2 seeds [+2.0, +10.0] excludes zero.")
+    old = Difference(a="a", b="b", metric="pass@1", pairs=600, interval=both)
+    assert difference_sentence(old).endswith("pairs of task and seed: the interval excludes zero.")
 
 
 def test_observers_can_tell_the_runs_apart(compared: tuple[Path, Comparison, list[Event]]) -> None:

@@ -1,10 +1,12 @@
 """Prompts: what is asked, and how answers of either form become completions."""
 
+from typing import get_args
+
 import pytest
 
 from codestill.errors import ConfigError
 from codestill.pocket.skills import compose_prompt, refine_prompt
-from codestill.prompts import CONTINUED, INSTRUCT, Prompts, as_completion
+from codestill.prompts import CONTINUED, INSTRUCT, Nearness, Prompts, as_completion
 from codestill.tasks import STOP_RULES
 from codestill.types import Task
 
@@ -45,6 +47,21 @@ def test_the_instructions_hold_header_attempt_feedback_and_rule():
     assert "return x + x" not in asked
     explained = INSTRUCT.to_refine(TASK, "    return x", "AssertionError", explain=True)
     assert "AssertionError" not in explained
+
+
+def test_each_rule_of_nearness_says_what_it_is_called():
+    """PERsD's prompts v0, v1 and v2: nothing, a small change where the idea can work, and nothing else."""
+    asked = {
+        rule: INSTRUCT.to_refine(TASK, "    return x", "AssertionError", nearness=rule)
+        for rule in get_args(Nearness)
+    }
+    small, same = "change as little as possible; write it anew only if", "Keep its idea, its names and every"
+    assert [(small in text, same in text) for text in asked.values()] == [
+        (False, False),
+        (True, False),
+        (False, True),
+    ]
+    assert list(asked) == ["free", "near", "nearest"]
 
 
 def test_a_form_that_a_set_lacks_is_refused():

@@ -13,10 +13,11 @@ from typing import Any
 
 import yaml
 
-from codestill.evaluation.metrics import interval_over_seeds, paired_difference
+from codestill.evaluation.differences import correction
+from codestill.evaluation.metrics import compare_pairs, interval_over_seeds
 from codestill.serialize import read_jsonl
 from codestill.tasks import TasksConfig
-from codestill.types import Attempt, Interval
+from codestill.types import Attempt, Difference, Interval
 
 PAIRS = (
     ("amr", "direct"),
@@ -86,14 +87,19 @@ def main(directory: Path) -> None:
             f"{100 * each[2]:.0f}%",
         ]
         print("| " + " | ".join(cells) + " |")
-    print("\n| difference | points |\n|---|---|")
+    print("\n| difference | points | by seed | p |\n|---|---|---|---|")
+    found: list[Difference] = []
     for a, b in PAIRS:
         if a in correct and b in correct and len(correct[a]) == len(correct[b]):
             pairs = [
                 (list(x.values()), [y[key] for key in x]) for x, y in zip(correct[a], correct[b], strict=True)
             ]
-            difference = paired_difference([x for x, _ in pairs], [y for _, y in pairs])
-            print(f"| {a} − {b} | {percent(difference, '+')} |")
+            measured = compare_pairs([x for x, _ in pairs], [y for _, y in pairs])
+            count = sum(len(x) for x, _ in pairs)
+            found.append(Difference(a=a, b=b, metric="correct", pairs=count, **measured.model_dump()))
+            seeds = ", ".join(f"{100 * value:+.1f}" for value in measured.by_seed)
+            print(f"| {a} − {b} | {percent(measured.interval, '+')} | {seeds} | {measured.p:.2g} |")
+    print(f"\n{correction(found)}")
     print("\n| library | wave | functions | modules | found | added |\n|---|---|---|---|---|---|")
     for arm in correct:
         curves = [

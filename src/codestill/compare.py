@@ -16,7 +16,7 @@ from pydantic import Field, PositiveFloat, ValidationError, model_validator
 from codestill.config import RunConfig, problems
 from codestill.errors import ConfigError, RunError
 from codestill.evaluation import EvaluateConfig, EvaluateModel, evaluate_model, read_evaluation
-from codestill.evaluation.metrics import interval_over_seeds, paired_difference, pass_at_k
+from codestill.evaluation.metrics import compare_pairs, interval_over_seeds, pass_at_k
 from codestill.examples import ExamplesConfig
 from codestill.losses import DivergenceName
 from codestill.recipes import load_recipe
@@ -284,7 +284,8 @@ def _differences(a: str, b: str, evaluations: dict[str, list[Evaluation]]) -> It
         left, right = (left * len(right), right) if len(left) == 1 else (left, right * len(left))
     pairs = len(left) * left[0].task_count
     a_ST, b_ST = [_rates(e, 1) for e in left], [_rates(e, 1) for e in right]
-    yield Difference(a=a, b=b, metric="pass@1", interval=paired_difference(a_ST, b_ST), pairs=pairs)
+    measured = compare_pairs(a_ST, b_ST).model_dump()
+    yield Difference(a=a, b=b, metric="pass@1", pairs=pairs, **measured)
 
 
 def _levels(task_set: TaskSet) -> dict[str, set[str]]:

@@ -2,10 +2,14 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from codestill.assembly import assemble, is_program
 from codestill.languages import known_language
+from codestill.records import Interval as Interval
+from codestill.records import PairedDifference as PairedDifference
+from codestill.records import Record as Record
+from codestill.records import Settings as Settings
 
 Verdict = Literal[
     "pass",
@@ -33,23 +37,6 @@ if TYPE_CHECKING:
     Language = str
 else:
     Language = Annotated[str, AfterValidator(known_language)]
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown key; a field's docstring is its help text."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,  # it may hold credentials
-    )
-
-
-class Record(BaseModel):
-    """Base of every record: frozen, no unknown field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Test(Record):
@@ -234,18 +221,6 @@ class Attempt(Record):
         return self.completion.task_id
 
 
-class Interval(Record):
-    """An estimate with its 95% interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def percent(self, sign: str = "%") -> str:
-        """``12.3% [9.8, 15.1]``; ``sign`` follows the estimate."""
-        return f"{100 * self.mean:.1f}{sign} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
-
-
 class ModelProfile(Record):
     """What a model costs to deploy."""
 
@@ -362,18 +337,13 @@ class Arm(Record):
     """What it consumed: prompts, human solutions, teacher answers, steps, tokens, ..."""
 
 
-class Difference(Record):
-    """``a`` minus ``b``, paired over tasks and seeds."""
+class Difference(PairedDifference):
+    """The paired difference of two arms of a comparison."""
 
     a: str
     b: str
     metric: str
-    interval: Interval
     pairs: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.interval.low > 0 or self.interval.high < 0
 
 
 class Comparison(Record):

@@ -4,17 +4,23 @@ from itertools import combinations, pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codestill.evaluation import metrics
+from codestill.evaluation.differences import correction
 from codestill.evaluation.metrics import (
     auroc,
     bleu,
+    compare_pairs,
+    holm,
     interval,
     interval_over_seeds,
     paired_difference,
     pass_at_k,
+    student_t,
 )
+from codestill.types import Difference, Interval
 
 
 def brute_force(samples: int, passed: int, k: int) -> float:
@@ -148,3 +154,183 @@ def test_auroc_is_the_share_of_pairs_in_order(rows: list[tuple[int, bool]]) -> N
 def test_auroc_needs_both_labels() -> None:
     with pytest.raises(ValueError, match="positives and negatives"):
         auroc([1, 2], [True, True])
+
+
+def width(found: Interval) -> float:
+    return found.high - found.low
+
+
+def test_intervals_over_seeds_are_as_wide_as_theory_says() -> None:
+    """Where seeds agree, tasks alone make the interval; where tasks agree, seeds alone."""
+    rng = np.random.default_rng(1)
+    tasks, seeds = rng.normal(0.1, 0.3, 300), rng.normal(0.1, 0.3, 60)
+    for data in (np.tile(tasks, (4, 1)), np.tile(seeds[:, None], (1, 20))):
+        draws = tasks if data.shape[0] == 4 else seeds
+        theory = 2 * 1.96 * draws.std() / np.sqrt(len(draws))
+        zeros = np.zeros_like(data).tolist()
+        for found in (interval_over_seeds(data.tolist()), paired_difference(data.tolist(), zeros)):
+            assert width(found) == pytest.approx(theory, rel=0.05)
+
+
+def test_a_difference_has_each_seeds_own_beside_it() -> None:
+    a = [[1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
+    b = [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
+    found = compare_pairs(a, b)
+    assert found.by_seed == (0.5, 0.25, 0.0)
+    assert (found.t_interval, found.t_p) == student_t((0.5, 0.25, 0.0))
+    assert found.interval == paired_difference(a, b)
+    assert compare_pairs(a[:1], b[:1]).t_interval is None  # one seed shows no spread
+    assert compare_pairs(a[:2] * 2, b[:2] * 2).t_interval is not None
+    many = compare_pairs(a[:1] * 2 + a, b[:1] * 2 + b)
+    assert len(many.by_seed) == 5 and many.t_interval is None and many.t_p is None
+
+
+def test_a_t_interval_is_students() -> None:
+    two, p = student_t([1.0, 3.0])
+    assert two is not None and (two.mean, two.low, two.high) == pytest.approx((2, 2 - 12.7062, 2 + 12.7062))
+    assert p == pytest.approx(0.295167, abs=1e-6)  # 1 - 2 arctan(2) / pi
+    three, p = student_t([1.0, 2.0, 3.0])
+    reach = 4.302653 / np.sqrt(3)
+    assert three is not None and (three.low, three.high) == pytest.approx((2 - reach, 2 + reach))
+    assert p == pytest.approx(0.0741799, abs=1e-6)
+    for nothing_to_see in ([1.0], [0.5, 0.5, 0.5]):
+        assert student_t(nothing_to_see) == (None, None)
+
+
+@pytest.mark.parametrize("shift", [-0.2, 0.0, 0.2])
+def test_a_p_value_is_small_where_the_interval_excludes_zero(shift: float) -> None:
+    data = np.random.default_rng(3).normal(0, 0.4, (3, 100))
+    found = compare_pairs((data - data.mean() + shift).tolist(), np.zeros_like(data).tolist())
+    turned = compare_pairs((data.mean() - data - shift).tolist(), np.zeros_like(data).tolist())
+    assert found.p is not None and found.p == turned.p
+    assert found.excludes_zero == (found.p < 0.05) == (shift != 0)
+    assert found.p < 0.001 or found.p > 0.9
+    same = compare_pairs(data.tolist(), data.tolist())
+    assert same.p == 1
+
+
+def test_holms_correction_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.02]) == [0.02] and holm([]) == []
+    assert holm([0.02, None]) == [0.04, None]
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_holms_correction_is_between_none_and_bonferronis(values: list[float]) -> None:
+    adjusted = [p for p in holm(values) if p is not None]
+    assert len(adjusted) == len(values)
+    for before, after in zip(values, adjusted, strict=True):
+        assert before <= after <= min(1, before * len(values) + 1e-12)
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+    if values:
+        assert min(adjusted) == pytest.approx(min(1, min(values) * len(values)))
+
+
+def difference(a: str, p: float | None, t_p: float | None) -> Difference:
+    around = Interval(mean=0.1, low=0.0, high=0.2)
+    return Difference(a=a, b="b", metric="pass@1", pairs=9, interval=around, p=p, t_p=t_p)
+
+
+def test_a_caption_names_what_survives_a_correction() -> None:
+    assert correction([difference("a", 0.01, None)]) == ""
+    found = correction([difference("a", 0.02, None), difference("c", 0.03, None), difference("d", 0.9, None)])
+    assert found.startswith("Of 3 differences") and found.endswith("(all together at 5%): none.")
+    found = correction(
+        [difference("a", 0.001, 0.01), difference("c", 0.04, 0.4), difference("d", 0.01, None)]
+    )
+    assert "5%): a − b, c − b, d − b; by the t intervals: a − b." in found
+    assert "not adjusted" in correction([difference("a", None, None)] * 2)
+
+
+def test_an_auroc_interval_is_as_wide_as_theory_says() -> None:
+    rng = np.random.default_rng(0)
+    scores, labels = rng.random(400), np.arange(400) % 2 == 0
+    found = auroc(scores.tolist(), labels.tolist())
+    assert width(found) == pytest.approx(2 * 1.96 * np.sqrt(401 / (12 * 200 * 200)), rel=0.08)
+
+
+def test_attempts_at_one_task_count_as_one() -> None:
+    """What was said twice of the same task says no more than once."""
+    rng = np.random.default_rng(0)
+    scores, labels = rng.random(300).round(2).tolist(), (rng.random(300) < 0.4).tolist()
+    once = auroc(scores, labels)
+    tasks = [f"t/{n}" for n in range(300)]
+    twice = auroc(scores * 2, labels * 2, tasks * 2)
+    assert twice.mean == pytest.approx(once.mean)
+    assert width(twice) == pytest.approx(width(once), rel=0.05)
+    assert width(auroc(scores * 2, labels * 2)) == pytest.approx(width(once) / np.sqrt(2), rel=0.05)
+
+
+ATTEMPTS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.booleans(), st.integers(0, 6)),
+    min_size=1,
+    max_size=30,
+)
+
+
+def draws_are_areas(rows: list[tuple[float, bool, int]]) -> None:
+    """Each draw is the AUROC of the attempts at the tasks that were drawn, each as often as it was drawn."""
+    values, positive = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    _, group = np.unique([row[2] for row in rows], return_inverse=True)
+    found = iter(metrics._areas(values, positive, group, np.random.default_rng(5)).tolist())
+    size = int(group.max()) + 1
+    for drawn in np.random.default_rng(5).integers(size, size=(1000, size))[:20]:
+        places = np.concatenate([np.flatnonzero(group == task) for task in drawn])
+        if 0 < positive[places].sum() < len(places):
+            assert next(found) == pytest.approx(metrics._area(values[places], positive[places]))
+
+
+@given(ATTEMPTS)
+@settings(max_examples=50)
+def test_a_draw_of_tasks_is_the_auroc_of_their_attempts(rows: list[tuple[float, bool, int]]) -> None:
+    draws_are_areas(rows)
+
+
+@pytest.mark.slow
+@given(ATTEMPTS)
+@settings(max_examples=5000)
+def test_any_draw_of_tasks_is_the_auroc_of_their_attempts(rows: list[tuple[float, bool, int]]) -> None:
+    draws_are_areas(rows)
+
+
+def test_scores_that_are_all_in_order_have_wilsons_interval() -> None:
+    """A bootstrap would see no spread; two attempts show nothing."""
+    assert auroc([1, 0], [True, False]).low < 0.25
+    assert auroc([0, 1], [True, False]).high > 0.75
+    many = auroc([1] * 50 + [0] * 50, [True] * 50 + [False] * 50)
+    assert 0.9 < many.low < many.high == 1
+    assert auroc([1] * 50 + [0] * 50, [True] * 50 + [False] * 50, [0] * 50 + [1] * 50).low < 0.25
+
+
+COVERAGE = {
+    (2, 0.0): (0.985, 0.94),
+    (2, 0.05): (0.875, 0.94),
+    (3, 0.0): (0.985, 0.90),
+    (3, 0.05): (0.92, 0.92),
+    (5, 0.0): (0.975, 0.80),
+    (5, 0.05): (0.955, 0.93),
+}
+"""Seeds and the spread of their effect: how often bootstrap and t interval hold a difference of zero."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("spread", [0.0, 0.05])
+def test_intervals_of_differences_hold_the_truth_as_the_page_says(
+    seeds: int, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/evaluation.md has these shares: the bootstrap is conservative where seeds agree, and too narrow
+    where two or three do not."""
+    monkeypatch.setattr(metrics, "DRAWS", 1000)
+    rng, held, held_by_t, runs = np.random.default_rng(seeds), 0, 0, 400
+    for number in range(runs):
+        data = rng.normal(0, 0.2, 150) + rng.normal(0, 0.35, (seeds, 150)) + rng.normal(0, spread, (seeds, 1))
+        found = compare_pairs(data.tolist(), np.zeros_like(data).tolist(), seed=number)
+        over_seeds, _ = student_t(found.by_seed)
+        assert over_seeds is not None
+        held += not found.excludes_zero
+        held_by_t += not over_seeds.excludes_zero
+    expected, by_t = COVERAGE[seeds, spread]
+    assert held / runs == pytest.approx(expected, abs=0.04)
+    assert held_by_t / runs == pytest.approx(by_t, abs=0.04)

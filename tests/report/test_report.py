@@ -1,5 +1,6 @@
 """What a report says: headlines, gates, warnings, tables, and what it refuses."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ from codestill.report import write_report
 from codestill.report.claims import headline, warnings
 from codestill.report.collect import read_report
 from codestill.report.samples import choose_samples
+from codestill.report.tables import differences
 from codestill.serialize import append_jsonl, to_json, write_atomic
 from codestill.teachers.ledger import Call
-from codestill.types import Event, Gates
+from codestill.types import Comparison, Event, Gates, Interval
 
 
 def written(directory: Path) -> tuple[str, str]:
@@ -42,6 +44,67 @@ def test_a_difference_that_includes_zero_shows_nothing(make: SimpleNamespace, tm
     found = headline(read_report([tmp_path]).sections[0])
     assert found.tone == "not-shown"
     assert found.sentence.endswith("the interval includes zero: no difference shown.")
+
+
+def seeded(comparison: Comparison, t_low: float, directory: Path) -> None:
+    """The comparison with what stands beside its intervals."""
+    numbers = zip(comparison.differences, ((0.005, 0.02), (0.04, 0.6)), strict=True)
+    differences = tuple(
+        d.model_copy(
+            update={
+                "by_seed": (d.interval.mean - 0.02, d.interval.mean + 0.02),
+                "t_interval": Interval(mean=d.interval.mean, low=t_low, high=d.interval.mean + 0.254),
+                "p": p,
+                "t_p": t_p,
+            }
+        )
+        for d, (p, t_p) in numbers
+    )
+    changed = comparison.model_copy(update={"differences": differences})
+    write_atomic(directory / "comparison.json", to_json(changed))
+
+
+def test_seeds_and_corrected_p_values_stand_beside_differences(make: SimpleNamespace, tmp_path: Path) -> None:
+    seeded(make.comparison(tmp_path), -0.192, tmp_path)
+    section = read_report([tmp_path]).sections[0]
+    found = headline(section)
+    assert found.tone == "plain"  # one interval excludes zero, the other does not
+    assert found.sentence.endswith(
+        "the interval excludes zero. By seed: +0.042, +0.082; the t interval over seeds, "
+        "[−0.192, +0.316], includes zero."
+    )
+    table = differences(section)
+    assert table is not None
+    names = [cell.value for cell in table.head]
+    assert names == ["difference", "metric", "estimate", "by seed", "pairs", "zero", "p"]
+    assert (table.rows[0][3].value, table.rows[0][3].note) == ("+0.042, +0.082", "[−0.192, +0.316]")
+    assert [(row[6].value, row[6].note) for row in table.rows] == [
+        ("0.005", "Holm 0.01"),
+        ("0.04", "Holm 0.04"),
+    ]
+    assert table.caption.endswith(
+        "Beneath the seeds' own differences, a 95% t interval over them. Of 2 differences, these survive "
+        "Holm's correction (all together at 5%): distilled − raw, distilled − raw, pass@10; by the t "
+        "intervals: distilled − raw."
+    )
+    for page in texts(tmp_path):
+        assert "+0.042, +0.082" in page and "Holm 0.01" in page
+    seeded(make.comparison(tmp_path), 0.01, tmp_path)
+    assert headline(read_report([tmp_path]).sections[0]).tone == "shown"
+
+
+def test_a_comparison_of_an_earlier_version_is_read(make: SimpleNamespace, tmp_path: Path) -> None:
+    comparison = make.comparison(tmp_path)
+    written = json.loads((tmp_path / "comparison.json").read_text("utf-8"))
+    for old in written["differences"]:
+        for name in ("by_seed", "t_interval", "p", "t_p"):
+            del old[name]
+    (tmp_path / "comparison.json").write_text(json.dumps(written), "utf-8")
+    section = read_report([tmp_path]).sections[0]
+    assert section.differences == comparison.differences
+    table = differences(section)
+    assert table is not None and table.caption.endswith("They are not adjusted for their number.")
+    assert [cell.value for cell in table.head] == ["difference", "metric", "estimate", "pairs", "zero"]
 
 
 def test_a_difference_against_us_says_so(make: SimpleNamespace, tmp_path: Path) -> None:

@@ -68,6 +68,14 @@ def test_the_line_is_told_where_the_program_raised(sandbox, program):
     assert feedback(result, form="full").endswith("ERROR: IndexError: list index out of range\nLINE: 3")
 
 
+def test_the_first_of_several_failures_is_told(sandbox, program):
+    result = sandbox.execute(
+        program("def f(x): return 1 / x", "assert f(1) == 1", "assert f(2) == 4", "assert f(0) == 5")
+    )
+    assert feedback(result) == "AssertionError\nINPUT: (2)\nOUTPUT: 0.5\nEXPECTED: 4"
+    assert "number 2 of 3 is the first not to pass; 1 pass" in feedback(result, form="full")
+
+
 def test_an_error_of_the_set_up_has_its_class_too(sandbox, program):
     result = sandbox.execute(program("def f(): return 1", "f()", setup="tree = Tree()"))
     assert feedback(result).startswith("NameError: name 'Tree' is not defined")

@@ -12,7 +12,7 @@ from codestill.errors import ConfigError, TaskError
 from codestill.prompts import CONTINUED, INSTRUCT, Prompts
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
-from codestill.synthesis import SynthesisConfig, read_calls, rouge_l, synthesise, words
+from codestill.synthesis import Admission, SynthesisConfig, read_calls, rouge_l, synthesise, words
 from codestill.tasks import TasksConfig, TaskSet
 from codestill.teachers import LocalTeacherConfig
 from codestill.types import Request
@@ -139,6 +139,17 @@ def test_what_becomes_a_task_and_what_is_dropped(tmp_path: Path, sandbox: Sandbo
         "dropped_unsolved": 1,
         "dropped_too_few_tests": 3,
     }
+
+
+def test_what_may_not_be_trained_on_is_dropped_before_it_is_solved(tmp_path: Path, sandbox: Sandbox):
+    teacher = table([GOOD, RAISING])
+    admission = Admission(allowed=lambda prompt: "longest_run" not in prompt)
+    with Run.open(tmp_path / "run", RunConfig()) as run:
+        teaching = teaching_by(teacher, INSTRUCT, sandbox, run)
+        found = synthesise(seeds(), teaching, SynthesisConfig(proposals=2), admission)
+        assert run.accounting["dropped_held_out"] == 1
+    assert [task.entry_point for task in found.tasks] == ["first_of"]
+    assert not [prompt for prompt in teacher.prompts if "longest_run" in prompt]
 
 
 def test_nothing_left_says_where_it_went(tmp_path: Path, sandbox: Sandbox):

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,11 @@ def test_a_chat_template_is_put_around_what_it_is_asked(tmp_path: Path) -> None:
     assert teacher.identity != plain.identity
 
 
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2], ids=["rotary", "absolute"])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_logits_do_not_depend_on_padding(teacher: LocalTeacher, side: str) -> None:
+def test_logits_do_not_depend_on_padding(make: Callable[[Path], Path], side: str, tmp_path: Path) -> None:
+    """Nor on whether a model's positions are relative, as rotary ones are, or absolute."""
+    teacher = LocalTeacherConfig(model=str(make(tmp_path / "made")), dtype="float32").build(placement=CPU)
     ids = torch.tensor([teacher.tokenizer.encode(CODE[:40])])
     length, pads = ids.shape[1], 5
     with torch.no_grad():

@@ -20,6 +20,7 @@ from codestill.teachers.frozen import LocalTeacher
 from codestill.train import TrainConfig, fit
 from codestill.train.batches import tokenize
 from codestill.train.loop import DistillationTrainer
+from codestill.train.optimizers import build_optimizer
 from codestill.types import Example
 
 HINTON = Distillation(alpha=0.7, temperature=2.0)
@@ -125,6 +126,13 @@ def test_optimizers_differ(tmp_path: Path) -> None:
             config = ONE_STEP.model_copy(update={"optimizer": optimizer})
             fit(student(), examples(4), CrossEntropy(), config, run)
     assert weights(tmp_path / "adamw") != weights(tmp_path / "muon")
+
+
+def test_matrices_alone_decay() -> None:
+    model = student().model
+    groups = build_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert {(p.ndim >= 2, decay[id(p)]) for p in model.parameters()} == {(True, 0.3), (False, 0.0)}
 
 
 def test_seed_decides_the_result(tmp_path: Path) -> None:
@@ -235,6 +243,23 @@ def test_validation_loss_that_is_not_finite_stops(with_dropout: Path, tmp_path: 
     with open_run(tmp_path) as run, pytest.raises(TrainingError, match="step 1: the validation loss is nan"):
         fit(model, short, CrossEntropy(), ONE_STEP, run, validation=examples(2, "validation"))
     assert (tmp_path / "checkpoints" / "not-finite-step-1" / "model.safetensors").exists()
+
+
+def test_steps_are_made_with_clipped_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    config = ONE_STEP.model_copy(update={"max_steps": 2, "max_grad_norm": 0.01})
+    with open_run(tmp_path) as run:
+        fit(student(), examples(4), CrossEntropy(), config, run)
+    assert norms == pytest.approx([0.01, 0.01], rel=1e-3)
+    assert all(float(event.metrics["gradient_norm"] or 0) > 0.1 for event in metrics(tmp_path))
 
 
 @pytest.mark.parametrize("rate", [math.inf, math.nan, 0.0, -1.0])

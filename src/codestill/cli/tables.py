@@ -13,6 +13,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from codestill.evaluation import read_evaluation
+from codestill.evaluation.differences import correction
 from codestill.models import PresetRow
 from codestill.tasks import TaskSet, TasksReport
 from codestill.tasks.families import FAMILIES
@@ -131,7 +132,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """A row per arm, then the paired differences as sentences."""
+    """A row per arm, then the paired differences as sentences, and which survive a correction."""
     console.print(
         f"\n{comparison.title}: {comparison.task_count} tasks of {comparison.tasks}", highlight=False
     )
@@ -141,18 +142,30 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(arm.name, f"{len(arm.runs)} run{'s' * (len(arm.runs) > 1)}", *_scores(arm, levels))
     console.print(table)
     for difference in comparison.differences:
-        console.print(difference_sentence(difference))
+        console.print(difference_sentence(difference), highlight=False, soft_wrap=True, markup=False)
+    if note := correction(comparison.differences):
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
 
 
 def difference_sentence(difference: Difference) -> str:
-    """``a - b: +6.2 points [+2.5, +10.1] pass@1: the interval excludes zero``."""
-    interval = difference.interval
-    low, mean, high = (100 * value for value in (interval.low, interval.mean, interval.high))
+    """``a - b: +6.2 points [+2.5, +10.1] pass@1: the interval excludes zero``, and each seed's own."""
     verdict = "excludes zero" if difference.excludes_zero else "includes zero: no difference is shown"
-    return (
-        f"{difference.a} - {difference.b}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}] {difference.metric}, "
+    sentence = (
+        f"{difference.a} - {difference.b}: {100 * difference.interval.mean:+.1f} points "
+        f"{_bounds(difference.interval)} {difference.metric}, "
         f"over {difference.pairs} pairs of task and seed: the interval {verdict}."
     )
+    if len(difference.by_seed) > 1:
+        sentence += f" By seed: {', '.join(f'{100 * value:+.1f}' for value in difference.by_seed)}"
+        if (over_seeds := difference.t_interval) is not None:
+            sentence += f"; t interval over {len(difference.by_seed)} seeds {_bounds(over_seeds)}"
+            sentence += " excludes zero" if over_seeds.excludes_zero else " includes zero"
+        sentence += "."
+    return sentence
+
+
+def _bounds(interval: Interval) -> str:
+    return f"[{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 
 def print_exams(directory: Path) -> None:

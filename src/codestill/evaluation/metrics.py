@@ -1,13 +1,15 @@
 """Scores and their uncertainty: unbiased pass@k, intervals over tasks, paired differences, BLEU."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from codestill.types import Interval
+from codestill.types import Interval, PairedDifference
 
 DRAWS = 10_000
+FEW_SEEDS = 5
+"""Below it a bootstrap over seeds is too narrow where seeds differ: a t interval stands beside it."""
 Z95 = 1.959963984540054
 
 
@@ -35,9 +37,7 @@ def interval(values: Sequence[float], seed: int = 0) -> Interval:
     if data.min() == data.max() and mean in (0.0, 1.0):
         return _wilson(mean, len(data))
     rng = np.random.default_rng(seed)
-    draws = _bootstrap_means(data, rng)
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Interval(mean=mean, low=float(low), high=float(high))
+    return _percentiles(mean, _bootstrap_means(data, rng))
 
 
 def interval_over_seeds(values_ST: Sequence[Sequence[float]], seed: int = 0) -> Interval:
@@ -49,7 +49,7 @@ def interval_over_seeds(values_ST: Sequence[Sequence[float]], seed: int = 0) -> 
     data_ST = np.asarray(values_ST, dtype=float)
     if data_ST.min() == data_ST.max() and data_ST.min() in (0.0, 1.0):
         return _wilson(float(data_ST.min()), data_ST.shape[1])
-    return _over_seeds(data_ST, seed)
+    return _percentiles(float(data_ST.mean()), _over_seeds(data_ST, seed))
 
 
 def paired_difference(
@@ -59,40 +59,126 @@ def paired_difference(
 
     Raises ValueError when the two do not have the same seeds and tasks.
     """
+    return compare_pairs(a_ST, b_ST, seed).interval
+
+
+def compare_pairs(
+    a_ST: Sequence[Sequence[float]], b_ST: Sequence[Sequence[float]], seed: int = 0
+) -> PairedDifference:
+    """:func:`paired_difference` with all that stands beside its interval.
+
+    The p-value is twice the share of draws at or beyond zero, on the side where fewer are. With two to four
+    seeds there is also a t interval over the seeds' own differences, for the same tasks.
+    """
     a, b = np.asarray(a_ST, dtype=float), np.asarray(b_ST, dtype=float)
     if a.shape != b.shape:
         raise ValueError(f"scores of shape {a.shape} and {b.shape} (seeds, tasks) are no pairs")
-    return _over_seeds(a - b, seed)
+    difference_ST = a - b
+    draws = _over_seeds(difference_ST, seed)
+    beyond = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    by_seed = tuple(difference_ST.mean(axis=1).tolist())
+    t_interval, t_p = student_t(by_seed) if len(by_seed) < FEW_SEEDS else (None, None)
+    return PairedDifference(
+        interval=_percentiles(float(difference_ST.mean()), draws),
+        p=min(1.0, 2 * (beyond + 1) / (len(draws) + 1)),
+        by_seed=by_seed,
+        t_interval=t_interval,
+        t_p=t_p,
+    )
 
 
-def _over_seeds(data_ST: np.ndarray, seed: int) -> Interval:
+def student_t(values: Sequence[float]) -> tuple[Interval | None, float | None]:
+    """95% t interval of a mean, and the two-sided p-value of a mean of zero; both None where there are fewer
+    than two values, or all are equal: they show no spread."""
+    data = np.asarray(values, dtype=float)
+    if len(data) < 2 or np.ptp(data) == 0:
+        return None, None
+    from scipy.special import stdtr, stdtrit  # here: scoring samples does without it
+
+    mean, error = float(data.mean()), float(data.std(ddof=1)) / math.sqrt(len(data))
+    reach = error * float(stdtrit(len(data) - 1, 0.975))
+    p = 2 * float(stdtr(len(data) - 1, -abs(mean) / error))
+    return Interval(mean=mean, low=mean - reach, high=mean + reach), p
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """P-values adjusted for their number by Holm's method (1979), in the order given.
+
+    What is kept at an adjusted 0.05 holds a false one with at most that chance, whatever depends on what.
+    None stays None, and counts in the number.
+    """
+    adjusted: list[float | None] = [None] * len(p_values)
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    least = 0.0
+    for rank, (p, place) in enumerate(known):
+        least = max(least, min(1.0, p * (len(p_values) - rank)))
+        adjusted[place] = least
+    return adjusted
+
+
+def _over_seeds(data_ST: np.ndarray, seed: int) -> np.ndarray:
+    """Means of the bootstrap's draws: seeds and tasks are resampled, each with replacement."""
     seeds, tasks = data_ST.shape
     rng = np.random.default_rng(seed)
     means = np.empty(DRAWS)
     for draw in range(DRAWS):
         rows = data_ST[rng.integers(seeds, size=seeds)].mean(axis=0)
         means[draw] = rows[rng.integers(tasks, size=tasks)].mean()
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Interval(mean=float(data_ST.mean()), low=float(low), high=float(high))
+    return means
 
 
-def auroc(scores: Sequence[float], labels: Sequence[bool], seed: int = 0) -> Interval:
+def _percentiles(mean: float, draws: np.ndarray) -> Interval:
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Interval(mean=mean, low=float(low), high=float(high))
+
+
+def auroc(
+    scores: Sequence[float],
+    labels: Sequence[bool],
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> Interval:
     """Probability that a positive is scored above a negative, ties counted half, with its 95% bootstrap
-    interval over the pairs of score and label.
+    interval over ``groups``.
+
+    A group is what was drawn together, e.g. all attempts at one task, which are not independent; by default
+    each score is its own. Where all pairs are in order, or none, a bootstrap sees no spread: Wilson's
+    interval is used, for as many as there are groups with positives, or with negatives if these are fewer.
 
     Raises ValueError where all labels are the same.
     """
     values, positive = np.asarray(scores, dtype=float), np.asarray(labels, dtype=bool)
     if positive.all() or not positive.any():
         raise ValueError("an AUROC needs positives and negatives")
+    mean = _area(values, positive)
+    numbers: dict[Hashable, int] = {}
+    keys = range(len(values)) if groups is None else groups
+    group = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+    if mean in (0.0, 1.0):
+        return _wilson(mean, min(len(set(group[positive])), len(set(group[~positive]))))
+    draws = np.empty(0)
     rng = np.random.default_rng(seed)
-    draws = []
-    while len(draws) < DRAWS // 10:
-        rows = rng.integers(len(values), size=len(values))
-        if positive[rows].any() and not positive[rows].all():
-            draws.append(_area(values[rows], positive[rows]))
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Interval(mean=_area(values, positive), low=float(low), high=float(high))
+    while len(draws) < DRAWS:
+        draws = np.concatenate([draws, _areas(values, positive, group, rng)])
+    return _percentiles(mean, draws[:DRAWS])
+
+
+def _areas(
+    values: np.ndarray, positive: np.ndarray, group: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Areas of at most 1,000 draws of the groups; a draw without positives or without negatives has none."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])  # of equal values
+    size = int(group.max()) + 1
+    drawn = rng.integers(size, size=(1000, size)) + size * np.arange(1000)[:, None]
+    times_DG = np.bincount(drawn.ravel(), minlength=1000 * size).reshape(1000, size)
+    times_DN = times_DG[:, group[order]]
+    ups_DV = np.add.reduceat(times_DN * positive[order], starts, axis=1)
+    downs_DV = np.add.reduceat(times_DN * ~positive[order], starts, axis=1)
+    below_DV = np.cumsum(downs_DV, axis=1) - downs_DV / 2
+    pairs_D = ups_DV.sum(axis=1) * downs_DV.sum(axis=1)
+    return (ups_DV * below_DV).sum(axis=1)[pairs_D > 0] / pairs_D[pairs_D > 0]
 
 
 def _area(values: np.ndarray, positive: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """What the numbers support, in sentences: headlines, gates and warnings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +55,11 @@ def bounds(interval: Interval, sign: bool = False) -> str:
     return f"[{interval.low:.3f}, {interval.high:.3f}]"
 
 
+def each_seed(values: Sequence[float]) -> str:
+    """``+0.081, +0.112``."""
+    return ", ".join(map(signed, values))
+
+
 def headline(section: Section) -> Headline:
     """The honest headline of a section: withheld where the evaluation cannot carry one."""
     reason = _why_withheld(section)
@@ -87,6 +93,8 @@ def _difference_headline(difference: Difference, task_count: int) -> Headline:
         pairing = f"{difference.pairs} pairs"
     else:
         pairing = f"{task_count} tasks × {seeds} seed{'s' if seeds > 1 else ''}"
+    over_seeds = difference.t_interval
+    unsure = over_seeds is not None and not over_seeds.excludes_zero
     if not difference.excludes_zero:
         verdict = "the interval includes zero: no difference shown"
     elif interval.mean > 0:
@@ -97,7 +105,13 @@ def _difference_headline(difference: Difference, task_count: int) -> Headline:
         f"{difference.a} − {difference.b}: {signed(interval.mean)} {bounds(interval, sign=True)} "
         f"{difference.metric}, paired over {pairing}: {verdict}."
     )
-    tone = "shown" if difference.excludes_zero else "not-shown"
+    if len(difference.by_seed) > 1:
+        sentence += f" By seed: {each_seed(difference.by_seed)}"
+        if over_seeds is not None:
+            verdict = "includes zero" if unsure else "excludes zero"
+            sentence += f"; the t interval over seeds, {bounds(over_seeds, sign=True)}, {verdict}"
+        sentence += "."
+    tone = "not-shown" if not difference.excludes_zero else "plain" if unsure else "shown"
     return Headline(sentence, tone, difference.a, signed(interval.mean), difference)
 
 

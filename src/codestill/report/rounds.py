@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from codestill.recipes.iterkd.records import BINS, RoundRecord
-from codestill.report.claims import bounds, signed
+from codestill.report.claims import bounds, each_seed, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Section
 from codestill.report.tables import NOTHING, Cell, Table
 from codestill.types import Interval
@@ -65,7 +65,7 @@ def _rounds(section: Section) -> Iterator[Round]:
 
 
 def _mean(values: Sequence[Interval | None], sign: bool = False) -> Cell:
-    """The mean of estimates, and of their bounds."""
+    """The mean of estimates, and of their bounds; of differences (with a ``sign``) also each seed's."""
     intervals = [value for value in values if value is not None]
     if not intervals:
         return NOTHING
@@ -74,7 +74,10 @@ def _mean(values: Sequence[Interval | None], sign: bool = False) -> Cell:
         low=fmean(interval.low for interval in intervals),
         high=fmean(interval.high for interval in intervals),
     )
-    return Cell(signed(mean.mean) if sign else f"{mean.mean:.3f}", bounds(mean, sign=sign))
+    if not sign:
+        return Cell(f"{mean.mean:.3f}", bounds(mean))
+    seeds = f"; by seed {each_seed([i.mean for i in intervals])}" if len(intervals) > 1 else ""
+    return Cell(signed(mean.mean), bounds(mean, sign=True) + seeds)
 
 
 def _number(values: Sequence[float]) -> Cell:

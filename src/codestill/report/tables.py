@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import get_args
 
-from codestill.report.claims import bounds, evaluation_settings, signed
+from codestill.evaluation.differences import correction
+from codestill.evaluation.metrics import holm
+from codestill.report.claims import bounds, each_seed, evaluation_settings, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Report, Section
 from codestill.report.files import RunFiles
 from codestill.teachers.ledger import Call
-from codestill.types import Interval, Verdict
+from codestill.types import Difference, Interval, Verdict
 
 Value = Callable[[ArmView], float | None]
 
@@ -141,25 +143,49 @@ def _plain(arm: ArmView, teacher: ArmView | None, value: Value, text: Callable[[
 
 
 def differences(section: Section) -> Table | None:
-    """Paired differences, if the comparison has any."""
-    if not section.differences:
+    """Paired differences, if the comparison has any: each seed's own beside the interval over all."""
+    every = section.differences
+    if not every:
         return None
-    many = ", not adjusted for their number" if len(section.differences) > 1 else ""
-    return Table(
-        caption=f"Paired over tasks and seeds, with 95% intervals{many}.",
-        head=tuple(Cell(name) for name in ("difference", "metric", "estimate", "pairs", "zero")),
-        rows=tuple(
-            (
-                Cell(f"{d.a} − {d.b}"),
-                Cell(d.metric),
-                Cell(signed(d.interval.mean), bounds(d.interval, sign=True), interval=d.interval, arm=d.a),
-                Cell(f"{d.pairs:,}"),
-                Cell("excluded" if d.excludes_zero else "included: no difference shown"),
-            )
-            for d in section.differences
+    adjusted = dict(zip(map(id, every), holm([d.p for d in every]), strict=True))
+    columns: list[tuple[str, Callable[[Difference], Cell]]] = [
+        ("difference", lambda d: Cell(f"{d.a} − {d.b}")),
+        ("metric", lambda d: Cell(d.metric)),
+        (
+            "estimate",
+            lambda d: Cell(
+                signed(d.interval.mean), bounds(d.interval, sign=True), interval=d.interval, arm=d.a
+            ),
         ),
-        axis=axis_of([d.interval for d in section.differences], around=[0.0]),
+        ("pairs", lambda d: Cell(f"{d.pairs:,}")),
+        ("zero", lambda d: Cell("excluded" if d.excludes_zero else "included: no difference shown")),
+    ]
+    notes = ["Paired over tasks and seeds, with 95% intervals.", correction(every)]
+    if any(len(d.by_seed) > 1 for d in every):
+        columns.insert(3, ("by seed", _by_seed))
+    if any(d.t_interval for d in every):
+        notes.insert(1, "Beneath the seeds' own differences, a 95% t interval over them.")
+    if any(d.p is not None for d in every):
+        columns.append(("p", lambda d: _p(d.p, adjusted[id(d)] if len(every) > 1 else None)))
+    return Table(
+        caption=" ".join(filter(None, notes)),
+        head=tuple(Cell(name) for name, _ in columns),
+        rows=tuple(tuple(cell(d) for _, cell in columns) for d in every),
+        axis=axis_of([d.interval for d in every], around=[0.0]),
     )
+
+
+def _by_seed(difference: Difference) -> Cell:
+    if not difference.by_seed:
+        return NOTHING
+    over_seeds = difference.t_interval
+    return Cell(each_seed(difference.by_seed), bounds(over_seeds, sign=True) if over_seeds else "")
+
+
+def _p(value: float | None, adjusted: float | None) -> Cell:
+    if value is None:
+        return NOTHING
+    return Cell(f"{value:.2g}", "" if adjusted is None else f"Holm {adjusted:.2g}")
 
 
 def accounting(section: Section) -> Table | None:

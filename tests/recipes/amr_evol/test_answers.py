@@ -220,6 +220,38 @@ def test_a_group_that_passes_the_same_tests_is_believed(tmp_path: Path, sandbox:
     assert [one.code for one in found["f"].tests] == [f"assert f({x}) == {2 * x + 1}" for x in (0, 1, 3)]
 
 
+@pytest.mark.parametrize(("share", "believed"), [(0.0, True), (0.5, True), (0.51, False)])
+def test_a_group_is_believed_from_its_share_of_the_answers_on(
+    share: float, believed: bool, tmp_path: Path, sandbox: Sandbox
+) -> None:
+    def answer(stage: str, request: Request) -> str:
+        if stage.endswith("calls"):
+            return assertions(request.task_id, 1, 3, 5, 7)
+        return solved(request.task_id, "return 2 * x + 1" if request.sample == 1 else "return x - 9")
+
+    teaching, _ = asking(tmp_path, answer, box=sandbox)
+    config = AGREEMENT.model_copy(update={"solutions": 3, "share": share})  # two answers of four agree
+    assert bool(agree(teaching, "x", [task("f")], config)) == believed
+
+
+def test_modules_without_code_are_shown_as_headers(tmp_path: Path) -> None:
+    def answer(stage: str, request: Request) -> str:
+        return MODULES if stage == "modules" else solved("f", "return 2 * x + 1")
+
+    teaching, session = asking(tmp_path, answer)
+    tasks = [task("f")]
+    wave = Wave(tasks, given(tasks), modules_of(teaching, tasks))
+    assert evolve(teaching, wave, None, EvolutionConfig(), GREEDY)["f"].how == "evolved"
+    (shown,) = session.prompts("evolved")
+    for header in (
+        'def twice_of(x: int) -> int:\n    """Return twice x.',
+        'def next_of(x: int) -> int:\n    """Return x plus one.',
+    ):
+        assert header in shown
+    assert "    return x\n" in shown  # the direct answer
+    assert "known to work" not in shown
+
+
 def test_calls_alone_are_given_the_values_on_which_answers_agree(tmp_path: Path, sandbox: Sandbox) -> None:
     def answer(stage: str, request: Request) -> str:
         if stage.endswith("calls"):
@@ -332,6 +364,24 @@ def test_prompts_without_modular_forms_are_refused(tmp_path: Path) -> None:
     assert CONTINUED.modular is not None
     with pytest.raises(ConfigError, match="the same"):
         CONTINUED.modular.to_compare("a", "b")
+
+
+def test_each_level_is_evolved_from_the_one_before(tmp_path: Path) -> None:
+    def answer(stage: str, request: Request) -> str:
+        name = re.findall(r"def (\w+)\(", request.prompt)[-1] if stage.startswith("code") else "f0"
+        said = f"Give back the name of level {stage} and no other"
+        return block(f'def {name}_{len(name)}(x: str) -> str:\n    """{said}."""')
+
+    teaching, session = asking(tmp_path, answer)
+    seeds = TaskSet("seeds", (task("f"),), "train", "zero-shot", teaching.stop)
+    proposals = SynthesisConfig(proposals=1, seeds_per_proposal=1)
+    config = InstructionsConfig(proposals=proposals, levels=3, keep=(1, 2, 3), decontaminate=None)
+    found = instruct(seeds, teaching, config, [])
+    assert [one.entry_point for one in found.tasks] == ["f0_2_4", "f0_2_4_6", "f0_2_4_6_8"]
+    parents = ["f0_2", "f0_2_4", "f0_2_4_6"]
+    for number, parent in enumerate(parents, 1):
+        (asked,) = session.prompts(f"code-evol-{number}")
+        assert f"def {parent}(x: str)" in asked
 
 
 @pytest.mark.parametrize("judge", ["rule", "teacher"])

@@ -57,7 +57,9 @@ def test_finds_by_words_in_the_order_of_nearness(tmp_path: Path) -> None:
     assert library.search([FUNCTIONS[0]]) == [[]]
     library.add("seed", FUNCTIONS)
     assert names(library, "sum of two") == ["add"]
-    assert len(library.search([FUNCTIONS[0]], 99)[0]) == 5
+    cosines_of = [hit.cosine for hit in library.search([FUNCTIONS[0]], 99)[0]]
+    assert len(cosines_of) == 5 and cosines_of == sorted(cosines_of, reverse=True)
+    assert names(library, "count the items of a text, vowels first", 2) == ["vowels", "flatten"]
     hit = library.search([FUNCTIONS[3]])[0][0]
     assert (hit.function, hit.cosine) == (FUNCTIONS[3], 1.0)
 

@@ -116,8 +116,9 @@ def test_the_report_tells_of_rounds_views_and_errors(made: tuple[Path, list[Roun
     assert bad[0].warning.partition(":")[0] in html
 
 
-def test_static_questions_with_cross_entropy_alone(tmp_path: Path) -> None:
+def test_static_questions_with_cross_entropy_alone_and_examples_replayed(tmp_path: Path) -> None:
     changes = {
+        "replay_examples": 2,
         "update": {"questions": "static"},
         "feedback": {"views": "tool"},
         "objective": {"type": "cross_entropy"},
@@ -128,6 +129,8 @@ def test_static_questions_with_cross_entropy_alone(tmp_path: Path) -> None:
         for n in (1, 2)
     ]
     assert rows[0] == rows[1]
+    account = json.loads((tmp_path / "run" / "accounting.json").read_text())
+    assert account["examples"] == cycles[1].solved + 2  # of the last training
     assert [one.view for one in cycles[0].calibrations] == ["tool"]
     stages = {path.stem for path in (tmp_path / "run" / "stages" / "round-1").iterdir()}
     assert "judgements" not in stages and "proposals" not in stages

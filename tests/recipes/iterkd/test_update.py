@@ -70,6 +70,23 @@ def test_new_questions_come_from_their_bins_at_their_level(tmp_path: Path, sandb
     assert not len(again)
 
 
+def test_easy_tasks_become_harder_and_hard_ones_easier(tmp_path: Path, sandbox: Sandbox) -> None:
+    task_set = world()
+    names: list[Bin] = ["easy", "medium", "hard"]
+    bins: dict[str, Bin] = {task.task_id: names[n % 3] for n, task in enumerate(task_set.tasks)}
+    teacher = Scripted(lambda _: "nothing")
+    with Run.open(tmp_path / "run", RunConfig()) as run:
+        config = UpdateConfig.model_validate({"synthesis": {"proposals": 15}})
+        assert not len(next_tasks(config, task_set, bins, teaching_by(teacher, CONTINUED, sandbox, run)))
+    asked = {
+        (bins[task.task_id], prompt.removeprefix(task.prompt))
+        for task in task_set.tasks
+        for prompt in teacher.prompts
+        if prompt.startswith(task.prompt)
+    }
+    assert asked == {("easy", "# harder\n"), ("medium", "# same\n"), ("hard", "# easier\n")}
+
+
 def test_static_questions_are_the_same_again(tmp_path: Path, sandbox: Sandbox) -> None:
     task_set = world(3)
     with Run.open(tmp_path / "run", RunConfig()) as run:

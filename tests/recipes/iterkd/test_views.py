@@ -220,16 +220,40 @@ def test_bins(found: list[Feedback], bin: str):
 
 
 def test_a_view_that_knows_nothing_is_called_so():
-    passed = [True, False] * 40
-    good = calibrate("model", [float(ok) for ok in passed], passed)
+    passed, tasks = [True, False] * 40, [f"t/{n}" for n in range(80)]
+    good = calibrate("model", [float(ok) for ok in passed], passed, tasks)
     assert not good.by_chance and good.warning == "" and good.drift is None
-    blind = calibrate("tool", [0.5] * 80, passed, first=good, unreadable=3)
+    blind = calibrate("tool", [0.5] * 80, passed, tasks, first=good, unreadable=3)
     assert blind.by_chance and blind.drift == pytest.approx(-0.5) and blind.unreadable == 3
     assert blind.warning.startswith("the tool view is no better than chance: AUROC 0.50")
-    none = calibrate("tool", [0.5, 0.7], [True, True])
+    none = calibrate("tool", [0.5, 0.7], [True, True], ["a", "b"])
     assert none.auroc is None and "could not be calibrated" in none.warning
-    some = calibrate("model", [None, 1.0, 0.0], [True, True, False])
+    some = calibrate("model", [None, 1.0, 0.0], [True, True, False], ["a", "a", "b"])
     assert some.scored == 2
+    assert some.auroc is not None and some.auroc.mean == 1 and some.by_chance  # two attempts show nothing
+
+
+def test_a_view_is_warned_of_while_its_interval_reaches_one_half():
+    """Not by its estimate alone; and two attempts at a task are no two tasks."""
+    passed = [True, False] * 60
+    scores = [0.6 if ok == (n % 10 < 6) else 0.4 for n, ok in enumerate(passed)]  # right in 6 of 10
+    every = calibrate("model", scores, passed, [f"t/{n}" for n in range(120)])
+    assert every.auroc is not None and every.auroc.mean == pytest.approx(0.6)
+    assert 0.5 < every.auroc.low < 0.53 and not every.by_chance
+    fewer = calibrate("model", scores[:80], passed[:80], [f"t/{n}" for n in range(80)])
+    assert fewer.auroc is not None and fewer.auroc.mean == pytest.approx(0.6) and fewer.by_chance
+    assert fewer.warning.startswith("the model view is no better than chance: AUROC 0.60")
+    same = calibrate("model", scores, passed, [f"t/{n % 60}" for n in range(120)])
+    assert same.auroc is not None and same.auroc.mean == every.auroc.mean and same.by_chance
+
+
+def test_a_round_calibrates_attempts_by_their_tasks(tmp_path: Path, sandbox: Sandbox):
+    """All attempts are at one task, so that every draw is the same: an interval of no width, or Wilson's."""
+    bodies = [BODIES["right"], BODIES["wrong"], BODIES["raises"]] * 4
+    viewed = looked(FeedbackConfig(views="tool"), sandbox, tmp_path, [], *bodies)
+    (tool,) = viewed.calibrations
+    assert tool.auroc is not None and tool.auroc.mean == 0.75
+    assert tool.auroc.low == tool.auroc.high == 0.75
 
 
 def test_thresholds_in_order():

@@ -9,6 +9,8 @@ import torch
 from tests.teachers import endpoint
 
 from codestill.errors import BudgetError, TaskError
+from codestill.models.student import Student
+from codestill.recipes.persd import recipe
 from codestill.recipes.persd.recipe import Config, distill
 from codestill.recipes.persd.refine import Refinement
 from codestill.recipes.persd.similarity import similarity
@@ -16,7 +18,7 @@ from codestill.report import write_report
 from codestill.run import Run
 from codestill.serialize import read_jsonl
 from codestill.tasks import TasksConfig, write_tasks
-from codestill.types import Attempt, Event
+from codestill.types import Attempt, Event, Example
 
 TASKS: dict[str, Any] = {"source": "pocket", "split": "train", "count": 6, "depths": [2]}
 SETTINGS: dict[str, Any] = {
@@ -147,6 +149,72 @@ def test_examples_may_be_limited_in_tokens(tmp_path: Path) -> None:
     whole = distilled(tmp_path / "whole", arm="stand")["round-1/example_tokens"]
     account = distilled(tmp_path / "part", arm="stand", max_example_tokens=whole // 2)
     assert 0 < account["round-1/example_tokens"] <= whole // 2
+
+
+class Trainings:
+    """The trainings of a run: what each began from, and its examples."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.examples: list[list[Example]] = []
+        self.begun: list[torch.Tensor] = []
+        self.ended: list[torch.Tensor] = []
+        train = recipe.fit
+
+        def watched(learner: Student, examples: list[Example], *args: Any, **kwargs: Any) -> Student:
+            self.examples.append(examples)
+            self.begun.append(weight(learner))
+            trained = train(learner, examples, *args, **kwargs)
+            self.ended.append(weight(trained))
+            return trained
+
+        monkeypatch.setattr(recipe, "fit", watched)
+
+
+def weight(student: Student) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in student.model.parameters()])
+
+
+ROUNDS: dict[str, Any] = {"arm": "stand", "rounds": 2, "tasks": TASKS | {"count": 4}, "evaluated": "last"}
+
+
+@pytest.mark.parametrize("start", ["base", "last"])
+def test_a_further_round_trains_what_it_is_told_to(
+    start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Trainings(monkeypatch)
+    distilled(tmp_path / "run", start=start, **ROUNDS)
+    base, trained = seen.begun[0], seen.ended[0]
+    assert not torch.equal(base, trained)
+    assert torch.equal(seen.begun[1], base if start == "base" else trained)
+
+
+def test_a_further_round_has_new_tasks_and_replays_some_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Trainings(monkeypatch)
+    account = distilled(tmp_path / "run", replay_examples=2, **ROUNDS)
+    first, second = seen.examples
+    old = [one for one in second if one in first]
+    assert len(old) == 2 and len(first) == account["round-1/solved"] >= 3
+    assert len(second) == account["round-2/examples"] == account["round-2/solved"] + 2
+    assert not {one.prompt for one in second if one not in old} & {one.prompt for one in first}
+
+
+def test_examples_may_be_limited_in_number(tmp_path: Path) -> None:
+    account = distilled(tmp_path / "run", arm="stand", max_examples=2)
+    assert account["round-1/examples"] == 2 < account["round-1/solved"]
+
+
+def test_the_half_that_teaches_to_generate_may_be_the_teachers_or_a_refinement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Trainings(monkeypatch)
+    answers = {"answers": str(tmp_path / "answers")}
+    for half in (None, "refinement"):
+        distilled(tmp_path / str(half), arm="persd-combined", generation_half=half, teacher_usage=answers)
+    kinds = [{(one.source, one.key.endswith("/repair")) for one in examples} for examples in seen.examples]
+    repair = ("repair: refinement", True)
+    assert kinds == [{("solution", False), repair}, {("refinement", False), repair}]
 
 
 def test_arms_may_be_given_the_same_spend(tmp_path: Path) -> None:

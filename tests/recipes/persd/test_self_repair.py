@@ -78,6 +78,16 @@ def test_hidden_tests_cannot_reach_a_prompt(task_set: TaskSet, sandbox: Sandbox)
     assert not [prompt for prompt in model.prompts if HIDDEN in prompt]
 
 
+def test_where_the_first_tests_are_visible_the_others_are_not(task_set: TaskSet, sandbox: Sandbox):
+    seen = visible_tasks(task_set, SelfRepairConfig(visible="first", visible_tests=1)).tasks
+    assert [task.tests for task in seen] == [task.tests[:1] for task in TASKS]
+    only_visible = "    return 6\n"
+    model = saying(first=[only_visible], second=[WRONG, WORSE, WRONG], third=[WORSE, RIGHT])
+    found = answers(model, task_set, sandbox, visible="first", visible_tests=1)
+    assert found == {"first": only_visible, "second": WRONG, "third": RIGHT}
+    assert not [prompt for prompt in model.prompts if HIDDEN in prompt]
+
+
 @pytest.mark.parametrize(
     ("kind", "said"), [("generic", f"# {GENERIC}\n"), ("none", ""), ("execution", "# AssertionError\n")]
 )

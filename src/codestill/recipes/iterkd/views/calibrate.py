@@ -43,17 +43,22 @@ def calibrate(
     view: str,
     scores: Sequence[float | None],
     passed: Sequence[bool],
+    task_ids: Sequence[str],
     first: Calibration | None = None,
     **counts: int,
 ) -> Calibration:
-    """AUROC of a view that does not see the test outcomes, with its confidence interval over attempts.
+    """AUROC of a view that does not see the test outcomes, with its confidence interval over tasks.
 
-    ``first`` is the view's calibration in the first round, against which drift is measured; ``counts`` are
-    the other counts of :class:`Calibration`. Attempts without a score are left out.
+    The sequences have an entry for each attempt; attempts at one task are resampled together. ``first`` is
+    the view's calibration in the first round, against which drift is measured; ``counts`` are the other
+    counts of :class:`Calibration`. Attempts without a score are left out.
     """
-    scored = [(score, ok) for score, ok in zip(scores, passed, strict=True) if score is not None]
-    outcomes = [ok for _, ok in scored]
-    area = auroc([score for score, _ in scored], outcomes) if len(set(outcomes)) == 2 else None
+    attempts = zip(scores, passed, task_ids, strict=True)
+    scored = [(score, ok, task_id) for score, ok, task_id in attempts if score is not None]
+    area = None
+    if len({ok for _, ok, _ in scored}) == 2:
+        values, outcomes, of_task = zip(*scored, strict=True)
+        area = auroc(values, outcomes, of_task)
     before = first.auroc if first is not None else None
     drift = area.mean - before.mean if area is not None and before is not None else None
     return Calibration(view=view, scored=len(scored), auroc=area, drift=drift, **counts)

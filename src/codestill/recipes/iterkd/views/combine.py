@@ -85,6 +85,7 @@ def judge_attempts(
         produce = partial(inspect, task_set, teaching.sandbox, config.tool)
         reports = run.stage("tools", ToolReport, attempts, produce)
     passed = [attempt.result.passed for attempt in attempts]
+    of_task = [attempt.task_id for attempt in attempts]
     blind = [report.score(config.tool.weights, tests=False) for report in reports]
     calibrations = []
     if judged:
@@ -93,12 +94,12 @@ def judge_attempts(
             for name in ("unreadable", "clipped", "fractions")
         }
         scores = [record.score for record in judged]
-        calibrations.append(calibrate("model", scores, passed, first.get("model"), **counts))
+        calibrations.append(calibrate("model", scores, passed, of_task, first.get("model"), **counts))
     if reports:
-        calibrations.append(calibrate("tool", blind, passed, first.get("tool")))
+        calibrations.append(calibrate("tool", blind, passed, of_task, first.get("tool")))
     if judged and reports:
         both = [_mixed(config, record.score, tool) for record, tool in zip(judged, blind, strict=True)]
-        calibrations.append(calibrate("both", both, passed, first.get("both")))
+        calibrations.append(calibrate("both", both, passed, of_task, first.get("both")))
     feedback = [
         _feedback(config, attempt, judged[n] if judged else None, reports[n] if reports else None)
         for n, attempt in enumerate(attempts)

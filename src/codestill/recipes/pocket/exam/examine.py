@@ -284,7 +284,8 @@ class _Room:
         readable = interval([float(judgement is not None) for judgement in judgements])
         scores = [Score(measure="judge read", value=readable, count=len(programs))]
         if len(set(passed)) > 1:
-            scores.insert(0, Score(measure="judge AUROC", value=auroc(ranked, passed), count=len(programs)))
+            area = auroc(ranked, passed, [program.task_id for program in programs])
+            scores.insert(0, Score(measure="judge AUROC", value=area, count=len(programs)))
         return scores, calibration
 
     def ranked(self, asked: Sequence[Request], first: Sequence[float]) -> list[float]:

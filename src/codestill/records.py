@@ -1,0 +1,55 @@
+"""Bases of settings and records, and estimates with their uncertainty; ``codestill.types`` has them, too."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown key; a field's docstring is its help text."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # it may hold credentials
+    )
+
+
+class Record(BaseModel):
+    """Base of every record: frozen, no unknown field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(Record):
+    """An estimate with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+    def percent(self, sign: str = "%") -> str:
+        """``12.3% [9.8, 15.1]``; ``sign`` follows the estimate."""
+        return f"{100 * self.mean:.1f}{sign} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+class PairedDifference(Record):
+    """``a`` minus ``b``, paired over tasks and seeds."""
+
+    interval: Interval
+    """95% percentile bootstrap over seeds and tasks together."""
+    p: float | None = None
+    """Two-sided p-value of no difference, from the same draws; None in files of earlier versions."""
+    by_seed: tuple[float, ...] = ()
+    """The difference of each seed, in the seeds' order."""
+    t_interval: Interval | None = None
+    """95% t interval over ``by_seed``, where there are two to four seeds that do not all agree."""
+    t_p: float | None = None
+    """Its two-sided p-value."""
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.interval.excludes_zero
