@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from codestill.config import ExecutionConfig, RunConfig
 from codestill.errors import ConfigError, ConfigMismatch, Failure, RunError, StageMismatch
 from codestill.run import Run, slug
-from codestill.serialize import read_jsonl, seed_for, to_json
+from codestill.run_files import read_accounting
+from codestill.serialize import read_jsonl, seed_for
 from codestill.types import Completion, Event, Request
 
 
@@ -146,7 +147,7 @@ def test_records_come_in_the_items_order_whatever_order_they_were_made_in(tmp_pa
     with Run.open(tmp_path, Config()) as run:
         made = run.stage("attempts", Completion, ITEMS, lambda owed: answers(reversed(owed)))
     assert [one.task_id for one in made] == [item.task_id for item in ITEMS]
-    assert stage_file(tmp_path).read_text() == "".join(to_json(one) + "\n" for one in made)
+    assert list(read_jsonl(stage_file(tmp_path), Completion, whole=True)) == made
 
 
 def test_a_finished_stage_makes_nothing_again(tmp_path: Path) -> None:
@@ -191,8 +192,9 @@ def test_a_damaged_record_is_named_by_file_and_line(tmp_path: Path) -> None:
         run.stage("attempts", Completion, ITEMS, answers)
         path = stage_file(tmp_path)
         path.write_text(path.read_text().replace('"sample":0', '"sample":"x"', 1))
-        with pytest.raises(RunError, match=r"attempts\.jsonl:1 is not a Completion: sample"):
+        with pytest.raises(RunError, match=r"attempts\.jsonl:1 does not fit its checksum") as caught:
             run.stage("attempts", Completion, ITEMS, never)
+        assert "Delete attempts.jsonl and attempts.json" in caught.value.next_step
 
 
 def test_a_torn_last_line_is_owed_again(tmp_path: Path) -> None:
@@ -255,8 +257,7 @@ def test_rounds_have_stages_and_names_of_their_own(tmp_path: Path) -> None:
     assert stage_file(tmp_path, "round-2/attempts").exists()
     logged = list(read_jsonl(tmp_path / "metrics.jsonl", Event))
     assert [event.stage for event in logged] == ["round-1/train", "round-2/train"]
-    accounting = json.loads((tmp_path / "accounting.json").read_text())
-    assert accounting == {"round-1/answers": 1, "round-2/answers": 2}
+    assert read_accounting(tmp_path) == {"round-1/answers": 1, "round-2/answers": 2}
 
 
 # kills
@@ -420,4 +421,4 @@ def test_accounting_adds_names_and_repeats_change_nothing(tmp_path: Path) -> Non
         before = (tmp_path / "accounting.json").read_bytes()
         run.account(tasks=3, steps=10)
     assert (tmp_path / "accounting.json").read_bytes() == before
-    assert json.loads(before) == {"tasks": 3, "teacher": "local", "steps": 10}
+    assert read_accounting(tmp_path) == {"tasks": 3, "teacher": "local", "steps": 10}

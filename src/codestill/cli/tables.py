@@ -154,10 +154,10 @@ def difference_sentence(difference: Difference) -> str:
 
 def print_exams(directory: Path) -> None:
     """A row per measure of every exam in a run."""
-    from codestill.recipes.pocket.exam import MEASURES, Exam
+    from codestill.recipes.pocket.exam import MEASURES, read_exam
 
     for path in sorted(directory.glob("exam-*.json")):
-        exam = Exam.model_validate_json(path.read_bytes())
+        exam = read_exam(path)
         depths = sorted({depth for score in exam.scores for depth in score.by_depth})
         table = Table(box=None, pad_edge=False)
         for name in ("measure", "what is counted"):

@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from codestill.errors import BudgetError
-from codestill.serialize import append_jsonl, cut_torn_line, read_jsonl
+from codestill.run_files import read_ledger
+from codestill.serialize import append_jsonl, cut_torn_line
 from codestill.types import Call, Settings
 
 _MILLION = 1_000_000
@@ -65,7 +66,7 @@ class Ledger:
         """Read the file of an earlier start. Raises RunError if it is no ledger."""
         cut_torn_line(self.path)
         if self.path.exists():
-            for call in read_jsonl(self.path, Call):
+            for call in read_ledger(self.path):
                 self._count(call)
 
     def promise(self, tokens: int, money: float | None) -> None:

@@ -1,15 +1,18 @@
 """A content-addressed cache of a teacher's answers, shared between runs."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from codestill.errors import TeacherError
+from pydantic import ValidationError
+
+from codestill.errors import RunError, TeacherError
 from codestill.models.completer import Completer, Decoding
-from codestill.serialize import fingerprint, to_json, write_atomic
+from codestill.serialize import fingerprint, first_problem, read_object, write_object
 from codestill.types import Completion, Request
+
+ASK_AGAIN = "Delete the file, and run the same command again: this answer alone is requested once more."
 
 Replay = Literal["record", "only"]
 """``record``: kept answers are reused, all others requested and kept. ``only``: no request is sent."""
@@ -69,18 +72,20 @@ class Replayed:
         for answer in self.teacher.complete(unique, decoding):
             path = paths[answer.key]
             record = answer.model_dump(mode="json", exclude={"task_id", "sample"})
-            write_atomic(path, to_json(record) + "\n")
+            write_object(path, record)
             for request in by_path[path]:
                 yield answer.model_copy(update={"task_id": request.task_id, "sample": request.sample})
 
     def _read(self, request: Request, decoding: Decoding) -> Completion | None:
-        try:
-            text = self._path(request, decoding).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        path = self._path(request, decoding)
+        if not path.exists():
             return None
-        return Completion.model_validate(
-            json.loads(text) | {"task_id": request.task_id, "sample": request.sample}
-        )
+        # Answers were paid for: those that were kept before there were checksums are used as they are.
+        kept = read_object(path, ASK_AGAIN, unsealed=True)
+        try:
+            return Completion.model_validate(kept | {"task_id": request.task_id, "sample": request.sample})
+        except ValidationError as error:
+            raise RunError(f"{path} is not an answer: {first_problem(error)}", next_step=ASK_AGAIN) from error
 
     def _path(self, request: Request, decoding: Decoding) -> Path:
         name = fingerprint(

@@ -49,7 +49,8 @@ def fit(
     validation: Sequence[Example],
 ) -> Student:
     """See :func:`codestill.train.fit`."""
-    if not Checkpoints(run.checkpoints).finished:
+    checkpoints = Checkpoints(run.checkpoints)
+    if not checkpoints.finished:
         contrasts = isinstance(objective, Contrastive) and objective.weight > 0
         trainer = DistillationTrainer(
             student,
@@ -63,6 +64,7 @@ def fit(
             teacher if objective.needs_teacher else None,
         )
         _train(trainer)
+    checkpoints.require_student(run.student_directory)
     # Always from disk: a continued run must go on with the same student as an uninterrupted one.
     saved = Student.load(
         run.student_directory,
@@ -96,7 +98,7 @@ def _train(trainer: "DistillationTrainer") -> None:
             dtype=student.dtype,
             device=_device(student),
         )
-        replace(student, model=weights).save(run.student_directory)
+        checkpoints.note(replace(student, model=weights).save(run.student_directory))
         checkpoints.finish()
     trainer.accelerator.wait_for_everyone()
 
