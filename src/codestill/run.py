@@ -49,6 +49,7 @@ from codestill.serialize import (
     write_jsonl,
     write_object,
 )
+from codestill.terminal import printable
 from codestill.types import Event
 
 Observer = Callable[[Event], None]
@@ -345,9 +346,8 @@ class Run:
                 observer(event)
             except Exception as error:  # an observer must never stop a run
                 self._observers.remove(observer)
-                print(
-                    f"{type(observer).__name__} failed and is ignored from now on: {error}", file=sys.stderr
-                )
+                name = type(observer).__name__
+                print(printable(f"{name} failed and is ignored from now on: {error}"), file=sys.stderr)
 
     def _take_lock(self) -> None:
         self._lock = (self.directory / ".lock").open("w")

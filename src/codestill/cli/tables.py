@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
@@ -16,6 +14,7 @@ from codestill.evaluation import read_evaluation
 from codestill.models import PresetRow
 from codestill.tasks import TaskSet, TasksReport
 from codestill.tasks.families import FAMILIES
+from codestill.terminal import Terminal
 from codestill.types import Arm, Comparison, Difference, Evaluation, Interval, Task
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from codestill.logits import CacheManifest
 
 # Where no terminal says how wide it is, tables keep their columns whole.
-console = Console(width=None if sys.stdout.isatty() else 150)
+console = Terminal(width=None if sys.stdout.isatty() else 150)
 
 
 def _percent(value: Interval | None) -> str:
@@ -273,6 +272,6 @@ def _print_plain(rows: Sequence[tuple[str, str, str]]) -> None:
     for _ in range(3):
         table.add_column(overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     console.print(table)
     console.print()
