@@ -3,6 +3,7 @@
 import ast
 import re
 
+from codestill.languages import UNPARSABLE
 from codestill.types import Task
 
 PROPOSAL = re.compile(
@@ -22,9 +23,13 @@ def as_completion(program: str, task: Task) -> str:
     A program that does not parse, or lacks the function, is returned as it is: its execution fails.
     """
     try:
-        tree = ast.parse(program)
-    except SyntaxError:
+        return _as_completion(program, task)
+    except UNPARSABLE:
         return program
+
+
+def _as_completion(program: str, task: Task) -> str:
+    tree = ast.parse(program)
     lines = program.split("\n")
     functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == task.entry_point]
     if not functions:

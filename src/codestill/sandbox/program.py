@@ -4,7 +4,7 @@ import ast
 import warnings
 from functools import lru_cache
 
-from codestill.languages import LANGUAGES
+from codestill.languages import LANGUAGES, UNPARSABLE
 from codestill.types import Language, Record, Task, Test
 
 
@@ -65,7 +65,7 @@ def _support(prompt: str, reference: str, entry_point: str) -> tuple[str, tuple[
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # published solutions hold "\w" in plain strings
             module = ast.parse(prompt + reference)
-    except (SyntaxError, ValueError, RecursionError):
+    except UNPARSABLE:
         return "", ()
     length = len(prompt.splitlines())
     kept, names = [], []
@@ -82,6 +82,9 @@ def _support(prompt: str, reference: str, entry_point: str) -> tuple[str, tuple[
             bound = [node.name]
         else:
             continue
-        kept.append(ast.unparse(node))
+        try:
+            kept.append(ast.unparse(node))
+        except RecursionError:
+            continue
         names += bound
     return "\n".join(kept), tuple(dict.fromkeys(names))

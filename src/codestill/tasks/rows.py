@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from codestill.errors import TaskError
 from codestill.languages import LANGUAGES
 from codestill.languages import parse_python as parsed
+from codestill.serialize import to_json
 from codestill.types import Task
 
 LocatedRows = list[tuple[str, dict[str, Any]]]
@@ -119,6 +120,7 @@ def to_tasks(rows: LocatedRows, form: Callable[[dict[str, Any]], type[Row]]) -> 
         kind = form(values)
         try:
             task = kind.model_validate(values).task()
+            _check_text(task)
             _check_syntax(task, kind.reference_field)
             if task.task_id in seen:
                 raise FieldError("task_id", f"{task.task_id!r} was already given at {seen[task.task_id]}")
@@ -139,6 +141,21 @@ def row_error(where: str, error: ValidationError | FieldError) -> TaskError:
         f"{where}: field {field!r}: {reason}.",
         next_step="Correct that row; docs/tasks.md lists the fields of each format.",
     )
+
+
+def _check_text(task: Task) -> None:
+    """Raises FieldError for what cannot be stored: half a surrogate pair, which no file, model or interpreter
+    takes, and a difficulty that is nested too deeply."""
+    try:
+        to_json(task)
+    except TypeError as error:
+        raise FieldError("difficulty", str(error)) from error
+    for name, value in task:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise FieldError(name, f"{text[error.start]!a} is half a surrogate pair, no text") from error
 
 
 def _check_syntax(task: Task, reference_field: str) -> None:
