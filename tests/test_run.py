@@ -116,6 +116,39 @@ def test_a_start_that_was_killed_is_started_again(tmp_path: Path) -> None:
         (tmp_path / "config.yaml").unlink()
 
 
+def test_what_killed_writers_left_is_swept_when_a_run_is_opened(tmp_path: Path) -> None:
+    Run.open(tmp_path, Config()).close()
+    left_over = tmp_path / "stages" / "round-1" / ".attempts.json.123-456.tmp"
+    left_over.parent.mkdir(parents=True)
+    left_over.write_text("half")
+    Run.open(tmp_path, Config()).close()
+    assert not left_over.exists()
+
+
+def test_a_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    Run.open(tmp_path, Config()).close()
+    saved = tmp_path / "config.yaml"
+    saved.write_text(saved.read_text().partition("# checksum")[0])
+    with pytest.raises(RunError, match="it is damaged, or an earlier version wrote it") as caught:
+        Run.open(tmp_path, Config())
+    assert "another run directory" in caught.value.next_step
+
+
+def test_text_that_utf8_cannot_hold_stops_no_stage(tmp_path: Path) -> None:
+    items = [*ITEMS[:2], Request(task_id="half", prompt="p\ud83d")]
+
+    def half(owed: Sequence[Request]) -> Iterator[Completion]:
+        yield from (answer(item).model_copy(update={"text": f"{item.prompt} \udfff"}) for item in owed)
+
+    config = Config(title="a name of bytes \udcff")
+    with Run.open(tmp_path, config) as run:
+        made = run.stage("attempts", Completion, items, half)
+        run.message("attempts", "half \ud800")
+    with Run.open(tmp_path, config) as run:
+        assert run.stage("attempts", Completion, items, never) == made
+    assert [event.message for event in read_jsonl(run.metrics_path, Event)] == ["half \ud800"]
+
+
 def test_a_number_that_is_not_finite_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be stored"):
         Run.open(tmp_path / "run", Config(inner=Inner(rate=float("inf"))))

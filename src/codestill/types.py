@@ -1,9 +1,8 @@
 """The records that pass between floors. All are frozen, and all are JSON at rest."""
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from codestill.languages import known_language
 
@@ -68,6 +67,8 @@ class Task(Record):
     ``tests``. ``reference`` is a completion that passes.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     task_id: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
     """What the model continues: valid Python once a correct completion follows."""
@@ -75,25 +76,15 @@ class Task(Record):
     reference: str
     tests: tuple[Test, ...] = Field(min_length=1)
     test_setup: str = ""
-    cpu_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    cpu_seconds: float | None = Field(default=None, gt=0)
     """CPU limit of this task, where the sandbox's default is too short."""
     split: Split = "test"
     language: Language = Field(default="python", exclude_if=lambda value: value == "python")
     """Programming language of the prompt and the completion."""
     source: str = ""
     """The family it belongs to, e.g. ``humaneval`` or ``mbpp``."""
-    difficulty: dict[str, Any] = Field(default_factory=dict)
+    difficulty: dict[str, JsonValue] = Field(default_factory=dict)
     """What is known about its difficulty, e.g. ``{"depth": 3}``; tables group by it."""
-
-    @field_validator("difficulty")
-    @classmethod
-    def _finite(cls, difficulty: dict[str, Any]) -> dict[str, Any]:
-        for name, value in difficulty.items():
-            try:
-                json.dumps(value, allow_nan=False)
-            except (ValueError, RecursionError) as error:  # also NaN within a list, and what is too deep
-                raise ValueError(f"{name!r} is not JSON with finite numbers: {error}") from error
-        return difficulty
 
     @property
     def key(self) -> str:

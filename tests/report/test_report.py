@@ -11,7 +11,8 @@ from codestill.report import write_report
 from codestill.report.claims import headline, warnings
 from codestill.report.collect import read_report
 from codestill.report.samples import choose_samples
-from codestill.serialize import append_jsonl, to_json, write_atomic
+from codestill.seal import seal_text
+from codestill.serialize import append_jsonl, write_object
 from codestill.types import Call, Event, Gates
 
 
@@ -164,7 +165,7 @@ def test_a_step_logged_twice_counts_once(make: SimpleNamespace, tmp_path: Path) 
 
 
 def test_a_run_that_has_only_begun_gets_a_page(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("recipe: sft\n")
+    (tmp_path / "config.yaml").write_text(seal_text("recipe: sft\n"))
     html, markdown = texts(tmp_path)
     for page in (html, markdown):
         assert "evaluations (results/" in page.replace("\\", "")
@@ -187,7 +188,7 @@ def test_a_sweep_warns_of_its_winner(make: SimpleNamespace, tmp_path: Path) -> N
     for number in range(10):
         make.run(tmp_path / f"arm-{number}", skill=0.4 + number / 40, tasks=3, steps=0)
         config = f"objective:\n  alpha: {number / 10}\n"
-        (tmp_path / f"arm-{number}" / "config.yaml").write_text(config)
+        (tmp_path / f"arm-{number}" / "config.yaml").write_text(seal_text(config))
     html, _ = write_report([tmp_path / f"arm-{n}" for n in range(10)], tmp_path / "sweep.html")
     page = html.read_text(encoding="utf-8")
     assert html == tmp_path / "sweep.html"
@@ -226,7 +227,7 @@ def test_names_cannot_break_out_of_either_page(make: SimpleNamespace, tmp_path: 
     )
     differences = tuple(d.model_copy(update={"b": evil}) for d in comparison.differences)
     changed = comparison.model_copy(update={"arms": arms, "differences": differences})
-    write_atomic(tmp_path / "comparison.json", to_json(changed))
+    write_object(tmp_path / "comparison.json", changed)
     html, markdown = texts(tmp_path)
     assert "<b>$x$" not in html
     assert "&lt;b&gt;$x$ | `y`" in html
@@ -262,6 +263,6 @@ def test_a_corrupt_file_is_named(make: SimpleNamespace, tmp_path: Path, name: st
 
 
 def test_a_corrupt_comparison_is_named(tmp_path: Path) -> None:
-    (tmp_path / "comparison.json").write_text("{}")
+    write_object(tmp_path / "comparison.json", {})
     with pytest.raises(RunError, match=r"comparison\.json is not a Comparison"):
         write_report([tmp_path])

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from codestill.errors import TaskError
 from codestill.languages import LANGUAGES
 from codestill.languages import parse_python as parsed
+from codestill.seal import digest, unseal
 from codestill.serialize import to_json
 from codestill.types import Task
 
@@ -64,8 +65,13 @@ def read_rows(path: Path) -> LocatedRows:
             )
         places = [(f"{path.name}: row {number}", value) for number, value in enumerate(values, 1)]
     else:
-        lines = enumerate(text.split("\n"), 1)
-        places = [(where := f"{path.name}:{n}", _parse(line, where)) for n, line in lines if line.strip()]
+        lines = text.split("\n")
+        _check_seals(lines, path.name)
+        places = [
+            (where := f"{path.name}:{number}", _parse(line, where))
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ]
     for where, value in places:
         if not isinstance(value, dict):
             raise TaskError(
@@ -76,6 +82,22 @@ def read_rows(path: Path) -> LocatedRows:
     if not rows:
         raise TaskError(f"{path} has no rows.", next_step="Download the file again, or give another path.")
     return rows
+
+
+def _check_seals(lines: list[str], name: str) -> None:
+    """Raises TaskError for a damaged file that a run wrote: its lines hold checksums."""
+    previous = ""
+    for number, line in enumerate(lines[:-1], 1):
+        found = unseal(line.encode(errors="surrogatepass"))
+        if number == 1 and found is None:
+            return  # somebody else's file
+        head, checksum = found or (b"", "")
+        if checksum != digest(head, previous, last=number == len(lines) - 1):
+            raise TaskError(
+                f"{name}:{number} does not fit its checksum: the file is damaged or cut.",
+                next_step="Copy it again, or repeat the command that wrote it.",
+            )
+        previous = checksum
 
 
 def _read_text(path: Path) -> str:
@@ -136,7 +158,7 @@ def row_error(where: str, error: ValidationError | FieldError) -> TaskError:
         field, reason = error.field, str(error)
     else:
         first = error.errors()[0]
-        field, reason = ".".join(map(str, first["loc"])), first["msg"]
+        field, reason = ".".join(map(str, first["loc"]))[:80], first["msg"]
     return TaskError(
         f"{where}: field {field!r}: {reason}.",
         next_step="Correct that row; docs/tasks.md lists the fields of each format.",

@@ -45,8 +45,9 @@ class Checkpoints(TrainerCallback):
         """Remember what was saved as the student."""
         write_object(self.directory / STUDENT, _digests(student))
 
-    def require_student(self, student: Path) -> None:
-        """Raises RunError, naming the file, where the saved student is not what :meth:`note` was given."""
+    def intact(self, student: Path) -> Path:
+        """The saved student's directory. Raises RunError, naming the file, where it is not what :meth:`note`
+        was given."""
         path = self.directory / STUDENT
         step = f"Delete {self.directory}, and run the same command again: the student is trained again."
         if not path.exists():
@@ -55,6 +56,7 @@ class Checkpoints(TrainerCallback):
                 next_step=step,
             )
         _require(student, path, step)
+        return student
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint; a torn one will be overwritten. Raises RunError where it is

@@ -49,8 +49,7 @@ def fit(
     validation: Sequence[Example],
 ) -> Student:
     """See :func:`codestill.train.fit`."""
-    checkpoints = Checkpoints(run.checkpoints)
-    if not checkpoints.finished:
+    if not Checkpoints(run.checkpoints).finished:
         contrasts = isinstance(objective, Contrastive) and objective.weight > 0
         trainer = DistillationTrainer(
             student,
@@ -64,10 +63,9 @@ def fit(
             teacher if objective.needs_teacher else None,
         )
         _train(trainer)
-    checkpoints.require_student(run.student_directory)
     # Always from disk: a continued run must go on with the same student as an uninterrupted one.
     saved = Student.load(
-        run.student_directory,
+        Checkpoints(run.checkpoints).intact(run.student_directory),
         dtype=student.dtype,
         trust_remote_code=student.trust_remote_code,
         device=_device(student),
