@@ -214,16 +214,7 @@ def test_much_damage_is_noticed_or_changes_nothing(files: list[Read], harm: Any)
         read_damaged(one, harm, 3000, seed=1)
 
 
-GARBAGE = [
-    b"",
-    b"{}",
-    b"[1",
-    b"\xff\xfe\x00",
-    b"null",
-    b"{}\n{}",
-    b"\x00" * 500,
-    b'{"checksum":"0123456789abcdef"}',
-]
+GARBAGE = (b"", b"{}", b"[1", b"\xff\xfe", b"null", b"{}\n{}", b"\x00" * 500, b'{"checksum":"0123"}')
 
 
 def test_garbage_is_named_with_what_to_do(files: list[Read]) -> None:

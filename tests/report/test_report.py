@@ -234,6 +234,18 @@ def test_names_cannot_break_out_of_either_page(make: SimpleNamespace, tmp_path: 
     assert "&lt;b&gt;$x$ \\| \\`y\\`" in markdown
 
 
+def test_names_cannot_steer_a_terminal_or_turn_the_writing_direction(
+    make: SimpleNamespace, tmp_path: Path
+) -> None:
+    comparison = make.comparison(tmp_path)
+    write_object(
+        tmp_path / "comparison.json",
+        comparison.model_copy(update={"title": "a\x1b[31mb\u202ec\ud800d"}),
+    )
+    for page in texts(tmp_path):
+        assert "a␛" in page and not any(sign in page for sign in "\x1b\u202e\ud800")
+
+
 def test_what_is_not_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"neither config\.yaml nor comparison\.json") as caught:
         write_report([tmp_path])
