@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeGuard, TypeVar
 
@@ -113,7 +114,8 @@ def sweep(directory: Path) -> None:
     see :func:`write_atomic`."""
     for place, _, names in os.walk(directory):
         for name in filter(_TEMPORARY.fullmatch, names):
-            Path(place, name).unlink(missing_ok=True)
+            with suppress(OSError):
+                Path(place, name).unlink()
 
 
 def lock(stream: IO[str]) -> None:

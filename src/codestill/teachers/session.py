@@ -13,6 +13,7 @@ from codestill.errors import BudgetError, ConfigError
 from codestill.models.completer import Completer, Decoding
 from codestill.models.settings import Placement
 from codestill.run import Run
+from codestill.serialize import sweep
 from codestill.teachers.base import LogitTeacher
 from codestill.teachers.endpoint import ApiTeacherConfig
 from codestill.teachers.ledger import Budget, Ledger, Totals
@@ -156,7 +157,9 @@ def open_session(
 ) -> TeacherSession:
     """Build the teacher. Raises ModelError or ConfigError where that is impossible, before any call."""
     ledger = Ledger(run.ledger_path, usage.budget, partial(_show, run))
-    return TeacherSession(config.build(placement), ledger, usage, usage.answers or run.answers_directory)
+    answers = usage.answers or run.answers_directory
+    sweep(answers)
+    return TeacherSession(config.build(placement), ledger, usage, answers)
 
 
 def _count_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> int:
