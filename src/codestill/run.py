@@ -54,7 +54,6 @@ from codestill.types import Event
 
 Observer = Callable[[Event], None]
 SYNC_SECONDS = 1.0
-LOCK_SECONDS = 2.0
 
 
 class Keyed(Protocol):
@@ -351,19 +350,14 @@ class Run:
 
     def _take_lock(self) -> None:
         self._lock = (self.directory / ".lock").open("w")
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                return lock(self._lock)
-            except OSError as error:
-                if time.monotonic() < deadline:
-                    time.sleep(0.1)  # a killed run's last child may hold it for a moment
-                    continue
-                self.close()
-                raise RunError(
-                    f"Another process is using {self.directory}.",
-                    next_step="Wait for it to finish, or use another run directory.",
-                ) from error
+        try:
+            lock(self._lock)
+        except OSError as error:
+            self.close()
+            raise RunError(
+                f"Another process is using {self.directory}.",
+                next_step="Wait for it to finish, or use another run directory.",
+            ) from error
 
 
 def _is_foreign(directory: Path) -> bool:

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from codestill.errors import CodestillError, RunError
 from codestill.seal import LONGEST_ENDING, digest, seal, unseal
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+    pass
 
 R = TypeVar("R", bound=BaseModel)
 OTHER_DIRECTORY = "Delete the file to make it again, or use another run directory."
@@ -118,8 +119,22 @@ def sweep(directory: Path) -> None:
                 Path(place, name).unlink()
 
 
+LOCK_SECONDS = 2.0
+
+
 def lock(stream: IO[str]) -> None:
-    """Lock an open file until it is closed. Raises OSError where another process or stream has it locked."""
+    """Lock an open file until it is closed. Raises OSError where another process keeps it locked."""
+    deadline = time.monotonic() + LOCK_SECONDS  # a killed run's last child may hold it for a moment
+    while True:
+        try:
+            return _lock_now(stream)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _lock_now(stream: IO[str]) -> None:
     if sys.platform == "win32":
         import msvcrt
 
@@ -128,20 +143,6 @@ def lock(stream: IO[str]) -> None:
         import fcntl
 
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def problem(details: "ErrorDetails", whole: str = "") -> str:
-    """``field.subfield: reason`` of one entry of ``ValidationError.errors()``.
-
-    ``whole`` stands for the field where the value as a whole is at fault; empty, the reason stands alone.
-    """
-    field = ".".join(map(str, details["loc"])) or whole
-    return f"{field}: {details['msg']}" if field else details["msg"]
-
-
-def first_problem(error: ValidationError, whole: str = "") -> str:
-    """:func:`problem` of the first thing that is wrong."""
-    return problem(error.errors()[0], whole)
 
 
 # sealed files
