@@ -145,6 +145,20 @@ def _lock_now(stream: IO[str]) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def problem(details: "ErrorDetails", whole: str = "") -> str:
+    """``field.subfield: reason`` of one entry of ``ValidationError.errors()``.
+
+    ``whole`` stands for the field where the value as a whole is at fault; empty, the reason stands alone.
+    """
+    field = ".".join(map(str, details["loc"])) or whole
+    return f"{field}: {details['msg']}" if field else details["msg"]
+
+
+def first_problem(error: ValidationError, whole: str = "") -> str:
+    """:func:`problem` of the first thing that is wrong."""
+    return problem(error.errors()[0], whole)
+
+
 # sealed files
 
 
