@@ -13,6 +13,7 @@ from codestill.errors import ConfigError, UserError
 from codestill.evaluation import read_evaluation
 from codestill.models.student import Student
 from codestill.run import Observer
+from codestill.serialize import read_record
 from codestill.train.loop import DistillationTrainer
 from codestill.types import Comparison, Difference, Event, Interval
 
@@ -60,8 +61,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison
 
 def test_comparison_holds_every_arm(compared: tuple[Path, Comparison, list[Event]]) -> None:
     directory, comparison, _ = compared
-    written = (directory / "comparison.json").read_text(encoding="utf-8")
-    assert Comparison.model_validate_json(written) == comparison
+    assert read_record(directory / "comparison.json", Comparison) == comparison
     assert comparison.teacher == "teacher"
     assert comparison.task_count == 4
     runs = {arm.name: arm.runs for arm in comparison.arms}

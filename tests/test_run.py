@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from codestill.config import ExecutionConfig, RunConfig
 from codestill.errors import ConfigError, ConfigMismatch, Failure, RunError, StageMismatch
 from codestill.run import Run, slug
-from codestill.serialize import read_jsonl, seed_for, to_json
+from codestill.run_files import read_accounting
+from codestill.serialize import read_jsonl, seed_for
 from codestill.types import Completion, Event, Request
 
 
@@ -115,6 +116,39 @@ def test_a_start_that_was_killed_is_started_again(tmp_path: Path) -> None:
         (tmp_path / "config.yaml").unlink()
 
 
+def test_what_killed_writers_left_is_swept_when_a_run_is_opened(tmp_path: Path) -> None:
+    Run.open(tmp_path, Config()).close()
+    left_over = tmp_path / "stages" / "round-1" / ".attempts.json.123-456.tmp"
+    left_over.parent.mkdir(parents=True)
+    left_over.write_text("half")
+    Run.open(tmp_path, Config()).close()
+    assert not left_over.exists()
+
+
+def test_a_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    Run.open(tmp_path, Config()).close()
+    saved = tmp_path / "config.yaml"
+    saved.write_text(saved.read_text().partition("# checksum")[0])
+    with pytest.raises(RunError, match="it is damaged, or an earlier version wrote it") as caught:
+        Run.open(tmp_path, Config())
+    assert "another run directory" in caught.value.next_step
+
+
+def test_text_that_utf8_cannot_hold_stops_no_stage(tmp_path: Path) -> None:
+    items = [*ITEMS[:2], Request(task_id="half", prompt="p\ud83d")]
+
+    def half(owed: Sequence[Request]) -> Iterator[Completion]:
+        yield from (answer(item).model_copy(update={"text": f"{item.prompt} \udfff"}) for item in owed)
+
+    config = Config(title="a name of bytes \udcff")
+    with Run.open(tmp_path, config) as run:
+        made = run.stage("attempts", Completion, items, half)
+        run.message("attempts", "half \ud800")
+    with Run.open(tmp_path, config) as run:
+        assert run.stage("attempts", Completion, items, never) == made
+    assert [event.message for event in read_jsonl(run.metrics_path, Event)] == ["half \ud800"]
+
+
 def test_a_number_that_is_not_finite_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be stored"):
         Run.open(tmp_path / "run", Config(inner=Inner(rate=float("inf"))))
@@ -146,7 +180,7 @@ def test_records_come_in_the_items_order_whatever_order_they_were_made_in(tmp_pa
     with Run.open(tmp_path, Config()) as run:
         made = run.stage("attempts", Completion, ITEMS, lambda owed: answers(reversed(owed)))
     assert [one.task_id for one in made] == [item.task_id for item in ITEMS]
-    assert stage_file(tmp_path).read_text() == "".join(to_json(one) + "\n" for one in made)
+    assert list(read_jsonl(stage_file(tmp_path), Completion, whole=True)) == made
 
 
 def test_a_finished_stage_makes_nothing_again(tmp_path: Path) -> None:
@@ -191,8 +225,9 @@ def test_a_damaged_record_is_named_by_file_and_line(tmp_path: Path) -> None:
         run.stage("attempts", Completion, ITEMS, answers)
         path = stage_file(tmp_path)
         path.write_text(path.read_text().replace('"sample":0', '"sample":"x"', 1))
-        with pytest.raises(RunError, match=r"attempts\.jsonl:1 is not a Completion: sample"):
+        with pytest.raises(RunError, match=r"attempts\.jsonl:1 does not fit its checksum") as caught:
             run.stage("attempts", Completion, ITEMS, never)
+        assert "Delete attempts.jsonl and attempts.json" in caught.value.next_step
 
 
 def test_a_torn_last_line_is_owed_again(tmp_path: Path) -> None:
@@ -255,8 +290,7 @@ def test_rounds_have_stages_and_names_of_their_own(tmp_path: Path) -> None:
     assert stage_file(tmp_path, "round-2/attempts").exists()
     logged = list(read_jsonl(tmp_path / "metrics.jsonl", Event))
     assert [event.stage for event in logged] == ["round-1/train", "round-2/train"]
-    accounting = json.loads((tmp_path / "accounting.json").read_text())
-    assert accounting == {"round-1/answers": 1, "round-2/answers": 2}
+    assert read_accounting(tmp_path) == {"round-1/answers": 1, "round-2/answers": 2}
 
 
 # kills
@@ -420,4 +454,4 @@ def test_accounting_adds_names_and_repeats_change_nothing(tmp_path: Path) -> Non
         before = (tmp_path / "accounting.json").read_bytes()
         run.account(tasks=3, steps=10)
     assert (tmp_path / "accounting.json").read_bytes() == before
-    assert json.loads(before) == {"tasks": 3, "teacher": "local", "steps": 10}
+    assert read_accounting(tmp_path) == {"tasks": 3, "teacher": "local", "steps": 10}

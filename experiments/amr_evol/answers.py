@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from codestill.evaluation.differences import correction
 from codestill.evaluation.metrics import compare_pairs, interval_over_seeds
+from codestill.run_files import read_accounting, read_config
 from codestill.serialize import read_jsonl
 from codestill.tasks import TasksConfig
 from codestill.types import Attempt, Difference, Interval
@@ -47,12 +46,12 @@ def main(directory: Path) -> None:
         if not (run / "results" / "student.json").exists():
             continue  # not done
         if not depth:
-            config = yaml.safe_load((run / "config.yaml").read_text())
+            config = read_config(run)[0]
             tasks = TasksConfig.model_validate(config["tasks"]).load().tasks
             depth = {task.task_id: task.difficulty["depth"] for task in tasks}
         passed = {attempt.task_id: float(attempt.result.passed) for attempt in read_jsonl(path, Attempt)}
         correct.setdefault(run.parent.name, []).append(passed)
-        accounts.setdefault(run.parent.name, []).append(json.loads((run / "accounting.json").read_text()))
+        accounts.setdefault(run.parent.name, []).append(read_accounting(run))
     levels = sorted(set(depth.values()))
     heads = [
         "arm",

@@ -12,13 +12,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from codestill.compare import Comparison
+from codestill.serialize import read_record
 
 COLOURS = {"stand": "#1b7f79", "inpd": "#3e5c99", "persd": "#c1582f"}
 FULL_NAMES = {"stand": "StanD", "inpd": "InpD", "persd": "PERsD"}
 
 
 def main(directory: Path, picture: Path) -> None:
-    comparison = Comparison.model_validate_json((directory / "comparison.json").read_bytes())
+    comparison = read_record(directory / "comparison.json", Comparison)
     scores = {arm.name: arm.pass_at[1] for arm in comparison.arms}
     figure = Figure(figsize=(6.4, 3.8), dpi=160, layout="constrained")
     plot = figure.add_subplot()

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import yaml
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from codestill.config import RunConfig, problems
@@ -21,7 +20,8 @@ from codestill.examples import ExamplesConfig
 from codestill.losses import DivergenceName
 from codestill.recipes import load_recipe
 from codestill.run import Observer, Run, slug
-from codestill.serialize import write_atomic
+from codestill.run_files import read_accounting
+from codestill.serialize import write_object
 from codestill.tasks import TaskSet
 from codestill.teachers import LocalTeacherConfig
 from codestill.train import TrainConfig
@@ -122,7 +122,7 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
                         evaluation = _result(arm, directory / name)
                     evaluations.setdefault(arm.name, []).append(evaluation)
         comparison = _conclude(config, directory, runs, evaluations)
-        write_atomic(directory / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
+        write_object(directory / "comparison.json", comparison, indent=1)
     return comparison
 
 
@@ -254,7 +254,7 @@ def _conclude(
                     level: interval_over_seeds([_rates(e, 1, ids) for e in of_arm])
                     for level, ids in levels.items()
                 },
-                accounting=_accounting(directory / runs[0]),
+                accounting=read_accounting(directory / runs[0]),
             )
         )
     return Comparison(
@@ -296,11 +296,6 @@ def _levels(task_set: TaskSet) -> dict[str, set[str]]:
             if isinstance(value, int):
                 levels.setdefault(f"{name}={value}", set()).add(task.task_id)
     return dict(sorted(levels.items()))
-
-
-def _accounting(run: Path) -> dict[str, int | float | str]:
-    path = run / "accounting.json"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 class SweepConfig(RunConfig):

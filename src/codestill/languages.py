@@ -70,6 +70,11 @@ class LanguageSpec:
         return str(Path(path).resolve()) if path else None
 
 
+UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+"""What ``ast`` raises for text that is no program: also for null bytes, halves of surrogate pairs, and
+nesting that is too deep to parse, or to print once it is parsed."""
+
+
 def parse_python(source: str) -> ast.Module:
     """The syntax tree, without warnings. Raises ValueError where there is none."""
     with warnings.catch_warnings():
@@ -78,8 +83,8 @@ def parse_python(source: str) -> ast.Module:
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise ValueError(f"not valid Python ({error})") from error
+        except UNPARSABLE as error:
+            raise ValueError(f"not valid Python ({str(error) or 'it is nested too deeply'})") from error
 
 
 def defined_names(program: ast.Module) -> list[str]:

@@ -6,11 +6,10 @@
     report.html  report.md
 
 A run directory belongs to one config. Any process may be killed at any moment: the same command
-continues, produces no finished record again, and ends with the same bytes.
+continues, produces no finished record again, and ends with the same bytes. Every file that is read back is
+sealed (:mod:`codestill.seal`): a byte that has changed since it was written is noticed, and named.
 """
 
-import json
-import os
 import re
 import sys
 import time
@@ -22,13 +21,39 @@ import yaml
 from pydantic import BaseModel
 
 from codestill.environment import environment
-from codestill.errors import ConfigError, ConfigMismatch, Failure, RunError, StageMismatch
-from codestill.serialize import cut_torn_line, fingerprint, is_object, read_jsonl, to_json, write_atomic
+from codestill.errors import ConfigError, Failure, RunError, StageMismatch
+from codestill.run_files import (
+    NO_LOG,
+    Marker,
+    identity,
+    read_accounting,
+    read_config,
+    read_stage,
+    redo,
+    require_same,
+    stored,
+)
+from codestill.seal import seal_text
+from codestill.serialize import (
+    Appender,
+    append_jsonl,
+    cut_torn_line,
+    encodable,
+    fingerprint,
+    lock,
+    read_jsonl,
+    read_record,
+    sealed_lines,
+    sweep,
+    write_atomic,
+    write_jsonl,
+    write_object,
+)
+from codestill.terminal import printable
 from codestill.types import Event
 
 Observer = Callable[[Event], None]
 SYNC_SECONDS = 1.0
-LOCK_SECONDS = 2.0
 
 
 class Keyed(Protocol):
@@ -57,7 +82,7 @@ class Run:
         self.config = config
         self.prefix = prefix
         self.seed = int(config.get("seed", 0))
-        self.fingerprint = fingerprint(_identity(config))
+        self.fingerprint = fingerprint(identity(config))
         self._observers = list(observers)
         self._lock: IO[str] | None = None
 
@@ -96,11 +121,13 @@ class Run:
             )
         self.directory.mkdir(parents=True, exist_ok=True)
         self._take_lock()
+        sweep(self.directory)
         if saved.exists():
-            _require_same(self.directory, _identity(_read_config(saved)), _identity(self.config))
+            require_same(self.directory, identity(read_config(self.directory)[0]), identity(self.config))
         else:
-            write_atomic(self.directory / "environment.json", to_json(environment()) + "\n")
-            write_atomic(saved, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+            write_object(self.directory / "environment.json", environment())
+            text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
+            write_atomic(saved, seal_text(encodable(text)))
         cut_torn_line(self.metrics_path)
 
     def close(self) -> None:
@@ -185,12 +212,14 @@ class Run:
     def write(self, name: str, content: str | BaseModel | Sequence[BaseModel]) -> Path:
         """Write a file of this run or round, whole or not at all: text, a record as JSON, or records as
         JSONL."""
-        if isinstance(content, BaseModel):
-            content = to_json(content) + "\n"
-        elif not isinstance(content, str):
-            content = "".join(to_json(record) + "\n" for record in content)
-        write_atomic(self.file(name), content)
-        return self.file(name)
+        path = self.file(name)
+        if isinstance(content, str):
+            write_atomic(path, content)
+        elif isinstance(content, BaseModel):
+            write_object(path, content)
+        else:
+            write_jsonl(path, content)
+        return path
 
     # stages
 
@@ -201,8 +230,8 @@ class Run:
 
         ``produce`` gets the items that still lack a record and yields theirs in any order; a record
         has its item's key. Raises StageMismatch when the stage's file was made from other items,
-        Failure when records are missing in the end, ValueError when two items share a key or a
-        record belongs to no item.
+        RunError when it is damaged, Failure when records are missing in the end, ValueError when two
+        items share a key or a record belongs to no item.
         """
         path = self.directory / "stages" / self.prefix / f"{name}.jsonl"
         marker = path.with_suffix(".json")
@@ -212,14 +241,15 @@ class Run:
         stamp = fingerprint([self.fingerprint, record.__name__, list(items)])
         known = self._known_stage(path, marker, stamp)
         produced: dict[str, R] = {}
-        if known is not None:
-            cut_torn_line(path)
-            stored = read_jsonl(path, record) if path.exists() else ()
-            produced = {_key(entry): entry for entry in stored if _key(entry) in order}
-            if known["done"] and len(produced) == len(order):
+        if known is not None and (path.exists() or not known.done):
+            if not known.done:
+                cut_torn_line(path)
+            kept = stored(path, record, known.done) if path.exists() else ()
+            produced = {_key(entry): entry for entry in kept if _key(entry) in order}
+            if known.done and len(produced) == len(order):
                 return [produced[key] for key in order]
         else:
-            write_atomic(marker, to_json({"fingerprint": stamp, "count": len(items), "done": False}))
+            write_object(marker, Marker(fingerprint=stamp, count=len(items), done=False))
         owed = [item for item in items if item.key not in produced]
         self._collect(name, path, order, produced, produce(owed) if owed else ())
         if missing := len(order) - len(produced):
@@ -229,16 +259,15 @@ class Run:
             )
         ordered = [produced[key] for key in order]
         # Arrival order depends on interruptions; the finished file must not.
-        write_atomic(path, "".join(to_json(entry) + "\n" for entry in ordered))
-        write_atomic(marker, to_json({"fingerprint": stamp, "count": len(items), "done": True}))
+        write_jsonl(path, ordered)
+        write_object(marker, Marker(fingerprint=stamp, count=len(items), done=True))
         return ordered
 
     def read(self, name: str, record: type[R]) -> list[R]:
         """The records that a stage's file holds so far; empty when the stage never started."""
-        path = self.directory / "stages" / self.prefix / f"{name}.jsonl"
-        return list(read_jsonl(path, record)) if path.exists() else []
+        return read_stage(self.directory, f"{self.prefix}{name}", record)
 
-    def _known_stage(self, path: Path, marker: Path, stamp: str) -> dict[str, Any] | None:
+    def _known_stage(self, path: Path, marker: Path, stamp: str) -> "Marker | None":
         if not marker.exists():
             if path.exists():
                 raise StageMismatch(
@@ -246,8 +275,8 @@ class Run:
                     next_step=f"Delete {path.name} to make it again, or use another run directory.",
                 )
             return None
-        known = yaml.safe_load(marker.read_text(encoding="utf-8"))
-        if known["fingerprint"] != stamp:
+        known = read_record(marker, Marker, redo(path))
+        if known.fingerprint != stamp:
             raise StageMismatch(
                 f"{path} was made from other items than this run now has.",
                 next_step=f"Delete {path.name} and {marker.name} to make it again, or use another directory.",
@@ -257,19 +286,17 @@ class Run:
     def _collect(
         self, name: str, path: Path, order: dict[str, int], produced: dict[str, R], records: Iterable[R]
     ) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         synced = time.monotonic()
-        with path.open("a", encoding="utf-8") as stream:
+        with Appender(path) as file:
             for entry in records:
                 key = _key(entry)
                 if key not in order:
                     raise ValueError(f"stage {name}: a record for {key!r}, which is not one of its items")
                 if key in produced:
                     continue
-                stream.write(to_json(entry) + "\n")
-                stream.flush()  # a killed process loses nothing; the disk is synced once a second
+                file.write(entry)
                 if time.monotonic() - synced > SYNC_SECONDS:
-                    os.fsync(stream.fileno())
+                    file.sync()
                     synced = time.monotonic()
                 produced[key] = entry
                 self.progress(name, len(produced), len(order))
@@ -288,16 +315,13 @@ class Run:
 
     def account(self, **numbers: float | int | str) -> None:
         """Record what the run has consumed, in ``accounting.json``."""
-        path = self.directory / "accounting.json"
-        write_atomic(
-            path, to_json(self.accounting | {self.prefix + name: value for name, value in numbers.items()})
-        )
+        named = {self.prefix + name: value for name, value in numbers.items()}
+        write_object(self.directory / "accounting.json", self.accounting | named)
 
     @property
     def accounting(self) -> dict[str, float | int | str]:
         """Everything recorded so far; a key starts with the name of its round or part."""
-        path = self.directory / "accounting.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return read_accounting(self.directory)
 
     def progress(self, stage: str, done: int, total: int, **metrics: float | int | str | None) -> None:
         """Report a stage's progress to the observers; nothing is stored."""
@@ -309,51 +333,31 @@ class Run:
         if not self.metrics_path.exists():
             return
         names = {self.prefix + stage for stage in stages}
-        kept = [
-            e for e in read_jsonl(self.metrics_path, Event) if e.stage not in names or (e.step or 0) <= step
-        ]
-        write_atomic(self.metrics_path, "".join(to_json(event) + "\n" for event in kept))
+        events = read_jsonl(self.metrics_path, Event, next_step=NO_LOG)
+        kept = [event for event in events if event.stage not in names or (event.step or 0) <= step]
+        write_atomic(self.metrics_path, sealed_lines(kept, whole=False))
 
     def _emit(self, event: Event, *, keep: bool) -> None:
         if keep:
-            with self.metrics_path.open("a", encoding="utf-8") as stream:
-                stream.write(to_json(event) + "\n")
+            append_jsonl(self.metrics_path, [event], sync=False)
         for observer in list(self._observers):
             try:
                 observer(event)
             except Exception as error:  # an observer must never stop a run
                 self._observers.remove(observer)
-                print(
-                    f"{type(observer).__name__} failed and is ignored from now on: {error}", file=sys.stderr
-                )
+                name = type(observer).__name__
+                print(printable(f"{name} failed and is ignored from now on: {error}"), file=sys.stderr)
 
     def _take_lock(self) -> None:
         self._lock = (self.directory / ".lock").open("w")
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                return _lock(self._lock)
-            except OSError as error:
-                if time.monotonic() < deadline:
-                    time.sleep(0.1)  # a killed run's last child may hold it for a moment
-                    continue
-                self.close()
-                raise RunError(
-                    f"Another process is using {self.directory}.",
-                    next_step="Wait for it to finish, or use another run directory.",
-                ) from error
-
-
-def _lock(stream: IO[str]) -> None:
-    """Lock an open file until it is closed, or raise OSError."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            lock(self._lock)
+        except OSError as error:
+            self.close()
+            raise RunError(
+                f"Another process is using {self.directory}.",
+                next_step="Wait for it to finish, or use another run directory.",
+            ) from error
 
 
 def _is_foreign(directory: Path) -> bool:
@@ -365,35 +369,3 @@ def _is_foreign(directory: Path) -> bool:
 
 def _key(record: Any) -> str:
     return record.key
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RunError(f"{path} is not YAML: {error}", next_step="Use another run directory.") from error
-    if not is_object(config):
-        raise RunError(f"{path} holds no config.", next_step="Use another run directory.")
-    return config
-
-
-def _identity(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without what may change between resumes: where it runs, and what its teacher may cost."""
-    return {name: value for name, value in config.items() if name not in ("execution", "teacher_usage")}
-
-
-def _require_same(directory: Path, saved: dict[str, Any], now: dict[str, Any]) -> None:
-    differences = list(_differences(saved, now))
-    if differences:
-        raise ConfigMismatch(
-            f"{directory} was made with another config.\n" + "\n".join(f"  {line}" for line in differences),
-            next_step="Use another run directory, or the saved values.",
-        )
-
-
-def _differences(saved: Any, now: Any, where: str = "") -> Iterator[str]:
-    if is_object(saved) and is_object(now):
-        for name in sorted(saved.keys() | now.keys()):
-            yield from _differences(saved.get(name), now.get(name), f"{where}.{name}" if where else name)
-    elif saved != now:
-        yield f"{where}: saved {saved!r}, now {now!r}"

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from codestill.errors import ConfigError
 from codestill.plugins import is_plugin, load_plugin, suggestion
 from codestill.run import Observer
+from codestill.terminal import Terminal, printable
 from codestill.types import Event
 
 _TRANSIENT = ("gates",)  # stages that keep no records: they get a bar, but no line once they are done
@@ -23,13 +24,13 @@ class ProgressBars:
     stage."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or Terminal(stderr=True)
         self.bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             disable=not self.console.is_terminal,
         )
@@ -206,7 +207,8 @@ def close_trackers(observers: list[Observer]) -> None:
             try:
                 close()
             except Exception as error:  # a tracker must not fail a finished run
-                print(f"{type(observer).__name__} could not be closed: {error}", file=sys.stderr)
+                name = type(observer).__name__
+                print(printable(f"{name} could not be closed: {error}"), file=sys.stderr)
 
 
 def _numbers(event: Event) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, NonNegativeInt, model_validator
 
 from codestill.assembly import assemble, is_program
 from codestill.languages import known_language
@@ -57,6 +57,8 @@ class Task(Record):
     """A programming problem with unit tests: ``test_setup``, then each of ``tests``, run on the program of a
     completion. ``reference`` is one that passes."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     task_id: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
     """What the model continues: valid Python once a correct completion follows."""
@@ -64,14 +66,14 @@ class Task(Record):
     reference: str
     tests: tuple[Test, ...] = Field(min_length=1)
     test_setup: str = ""
-    cpu_seconds: float | None = None
+    cpu_seconds: float | None = Field(default=None, gt=0)
     """CPU limit of this task, where the sandbox's default is too short."""
     split: Split = "test"
     language: Language = Field(default="python", exclude_if=lambda value: value == "python")
     """Programming language of the prompt and the completion."""
     source: str = ""
     """The family it belongs to, e.g. ``humaneval`` or ``mbpp``."""
-    difficulty: dict[str, Any] = Field(default_factory=dict)
+    difficulty: dict[str, JsonValue] = Field(default_factory=dict)
     """What is known about its difficulty, e.g. ``{"depth": 3}``; tables group by it."""
 
     def program(self, completion: str) -> str:
@@ -162,6 +164,29 @@ class Completion(Record):
     @property
     def key(self) -> str:
         return f"{self.task_id}#{self.sample}"
+
+
+class Call(Record):
+    """One answer of a teacher, as the ledger records it."""
+
+    key: str
+    """The request's."""
+    stage: str
+    model: str
+    prompt_tokens: NonNegativeInt
+    completion_tokens: NonNegativeInt
+    estimated: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Whether tokens are estimated, from the texts' lengths: the endpoint gave none, or no possible ones."""
+    cost: float | None = None
+    """None where prices are unknown."""
+    finish: Finish = Field(default="stop", exclude_if=lambda value: value == "stop")
+    """Why the answer ended."""
+    without: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Sampling parameters that were not sent, as the endpoint had refused them."""
+    retries: tuple[str, ...] = ()
+    """Why earlier tries failed."""
+    seconds: float
+    """From the first try to the answer, pauses included."""
 
 
 class TestResult(Record):

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.cli.conftest import Codestill, assert_refused
 
 from codestill.recipes.amr_evol.library import Library, read_functions
-from codestill.serialize import to_json
+from codestill.serialize import write_jsonl
 
 PROGRAM = '''\
 def total(xs: list[int]) -> int:
@@ -34,7 +34,7 @@ def test_a_library_is_listed_shown_searched_and_counted(codestill: Codestill, tm
     assert "largest" in rows[1] and "total" in rows[2]
     assert "2 functions of 2 names, 2 tests" in codestill("library", "stats", "run").out
     wave = {"wave": 1, "functions": 2, "modules": 8, "found": 6, "added": 3}
-    (tmp_path / "run" / "library" / "growth.jsonl").write_text(to_json(wave) + "\n")
+    write_jsonl(tmp_path / "run" / "library" / "growth.jsonl", [wave])
     assert codestill("library", "stats", "run").out.splitlines()[-1].split() == [
         "1",
         "2",

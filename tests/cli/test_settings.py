@@ -55,6 +55,12 @@ def test_a_mistyped_command_line(codestill: Codestill, arguments: str, parts: tu
         ("train: {epochs: many}", ("train.epochs", "valid number")),
         ("train: [1,", ("mine.yaml is not YAML", "line 1")),
         ("- sft", ("mine.yaml", "mapping")),
+        ("sft", ("mine.yaml", "mapping")),
+        ("seed: 1\nseed: 2", ("mine.yaml, line 2", "'seed' was already given in line 1")),
+        ("train:\n  epochs: 1\n  epochs: 2", ("mine.yaml, line 3", "'epochs'")),
+        ("1: 2\nseed: 1", ("mine.yaml, line 1", "a key must be text")),
+        ("student: &a\n  model: *a", ("mine.yaml, line 1", "alias")),
+        ('student: "\\ud800"', ("mine.yaml, line 1", "surrogate")),
         (b"train: \xff", ("mine.yaml is not YAML",)),
     ],
 )

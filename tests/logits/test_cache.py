@@ -1,6 +1,5 @@
 """What goes in comes out, at every temperature; what does not fit is refused by name."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from codestill.logits import (
     digest,
     finish,
 )
+from codestill.serialize import read_object, write_object
 
 TRUNCATIONS = st.one_of(
     st.builds(Threshold, min_probability=st.sampled_from([1e-5, 1e-3, 0.3]), max_k=st.integers(1, 256)),
@@ -224,8 +224,8 @@ def test_a_manifest_of_another_version_is_refused(tmp_path: Path):
     fill(tmp_path, sequences(2))
     finish(tmp_path)
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
-    with pytest.raises(LogitsError, match=r"no manifest of this version: version"):
+    write_object(path, read_object(path) | {"version": 2})
+    with pytest.raises(LogitsError, match=r"manifest\.json is not a CacheManifest: version"):
         LogitCache.open(tmp_path)
 
 

@@ -90,6 +90,30 @@ def test_two_writers_of_one_part_do_not_overwrite_each_other(tmp_path: Path):
     assert (tmp_path / "part-000-00000.logits").read_bytes() == b"mine"
 
 
+def test_a_part_has_one_writer_at_a_time(tmp_path: Path):
+    process, standing = child(tmp_path, stop="3")
+    assert standing.wait(60)
+    with pytest.raises(LogitsError, match="another process writes part 0") as caught:
+        LogitWriter.open(tmp_path, SPEC)
+    assert "part number of its own" in caught.value.next_step
+    with LogitWriter.open(tmp_path, SPEC, part=1):
+        pass
+    process.kill()
+    process.join()
+    with LogitWriter.open(tmp_path, SPEC):  # a killed writer holds nothing
+        pass
+    with LogitWriter.open(tmp_path, SPEC) as first, pytest.raises(LogitsError, match="writes part 0"):
+        LogitWriter.open(tmp_path, first.spec)
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path):
+    fill(tmp_path, sequences(2))
+    left_over = tmp_path / ".part-001-00000.logits.123-456.tmp"
+    left_over.write_bytes(b"half a shard")
+    with LogitWriter.open(tmp_path, SPEC):
+        assert not left_over.exists()
+
+
 def test_leaving_by_an_exception_keeps_whole_shards_only(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt), LogitWriter.open(tmp_path, SPEC, shard_tokens=20) as writer:
         for tokens, prompt, rows in sequences(COUNT):

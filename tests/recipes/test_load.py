@@ -6,6 +6,7 @@ import pytest
 from codestill.errors import ConfigError
 from codestill.recipes import load_recipe
 from codestill.run import Run
+from codestill.run_files import read_stage
 from codestill.types import Attempt
 
 MINE = '''
@@ -64,8 +65,7 @@ def test_strangers_recipe_runs_in_rounds(tmp_path: Path) -> None:
         with Run.open(tmp_path / "run", config) as run:
             recipe.distill(config, run)
     for number in (1, 2):
-        found = tmp_path / "run" / "stages" / f"round-{number}" / "answers.jsonl"
-        answers = [Attempt.model_validate_json(line) for line in found.read_text().splitlines()]
+        answers = read_stage(tmp_path / "run", f"round-{number}/answers", Attempt)
         assert len(answers) == 6
         assert any(answer.result.passed for answer in answers)
         assert (tmp_path / "run" / "results" / f"round-{number}" / "student.json").exists()

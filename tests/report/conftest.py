@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from codestill.report import write_report
-from codestill.serialize import append_jsonl, to_json, write_atomic
+from codestill.seal import seal_text
+from codestill.serialize import append_jsonl, write_atomic, write_jsonl, write_object
 from codestill.types import (
     Arm,
     Attempt,
@@ -156,9 +157,9 @@ def make_run(
     source = random.Random(f"{directory.name}{seed}")
     alpha = 0.5 if divergence else 0.0
     config = f"recipe: logit_kd\nseed: {seed}\nobjective:\n  alpha: {alpha}\n  temperature: 2.0\n"
-    write_atomic(directory / "config.yaml", config)
+    write_atomic(directory / "config.yaml", seal_text(config))
     environment = {"python": "3.11.9", "torch": "2.13.0", "processor": "a processor", "cores": "2"}
-    write_atomic(directory / "environment.json", to_json(environment))
+    write_object(directory / "environment.json", environment)
     events = [Event(stage="answers", metrics={"failures": 12, "accepted": 288})]
     for step in range(0, 0 if teacher else steps, 5):
         fall = 1.1 * (1 - skill) + 2.4 * 0.985**step + source.gauss(0, 0.06) * (step > 0)
@@ -172,7 +173,7 @@ def make_run(
             events.append(Event(stage="validation", step=step, metrics=smooth))
     append_jsonl(directory / "metrics.jsonl", events)
     problems = make_tasks(tasks)
-    append_jsonl(directory / "tasks" / "pocket-test.jsonl", problems)
+    write_jsonl(directory / "tasks" / "pocket-test.jsonl", problems)
     attempts = [make_attempt(task, n, skill, source) for task in problems for n in range(SAMPLES)]
     greedy = [make_attempt(task, 0, skill, source) for task in problems]
     name = "teacher-pocket" if teacher else "student-pocket"
@@ -180,7 +181,7 @@ def make_run(
     append_jsonl(directory / "stages" / f"evaluate-{name}-greedy.jsonl", greedy)
     model = "pocket-teacher" if teacher else "llama-44m"
     found = evaluation(model, attempts, problems, scale, **changes)
-    write_atomic(directory / "results" / f"{name}.json", to_json(found))
+    write_object(directory / "results" / f"{name}.json", found)
     return found
 
 
@@ -237,7 +238,7 @@ def make_comparison(directory: Path, *, estimate: float = 0.062, **changes: obje
         differences=differences,
         teacher="teacher",
     )
-    write_atomic(directory / "comparison.json", to_json(comparison))
+    write_object(directory / "comparison.json", comparison)
     return comparison
 
 

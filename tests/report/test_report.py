@@ -13,9 +13,9 @@ from codestill.report.claims import headline, warnings
 from codestill.report.collect import read_report
 from codestill.report.samples import choose_samples
 from codestill.report.tables import differences
-from codestill.serialize import append_jsonl, to_json, write_atomic
-from codestill.teachers.ledger import Call
-from codestill.types import Comparison, Event, Gates, Interval
+from codestill.seal import seal_text
+from codestill.serialize import append_jsonl, to_json, write_atomic, write_object
+from codestill.types import Call, Comparison, Event, Gates, Interval
 
 
 def written(directory: Path) -> tuple[str, str]:
@@ -228,7 +228,7 @@ def test_a_step_logged_twice_counts_once(make: SimpleNamespace, tmp_path: Path) 
 
 
 def test_a_run_that_has_only_begun_gets_a_page(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("recipe: sft\n")
+    (tmp_path / "config.yaml").write_text(seal_text("recipe: sft\n"))
     html, markdown = texts(tmp_path)
     for page in (html, markdown):
         assert "evaluations (results/" in page.replace("\\", "")
@@ -251,7 +251,7 @@ def test_a_sweep_warns_of_its_winner(make: SimpleNamespace, tmp_path: Path) -> N
     for number in range(10):
         make.run(tmp_path / f"arm-{number}", skill=0.4 + number / 40, tasks=3, steps=0)
         config = f"objective:\n  alpha: {number / 10}\n"
-        (tmp_path / f"arm-{number}" / "config.yaml").write_text(config)
+        (tmp_path / f"arm-{number}" / "config.yaml").write_text(seal_text(config))
     html, _ = write_report([tmp_path / f"arm-{n}" for n in range(10)], tmp_path / "sweep.html")
     page = html.read_text(encoding="utf-8")
     assert html == tmp_path / "sweep.html"
@@ -290,11 +290,23 @@ def test_names_cannot_break_out_of_either_page(make: SimpleNamespace, tmp_path: 
     )
     differences = tuple(d.model_copy(update={"b": evil}) for d in comparison.differences)
     changed = comparison.model_copy(update={"arms": arms, "differences": differences})
-    write_atomic(tmp_path / "comparison.json", to_json(changed))
+    write_object(tmp_path / "comparison.json", changed)
     html, markdown = texts(tmp_path)
     assert "<b>$x$" not in html
     assert "&lt;b&gt;$x$ | `y`" in html
     assert "&lt;b&gt;$x$ \\| \\`y\\`" in markdown
+
+
+def test_names_cannot_steer_a_terminal_or_turn_the_writing_direction(
+    make: SimpleNamespace, tmp_path: Path
+) -> None:
+    comparison = make.comparison(tmp_path)
+    write_object(
+        tmp_path / "comparison.json",
+        comparison.model_copy(update={"title": "a\x1b[31mb\u202ec\ud800d"}),
+    )
+    for page in texts(tmp_path):
+        assert "a␛" in page and not any(sign in page for sign in "\x1b\u202e\ud800")
 
 
 def test_what_is_not_a_run_is_refused(tmp_path: Path) -> None:
@@ -326,6 +338,6 @@ def test_a_corrupt_file_is_named(make: SimpleNamespace, tmp_path: Path, name: st
 
 
 def test_a_corrupt_comparison_is_named(tmp_path: Path) -> None:
-    (tmp_path / "comparison.json").write_text("{}")
+    write_object(tmp_path / "comparison.json", {})
     with pytest.raises(RunError, match=r"comparison\.json is not a Comparison"):
         write_report([tmp_path])

@@ -16,6 +16,7 @@ from codestill.examples import references
 from codestill.models import StudentConfig
 from codestill.models.student import Student
 from codestill.run import Run
+from codestill.serialize import read_jsonl
 from codestill.tasks import TasksConfig
 from codestill.types import Event, Example
 
@@ -42,8 +43,7 @@ def open_run(directory: Path, *observers: Callable[[Event], None], seed: int = 0
 
 def metrics(directory: Path, stage: str = "train") -> list[Event]:
     """The metrics that a run has logged for a stage."""
-    lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    events = [Event.model_validate_json(line) for line in lines]
+    events = read_jsonl(directory / "metrics.jsonl", Event)
     return [event for event in events if event.kind == "metrics" and event.stage == stage]
 
 

@@ -11,6 +11,7 @@ from codestill.config import RunConfig
 from codestill.errors import ConfigError, TaskError
 from codestill.prompts import CONTINUED, INSTRUCT, Prompts
 from codestill.run import Run
+from codestill.run_files import read_accounting
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.synthesis import Admission, SynthesisConfig, read_calls, rouge_l, synthesise, words
 from codestill.tasks import TasksConfig, TaskSet
@@ -99,9 +100,8 @@ def made(
     config = SynthesisConfig(proposals=len(rows), **options)
     with Run.open(directory, RunConfig()) as run:
         found = synthesise(seeds(), teaching_by(table(rows), INSTRUCT, sandbox, run), config)
-    import json
 
-    return found, json.loads((directory / "accounting.json").read_text())
+    return found, read_accounting(directory)
 
 
 def test_what_becomes_a_task_and_what_is_dropped(tmp_path: Path, sandbox: Sandbox):

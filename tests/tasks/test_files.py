@@ -1,10 +1,14 @@
 """Reading task files: the families' formats, and what happens when a file is not right."""
 
+import contextlib
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from codestill.errors import TaskError
 from codestill.tasks import TasksConfig, read_samples, read_tasks, write_tasks
@@ -219,3 +223,93 @@ def test_samples(tmp_path: Path) -> None:
         read_samples(write(tmp_path / "s.jsonl", {"task_id": "a", "completion": "x"}, {"task_id": "a"}))
     with pytest.raises(TaskError, match=r"s\.jsonl:1: field 'task_id'"):
         read_samples(write(tmp_path / "s.jsonl", {"task_id": 1, "completion": "x"}))
+
+
+HALF = "\ud800"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"cpu_seconds": float("nan")}, "cpu_seconds"),
+        ({"cpu_seconds": float("inf")}, "cpu_seconds"),
+        ({"cpu_seconds": 0}, "cpu_seconds"),
+        ({"cpu_seconds": -1}, "cpu_seconds"),
+        ({"difficulty": {"d": float("nan")}}, r"difficulty\.d"),
+        ({"difficulty": {"d": [1, {"e": float("-inf")}]}}, r"difficulty\.d"),
+        ({"difficulty": {HALF: 1}}, "difficulty"),
+        ({"difficulty": {"d": HALF}}, "difficulty"),
+        ({"task_id": HALF}, "task_id"),
+        ({"prompt": HALF}, "prompt"),
+        ({"reference": HALF}, "reference"),
+        ({"tests": [HALF]}, "tests"),
+        ({"source": HALF}, "source"),
+        ({"test_setup": HALF}, "test_setup"),
+        ({"reference": "(" * 9000}, r"prompt \+ reference"),
+        ({"reference": "    return " + "-" * 9000 + "1\n"}, r"prompt \+ reference"),
+        ({"tests": ["-" * 9000 + "1"]}, "tests"),
+    ],
+)
+def test_what_cannot_be_stored_or_parsed_is_named(tmp_path: Path, change: dict[str, Any], field: str) -> None:
+    with pytest.raises(TaskError, match=rf"own\.jsonl:2: field '{field}"):
+        read_tasks(write(tmp_path / "own.jsonl", {**OWN, "task_id": "first"}, {**OWN, **change}))
+
+
+def test_a_difficulty_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    row = json.dumps({**OWN, "difficulty": {"d": 0}})
+    for depth in (300, 100_000):
+        (tmp_path / "own.jsonl").write_text(row.replace('"d": 0', '"d": ' + "[" * depth + "]" * depth) + "\n")
+        with pytest.raises(TaskError, match=r"own\.jsonl:1: "):
+            read_tasks(tmp_path / "own.jsonl")
+
+
+def test_samples_keep_what_utf8_cannot_hold(tmp_path: Path) -> None:
+    rows = [{"task_id": "a", "completion": f"x{HALF}"}, {"task_id": "b", "completion": "y"}]
+    assert read_samples(write(tmp_path / "s.jsonl", *rows)) == [("a", f"x{HALF}"), ("b", "y")]
+
+
+TEXT = st.text(max_size=8) | st.sampled_from([HALF, "a"])
+ROWS = st.dictionaries(
+    st.sampled_from([*OWN, "cpu_seconds", "difficulty", "split", "language", "completion", "solution"]),
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=8)
+        | st.sampled_from([HALF, "a"]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        max_leaves=6,
+    ),
+)
+
+
+def read_or_refused(path: Path, changes: list[dict[str, Any]], noise: bytes) -> None:
+    data = "".join(json.dumps({**OWN, **change}) + "\n" for change in changes).encode() + noise
+    path.write_bytes(data)
+    for read in (read_tasks, read_samples):
+        try:
+            read(path)
+        except TaskError as error:
+            assert path.name in error.message and error.next_step
+    with contextlib.suppress(TaskError):
+        tasks = read_tasks(path)
+        write_tasks(path, tasks)
+        assert read_tasks(path) == tasks
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(ROWS, max_size=3), st.binary(max_size=6) | st.just(b""))
+def test_any_row_is_read_or_refused_by_name(
+    tmp_path: Path, changes: list[dict[str, Any]], noise: bytes
+) -> None:
+    read_or_refused(tmp_path / "own.jsonl", changes, noise)
+
+
+@pytest.mark.slow
+@settings(max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(ROWS, max_size=3), st.binary(max_size=6) | st.just(b""))
+def test_any_row_is_read_or_refused_by_name_often(
+    tmp_path: Path, changes: list[dict[str, Any]], noise: bytes
+) -> None:
+    read_or_refused(tmp_path / "own.jsonl", changes, noise)

@@ -18,9 +18,9 @@ from codestill.models.settings import SamplingConfig
 from codestill.serialize import read_jsonl
 from codestill.teachers import ApiTeacherConfig
 from codestill.teachers.endpoint import ApiTeacher
-from codestill.teachers.ledger import Budget, Call, Ledger, Prices
+from codestill.teachers.ledger import Budget, Ledger, Prices
 from codestill.teachers.replay import Replayed
-from codestill.types import Request
+from codestill.types import Call, Request
 
 SAMPLING = SamplingConfig(max_new_tokens=50, temperature=0.5)
 

@@ -17,9 +17,9 @@ from codestill.errors import RunError, TeacherError
 from codestill.models import Decoding, SamplingConfig
 from codestill.serialize import append_jsonl, read_jsonl, write_atomic
 from codestill.teachers import ApiTeacherConfig, ledger
-from codestill.teachers.ledger import Call, Ledger
+from codestill.teachers.ledger import Ledger
 from codestill.teachers.replay import Replayed
-from codestill.types import Request
+from codestill.types import Call, Request
 
 # The server's thread is of no use to a forked process, which only calls it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

@@ -22,10 +22,10 @@ from codestill.models.settings import SamplingConfig
 from codestill.serialize import read_jsonl
 from codestill.teachers import ApiTeacherConfig
 from codestill.teachers.endpoint import ApiTeacher
-from codestill.teachers.ledger import Budget, Call, Ledger, Prices
+from codestill.teachers.ledger import Budget, Ledger, Prices
 from codestill.teachers.refusals import is_filtered, is_too_long, pause_asked, refused_parameter
 from codestill.teachers.replay import Replayed
-from codestill.types import Completion, Request
+from codestill.types import Call, Completion, Request
 
 DECODING = Decoding(SamplingConfig(max_new_tokens=50, temperature=0.5, top_p=0.9))
 

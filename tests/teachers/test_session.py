@@ -11,9 +11,9 @@ from codestill.models import Decoding, SamplingConfig
 from codestill.run import Run
 from codestill.serialize import read_jsonl
 from codestill.teachers import LocalTeacherConfig
-from codestill.teachers.ledger import Budget, Call
+from codestill.teachers.ledger import Budget
 from codestill.teachers.session import TeacherSession, TeacherUsage, open_session
-from codestill.types import Request
+from codestill.types import Call, Request
 
 ASKED = [Request(task_id=str(n), prompt=f"def f{n}(x):\n") for n in range(5)]
 SAMPLING = SamplingConfig(max_new_tokens=8)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from tests.support.worlds import DieAt, assert_killed, die, examples, metrics, open_run, student, weights
 
+from codestill.errors import RunError
 from codestill.losses import CrossEntropy
 from codestill.models.student import Student
+from codestill.serialize import write_object
 from codestill.train import TrainConfig, fit
 from codestill.train.checkpoints import COMPLETE, Checkpoints
 from codestill.train.loop import DistillationTrainer
@@ -129,6 +131,39 @@ def test_finished_training_is_loaded(
     assert not list((directory / "checkpoints").glob("checkpoint-*")), "optimiser states are not needed again"
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"])
+def test_a_checkpoint_with_a_changed_bit_is_refused(name: str, with_dropout: Path, tmp_path: Path) -> None:
+    assert_killed(die_at_step, tmp_path, with_dropout, 4)
+    path = tmp_path / "checkpoints" / "checkpoint-3" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunError, match=rf"checkpoint-3/{name} is damaged") as caught:
+        train(tmp_path, with_dropout)
+    assert "checkpoint-3, and run the same command again" in caught.value.next_step
+    path.unlink()
+    with pytest.raises(RunError, match="is missing"):
+        train(tmp_path, with_dropout)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_student_with_a_changed_bit_is_refused(
+    name: str, uninterrupted: Path, with_dropout: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(uninterrupted, directory)
+    path = directory / "student" / name
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 2
+    path.write_bytes(data)
+    with pytest.raises(RunError, match=rf"student/{name} is damaged") as caught:
+        train(directory, with_dropout)
+    assert f"Delete {directory / 'checkpoints'}" in caught.value.next_step
+    (directory / "checkpoints" / "student.json").unlink()
+    with pytest.raises(RunError, match="does not say what was saved"):
+        train(directory, with_dropout)
+
+
 def test_only_marked_checkpoints_count(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest() is None
@@ -136,7 +171,7 @@ def test_only_marked_checkpoints_count(tmp_path: Path) -> None:
         (tmp_path / f"checkpoint-{step}").mkdir()
     assert checkpoints.latest() is None
     for step in (9, 10):
-        (tmp_path / f"checkpoint-{step}" / COMPLETE).touch()
+        write_object(tmp_path / f"checkpoint-{step}" / COMPLETE, {})
     latest = checkpoints.latest()
     assert latest is not None
     assert checkpoints.step(latest) == 10
@@ -146,7 +181,7 @@ def test_only_marked_checkpoints_count(tmp_path: Path) -> None:
 def test_kept_checkpoint(keep: str, step: int, tmp_path: Path) -> None:
     for number in (3, 6):
         (tmp_path / f"checkpoint-{number}").mkdir()
-        (tmp_path / f"checkpoint-{number}" / COMPLETE).touch()
+        write_object(tmp_path / f"checkpoint-{number}" / COMPLETE, {})
         state = {"best_global_step": 3, "best_model_checkpoint": "/somewhere/else/checkpoint-3"}
         (tmp_path / f"checkpoint-{number}" / "trainer_state.json").write_text(json.dumps(state))
     assert Checkpoints(tmp_path).kept(keep).name == f"checkpoint-{step}"  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """The command line. Nothing heavy is imported before a command needs it."""
 
 import errno
+import io
 import sys
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
 from codestill.errors import CodestillError
+from codestill.terminal import printable
 from codestill.version import __version__
 
 app = App(
@@ -65,6 +67,9 @@ for name, text in {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; the exit code is 2 for a mistake of the user's and 1 for a failure."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not a stand-in of a notebook or a test
+            stream.reconfigure(errors="backslashreplace")  # for what the terminal's encoding lacks
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
@@ -100,7 +105,7 @@ def _disk_is_full(error: Exception) -> bool:
 
 
 def _fail(message: str, next_step: str, code: int) -> int:
-    print(f"codestill: {message}\n  {next_step}", file=sys.stderr)
+    print(printable(f"codestill: {message}\n  {next_step}"), file=sys.stderr)
     return code
 
 

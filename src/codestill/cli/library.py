@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
@@ -23,9 +22,7 @@ def ls(directory: Path, *, limit: Annotated[int, Parameter(help="Show at most th
     table = Table("key", "signature", "description", "tests", "from", box=None, pad_edge=False)
     for function in library.functions[:limit]:
         count = str(len(function.tests))
-        table.add_row(
-            function.key, escape(function.signature), escape(_summary(function)), count, function.origin
-        )
+        table.add_row(function.key, function.signature, _summary(function), count, function.origin)
     console.print(table)
     if len(library) > limit:
         console.print(f"{len(library) - limit:,} more: --limit {len(library)}", highlight=False)
@@ -61,8 +58,8 @@ def search(
     query = Function(name=name, signature=signature, description=words)
     table = Table("cosine", "key", "signature", "description", box=None, pad_edge=False)
     for hit in read_library(directory).search([query], k)[0]:
-        signature, summary = escape(hit.function.signature), escape(_summary(hit.function))
-        table.add_row(f"{hit.cosine:.3f}", hit.function.key, signature, summary)
+        found = hit.function
+        table.add_row(f"{hit.cosine:.3f}", found.key, found.signature, _summary(found))
     console.print(table)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from cyclopts import App, Parameter
 from cyclopts import config as sources
 from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
@@ -12,6 +11,8 @@ from pydantic import BaseModel
 
 from codestill.config import RunConfig
 from codestill.errors import ConfigError
+from codestill.serialize import is_object
+from codestill.yaml_files import NotYaml, load_yaml
 
 
 def read_settings(
@@ -35,10 +36,7 @@ def read_settings(
         "run_dir": Annotated[Path | None, Parameter(help="Run directory (default: below runs/).")],
     }
     path, rest = _take_option(list(arguments), "--config")
-    files = []
-    if path is not None:
-        _require_yaml(path)
-        files = [sources.Yaml(path, use_commands_as_keys=False)]
+    files = [] if path is None else [_read_yaml(path)]
     parser = App(
         name=f"codestill {command}",
         help_formatter=_Help(model, None if required else model()),
@@ -82,15 +80,23 @@ def _path(entry: HelpEntry) -> list[str]:
     return names[0].removeprefix("--").replace("-", "_").split(".") if names else []
 
 
-def _require_yaml(path: Path) -> None:
+def _read_yaml(path: Path) -> sources.Dict:
     try:
-        yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             f"cannot read the config file {path}: {error.strerror}.", next_step="Check the path."
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}", next_step="Fix the file.") from error
+    except (NotYaml, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}.", next_step="Correct the file.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}, {error}.", next_step="Correct the file.") from error
+    if values is not None and not is_object(values):
+        raise ConfigError(
+            f"{path} holds one {type(values).__name__}, not a mapping of names to settings.",
+            next_step="Write a setting per line, `name: value`.",
+        )
+    return sources.Dict(values or {}, source=str(path), use_commands_as_keys=False)
 
 
 def _take_option(arguments: list[str], name: str) -> tuple[Path | None, list[str]]:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
@@ -17,6 +15,7 @@ from codestill.evaluation.differences import correction
 from codestill.models import PresetRow
 from codestill.tasks import TaskSet, TasksReport
 from codestill.tasks.families import FAMILIES
+from codestill.terminal import Terminal
 from codestill.types import Arm, Comparison, Difference, Evaluation, Interval, Task
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from codestill.logits import CacheManifest
 
 # Where no terminal says how wide it is, tables keep their columns whole.
-console = Console(width=None if sys.stdout.isatty() else 150)
+console = Terminal(width=None if sys.stdout.isatty() else 150)
 
 
 def _percent(value: Interval | None) -> str:
@@ -170,10 +169,10 @@ def _bounds(interval: Interval) -> str:
 
 def print_exams(directory: Path) -> None:
     """A row per measure of every exam in a run."""
-    from codestill.recipes.pocket.exam import MEASURES, Exam
+    from codestill.recipes.pocket.exam import MEASURES, read_exam
 
     for path in sorted(directory.glob("exam-*.json")):
-        exam = Exam.model_validate_json(path.read_bytes())
+        exam = read_exam(path)
         depths = sorted({depth for score in exam.scores for depth in score.by_depth})
         table = Table(box=None, pad_edge=False)
         for name in ("measure", "what is counted"):
@@ -289,6 +288,6 @@ def _print_plain(rows: Sequence[tuple[str, str, str]]) -> None:
     for _ in range(3):
         table.add_column(overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     console.print(table)
     console.print()

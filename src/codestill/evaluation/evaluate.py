@@ -10,21 +10,20 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
 )
 
 from codestill.attempt import Workbench
 from codestill.environment import environment
-from codestill.errors import RunError, StageMismatch
+from codestill.errors import StageMismatch
 from codestill.evaluation.gates import check_gates
 from codestill.evaluation.metrics import bleu, interval, pass_at_k
 from codestill.models import Completer, SamplingConfig
 from codestill.prompts import CONTINUED, Prompts
 from codestill.run import Run
 from codestill.sandbox import Sandbox
-from codestill.serialize import first_problem, to_json, write_atomic
+from codestill.serialize import read_jsonl, read_record, sealed_lines, write_jsonl, write_object
 from codestill.tasks import TasksConfig, TaskSet
-from codestill.types import Attempt, Evaluation, Gates, Interval, ModelProfile, Settings
+from codestill.types import Attempt, Evaluation, Gates, Interval, ModelProfile, Settings, Task
 
 
 class EvaluateConfig(Settings):
@@ -117,19 +116,16 @@ class ExecutedSamples:
 
 def read_evaluation(path: Path) -> Evaluation:
     """The evaluation in a result file. Raises RunError when it is not one."""
-    try:
-        return Evaluation.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise RunError(
-            f"{path} is not an evaluation: {first_problem(error)}",
-            next_step="Delete the file and run the same command again: the samples are kept.",
-        ) from error
+    step = "Delete the file and run the same command again: the samples are kept."
+    return read_record(path, Evaluation, step)
 
 
 def require_same_tasks(task_set: TaskSet, run: Run) -> None:
     """Refuse tasks other than those of this name that the run holds verdicts on."""
     path = run.tasks_path(task_set.name)
-    if path.exists() and path.read_bytes() != _lines(task_set).encode():
+    if path.exists() and path.read_bytes() != sealed_lines(task_set).encode():
+        step = "Delete the file: the same command writes it again, and refuses verdicts on other tasks."
+        list(read_jsonl(path, Task, whole=True, next_step=step))  # damage is no other set
         raise StageMismatch(
             f"{task_set.name} is not what it was when this run evaluated it: {path} differs.",
             next_step="Use another run directory for the changed tasks.",
@@ -138,11 +134,7 @@ def require_same_tasks(task_set: TaskSet, run: Run) -> None:
 
 def keep_tasks(task_set: TaskSet, run: Run) -> None:
     """Write the tasks that the run's verdicts are on."""
-    write_atomic(run.tasks_path(task_set.name), _lines(task_set))
-
-
-def _lines(task_set: TaskSet) -> str:
-    return "".join(to_json(task) + "\n" for task in task_set.tasks)
+    write_jsonl(run.tasks_path(task_set.name), task_set)
 
 
 def conclude(
@@ -191,9 +183,9 @@ def conclude(
         versions=environment(),
         seed=run.seed,
     )
-    lines = [to_json({"task_id": attempt.task_id, "completion": attempt.completion.text}) for attempt in pool]
-    write_atomic(run.samples_path(samples.name), "\n".join(lines) + "\n")
-    write_atomic(run.result_path(samples.name), result.model_dump_json(indent=1) + "\n")
+    lines = [{"task_id": attempt.task_id, "completion": attempt.completion.text} for attempt in pool]
+    write_jsonl(run.samples_path(samples.name), lines)
+    write_object(run.result_path(samples.name), result, indent=1)
     metrics = {f"{samples.name}/pass@{k}": value.mean for k, value in result.pass_at.items()}
     run.log("evaluate", metrics=metrics)
     return result

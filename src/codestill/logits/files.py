@@ -1,6 +1,5 @@
 """Shard files on disk: written whole or not at all, checked when they are read."""
 
-import os
 import zlib
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from codestill.errors import LogitsError
 from codestill.logits.manifest import CaptureSpec, ShardEntry
 from codestill.logits.shard import HEAD, INDEX, MAGIC, Layout, scored_positions, spec_mark
+from codestill.serialize import write_atomic
 
 _REPAIR = "Delete it and manifest.json, and capture again: only its sequences are captured again."
 
@@ -25,12 +25,7 @@ def write_whole(path: Path, data: bytes) -> None:
             f"{path} exists: another process writes the same part",
             next_step="Give every writer process a part number of its own.",
         )
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    write_atomic(path, data)
 
 
 class ShardFile:

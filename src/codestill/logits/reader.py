@@ -6,15 +6,14 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from codestill.errors import LogitsError
 from codestill.logits.files import ShardFile
 from codestill.logits.manifest import CacheManifest, Expectation
 from codestill.logits.rows import SparseRows
 from codestill.logits.shard import INDEX, Layout
-from codestill.logits.writer import MANIFEST
-from codestill.serialize import fingerprint, first_problem
+from codestill.logits.writer import CAPTURE_AGAIN, MANIFEST
+from codestill.serialize import fingerprint, read_record
 from codestill.types import TailRule
 
 
@@ -133,16 +132,10 @@ class LogitCache:
 def read_manifest(directory: Path) -> CacheManifest:
     """Raises LogitsError when there is none, or it is not one of this version."""
     path = directory / MANIFEST
-    try:
-        return CacheManifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
+    if not path.exists():
         shards = len(list(directory.glob("part-*.logits")))
         raise LogitsError(
             f"{directory} is no finished cache: it has {shards} shards and no {MANIFEST}",
             next_step="Run the capture again to continue it, or name the right directory.",
-        ) from error
-    except ValidationError as error:
-        raise LogitsError(
-            f"{path} is no manifest of this version: {first_problem(error, 'the file')}",
-            next_step="Read it with the codestill that wrote it, or capture again.",
-        ) from error
+        )
+    return read_record(path, CacheManifest, CAPTURE_AGAIN, LogitsError)

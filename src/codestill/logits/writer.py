@@ -3,19 +3,20 @@
 import itertools
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Self
-
-from pydantic import ValidationError
+from typing import IO, Self
 
 from codestill.errors import LogitsError
 from codestill.logits.files import ShardFile, write_whole
 from codestill.logits.manifest import CacheManifest, CaptureSpec, Expectation, MeasuredError
 from codestill.logits.rows import CapturedRows
 from codestill.logits.shard import Layout, assemble, digest
-from codestill.serialize import fingerprint, to_json, write_atomic
+from codestill.serialize import fingerprint, lock, read_record, sweep, write_object
 
 CAPTURE, MANIFEST = "capture.json", "manifest.json"
 
+CAPTURE_AGAIN = (
+    f"Delete {MANIFEST} and {CAPTURE}, and capture again with the same settings: every shard is kept."
+)
 SHARD_TOKENS = 65_536
 """Scored tokens per shard: the most that a kill can cost a writer."""
 
@@ -33,8 +34,11 @@ class LogitWriter:
     shards of an uninterrupted one.
     """
 
-    def __init__(self, directory: Path, spec: CaptureSpec, part: int, shard_tokens: int) -> None:
+    def __init__(
+        self, directory: Path, spec: CaptureSpec, part: int, shard_tokens: int, lock_file: IO[str]
+    ) -> None:
         self.directory, self.spec, self.part = directory, spec, part
+        self._lock_file = lock_file
         self._shard_tokens, self._layout = shard_tokens, Layout.of(spec)
         self._index: list[tuple[str, int, int, int]] = []
         self._records: list[bytes] = []
@@ -53,14 +57,26 @@ class LogitWriter:
     ) -> Self:
         """Start or continue part ``part`` of the capture in ``directory``; no two processes share a part.
 
-        Raises LogitsError when the directory holds a capture by another spec, naming what differs, or a
-        damaged shard.
+        Raises LogitsError when another writer has the part, when the directory holds a capture by another
+        spec, naming what differs, or a damaged shard.
         """
         directory = Path(directory)
         settle_spec(directory, spec)
-        for left_over in directory.glob(f".part-{part:03d}-*.tmp"):
-            left_over.unlink()
-        return cls(directory, spec, part, shard_tokens)
+        lock_file = (directory / f".part-{part:03d}.lock").open("w")
+        try:
+            lock(lock_file)
+        except OSError as error:
+            lock_file.close()
+            raise LogitsError(
+                f"another process writes part {part} of {directory}",
+                next_step="Wait for it to end, or give every writer process a part number of its own.",
+            ) from error
+        sweep(directory)
+        try:
+            return cls(directory, spec, part, shard_tokens, lock_file)
+        except BaseException:
+            lock_file.close()
+            raise
 
     @property
     def stored(self) -> frozenset[str]:
@@ -97,12 +113,19 @@ class LogitWriter:
         if self._records:
             self._write()
 
+    def release(self) -> None:
+        """Let another process write this part."""
+        self._lock_file.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self.release()
 
     def _write(self) -> None:
         # The first free number: a shard that was deleted as damaged is replaced.
@@ -117,7 +140,7 @@ def settle_spec(directory: Path, spec: CaptureSpec) -> None:
     """Store the spec that all writers share; raises LogitsError where the directory has another."""
     path = directory / CAPTURE
     if not path.exists():
-        write_atomic(path, to_json(spec) + "\n")
+        write_object(path, spec)
     stored = read_spec(directory)
     Expectation(**{name: getattr(spec, name) for name in CaptureSpec.model_fields}).check(
         stored, str(directory)
@@ -132,13 +155,12 @@ def settle_spec(directory: Path, spec: CaptureSpec) -> None:
 def read_spec(directory: Path) -> CaptureSpec:
     """The spec of a capture, finished or not. Raises LogitsError where there is none."""
     path = directory / CAPTURE
-    try:
-        return CaptureSpec.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError) as error:
+    if not path.exists():
         raise LogitsError(
-            f"{directory} holds no capture: {CAPTURE} is missing or invalid",
+            f"{directory} holds no capture: {CAPTURE} is missing",
             next_step="Open a LogitWriter there first, or name the right directory.",
-        ) from error
+        )
+    return read_record(path, CaptureSpec, CAPTURE_AGAIN, LogitsError)
 
 
 def stored_shards(directory: Path, spec: CaptureSpec) -> list[ShardFile]:
@@ -161,7 +183,7 @@ def finish(
     directory = Path(directory)
     path = directory / MANIFEST
     if path.exists():
-        return CacheManifest.model_validate_json(path.read_bytes())
+        return read_record(path, CacheManifest, CAPTURE_AGAIN, LogitsError)
     spec = read_spec(directory)
     files = stored_shards(directory, spec)
     digests = sorted({name for file in files for name in file.digests})
@@ -182,7 +204,8 @@ def finish(
         positions=positions,
         error=tuple(error),
     )
-    for left_over in directory.glob(".*.tmp"):
-        left_over.unlink()
-    write_atomic(path, to_json(manifest) + "\n")
+    sweep(directory)
+    for lock_file in directory.glob(".part-*.lock"):
+        lock_file.unlink()
+    write_object(path, manifest)
     return manifest

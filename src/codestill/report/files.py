@@ -1,20 +1,18 @@
 """Read the files of a run or comparison directory; nothing is written here."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
 from codestill.errors import RunError
 from codestill.recipes.iterkd.records import RoundRecord
 from codestill.run import slug
-from codestill.serialize import R, first_problem, read_jsonl
-from codestill.teachers.ledger import Call
-from codestill.types import Attempt, Comparison, Evaluation, Event, Task
+from codestill.run_files import NO_LOG, read_config, read_ledger, read_stage
+from codestill.serialize import R, read_jsonl, read_object, read_record
+from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task
+
+REPEAT = "Delete the file, repeat the command that wrote it, then write the report again."
 
 
 @dataclass(frozen=True)
@@ -42,18 +40,15 @@ class RunFiles:
     def attempts(self, evaluation: str) -> Iterator[tuple[Attempt, bool]]:
         """Each attempt behind an evaluation, and whether it is the greedy one."""
         for suffix, greedy in (("", False), ("-greedy", True)):
-            path = (
-                self.path
-                / "stages"
-                / Path(evaluation).with_name(f"evaluate-{Path(evaluation).name}{suffix}.jsonl")
-            )
-            if path.exists():
-                yield from ((attempt, greedy) for attempt in read_jsonl(path, Attempt))
+            stage = Path(evaluation).with_name(f"evaluate-{Path(evaluation).name}{suffix}")
+            yield from ((attempt, greedy) for attempt in read_stage(self.path, stage.as_posix(), Attempt))
 
     def tasks(self, name: str) -> dict[str, Task]:
         """The tasks of a set, by id; empty when the run did not save them."""
         path = self.path / "tasks" / f"{slug(name)}.jsonl"
-        return {task.task_id: task for task in read_jsonl(path, Task)} if path.exists() else {}
+        if not path.exists():
+            return {}
+        return {task.task_id: task for task in read_jsonl(path, Task, whole=True, next_step=REPEAT)}
 
 
 def is_comparison(directory: Path) -> bool:
@@ -79,16 +74,10 @@ def read_comparison(directory: Path) -> Comparison:
 
 def read_run(directory: Path) -> RunFiles:
     """What a run has written so far. Raises RunError naming a file that cannot be read."""
-    config_path, metrics_path = directory / "config.yaml", directory / "metrics.jsonl"
+    metrics_path = directory / "metrics.jsonl"
     ledger_path = directory / "ledger.jsonl"
     environment_path = directory / "environment.json"
-    config_text = config_path.read_text(encoding="utf-8")
-    try:
-        config = yaml.safe_load(config_text) or {}
-    except yaml.YAMLError as error:
-        raise _unreadable(config_path, "YAML", str(error).splitlines()[0]) from error
-    if not isinstance(config, dict):
-        raise _unreadable(config_path, "a configuration", "it is not a mapping")
+    config, config_text = read_config(directory)
     results = {
         path.relative_to(directory / "results").with_suffix("").as_posix(): path
         for path in (directory / "results").rglob("*.json")
@@ -105,11 +94,11 @@ def read_run(directory: Path) -> RunFiles:
         config_text=config_text,
         config=config,
         environment=_read_environment(environment_path) if environment_path.exists() else {},
-        events=tuple(read_jsonl(metrics_path, Event)) if metrics_path.exists() else (),
+        events=tuple(read_jsonl(metrics_path, Event, next_step=NO_LOG)) if metrics_path.exists() else (),
         evaluations={
             name: _read_record(results[name], Evaluation) for name in sorted(results, key=_round_order)
         },
-        calls=tuple(read_jsonl(ledger_path, Call)) if ledger_path.exists() else (),
+        calls=tuple(read_ledger(ledger_path)) if ledger_path.exists() else (),
         rounds=tuple(sorted(read_rounds(directory), key=lambda record: record.round)),
         missing=tuple(missing),
     )
@@ -127,24 +116,9 @@ def _round_order(name: str) -> tuple[float, str]:
 
 
 def _read_record(path: Path, record: type[R]) -> R:
-    try:
-        return record.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise _unreadable(path, f"a {record.__name__}", first_problem(error)) from error
+    return read_record(path, record, REPEAT)
 
 
 def _read_environment(path: Path) -> dict[str, str]:
-    try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise _unreadable(path, "JSON", str(error)) from error
-    if not isinstance(values, dict):
-        raise _unreadable(path, "an environment", "it is not an object")
-    return {str(key): str(value) for key, value in values.items()}
-
-
-def _unreadable(path: Path, kind: str, reason: str) -> RunError:
-    return RunError(
-        f"{path} is not {kind}: {reason}",
-        next_step="Delete the file, repeat the command that wrote it, then write the report again.",
-    )
+    step = "Delete the file: no result depends on it. The report lacks what it held."
+    return {key: str(value) for key, value in read_object(path, step).items()}

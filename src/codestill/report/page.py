@@ -15,6 +15,7 @@ from codestill.report.collect import PASS_AT_1, Report, Section, read_report
 from codestill.report.samples import choose_samples
 from codestill.report.tables import Table
 from codestill.serialize import write_atomic
+from codestill.terminal import printable
 
 PALETTE = 8
 """Arms that the style sheet has hand-picked colours for; more of them get a ramp of hues."""
@@ -104,7 +105,8 @@ def render_report(report: Report) -> tuple[str, str]:
     templates.globals["headline_axis"] = lambda interval: tables.axis_of([interval], around=[0.0])
     templates.filters["md"] = _markdown
     html = templates.get_template("report.html.j2").render(context)
-    return html, templates.get_template("report.md.j2").render(context)
+    # Names and programs may hold signs that turn the writing direction, or steer the terminal of a reader.
+    return printable(html), printable(templates.get_template("report.md.j2").render(context))
 
 
 def arm_colours(report: Report) -> dict[str, str]:

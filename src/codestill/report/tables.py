@@ -10,8 +10,7 @@ from codestill.evaluation.metrics import holm
 from codestill.report.claims import bounds, each_seed, evaluation_settings, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Report, Section
 from codestill.report.files import RunFiles
-from codestill.teachers.ledger import Call
-from codestill.types import Difference, Interval, Verdict
+from codestill.types import Call, Difference, Interval, Verdict
 
 Value = Callable[[ArmView], float | None]
 

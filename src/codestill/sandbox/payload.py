@@ -14,7 +14,7 @@ from codestill.languages import LANGUAGES
 from codestill.sandbox.doubts import doubt, names_in
 from codestill.sandbox.program import Program
 from codestill.sandbox.reuse import leaves_no_trace
-from codestill.serialize import write_atomic
+from codestill.serialize import sweep, write_atomic
 
 _KEPT_BYTES = 64 << 20  # of compiled tests
 _MEMO = "__memo__"
@@ -35,6 +35,7 @@ class Tests:
 
     def __init__(self, cache: Path | None) -> None:
         self.cache = cache or _default_cache()
+        sweep(self.cache)
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[object, ...], tuple[bytes, bool]] = OrderedDict()
         self._bytes = 0

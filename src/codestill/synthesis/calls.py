@@ -2,6 +2,8 @@
 
 import ast
 
+from codestill.languages import UNPARSABLE
+
 UNKNOWN = "..."
 """What a call is compared with while its value is not known: Ellipsis, which no solution returns."""
 
@@ -10,7 +12,7 @@ def is_literal(text: str) -> bool:
     """Whether it is the whole repr of plain data: a value that was cut, or an object, is not."""
     try:
         return repr(ast.literal_eval(text)) == text
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+    except (*UNPARSABLE, TypeError):
         return False
 
 
@@ -24,6 +26,6 @@ def read_calls(function: str, answer: str) -> list[str]:
                 for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
                     ast.literal_eval(argument)
                 found[ast.unparse(call)] = None
-        except (SyntaxError, ValueError):
+        except (*UNPARSABLE, TypeError):
             continue
     return list(found)

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from pydantic import Field, PositiveInt
 
 from codestill.errors import ConfigError
+from codestill.languages import UNPARSABLE
 from codestill.models import SamplingConfig
 from codestill.prompts import Level
 from codestill.tasks import TaskSet
@@ -126,7 +127,7 @@ def function_name(prompt: str) -> str | None:
     """The function that a prompt asks for; None where it is no header with a docstring, imports aside."""
     try:
         tree = ast.parse(f"{prompt}\n    pass\n")
-    except SyntaxError:
+    except UNPARSABLE:
         return None
     *others, last = tree.body
     if not isinstance(last, ast.FunctionDef) or ast.get_docstring(last) is None:

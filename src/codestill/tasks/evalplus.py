@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from codestill.tasks.rows import FieldError, Row
 from codestill.types import Task, Test
@@ -63,7 +63,7 @@ class EvalPlusRow(Row):
     canonical_solution: str
     base_input: Inputs
     plus_input: Inputs
-    atol: float
+    atol: float = Field(ge=0, allow_inf_nan=False)
 
     def task(self) -> Task:
         if not self.base_input:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from codestill.errors import TaskError
 from codestill.languages import LANGUAGES
 from codestill.languages import parse_python as parsed
+from codestill.seal import digest, unseal
+from codestill.serialize import to_json
 from codestill.types import Task
 
 LocatedRows = list[tuple[str, dict[str, Any]]]
@@ -63,8 +65,13 @@ def read_rows(path: Path) -> LocatedRows:
             )
         places = [(f"{path.name}: row {number}", value) for number, value in enumerate(values, 1)]
     else:
-        lines = enumerate(text.split("\n"), 1)
-        places = [(where := f"{path.name}:{n}", _parse(line, where)) for n, line in lines if line.strip()]
+        lines = text.split("\n")
+        _check_seals(lines, path.name)
+        places = [
+            (where := f"{path.name}:{number}", _parse(line, where))
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ]
     for where, value in places:
         if not isinstance(value, dict):
             raise TaskError(
@@ -75,6 +82,22 @@ def read_rows(path: Path) -> LocatedRows:
     if not rows:
         raise TaskError(f"{path} has no rows.", next_step="Download the file again, or give another path.")
     return rows
+
+
+def _check_seals(lines: list[str], name: str) -> None:
+    """Raises TaskError for a damaged file that a run wrote: its lines hold checksums."""
+    previous = ""
+    for number, line in enumerate(lines[:-1], 1):
+        found = unseal(line.encode(errors="surrogatepass"))
+        if number == 1 and found is None:
+            return  # somebody else's file
+        head, checksum = found or (b"", "")
+        if checksum != digest(head, previous, last=number == len(lines) - 1):
+            raise TaskError(
+                f"{name}:{number} does not fit its checksum: the file is damaged or cut.",
+                next_step="Copy it again, or repeat the command that wrote it.",
+            )
+        previous = checksum
 
 
 def _read_text(path: Path) -> str:
@@ -119,6 +142,7 @@ def to_tasks(rows: LocatedRows, form: Callable[[dict[str, Any]], type[Row]]) -> 
         kind = form(values)
         try:
             task = kind.model_validate(values).task()
+            _check_text(task)
             _check_syntax(task, kind.reference_field)
             if task.task_id in seen:
                 raise FieldError("task_id", f"{task.task_id!r} was already given at {seen[task.task_id]}")
@@ -134,11 +158,26 @@ def row_error(where: str, error: ValidationError | FieldError) -> TaskError:
         field, reason = error.field, str(error)
     else:
         first = error.errors()[0]
-        field, reason = ".".join(map(str, first["loc"])), first["msg"]
+        field, reason = ".".join(map(str, first["loc"]))[:80], first["msg"]
     return TaskError(
         f"{where}: field {field!r}: {reason}.",
         next_step="Correct that row; docs/tasks.md lists the fields of each format.",
     )
+
+
+def _check_text(task: Task) -> None:
+    """Raises FieldError for what cannot be stored: half a surrogate pair, which no file, model or interpreter
+    takes, and a difficulty that is nested too deeply."""
+    try:
+        to_json(task)
+    except TypeError as error:
+        raise FieldError("difficulty", str(error)) from error
+    for name, value in task:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise FieldError(name, f"{text[error.start]!a} is half a surrogate pair, no text") from error
 
 
 def _check_syntax(task: Task, reference_field: str) -> None:

@@ -18,6 +18,9 @@ class _TaskRow(Row):
     model_config = ConfigDict(frozen=True, extra="allow")
     reference_field: ClassVar[str] = "reference"
 
+    checksum: str = ""
+    """Of the files that runs write: no field of a task."""
+
     def task(self) -> Task:
         return Task.model_validate(self.model_extra)
 

@@ -20,11 +20,11 @@ from codestill.teachers.answers import (
     read_answer,
 )
 from codestill.teachers.api_settings import ApiSettings
-from codestill.teachers.ledger import Call, Ledger
+from codestill.teachers.ledger import Ledger
 from codestill.teachers.parameters import Parameters
 from codestill.teachers.refusals import is_filtered, is_too_long, pause_asked, refused_parameter
 from codestill.teachers.replay import AnswerFiles
-from codestill.types import Completion, Finish, Request
+from codestill.types import Call, Completion, Finish, Request
 
 FAILURES_IN_A_ROW = 16
 """After so many requests without an answer in between, the endpoint is taken to answer none."""

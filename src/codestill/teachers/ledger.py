@@ -6,36 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from codestill.errors import BudgetError, RunError
-from codestill.serialize import append_jsonl, cut_torn_line, first_problem, read_jsonl, to_json, write_atomic
-from codestill.types import Finish, Record, Settings
+from codestill.errors import BudgetError
+from codestill.run_files import read_ledger
+from codestill.serialize import append_jsonl, cut_torn_line, read_record, sealed, write_atomic
+from codestill.types import Call, Record, Settings
 
 _MILLION = 1_000_000
-
-
-class Call(Record):
-    """One answer of a teacher, as the ledger records it."""
-
-    key: str
-    """The request's."""
-    stage: str
-    model: str
-    prompt_tokens: NonNegativeInt
-    completion_tokens: NonNegativeInt
-    estimated: bool = Field(default=False, exclude_if=lambda value: not value)
-    """Whether tokens are estimated, from the texts' lengths: the endpoint gave none, or no possible ones."""
-    cost: float | None = None
-    """None where prices are unknown."""
-    finish: Finish = Field(default="stop", exclude_if=lambda value: value == "stop")
-    """Why the answer ended."""
-    without: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
-    """Sampling parameters that were not sent, as the endpoint had refused them."""
-    retries: tuple[str, ...] = ()
-    """Why earlier tries failed."""
-    seconds: float
-    """From the first try to the answer, pauses included."""
 
 
 class Prices(Settings):
@@ -115,7 +93,7 @@ class Ledger:
         cut_torn_line(self.path)
         self._recover()
         if self.path.exists():
-            for call in read_jsonl(self.path, Call):
+            for call in read_ledger(self.path):
                 self._count(call)
 
     def promise(self, tokens: int, money: float | None) -> None:
@@ -148,7 +126,7 @@ class Ledger:
                 under_way = _UnderWay(
                     call=call, ledger_bytes=self._bytes, answer=relative, content=answer.content
                 )
-                write_atomic(self._under_way_path, to_json(under_way))
+                write_atomic(self._under_way_path, sealed(under_way))
                 write_atomic(answer.path, answer.content)
             append_jsonl(self.path, [call])
             self._under_way_path.unlink(missing_ok=True)
@@ -167,13 +145,7 @@ class Ledger:
         path = self._under_way_path
         if not path.exists():
             return
-        try:
-            entry = _UnderWay.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise RunError(
-                f"{path} is not a call that was being entered: {first_problem(error, 'the file')}",
-                next_step="Delete the file: at most one answer is lost.",
-            ) from error
+        entry = read_record(path, _UnderWay, "Delete the file: at most one answer is lost.")
         answer = Path(os.path.normpath(self.path.parent / entry.answer))
         if not answer.exists():
             write_atomic(answer, entry.content)

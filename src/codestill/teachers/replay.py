@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from codestill.errors import TeacherError
 from codestill.models.completer import Completer, Decoding
-from codestill.openai_client import parse_json
-from codestill.serialize import fingerprint, first_problem, is_object, to_json
+from codestill.serialize import fingerprint, first_problem, read_object, sealed
 from codestill.teachers.ledger import AnswerFile
 from codestill.types import Completion, Request
+
+ASK_AGAIN = "Delete the file, and run the same command again: this answer alone is requested once more."
 
 Replay = Literal["record", "only"]
 """``record``: kept answers are reused, all others requested and kept. ``only``: no request is sent."""
@@ -86,7 +87,7 @@ class Replayed:
 
         def file(answer: Completion) -> AnswerFile:
             record = answer.model_dump(mode="json", exclude={"task_id", "sample"})
-            return AnswerFile(paths[answer.key], to_json(record) + "\n")
+            return AnswerFile(paths[answer.key], sealed(record))
 
         for answer in self.teacher.complete(unique, decoding, file):
             for request in by_path[paths[answer.key]]:
@@ -94,19 +95,15 @@ class Replayed:
 
     def _read(self, request: Request, decoding: Decoding) -> Completion | None:
         path = self._path(request, decoding)
-        try:
-            kept = parse_json(path.read_bytes())
-            if not is_object(kept):
-                raise ValueError("it is no object")
-            named = {"task_id": request.task_id, "sample": request.sample}
-            return Completion.model_validate(kept | named)
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        except ValueError as error:
-            reason = first_problem(error) if isinstance(error, ValidationError) else str(error)
+        # Answers were paid for: those that were kept before there were checksums are used as they are.
+        kept = read_object(path, ASK_AGAIN, TeacherError, unsealed=True)
+        try:
+            return Completion.model_validate(kept | {"task_id": request.task_id, "sample": request.sample})
+        except ValidationError as error:
             raise TeacherError(
-                f"{path} is not a kept answer: {reason}",
-                next_step="Delete the file: the same command then requests this answer again.",
+                f"{path} is not a kept answer: {first_problem(error)}", next_step=ASK_AGAIN
             ) from error
 
     def _path(self, request: Request, decoding: Decoding) -> Path:

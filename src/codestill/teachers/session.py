@@ -13,12 +13,13 @@ from codestill.errors import BudgetError, ConfigError
 from codestill.models.completer import Completer, Decoding
 from codestill.models.settings import Placement
 from codestill.run import Run
+from codestill.serialize import sweep
 from codestill.teachers.base import LogitTeacher
 from codestill.teachers.endpoint import ApiTeacherConfig
-from codestill.teachers.ledger import Budget, Call, Ledger, Totals
+from codestill.teachers.ledger import Budget, Ledger, Totals
 from codestill.teachers.local import LocalTeacherConfig
 from codestill.teachers.replay import AnswerFiles, Identified, Keeping, Replay, Replayed
-from codestill.types import Completion, Request, Settings
+from codestill.types import Call, Completion, Request, Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -166,6 +167,7 @@ def open_session(
     """Build the teacher. Raises ModelError or ConfigError where that is impossible, before any call."""
     ledger = Ledger(run.ledger_path, usage.budget, partial(_show, run))
     answers = usage.answers or run.answers_directory
+    sweep(answers)
     return TeacherSession(config.build(placement), ledger, usage, answers, run.message)
 
 

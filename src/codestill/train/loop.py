@@ -79,7 +79,7 @@ def fit(
         _train(trainer)
     # Always from disk: a continued run must go on with the same student as an uninterrupted one.
     saved = Student.load(
-        run.student_directory,
+        Checkpoints(run.checkpoints).intact(run.student_directory),
         dtype=student.dtype,
         trust_remote_code=student.trust_remote_code,
         device=_device(student),
@@ -110,7 +110,7 @@ def _train(trainer: "DistillationTrainer") -> None:
             dtype=student.dtype,
             device=_device(student),
         )
-        replace(student, model=weights).save(run.student_directory)
+        checkpoints.note(replace(student, model=weights).save(run.student_directory))
         checkpoints.finish()
     trainer.accelerator.wait_for_everyone()
 

@@ -19,6 +19,7 @@ from codestill.embeddings import (
 from codestill.errors import ConfigError, RunError, TeacherError
 from codestill.recipes.amr_evol.library import Function, Library, LibrarySpec, read_library
 from codestill.recipes.amr_evol.library import store as module
+from codestill.serialize import write_object
 
 WORDS = {
     "add": "Return the sum of two numbers.",
@@ -168,19 +169,19 @@ def killed_before(directory: Path, name: str) -> None:
     """Dies when a file of this kind is about to appear."""
     library = Library(directory)
     library.add("seed", FUNCTIONS[:2])
-    write_atomic, write_rows = module.write_atomic, module._write_rows
+    write_jsonl, write_rows = module.write_jsonl, module._write_rows
 
-    def atomic(path: Path, text: str) -> None:
+    def whole(path: Path, functions: Any) -> None:
         if path.name.endswith(name):
             die()
-        write_atomic(path, text)
+        write_jsonl(path, functions)
 
     def rows(path: Path, found: Any) -> None:
         if path.name.endswith(name):
             die()
         write_rows(path, found)
 
-    module.write_atomic, module._write_rows = atomic, rows
+    module.write_jsonl, module._write_rows = whole, rows
     library.add("wave-1", FUNCTIONS[2:])
 
 
@@ -200,6 +201,48 @@ def test_a_batch_that_is_killed_never_was(name: str, tmp_path: Path) -> None:
     assert found == wanted
 
 
+def test_two_processes_do_not_grow_one_library(tmp_path: Path) -> None:
+    first, second = Library(tmp_path), Library(tmp_path)
+    with first._alone(), pytest.raises(RunError, match="Another process is adding"):
+        second.add("seed", FUNCTIONS[:1])
+    first.add("seed", FUNCTIONS[:1])
+    with pytest.raises(RunError, match=r"has added to .* since it was opened"):
+        second.add("seed", FUNCTIONS[1:])
+    assert Library(tmp_path).functions == FUNCTIONS[:1]
+    Library(tmp_path).add("wave-1", FUNCTIONS[1:])
+    assert Library(tmp_path).functions == FUNCTIONS
+
+
+def test_no_bit_of_a_library_may_change(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    library.add("seed", FUNCTIONS[:2])
+    library.add("wave-1", [])
+    before = [(hit.function, hit.cosine) for hit in library.search([FUNCTIONS[1]], 2)[0]]
+    for path in sorted(tmp_path.glob("*.json*")):
+        data = path.read_bytes()
+        for position in range(0, len(data), 7):
+            damaged = bytearray(data)
+            damaged[position] ^= 1 << position % 8
+            path.write_bytes(damaged)
+            with pytest.raises(RunError, match=path.name) as caught:
+                Library(tmp_path)
+            assert "Delete the library's directory" in caught.value.next_step
+        path.write_bytes(data[: len(data) // 2])
+        with pytest.raises(RunError, match=path.name):
+            Library(tmp_path)
+        path.write_bytes(data)
+    rows = tmp_path / "0000-seed.npz"
+    data = rows.read_bytes()
+    for position in range(0, len(data), 41):
+        damaged = bytearray(data)
+        damaged[position] ^= 4
+        rows.write_bytes(damaged)
+        assert [
+            (hit.function, hit.cosine) for hit in Library(tmp_path).search([FUNCTIONS[1]], 2)[0]
+        ] == before
+        assert rows.read_bytes() == data  # it was computed again
+
+
 def test_another_embedder_and_what_is_no_library_are_refused(tmp_path: Path) -> None:
     Library(tmp_path / "a", LibrarySpec(parts=("code",)))
     with pytest.raises(RunError, match="another embedder, or from other parts"):
@@ -207,8 +250,7 @@ def test_another_embedder_and_what_is_no_library_are_refused(tmp_path: Path) -> 
     assert Library(tmp_path / "a").spec.parts == ("code",)
     with pytest.raises(RunError, match="no function library"):
         read_library(tmp_path)
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "library.json").write_text('{"format":9,"embedder":{"type":"tfidf"}}')
+    write_object(tmp_path / "b" / "library.json", {"format": 9, "embedder": {"type": "tfidf"}})
     with pytest.raises(RunError, match="format: Input should be 1"):
         read_library(tmp_path / "b")
 

@@ -13,6 +13,7 @@ from codestill.recipes.amr_evol.library import read_library
 from codestill.recipes.amr_evol.recipe import Config, distill
 from codestill.recipes.amr_evol.responses import Response
 from codestill.run import Run
+from codestill.run_files import read_accounting
 from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.serialize import read_jsonl
 from codestill.synthesis import untested
@@ -45,7 +46,7 @@ def distilled(directory: Path, **changes: Any) -> dict[str, Any]:
     config = Config.model_validate(SETTINGS | changes)
     with Run.open(directory, config) as run:
         distill(config, run)
-    return json.loads((directory / "accounting.json").read_text())
+    return read_accounting(directory)
 
 
 def answers(directory: Path) -> list[Response]:

@@ -12,7 +12,7 @@ from codestill.recipes.iterkd.recipe import Config, distill
 from codestill.recipes.iterkd.records import RoundRecord
 from codestill.report import write_report
 from codestill.run import Run
-from codestill.serialize import read_jsonl
+from codestill.serialize import read_jsonl, read_record
 from codestill.types import Attempt, Event, Example
 
 SETTINGS: dict[str, Any] = {
@@ -45,7 +45,7 @@ def distilled(directory: Path, **changes: Any) -> list[RoundRecord]:
     with Run.open(directory, config) as run:
         distill(config, run)
     paths = sorted(directory.glob("round-*/round.json"))
-    return [RoundRecord.model_validate_json(path.read_bytes()) for path in paths]
+    return [read_record(path, RoundRecord) for path in paths]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from codestill.recipes.persd.refine import Refinement
 from codestill.recipes.persd.similarity import similarity
 from codestill.report import write_report
 from codestill.run import Run
-from codestill.serialize import read_jsonl
+from codestill.run_files import read_accounting
+from codestill.serialize import read_jsonl, read_object
 from codestill.tasks import TasksConfig, write_tasks
 from codestill.types import Attempt, Event, Example
 
@@ -46,7 +47,7 @@ def distilled(directory: Path, **changes: Any) -> dict[str, Any]:
     config = Config.model_validate(SETTINGS | changes)
     with Run.open(directory, config) as run:
         distill(config, run)
-    return json.loads((directory / "accounting.json").read_text())
+    return read_accounting(directory)
 
 
 def test_a_round_keeps_every_step_and_how_personal_it_was(tmp_path: Path) -> None:
@@ -69,13 +70,13 @@ def test_a_round_keeps_every_step_and_how_personal_it_was(tmp_path: Path) -> Non
     for one in refinements:
         assert one.feedback
         assert one.attempt.completion.text != one.completion.text or not one.result.passed
-    summary = json.loads((tmp_path / "run" / "round-1" / "similarity.json").read_text())
+    summary = read_object(tmp_path / "run" / "round-1" / "similarity.json")
     assert summary["count"] + summary["empty"] == len(good)
 
 
 def test_how_personal_it_was_by_embeddings_too(tmp_path: Path) -> None:
     distilled(tmp_path / "run", arm="persd", embedder={"type": "tfidf"})
-    found = json.loads((tmp_path / "run" / "round-1" / "similarity.json").read_text())
+    found = read_object(tmp_path / "run" / "round-1" / "similarity.json")
     by_tokens, by_words = found["attempt_refinement"], found["attempt_refinement_embedding"]
     assert by_words["count"] == by_tokens["count"]
     assert 0 < by_words["mean"] <= 1

@@ -25,6 +25,7 @@ from codestill.pocket.trial import trial
 from codestill.pocket.understand import HEADER
 from codestill.recipes.pocket.exam import MEASURES, Exam, ExamConfig, card, examine
 from codestill.run import Run
+from codestill.run_files import read_stage
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.types import Completion, Request
 
@@ -128,8 +129,8 @@ def test_half_knowledge_is_seen(tmp_path: Path) -> None:
     assert first["decompose right"].value.mean < 0.2
     assert first["decompose valid"].value.mean < 0.9
     assert first["ask"].value.mean == 1.0
-    stage = (directory / "stages" / "exam-validation-ask.jsonl").read_text().splitlines()
-    known = [read_asked(Completion.model_validate_json(line).text) for line in stage]
+    stage = read_stage(directory, "exam-validation-ask", Completion)
+    known = [read_asked(answer.text) for answer in stage]
     again = take(tmp_path / "again", player("all", knows_all), SOME, taught=known)
     assert again["ask"].value.mean == 0.0
     assert again["ask level"].value.mean == 1.0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from codestill.languages import UNPARSABLE
 from codestill.models import SamplingConfig
 from codestill.synthesis import UNKNOWN, is_literal, read_calls
 from codestill.tasks import TaskSet
@@ -185,15 +186,15 @@ def read_assertions(function: str, answer: str) -> list[Expected]:
     for line in answer.splitlines():
         try:
             node = ast.parse(line.strip().removeprefix("- ").strip("`")).body
-        except (SyntaxError, ValueError):
+        except UNPARSABLE:
             continue
         test = node[0].test if len(node) == 1 and isinstance(node[0], ast.Assert) else None
         if not (isinstance(test, ast.Compare) and [type(operator) for operator in test.ops] == [ast.Eq]):
             continue
-        calls = read_calls(function, ast.unparse(test.left))
         try:
+            calls = read_calls(function, ast.unparse(test.left))
             value = repr(ast.literal_eval(test.comparators[0]))
-        except (ValueError, TypeError):
+        except (*UNPARSABLE, TypeError):
             continue
         for call in calls:
             values.setdefault(call, value)

@@ -52,7 +52,8 @@ def growth(library: Library, run: Run, waves: int, cosine: float) -> list[WaveSt
 def read_growth(library: Library) -> list[WaveStatistics]:
     """What :func:`write_growth` wrote; empty for a run that has not finished."""
     path = library.directory / "growth.jsonl"
-    return list(read_jsonl(path, WaveStatistics)) if path.exists() else []
+    step = "Delete the file, and run amr_evol again with the same command: it writes the file again."
+    return list(read_jsonl(path, WaveStatistics, whole=True, next_step=step)) if path.exists() else []
 
 
 def write_growth(library: Library, run: Run, waves: int, cosine: float) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+from codestill.languages import UNPARSABLE
 from codestill.serialize import seed_for
 
 _REPLACEMENTS = {
@@ -41,7 +42,7 @@ def mutants(prompt: str, completion: str, seed: int, count: int) -> list[str]:
     """
     try:
         tree = ast.parse(prompt + completion)
-    except SyntaxError:
+    except UNPARSABLE:
         return []
     lines = (prompt + completion).splitlines(keepends=True)
     starts = [0]
@@ -59,7 +60,7 @@ def mutants(prompt: str, completion: str, seed: int, count: int) -> list[str]:
             text = (source[:start] + new.encode() + source[end:]).decode()[len(prompt) :]
             try:
                 ast.parse(prompt + text)
-            except SyntaxError:
+            except UNPARSABLE:
                 continue
             if text != completion:
                 completions[text] = None

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 
 from codestill.attempt import execute, read
+from codestill.languages import UNPARSABLE
 from codestill.models import Completer, Decoding
 from codestill.prompts import CONTINUED
 from codestill.sandbox import Sandbox
@@ -67,7 +68,7 @@ def shown(task: Task) -> list[Test]:
         try:
             call = ast.parse(example.source.strip(), mode="eval")
             value = ast.literal_eval(example.want.strip())
-        except (SyntaxError, ValueError):
+        except UNPARSABLE:
             continue
         if isinstance(call.body, ast.Call):
             tests.append(Test(code=f"assert {example.source.strip()} == {value!r}"))
@@ -77,7 +78,7 @@ def shown(task: Task) -> list[Test]:
 def _docstring(prompt: str) -> str:
     try:
         tree = ast.parse(f"{prompt}\n    pass\n")
-    except SyntaxError:
+    except UNPARSABLE:
         return ""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     return (ast.get_docstring(functions[-1]) or "") if functions else ""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from codestill.embeddings import split_name
+from codestill.languages import UNPARSABLE
 from codestill.serialize import fingerprint
 from codestill.types import Record
 
@@ -114,14 +115,23 @@ def read_headers(program: str) -> list[Function]:
     return list(functions.values())
 
 
+_MAX_DEPTH = 150  # deeper trees parse, but cannot be printed
+
+
 def parse(program: str) -> ast.Module:
     """As ``ast.parse``, but without warnings, and with SyntaxError for every failure."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # published code has "\w" in plain strings
         try:
-            return ast.parse(program)
-        except (ValueError, RecursionError, MemoryError) as error:
+            tree = ast.parse(program)
+        except UNPARSABLE as error:
             raise SyntaxError(str(error)) from error
+    level, depth = [tree], 0
+    while level:
+        level, depth = [child for node in level for child in ast.iter_child_nodes(node)], depth + 1
+    if depth > _MAX_DEPTH:
+        raise SyntaxError(f"it is nested more than {_MAX_DEPTH} levels deep")
+    return tree
 
 
 def renamed(code: str, old: str, new: str) -> str:
@@ -248,7 +258,7 @@ def _needed(node: ast.stmt, owner: dict[str, ast.stmt]) -> set[ast.stmt]:
 def _arguments(signature: str) -> tuple[list[ast.arg], ast.expr | None]:
     try:
         node = ast.parse(f"def f{signature}: pass").body[0]
-    except SyntaxError:
+    except UNPARSABLE:
         return [], None
     assert isinstance(node, ast.FunctionDef)
     starred = [argument for argument in (node.args.vararg, node.args.kwarg) if argument is not None]

@@ -8,23 +8,35 @@ Batches are written atomically and never rewritten: a library whose process is k
 batches it had. Embeddings can be recomputed from the functions.
 """
 
+import hashlib
 import io
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from codestill.embeddings import AnyEmbedderConfig, Embedder, TfidfEmbedderConfig, Vectors, Weighting
 from codestill.errors import RunError
 from codestill.recipes.amr_evol.library.functions import Function, Part
-from codestill.serialize import read_jsonl, to_json, write_atomic
+from codestill.serialize import (
+    lock,
+    read_jsonl,
+    read_record,
+    sweep,
+    to_json,
+    write_atomic,
+    write_jsonl,
+    write_object,
+)
 from codestill.types import Record
 
 DIGITS = 5
 """Decimals of a cosine: rounding makes equal texts tie, whatever the machine's order of summation."""
+_SHA256_BYTES = 32
+_REBUILD = (
+    "Delete the library's directory, and run the same command again: it is built again from kept answers."
+)
 _AT_ONCE = 512  # queries embedded and searched together
 
 
@@ -62,7 +74,7 @@ class Library:
         self._rows: list[Vectors] = []
         self._ready: tuple[Weighting, Any] | None = None
         for path in sorted(directory.glob("[0-9]*-*.jsonl")):
-            functions = list(read_jsonl(path, Function))
+            functions = list(read_jsonl(path, Function, whole=True, next_step=_REBUILD))
             self.functions += functions
             self.batches[path.stem.partition("-")[2]] = len(functions)
 
@@ -74,20 +86,41 @@ class Library:
         return {function.key: function for function in self.functions}
 
     def add(self, batch: str, functions: Sequence[Function]) -> None:
-        """Commit a batch, possibly empty. Raises ValueError if the library has a batch of that name."""
+        """Commit a batch, possibly empty. Raises ValueError if the library has a batch of that name, RunError
+        if another process adds to it, or has added since it was opened."""
         if batch in self.batches:
             raise ValueError(f"the library already has a batch {batch}")
-        self._load()
-        path = self.directory / f"{len(self.batches):04d}-{batch}.jsonl"
-        if functions:
-            rows = self._encode(functions)
-            _write_rows(path.with_suffix(".npz"), rows)
-            self._rows.append(rows)
-        # The functions last: their file commits the batch.
-        write_atomic(path, "".join(to_json(function) + "\n" for function in functions))
+        with self._alone():
+            self._load()
+            path = self.directory / f"{len(self.batches):04d}-{batch}.jsonl"
+            if functions:
+                rows = self._encode(functions)
+                _write_rows(path.with_suffix(".npz"), rows)
+                self._rows.append(rows)
+            # The functions last: their file commits the batch.
+            write_jsonl(path, functions)
         self.functions += functions
         self.batches[batch] = len(functions)
         self._ready = None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else adds meanwhile, nor has since this library was opened."""
+        with (self.directory / ".lock").open("w") as stream:
+            try:
+                lock(stream)
+            except OSError as error:
+                raise RunError(
+                    f"Another process is adding to {self.directory}.",
+                    next_step="Wait for it to finish, or use another directory.",
+                ) from error
+            if len(list(self._paths())) != len(self.batches):
+                raise RunError(
+                    f"Another process has added to {self.directory} since it was opened.",
+                    next_step="Open it again, or use another directory.",
+                )
+            sweep(self.directory)
+            yield
 
     def search(self, queries: Sequence[Function], k: int = 1) -> list[list[Hit]]:
         """The ``k`` functions nearest to each query, nearest first, ties in order of addition."""
@@ -177,17 +210,9 @@ def _read_spec(directory: Path, spec: LibrarySpec | None) -> LibrarySpec:
     path = directory / "library.json"
     if not path.exists():
         created = spec or LibrarySpec()
-        write_atomic(path, to_json(created) + "\n")
+        write_object(path, created)
         return created
-    try:
-        existing = LibrarySpec.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RunError(
-            f"{path} is not a valid description of a function library: {where}: {first['msg']}",
-            next_step="Use another directory, or the version of codestill that wrote it.",
-        ) from error
+    existing = read_record(path, LibrarySpec, _REBUILD)
     if spec is not None and existing != spec:
         raise RunError(
             f"{directory} was built with another embedder, or from other parts: {to_json(existing)}.",
@@ -217,26 +242,21 @@ def _write_rows(path: Path, rows: Vectors) -> None:
         np.savez(content, rows=rows)
     else:
         sparse.save_npz(content, rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content.getvalue())
-    temporary.replace(path)
+    data = content.getvalue()
+    write_atomic(path, data + hashlib.sha256(data).digest())
 
 
 def _read_rows(path: Path, count: int) -> Vectors | None:
     """The stored embeddings; None if they are missing, damaged or of another number, to be recomputed."""
-    import zipfile
-
     import numpy as np
     from scipy import sparse
 
-    try:
-        with path.open("rb") as stream:  # numpy leaves a file open that is not an archive
-            with np.load(stream) as arrays:
-                rows = arrays.get("rows")
-            if rows is None:
-                stream.seek(0)
-                rows = sparse.load_npz(stream).tocsr()
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    content = path.read_bytes() if path.exists() else b""
+    data, checksum = content[:-_SHA256_BYTES], content[-_SHA256_BYTES:]
+    if not data or hashlib.sha256(data).digest() != checksum:
         return None
+    with np.load(io.BytesIO(data)) as arrays:
+        rows = arrays.get("rows")
+    if rows is None:
+        rows = sparse.load_npz(io.BytesIO(data)).tocsr()
     return rows if rows.shape[0] == count else None

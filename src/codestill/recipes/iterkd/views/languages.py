@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from codestill.errors import ConfigError
+from codestill.languages import UNPARSABLE
 from codestill.types import Language
 
 Static = tuple[dict[Any, float], tuple[str, ...]]
@@ -68,7 +69,7 @@ def _quietly(work: Any) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             work()
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except UNPARSABLE:
         return False
     return True
 

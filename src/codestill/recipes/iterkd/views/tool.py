@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from codestill.languages import UNPARSABLE
 from codestill.recipes.iterkd.views.languages import tools_of
 from codestill.sandbox import Program, Sandbox
 from codestill.tasks import TaskSet
@@ -121,11 +122,14 @@ def _without_values(task: Task) -> tuple[Test, ...]:
 
 
 def _calls(code: str, function: str) -> list[str]:
-    return [
-        ast.unparse(node)
-        for node in ast.walk(ast.parse(code))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function
-    ]
+    try:
+        return [
+            ast.unparse(node)
+            for node in ast.walk(ast.parse(code))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function
+        ]
+    except UNPARSABLE:
+        return []
 
 
 def _executed(result: ExecutionResult, count: int) -> dict[Check, float]:

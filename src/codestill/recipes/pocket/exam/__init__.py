@@ -6,7 +6,7 @@ default one trained on reference solutions (``raw_student``).
 """
 
 from codestill.recipes.pocket.exam.card import card, write_bundle
-from codestill.recipes.pocket.exam.examine import examine, finished
+from codestill.recipes.pocket.exam.examine import examine, finished, read_exam
 from codestill.recipes.pocket.exam.records import MEASURES, Exam, ExamConfig, JudgeCalibration, Score
 from codestill.recipes.pocket.exam.students import RawStudentConfig, raw_student
 
@@ -21,5 +21,6 @@ __all__ = [
     "examine",
     "finished",
     "raw_student",
+    "read_exam",
     "write_bundle",
 ]

@@ -34,7 +34,7 @@ from codestill.recipes.pocket.exam.records import Exam, ExamConfig, JudgeCalibra
 from codestill.run import Run
 from codestill.sandbox import Program, Sandbox
 from codestill.sandbox.feedback import feedback
-from codestill.serialize import write_atomic
+from codestill.serialize import read_record, write_object
 from codestill.synthesis import read_calls
 from codestill.tasks import TaskSet
 from codestill.tasks.stops import STOP_RULES
@@ -68,14 +68,20 @@ def examine(
         scores=(*scores, *judged),
         calibration=calibration,
     )
-    write_atomic(_path(config, run), exam.model_dump_json(indent=1) + "\n")
+    write_object(_path(config, run), exam, indent=1)
     return exam
 
 
 def finished(config: ExamConfig, run: Run) -> Exam | None:
     """The exam that the run already holds, if any."""
     path = _path(config, run)
-    return Exam.model_validate_json(path.read_bytes()) if path.exists() else None
+    return read_exam(path) if path.exists() else None
+
+
+def read_exam(path: Path) -> Exam:
+    """The exam in a file. Raises RunError when it is damaged, or not one."""
+    step = "Delete the file and run the same command again: the answers are kept."
+    return read_record(path, Exam, step)
 
 
 def _path(config: ExamConfig, run: Run) -> Path:

@@ -1,0 +1,107 @@
+"""What is read back of a run directory: each file checked, and what to do where one is damaged."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from codestill.errors import ConfigMismatch, RunError
+from codestill.seal import unseal_text
+from codestill.serialize import is_object, read_jsonl, read_object, read_record
+from codestill.types import Call, Record
+from codestill.yaml_files import load_yaml
+
+R = TypeVar("R", bound=BaseModel)
+NEW_DIRECTORY = "Restore the file from a copy, or use another run directory."
+NO_LOG = "Delete the file: it is a log, which no result depends on. The reports lack what it held."
+NO_LEDGER = (
+    "Delete the file: the answers are kept elsewhere, and none is paid again. Calls, tokens and money are "
+    "counted from zero then: lower the budget by what was spent."
+)
+NO_ACCOUNTING = "Delete the file: no result depends on it. The reports lack what it held."
+
+
+class Marker(Record):
+    """What a stage's file was made from, and whether it is finished."""
+
+    fingerprint: str
+    count: int
+    done: bool
+
+
+def read_stage(directory: Path, name: str, record: type[R]) -> list[R]:
+    """The records that a stage of a run holds so far, e.g. of ``round-1/attempts``; empty where it never
+    started. Raises RunError for a damaged file."""
+    path = directory / "stages" / f"{name}.jsonl"
+    marker = path.with_suffix(".json")
+    if not path.exists():
+        return []
+    done = marker.exists() and read_record(marker, Marker, redo(path)).done
+    return list(stored(path, record, done))
+
+
+def stored(path: Path, record: type[R], done: bool) -> Iterator[R]:
+    """The records of a stage's file, which is finished or may have a torn last line."""
+    return read_jsonl(path, record, whole=done, next_step=redo(path))
+
+
+def redo(path: Path) -> str:
+    """The next step where a stage's file or its marker is damaged."""
+    return (
+        f"Delete {path.name} and {path.with_suffix('.json').name}, and run the same command again: this "
+        "stage's records are made again, those of all others are kept."
+    )
+
+
+def read_accounting(directory: Path) -> dict[str, float | int | str]:
+    """What a run has consumed so far, as :meth:`Run.account` recorded it. Raises RunError for a damaged
+    file."""
+    path = directory / "accounting.json"
+    return read_object(path, NO_ACCOUNTING) if path.exists() else {}
+
+
+def read_ledger(path: Path) -> Iterator[Call]:
+    """The calls to a run's teacher so far. Raises RunError for a damaged file."""
+    return read_jsonl(path, Call, next_step=NO_LEDGER)
+
+
+def read_config(directory: Path) -> tuple[dict[str, Any], str]:
+    """The config that a run was made with, and its YAML. Raises RunError for a damaged file."""
+    path = directory / "config.yaml"
+    try:
+        text = unseal_text(path.read_bytes().decode())
+        config = None if text is None else load_yaml(text)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}.", next_step=NEW_DIRECTORY) from error
+    if text is None:
+        raise RunError(
+            f"{path} does not fit its checksum: it is damaged, or an earlier version wrote it.",
+            next_step=NEW_DIRECTORY,
+        )
+    if not is_object(config):
+        raise RunError(f"{path} holds no config.", next_step=NEW_DIRECTORY)
+    return config, text
+
+
+def identity(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without what may change between resumes: where it runs, and what its teacher may cost."""
+    return {name: value for name, value in config.items() if name not in ("execution", "teacher_usage")}
+
+
+def require_same(directory: Path, saved: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises ConfigMismatch, naming every field that differs."""
+    differences = list(_differences(saved, now))
+    if differences:
+        raise ConfigMismatch(
+            f"{directory} was made with another config.\n" + "\n".join(f"  {line}" for line in differences),
+            next_step="Use another run directory, or the saved values.",
+        )
+
+
+def _differences(saved: Any, now: Any, where: str = "") -> Iterator[str]:
+    if is_object(saved) and is_object(now):
+        for name in sorted(saved.keys() | now.keys()):
+            yield from _differences(saved.get(name), now.get(name), f"{where}.{name}" if where else name)
+    elif saved != now:
+        yield f"{where}: saved {saved!r}, now {now!r}"
