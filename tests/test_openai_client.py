@@ -39,6 +39,16 @@ def test_a_client_has_the_key_of_the_environment_or_none(make, monkeypatch: pyte
     assert make("http://127.0.0.1:9/v1", 3.0, 0).api_key == "none"
 
 
+def test_a_key_is_stripped_and_no_error_shows_what_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", " planted\n")
+    assert key("MY_KEY") == "planted"
+    for wrong in ("plan\nted", "planté"):
+        monkeypatch.setenv("MY_KEY", wrong)
+        with pytest.raises(ConfigError, match="MY_KEY holds characters that no key has") as refused:
+            require_key("m", "http://h/v1", "MY_KEY", "teacher")
+        assert "plan" not in str(refused.value)
+
+
 @pytest.mark.parametrize("make", [openai_client, async_openai_client])
 def test_a_missing_package_says_what_to_install(make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)

@@ -141,11 +141,11 @@ def async_openai_client(
 
 def key(variable: str = KEY_VARIABLE) -> str | None:
     """The key that the environment holds; None without one, as endpoints of one's own often need none."""
-    return os.environ.get(variable) or None
+    return os.environ.get(variable, "").strip() or None
 
 
 def require_key(model: str, base_url: str | None, variable: str, setting: str) -> None:
-    """Raises ConfigError where ``model`` is OpenAI's own and there is no key for it.
+    """Raises ConfigError where ``model`` is OpenAI's own and there is no key for it, or the key is none.
 
     ``setting`` names the config group that holds ``base_url``, e.g. ``teacher``.
     """
@@ -154,14 +154,19 @@ def require_key(model: str, base_url: str | None, variable: str, setting: str) -
             f"{model} needs a key, and {variable} is not set.",
             next_step=f"export {variable}=..., or set {setting}.base_url to your own endpoint.",
         )
+    if not (found := key(variable) or "").isascii() or not found.isprintable():
+        raise ConfigError(
+            f"{variable} holds characters that no key has.", next_step=f"export {variable}=... anew."
+        )
 
 
 def presentable(text: str, base_url: str | None, variable: str = KEY_VARIABLE) -> str:
-    """The first line of what an endpoint said, at most 300 characters, without key and credentials."""
+    """The first line of what an endpoint said, printable and at most 300 characters, without credentials."""
     secrets = {key(variable) or ""} | (Address(base_url).secrets if base_url else set())
     for secret in sorted(secrets - {""}, key=len, reverse=True):
         text = text.replace(secret, _HIDDEN)
-    return next(iter(text.strip().splitlines()), "")[:300]
+    line = next(iter(text.strip().splitlines()), "")[:300]
+    return "".join(character if character.isprintable() else "\ufffd" for character in line)
 
 
 def pause_seconds(failures: int) -> float:

@@ -187,6 +187,14 @@ def test_all_requests_without_an_answer_are_named(server: Server) -> None:
     assert len(server.asked) == 6
 
 
+def test_what_an_endpoint_says_can_be_printed_and_stored(server: Server, tmp_path: Path) -> None:
+    server.behave = endpoint.at_first(endpoint.says(b'{"error": "\\ud800 \\u001b[31mred \\u202e"}'))
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert answers(teacher(server, ledger)) == RIGHT
+    replaced = "invalid answer: it holds an error: \ufffd \ufffd[31mred \ufffd"
+    assert {call.retries for call in read_jsonl(ledger.path, Call)} == {(replaced,)}
+
+
 def test_an_endpoint_that_answers_nothing_is_not_asked_for_ever(server: Server) -> None:
     server.behave = endpoint.refuses(500)
     with pytest.raises(TeacherError, match=r"16 requests have no answer; .*and 11 more; then no") as raised:

@@ -124,8 +124,9 @@ class Asking:
             if self._halted:
                 return
             try:
-                self.arrived.put(await self._complete(client, request))
-                self._failures_in_a_row = 0
+                if completion := await self._complete(client, request):
+                    self.arrived.put(completion)
+                    self._failures_in_a_row = 0
             except Unanswered as error:
                 self.arrived.put(error)
                 self._failures_in_a_row += 1
@@ -136,7 +137,8 @@ class Asking:
                 self.halt.set()
                 self.arrived.put(error)
 
-    async def _complete(self, client: Any, request: Request) -> Completion:
+    async def _complete(self, client: Any, request: Request) -> Completion | None:
+        """The request's completion, entered in the ledger; None if no call may start any more."""
         prices, sampling = self.config.prices, self.decoding.sampling
         prompt_tokens = self._prompt_tokens(request)
         bound = (
@@ -147,6 +149,8 @@ class Asking:
             await self._reserve(self.ledger, *bound)
         started, reasons = time.monotonic(), list[str]()
         try:
+            if self._halted:
+                return None
             found = await self._retrying(client, request, reasons)
             completion = Completion(
                 task_id=request.task_id,
@@ -222,7 +226,8 @@ class Asking:
         if asked is None:
             return pause_seconds(len(reasons) - 1)
         if asked > longest:
-            why = f"it requests a pause (Retry-After: {(error.retry_after or '')[:40]})"
+            header = self._shown(error.retry_after or "")[:40]
+            why = f"it demands a pause (Retry-After: {header})"
             raise self._unanswered(
                 request, reasons, f"{why} longer than longest_pause_seconds, {longest:g}"
             ) from error

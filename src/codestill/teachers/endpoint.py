@@ -94,8 +94,8 @@ class ApiTeacher:
                     failure = failure or item
         finally:
             asking.halt.set()
-            self._tell_of_empty(without_text)
             worker.join(self.config.timeout_seconds)
+        self._tell_of_empty(without_text)
         if failure is not None:
             raise failure
         if unanswered:
