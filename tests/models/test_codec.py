@@ -93,6 +93,19 @@ def test_special_tokens_that_text_spells_are_text(name: str) -> None:
         assert codec.decode(codec.start, ids).lstrip() == text
 
 
+def test_text_with_special_tokens_has_the_ids_of_any_other_text() -> None:
+    tokenizer: Any = family("byte-level")
+    text = 'eos = "<|endoftext|>"\n'
+    plain = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert TextCodec(tokenizer).text([text]) == [plain]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_completion_of_nothing_reads_back_as_it_was(name: str) -> None:
+    for completion in ("    return x\n", " x", "x", "\n", "</s>", ""):
+        check(name, "", completion)
+
+
 def test_markers_that_are_not_declared_special_are_controls_and_words_are_not() -> None:
     spellings = TextCodec(family("chat")).controls.values()
     assert set(spellings) == {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|file_sep|>", "<｜User｜>"}

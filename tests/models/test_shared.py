@@ -227,3 +227,11 @@ def test_a_model_that_fails_however_it_is_run_is_refused_by_name(
     monkeypatch.setattr(type(llama.model), "forward", fails)
     with pytest.raises(ModelError, match=r"type llama cannot be sampled from: .* no such argument"):
         memory_for(llama.model, 0, 10)
+
+
+@torch.inference_mode()
+def test_texts_of_mixed_lengths_keep_their_order(llama: Student) -> None:
+    prompts = [(5,), (6, 7), (8, 9, 10), (11,), (12, 13)]
+    logits, _ = WholeTexts(llama.model).add(prompts)
+    for prompt, row in zip(prompts, logits, strict=True):
+        torch.testing.assert_close(row, llama.model(torch.tensor([prompt])).logits[0, -1])
