@@ -20,7 +20,7 @@ from codestill.logits import LogitCache, finish
 from codestill.models.completer import Decoding, SamplingConfig
 from codestill.recipes.amr_evol.library import Function, Library
 from codestill.run_files import read_accounting, read_config, read_ledger, read_stage
-from codestill.serialize import read_jsonl, read_object
+from codestill.serialize import read_jsonl, read_object, write_atomic
 from codestill.tasks import read_samples, read_tasks
 from codestill.teachers.ledger import Ledger
 from codestill.teachers.replay import Replayed
@@ -41,15 +41,18 @@ class Teacher:
     name = "teacher"
     identity: dict[str, Any] = {"teacher": "t"}  # noqa: RUF012
 
-    def complete(self, requests: Any, decoding: Decoding) -> Iterator[Completion]:
+    def complete(self, requests: Any, decoding: Decoding, files: Any = None) -> Iterator[Completion]:
         for request in requests:
-            yield Completion(
+            answer = Completion(
                 task_id=request.task_id, sample=request.sample, text="an answer\ud83d é", tokens=3
             )
+            kept = files(answer)
+            write_atomic(kept.path, kept.content)
+            yield answer
 
 
 class Silent(Teacher):
-    def complete(self, requests: Any, decoding: Decoding) -> Iterator[Completion]:
+    def complete(self, requests: Any, decoding: Decoding, files: Any = None) -> Iterator[Completion]:
         raise AssertionError("an answer that is kept was asked for again")
 
 

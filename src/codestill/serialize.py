@@ -23,7 +23,7 @@ from codestill.errors import CodestillError, RunError
 from codestill.seal import LONGEST_ENDING, digest, seal, unseal
 
 if TYPE_CHECKING:
-    pass
+    from pydantic_core import ErrorDetails
 
 R = TypeVar("R", bound=BaseModel)
 OTHER_DIRECTORY = "Delete the file to make it again, or use another run directory."

@@ -35,7 +35,9 @@ FaultSource = Literal["student", "teacher", "mutation"]
 
 if TYPE_CHECKING:
     Language = str
+    Difficulty = dict[str, Any]
 else:
+    Difficulty = dict[str, JsonValue]
     Language = Annotated[str, AfterValidator(known_language)]
 
 
@@ -73,7 +75,7 @@ class Task(Record):
     """Programming language of the prompt and the completion."""
     source: str = ""
     """The family it belongs to, e.g. ``humaneval`` or ``mbpp``."""
-    difficulty: dict[str, JsonValue] = Field(default_factory=dict)
+    difficulty: Difficulty = Field(default_factory=dict)
     """What is known about its difficulty, e.g. ``{"depth": 3}``; tables group by it."""
 
     def program(self, completion: str) -> str:

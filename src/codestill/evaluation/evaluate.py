@@ -91,7 +91,9 @@ def evaluate(
         sampling = SamplingConfig(max_new_tokens=config.max_new_tokens)
         greedy = workbench.attempt(f"{stage}-greedy", model, task_set, sampling)
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
-    samples = ExecutedSamples(name, model.name, task_set, task_set.stop.name, pool, greedy, profile, chat)
+    samples = ExecutedSamples(
+        name, model.name, task_set, task_set.stop.name, pool, greedy, profile, chat=chat
+    )
     return conclude(samples, gates, config, workbench)
 
 
