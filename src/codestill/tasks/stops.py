@@ -220,7 +220,7 @@ def _is_alias(source: str, defined: set[str]) -> bool:
 def _statements(text: str, *, final: bool) -> Iterator[_Statement]:
     """The top-level statements up to the first that ends the program; ``final``: no text follows."""
     seen_function = False
-    lines = list(_logical_lines(text))
+    lines = list(logical_lines(text))
     place = 0
     while place < len(lines):
         start, end, is_whole = lines[place]
@@ -315,10 +315,10 @@ def _opens(source: str) -> bool:
     return re.match(r"(?:try|if|with|match)\b", source) is not None
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, int, bool]]:
+def logical_lines(text: str, start: int = 0) -> Iterator[tuple[int, int, bool]]:
     """Start and end of every line that no bracket or string continues, and whether its end is reached."""
-    depth = line = 0
-    for token in _TOKEN.finditer(text):
+    depth, line = 0, start
+    for token in _TOKEN.finditer(text, start):
         if token["open"]:
             depth += 1
         elif token["close"]:
