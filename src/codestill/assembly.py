@@ -162,6 +162,7 @@ def used_names(source: str) -> set[str]:
         names.update(
             symbol.get_name()
             for symbol in scope.get_symbols()
-            if symbol.is_referenced() and (scope is table or symbol.is_global())
+            if (symbol.is_referenced() or symbol.is_declared_global())
+            and (scope is table or symbol.is_global())
         )
     return names

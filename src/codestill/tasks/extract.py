@@ -32,10 +32,11 @@ _TRANSCRIPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)", re.MULTILINE)
 # A fence may stand in a quotation, in a list, behind a sentence, or behind the last line of the code.
 _FENCE = re.compile(r"(?P<mark>`{3,}|~{3,})(?P<info>[^\n`]*)$", re.MULTILINE)
 _CLAUSE = re.compile(r"(?:else|elif|except|finally|case)\b")
+_REPORTS = {"print", "unittest", "doctest", "pytest"}
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _MOST_FENCES = 64
 """Of one answer, from its end: more are not an answer."""
-_MOST_TRIED = 300_000
+_MOST_TRIED = 100_000
 """Characters, of all blocks that reach over a fence: an answer of many long blocks is read in linear time."""
 
 _STARTS_CODE = re.compile(
@@ -153,7 +154,7 @@ def _program(block: str, entry_point: str) -> str:
             words = [n for n in parse_python(code).body if _is_prose(n) and not _is_text(n)]
             return _code_in(code) if words else code
     for text in (dedented, _typed(dedented)):
-        code = _code_in(text)
+        code = _code_in(text) if entry_point in text else ""
         if is_program(code, entry_point):
             return code
     return ""
@@ -171,7 +172,7 @@ def _code_in(text: str) -> str:
     A statement is taken whole or not at all. Reading ends where the statements that could not be taken are
     longer than an answer's prose ever is."""
     kept: list[str] = []
-    place, inside, left = 0, "", 4 * len(text) + 10_000
+    place, inside, left = 0, "", len(text) + 20_000
     while place < len(text) and left > 0:
         line_end = text.find("\n", place) + 1 or len(text)
         line = text[place:line_end]
@@ -185,7 +186,7 @@ def _code_in(text: str) -> str:
         try:
             body = parse_python(source).body
         except ValueError:
-            left -= end - place
+            left -= end - place + 100  # and what a parse costs at least
             place = line_end
             continue
         if not any(map(_is_prose, body)):
@@ -246,15 +247,16 @@ def _without_usage(code: str, entry_point: str) -> str:
         for node in body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _called(node) & {entry_point}
     }
-    uses = Counter(name for node in body for name in _named(node))
+    lines = code.split("\n")
+    uses = Counter(name for node in body for name in _named(node, lines))
     end = len(body)
     while end > 1:
         node = body[end - 1]
-        uses.subtract(_named(node))
+        uses.subtract(_named(node, lines))
         is_input = isinstance(node, ast.Assign | ast.AnnAssign) and end < len(body)
         is_usage = (
             isinstance(node, ast.Assert)
-            or (isinstance(node, ast.Expr) and "print" in _called(node))
+            or (isinstance(node, ast.Expr) and _called(node) & _REPORTS)
             or (not isinstance(node, _SCOPES) and _called(node) & callers)
         )
         names = bound_names([node])
@@ -267,16 +269,21 @@ def _without_usage(code: str, entry_point: str) -> str:
         end -= 1
     if end == len(body):
         return code
-    return "\n".join(code.split("\n")[: body[end - 1].end_lineno]) + "\n"
+    return "\n".join(lines[: body[end - 1].end_lineno]) + "\n"
 
 
 def _called(node: ast.stmt) -> set[str]:
+    """Names of the functions that a statement calls; of a test framework's, its module."""
     calls = (each.func for each in ast.walk(node) if isinstance(each, ast.Call))
-    return {function.id for function in calls if isinstance(function, ast.Name)}
+    names = (call.value if isinstance(call, ast.Attribute) else call for call in calls)
+    return {name.id for name in names if isinstance(name, ast.Name)}
 
 
-def _named(node: ast.stmt) -> set[str]:
-    """Names that a statement looks up."""
+def _named(node: ast.stmt, lines: Sequence[str]) -> set[str]:
+    """Names of the module that a statement looks up."""
+    if isinstance(node, _SCOPES):
+        first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+        return used_names("\n".join(lines[first - 1 : node.end_lineno]))
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 
 

@@ -7,8 +7,9 @@ that cuts them off is part of a score, so it has a name and is stored with the s
 import ast
 import builtins
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -76,9 +77,8 @@ else:
 _DEFINITION = re.compile(r"(?:async[ \t]+)?def\b|class\b|@")
 _IMPORT = re.compile(r"(?:import|from)\b")
 _CONTINUES = re.compile(r"(?:else|elif|except|finally)\b")
-_ENDS = re.compile(
-    r"(?:for|while|assert|raise|del|return|print|pass|global|yield|await)\b|if[ \t(]+__name__\b"
-)
+_ENDS = re.compile(r"(?:assert|raise|del|return|print|pass|global|yield|await)\b|if[ \t(]+__name__\b")
+_LOOP = re.compile(r"(?:for|while)\b")
 _MAY_BIND = re.compile(r"[^\W\d]|[([*\"'#@\\]")
 """How a statement begins that may bind a name, or may be the beginning of a word that starts one."""
 
@@ -157,18 +157,19 @@ def _definitions(text: str) -> str:
     statements = list(_statements(text, final=True))
     kept = [statement for statement in statements if statement.kind != "end"]
     end = kept[-1].end if len(kept) < len(statements) and kept else len(text)
+    uses = cache(_uses)
     while True:
         before = len(kept)
-        if before > 1 and not parses(kept[-1].source):
+        while len(kept) > 1 and not parses(kept[-1].source):
             end = kept.pop().start
-        unused = _first_unused(kept)
+        unused = _first_unused(kept, uses)
         if unused < len(kept):
             kept, end = kept[:unused], kept[unused - 1].end
         if len(kept) == before:
             return text[:end]
 
 
-def _first_unused(statements: list[_Statement]) -> int:
+def _first_unused(statements: list[_Statement], uses: Callable[[_Statement], frozenset[str]]) -> int:
     """Place of the first binding after a definition that no definition uses; their number if there is
     none."""
     used: set[str] | None = None
@@ -177,7 +178,7 @@ def _first_unused(statements: list[_Statement]) -> int:
     for place, statement in enumerate(statements):
         if statement.kind == "binding" and seen_function and not _is_alias(statement.source, defined):
             if used is None:  # rarely needed, so only now
-                used = set[str]().union(*(_uses(each) for each in statements))
+                used = set[str]().union(*(uses(each) for each in statements))
             if not statement.binds & used or _calls(statement.source) - defined - _BUILTINS:
                 return place
         seen_function = seen_function or statement.kind in ("first", "definition")
@@ -192,27 +193,33 @@ def _calls(source: str) -> set[str]:
     return {function.id for function in calls if isinstance(function, ast.Name)}
 
 
-def _uses(statement: _Statement) -> set[str]:
-    """Names of the module that a definition, or the rest of the prompt's function, looks up."""
-    if statement.kind == "definition":
-        return used_names(statement.source)
+def _uses(statement: _Statement) -> frozenset[str]:
+    """Names of the module that a definition, a method's alias, or the rest of the prompt's function looks
+    up."""
+    if statement.kind == "definition" or (
+        statement.kind == "binding" and re.search(r"=[ \t]*\w+\.\w+\s*\Z", statement.source)
+    ):
+        return frozenset(used_names(statement.source))
     if statement.kind != "first":
-        return set()
+        return frozenset()
     for opened in ("", "def _():\n", "def _():\n if 1:\n  ", "class _:\n def _():\n"):
         if names := used_names(opened + statement.source):
-            return names
-    return set()
+            return frozenset(names)
+    return frozenset()
 
 
 def _is_alias(source: str, defined: set[str]) -> bool:
-    """Whether a statement gives a function another name, or wraps it: ``g = f``, ``g = cache(f)``."""
+    """Whether a statement gives a function another name, or wraps it: ``g = f``, ``g = cache(f)``,
+    ``g = A().method``."""
     try:
         node = parse_python(source).body[0]
     except (ValueError, IndexError):
         return False
-    value = node.value if isinstance(node, ast.Assign) else None
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
     if isinstance(value, ast.Lambda):
         return True
+    if isinstance(value, ast.Attribute):  # a method of a class, of an instance
+        value = value.value.func if isinstance(value.value, ast.Call) else value.value
     values = [value, *value.args] if isinstance(value, ast.Call) else [value]
     return any(isinstance(each, ast.Name) and each.id in defined for each in values)
 
@@ -269,6 +276,8 @@ def _kind(source: str, complete: bool, seen_function: bool) -> tuple[Kind, froze
     """What a later statement is, and the names it binds."""
     if _DEFINITION.match(source):
         return "definition", _binds(source)
+    if seen_function and _LOOP.match(source):
+        return "end", frozenset()
     if _ENDS.match(source) or not _MAY_BIND.match(source) or (seen_function and source[0] in "\"'"):
         return "end", frozenset()
     if not complete:
@@ -279,12 +288,19 @@ def _kind(source: str, complete: bool, seen_function: bool) -> tuple[Kind, froze
         return ("end" if source.endswith("\n") else "open"), frozenset()
     if _IMPORT.match(source):
         return "import", frozenset(bound_names(body))
-    names = frozenset(bound_names(body))
+    names = frozenset(bound_names(body)) | _changed(body[0])
     if names and isinstance(body[0], ast.Assign | ast.AnnAssign | ast.If | ast.Try | ast.With):
         return "binding", names
     if not seen_function and _prepares(body[0]):
         return "import", frozenset()
     return "end", frozenset()
+
+
+def _changed(node: ast.stmt) -> frozenset[str]:
+    """Names whose attributes or entries an assignment sets: ``f.calls = 0``, ``TABLE[0] = 1``."""
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    roots = (to.value for to in targets if isinstance(to, ast.Attribute | ast.Subscript))
+    return frozenset(root.id for root in roots if isinstance(root, ast.Name))
 
 
 def _binds(source: str) -> frozenset[str]:
@@ -295,9 +311,12 @@ def _binds(source: str) -> frozenset[str]:
 
 
 def _prepares(node: ast.stmt) -> bool:
-    """Whether a statement before the first function may be part of the program: an assignment, a call such
-    as ``sys.setrecursionlimit(10000)``, or a docstring."""
-    if isinstance(node, ast.AugAssign | ast.Assign | ast.AnnAssign | ast.If | ast.Try | ast.With):
+    """Whether a statement before the first function may be part of the program: an assignment, a loop that
+    fills a table, a call such as ``sys.setrecursionlimit(10000)``, or a docstring."""
+    if isinstance(
+        node,
+        ast.AugAssign | ast.Assign | ast.AnnAssign | ast.If | ast.Try | ast.With | ast.For | ast.While,
+    ):
         return True
     value = node.value if isinstance(node, ast.Expr) else None
     return (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)) or (
@@ -312,7 +331,7 @@ def _is_call(source: str) -> bool:
 
 def _opens(source: str) -> bool:
     """Whether further lines may belong to a statement of one line."""
-    return re.match(r"(?:try|if|with|match)\b", source) is not None
+    return re.match(r"(?:try|if|with|match|for|while)\b", source) is not None
 
 
 def logical_lines(text: str, start: int = 0) -> Iterator[tuple[int, int, bool]]:
