@@ -72,15 +72,28 @@ def _parses(source: str) -> bool:
 def _header(prompt: str, entry_point: str) -> int | None:
     """Offset of the last top-level definition of ``entry_point``, its decorators included."""
     name = re.escape(entry_point)
-    decorators = r"(?:@[^\n]*\n(?:[ \t#)\]}][^\n]*\n|\n)*)*"
-    pattern = rf"^{decorators}(?:(?:async[ \t]+)?def|class)[ \t]+{name}\b"
+    pattern = rf"^(?:(?:async[ \t]+)?def|class)[ \t]+{name}\b"
     starts = [match.start() for match in re.finditer(pattern, prompt, re.MULTILINE)]
     if starts:
-        return starts[-1]
+        return _with_decorators(prompt, starts[-1])
     # A method to complete: the class around it.
     classes = [match.start() for match in re.finditer(r"^class\b", prompt, re.MULTILINE)]
     inside = re.search(rf"^[ \t]+(?:async[ \t]+)?def[ \t]+{name}\b", prompt, re.MULTILINE)
     return classes[-1] if classes and inside else None
+
+
+def _with_decorators(source: str, start: int) -> int:
+    """Where the decorators of a definition begin; they may reach over several lines."""
+    place = start
+    while place > 0:
+        begin = source.rfind("\n", 0, place - 1) + 1
+        line = source[begin:place]
+        if line.startswith("@"):
+            start = begin
+        elif line.strip() and line[0] not in " \t#)]}":
+            break
+        place = begin
+    return start
 
 
 def _hoisted(source: str) -> str:

@@ -1,5 +1,7 @@
 """Stop rules."""
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -39,6 +41,14 @@ USED = [
     "    return LIMIT\n\nLIMIT = 3\n",  # the rest of the prompt's function
     "def f(x):\n    return np.sum(x)\n\ntry:\n    import numpy as np\nexcept ImportError:\n    np = None\n",
     "def slow(x):\n    return x\n\nfast = slow\ncached = cache(slow)\nthird = lambda x: x\n",
+    "T = []\nfor i in range(3):\n    T.append(i)\nwhile not T:\n    pass\ndef f(x):\n    return T[x]\n",
+    "def f(x):\n    f.calls += 1\n    return x\n\nf.calls = 0\n",
+    "def f(x):\n    return TABLE[0]\n\nTABLE = {}\nTABLE[0] = 1\n",
+    "def g(x):\n    return x\n\ncount = 0\n\ndef f(x):\n    global count\n    count += 1\n    return g(x)\n",
+    "def g(x):\n    return x\n\nf: object = g\n",
+    "class A:\n    def run(self, x):\n        return x\n\nf = A().run\nh = A.run\n",
+    "class A:\n    def run(self, x):\n        return x\n\nsolver = A()\nf = solver.run\n",
+    "def g(x):\n    return x\n\nif True:\n    def f(x):\n        return g(x)\n",
     "def f(x):\n    return g(x)\n\nif True:\n    def g(x):\n        return x\nelse:\n    g = None\n",
 ]
 
@@ -148,3 +158,23 @@ def test_once_stopped_nothing_changes(text: str, more: str, name) -> None:
 
 def test_a_long_unclosed_string_is_read_in_linear_time() -> None:
     assert not stopped('x = """' + "a\\n\"' " * 200_000, DEFINITIONS)
+
+
+LONG = [
+    "x = (\n" * 4000,
+    "def f is a word\n" * 2000,
+    "def f(x):\n    return x\n" + "def g(:\n" * 2000,
+    "def f(x):\n    return x\n" + "@d\n" * 4000,
+    "def f(x):\n    return " + "(" * 20_000,
+    "def f(x):\n    return " + "-" * 20_000 + "x\n",
+    "".join(f"def f{n}(x):\n    return 1\na{n} = f{n}\n" for n in range(400)),
+]
+
+
+@pytest.mark.parametrize("rule", ["definitions", "mbpp"])
+@pytest.mark.parametrize("text", LONG)
+def test_long_texts_are_cut_in_linear_time(text: str, rule: str) -> None:
+    begun = time.process_time()
+    assert text.startswith(cut(text, STOP_RULES[rule]))
+    stopped(text, STOP_RULES[rule])
+    assert time.process_time() - begun < 2

@@ -16,8 +16,8 @@ Found = Literal["fence", "text", "continuation", "broken", "none"]
 prompt's function; as code that does not parse; or there is none."""
 
 _THOUGHT = r"think|thinking|thought|thoughts|reasoning|reflection|scratchpad"
-_CLOSED_THOUGHT = re.compile(
-    rf"^[ \t]*<({_THOUGHT})>.*?</\1>|^[ \t]*\[THINK\].*?\[/THINK\]", re.DOTALL | re.MULTILINE | re.I
+_THOUGHT_TAG = re.compile(
+    rf"^[ \t]*[<\[](?P<open>{_THOUGHT})[>\]]|[<\[]/(?P<close>{_THOUGHT})[>\]]", re.MULTILINE | re.I
 )
 _THOUGHT_END = re.compile(rf"\A.*^[ \t]*(?:</(?:{_THOUGHT})>|\[/THINK\])", re.DOTALL | re.MULTILINE | re.I)
 _OPEN_THOUGHT = re.compile(rf"\A\s*(?:<(?:{_THOUGHT})>|\[THINK\])", re.IGNORECASE)
@@ -85,7 +85,15 @@ def _readable(text: str) -> str:
 
 def _after_thought(answer: str) -> str:
     """The answer without its thoughts; nothing where the first has no end."""
-    answer = _CLOSED_THOUGHT.sub("", answer)
+    pieces: list[str] = []
+    place, opened = 0, ""
+    for tag in _THOUGHT_TAG.finditer(answer):
+        if tag["open"] and not opened:
+            pieces.append(answer[place : tag.start()])
+            place, opened = tag.start(), tag["open"].lower()
+        elif tag["close"] and tag["close"].lower() == opened:
+            place, opened = tag.end(), ""
+    answer = "".join([*pieces, answer[place:]])
     if _OPEN_THOUGHT.match(answer):
         return ""
     return _THOUGHT_END.sub("", answer)  # templates may have put the opening tag into the prompt

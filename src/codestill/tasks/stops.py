@@ -290,7 +290,8 @@ def _kind(source: str, complete: bool, seen_function: bool) -> tuple[Kind, froze
         return "import", frozenset(bound_names(body))
     names = frozenset(bound_names(body)) | _changed(body[0])
     if names and isinstance(body[0], ast.Assign | ast.AnnAssign | ast.If | ast.Try | ast.With):
-        return "binding", names
+        defines = re.search(r"^[ \t]+(?:async[ \t]+)?(?:def|class)\b", source, re.MULTILINE)
+        return ("definition" if defines else "binding"), names
     if not seen_function and _prepares(body[0]):
         return "import", frozenset()
     return "end", frozenset()
