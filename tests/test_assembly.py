@@ -30,6 +30,7 @@ PROGRAMS = [
     "from __future__ import annotations\n\ndef double(x: Unknown):\n    return 2 * x\n",
     '"""A module."""\nfrom __future__ import annotations\ndef double(x: Unknown):\n    return 2 * x\n',
     "def double(x):\n    return by(x)\n\n\ndef by(x):\n    return 2 * x\n",
+    "\ufeffdef double(x):\n    return 2 * x\n",
 ]
 
 
@@ -51,7 +52,7 @@ def task(prompt: str) -> Task:
     )
 
 
-@pytest.mark.parametrize("prompt", [HEADER, OPEN, DOCSTRING, "@staticmethod\n" + OPEN])
+@pytest.mark.parametrize("prompt", [HEADER, OPEN, DOCSTRING, "@staticmethod\n" + OPEN, "\ufeff" + OPEN])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_whole_program_is_executed_as_it_stands(prompt: str, program: str) -> None:
     assert value(assemble(prompt, program, "double")) == 6

@@ -12,6 +12,9 @@ from typing import TypeGuard
 
 from codestill.languages import LANGUAGES, parse_python
 
+_BOM = "\ufeff"
+"""Python accepts it at the start of a source only."""
+
 
 def assemble(prompt: str, completion: str, entry_point: str, language: str = "python") -> str:
     """The source of the program that a completion of ``prompt`` makes.
@@ -25,6 +28,7 @@ def assemble(prompt: str, completion: str, entry_point: str, language: str = "py
         if spec.defines_at(completion, entry_point) is None:
             return prompt + completion
         return prompt[: spec.defines_at(prompt, entry_point)] + completion
+    prompt, completion = prompt.removeprefix(_BOM), completion.removeprefix(_BOM)
     if is_program(completion, entry_point):
         before = provided(prompt, entry_point)
         gap = "\n" if before and not before.endswith("\n") else ""

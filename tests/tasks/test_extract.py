@@ -111,6 +111,13 @@ def test_a_statement_is_taken_whole_or_not_at_all() -> None:
     assert extract_code(f"```python\n{broken}```\n", "f") == (broken, "broken")
 
 
+@pytest.mark.parametrize(
+    "prompt", ['A text"""\n', '"""A """ in it"""\n', "def f(x\n", "(", "\ufeffdef f(x):\n", "\x00"]
+)
+def test_an_answer_is_read_whatever_its_prompt_is(prompt: str) -> None:
+    assert extract_code(ANSWER, "f", prompt) == (CODE, "fence")
+
+
 def test_constants_around_a_line_of_prose_are_kept() -> None:
     code, _ = extract_code(f"```python\nLIMIT = 3\nThen the function:\n{CODE}```\n", "f")
     assert code == f"LIMIT = 3\n{CODE}"

@@ -308,7 +308,10 @@ def _completed(code: str, others: Sequence[str], entry_point: str, prompt: str) 
     before: list[str] = []
     while True:
         source = "\n\n".join([*before, code])
-        known = bound_names(parse_python(assemble(prompt, source, entry_point)).body)
+        try:
+            known = bound_names(parse_python(assemble(prompt, source, entry_point)).body)
+        except ValueError:  # what the prompt provides does not parse
+            return source
         lacking = used_names(source) - known
         needed = next((b for b, names in helpers.items() if names & lacking and b not in before), None)
         if needed is None:
