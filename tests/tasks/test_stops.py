@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codestill.tasks import STOP_RULES, cut, stopped
@@ -131,6 +131,15 @@ def test_published_presets(rule, text: str, kept: str) -> None:
 
 
 PIECES = ["    return 1\n", "def f(x):\n", "print(1)\n", "x", "\n", "(", ")", '"', "'''", '"""', "# c\n"]
+PIECES += [
+    "for i in x:\n    T.append(i)\n",
+    "while x:\n",
+    "f.a = 1\n",
+    "T[0] = 2\n",
+    "g = A().m\n",
+    "T = []\n",
+]
+PIECES += ["if x:\n    def g():\n        pass\n", "else:\n", "try:\n    pass\n", "    T[0]\n", "for", "print"]
 PIECES += ["import os\n", "@d\n", "\\", "\r\n", "class A:\n    pass\n", "de", "if", " "]
 
 
@@ -149,11 +158,28 @@ def test_cut_is_a_stable_prefix(text: str, name) -> None:
 )
 @example("    return 1\nif", "'''", "definitions")
 @example("    return 1\nprint(", "1)\n", "definitions")
+@example("    return 1\nelse:\n", "    return 1\n", "definitions")
+@example("def f():\n    return printer\nprint", "er = 1\n", "definitions")
+@example("x\n\\\r\n", "", "definitions")
+@example("\\\r\n", "x", "definitions")
 def test_once_stopped_nothing_changes(text: str, more: str, name) -> None:
     rule = STOP_RULES[name]
     if stopped(text, rule):
         assert stopped(text + more, rule)
         assert cut(text + more, rule) == cut(text, rule)
+
+
+texts = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+
+
+@pytest.mark.slow
+@given(texts, texts)
+@settings(max_examples=10_000, deadline=None)
+def test_definitions_are_stable_and_final_in_many_texts(text: str, more: str) -> None:
+    kept = cut(text, DEFINITIONS)
+    assert text.startswith(kept) and cut(kept, DEFINITIONS) == kept
+    if stopped(text, DEFINITIONS):
+        assert stopped(text + more, DEFINITIONS) and cut(text + more, DEFINITIONS) == kept
 
 
 def test_a_long_unclosed_string_is_read_in_linear_time() -> None:

@@ -77,8 +77,12 @@ else:
 _DEFINITION = re.compile(r"(?:async[ \t]+)?def\b|class\b|@")
 _IMPORT = re.compile(r"(?:import|from)\b")
 _CONTINUES = re.compile(r"(?:else|elif|except|finally)\b")
-_ENDS = re.compile(r"(?:assert|raise|del|return|print|pass|global|yield|await)\b|if[ \t(]+__name__\b")
-_LOOP = re.compile(r"(?:for|while)\b")
+_ENDS = re.compile(
+    r"(?:(?:assert|raise|del|return|print|pass|global|yield|await|else|elif|except|finally)\b"
+    r"|if[ \t(]+__name__\b)"
+    r"(?!\Z)"  # `print` at the end of the text may become `printer`
+)
+_LOOP = re.compile(r"(?:for|while)\b(?!\Z)")
 _MAY_BIND = re.compile(r"[^\W\d]|[([*\"'#@\\]")
 """How a statement begins that may bind a name, or may be the beginning of a word that starts one."""
 
@@ -249,9 +253,10 @@ def _statements(text: str, *, final: bool) -> Iterator[_Statement]:
                 decorated = decorated and line.startswith("@")
                 last = following
             following += 1
+        settled = is_whole and not _opens(source)  # indented lines behind it are an error
         source = text[start : lines[last][1]]
-        complete = final or following < len(lines) or (last == place and is_whole and not _opens(source))
-        kind, binds = _kind_of_first(source) if is_first else _kind(source, complete, seen_function)
+        complete = final or following < len(lines) or settled
+        kind, binds = _kind_of_first(source) if is_first else _kind(source, complete, settled, seen_function)
         yield _Statement(kind, source, start, lines[last][1], binds)
         if kind == "end":
             return
@@ -267,12 +272,12 @@ def _kind_of_first(source: str) -> tuple[Kind, frozenset[str]]:
         return "import", frozenset()
     try:
         node = None if source[0].isspace() else parse_python(source).body[0]
-    except ValueError:
+    except (ValueError, IndexError):  # a lone backslash is a program without statements
         node = None
     return ("import" if node is not None and _prepares(node) else "first"), frozenset()
 
 
-def _kind(source: str, complete: bool, seen_function: bool) -> tuple[Kind, frozenset[str]]:
+def _kind(source: str, complete: bool, settled: bool, seen_function: bool) -> tuple[Kind, frozenset[str]]:
     """What a later statement is, and the names it binds."""
     if _DEFINITION.match(source):
         return "definition", _binds(source)
@@ -285,7 +290,9 @@ def _kind(source: str, complete: bool, seen_function: bool) -> tuple[Kind, froze
     try:
         body = parse_python(source).body
     except ValueError:
-        return ("end" if source.endswith("\n") else "open"), frozenset()
+        return ("end" if settled or source.endswith("\n") else "open"), frozenset()
+    if not body:
+        return "end", frozenset()
     if _IMPORT.match(source):
         return "import", frozenset(bound_names(body))
     names = frozenset(bound_names(body)) | _changed(body[0])
