@@ -88,6 +88,7 @@ def test_the_program_is_found(text: str) -> None:
         "def f(x):\n    return TABLE[x]\n\n\nTABLE = {}\nfor n in range(3):\n    TABLE[n] = n\n",
         "def g(x):\n    return LIMIT\n\n\nLIMIT = 3\nf = g\n",
         "def f(x):\n    return LIMIT\n\n\nLIMIT = f.__defaults__\n",
+        "def f(x):\n    return x\n\n\ndef g(x):\n    return BEST\n\n\nBEST = f(3)\n",
         "def f(x):\n    return (x\n  + 1)\n# it's f\n",
         "def f(x):\n# it's (\n    return x\n",
     ],
