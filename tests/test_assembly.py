@@ -2,6 +2,7 @@
 
 import ast
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +30,7 @@ PROGRAMS = [
     "from __future__ import annotations\n\ndef double(x: Unknown):\n    return 2 * x\n",
     '"""A module."""\nfrom __future__ import annotations\ndef double(x: Unknown):\n    return 2 * x\n',
     "def double(x):\n    return by(x)\n\n\ndef by(x):\n    return 2 * x\n",
+    "\ufeffdef double(x):\n    return 2 * x\n",
 ]
 
 
@@ -50,7 +52,7 @@ def task(prompt: str) -> Task:
     )
 
 
-@pytest.mark.parametrize("prompt", [HEADER, OPEN, DOCSTRING, "@staticmethod\n" + OPEN])
+@pytest.mark.parametrize("prompt", [HEADER, OPEN, DOCSTRING, "@staticmethod\n" + OPEN, "\ufeff" + OPEN])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_whole_program_is_executed_as_it_stands(prompt: str, program: str) -> None:
     assert value(assemble(prompt, program, "double")) == 6
@@ -65,6 +67,17 @@ def test_a_continuation_continues() -> None:
 def test_a_whole_program_has_what_the_prompt_provides() -> None:
     prompt = "from math import floor\nTWO = 2\n\ndef by(x):\n    return TWO * x\n\n\n" + OPEN
     assert value(assemble(prompt, "def double(y):\n    return floor(by(y))\n", "double")) == 6
+
+
+def test_decorators_belong_to_the_header_and_many_are_read_in_linear_time() -> None:
+    prompt = (
+        "@first\ndef by(x):\n    return 2 * x\n\n\n@second(\n    1,\n)\n# note\n\n@third\ndef double(x):\n"
+    )
+    program = "def double(x):\n    return by(x)\n"
+    assert assemble(prompt, program, "double") == prompt[: prompt.index("@second")] + program
+    begun = time.process_time()
+    assemble("@d\n" * 20_000, program, "double")
+    assert time.process_time() - begun < 2
 
 
 def test_a_prompt_that_opens_something_else_gives_nothing_and_a_broken_one_stays_broken() -> None:
@@ -141,6 +154,7 @@ def test_names() -> None:
         "g",
         "LIST",
     }
+    assert used_names("def f():\n    global count\n    count += 1\n") == {"count"}
 
 
 NAMES = st.sampled_from(["double", "x", "other"])

@@ -12,6 +12,9 @@ from typing import TypeGuard
 
 from codestill.languages import LANGUAGES, parse_python
 
+_BOM = "\ufeff"
+"""Python accepts it at the start of a source only."""
+
 
 def assemble(prompt: str, completion: str, entry_point: str, language: str = "python") -> str:
     """The source of the program that a completion of ``prompt`` makes.
@@ -25,6 +28,7 @@ def assemble(prompt: str, completion: str, entry_point: str, language: str = "py
         if spec.defines_at(completion, entry_point) is None:
             return prompt + completion
         return prompt[: spec.defines_at(prompt, entry_point)] + completion
+    prompt, completion = prompt.removeprefix(_BOM), completion.removeprefix(_BOM)
     if is_program(completion, entry_point):
         before = provided(prompt, entry_point)
         gap = "\n" if before and not before.endswith("\n") else ""
@@ -72,15 +76,28 @@ def _parses(source: str) -> bool:
 def _header(prompt: str, entry_point: str) -> int | None:
     """Offset of the last top-level definition of ``entry_point``, its decorators included."""
     name = re.escape(entry_point)
-    decorators = r"(?:@[^\n]*\n(?:[ \t#)\]}][^\n]*\n|\n)*)*"
-    pattern = rf"^{decorators}(?:(?:async[ \t]+)?def|class)[ \t]+{name}\b"
+    pattern = rf"^(?:(?:async[ \t]+)?def|class)[ \t]+{name}\b"
     starts = [match.start() for match in re.finditer(pattern, prompt, re.MULTILINE)]
     if starts:
-        return starts[-1]
+        return _with_decorators(prompt, starts[-1])
     # A method to complete: the class around it.
     classes = [match.start() for match in re.finditer(r"^class\b", prompt, re.MULTILINE)]
     inside = re.search(rf"^[ \t]+(?:async[ \t]+)?def[ \t]+{name}\b", prompt, re.MULTILINE)
     return classes[-1] if classes and inside else None
+
+
+def _with_decorators(source: str, start: int) -> int:
+    """Where the decorators of a definition begin; they may reach over several lines."""
+    place = start
+    while place > 0:
+        begin = source.rfind("\n", 0, place - 1) + 1
+        line = source[begin:place]
+        if line.startswith("@"):
+            start = begin
+        elif line.strip() and line[0] not in " \t#)]}":
+            break
+        place = begin
+    return start
 
 
 def _hoisted(source: str) -> str:
@@ -162,6 +179,7 @@ def used_names(source: str) -> set[str]:
         names.update(
             symbol.get_name()
             for symbol in scope.get_symbols()
-            if symbol.is_referenced() and (scope is table or symbol.is_global())
+            if (symbol.is_referenced() or symbol.is_declared_global())
+            and (scope is table or symbol.is_global())
         )
     return names

@@ -1,6 +1,7 @@
 """The program in a chat answer, whatever form it has."""
 
 import ast
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -50,11 +51,101 @@ def indented(text: str, by: str) -> str:
         f"```python\ndef f(x):\n    return None\n```\n</think>\n\n{CODE}",  # the template opened the thought
         f"{ANSWER}\nIts header:\n```python\n{PROMPT}```\n",
         f"{ANSWER}\n```\n$ python f.py\n```\n",
+        # line ends, and characters that nobody sees
+        ANSWER.replace("\n", "\r"),
+        f"\ufeff{CODE}",
+        f"\ufeff```python\n\u200b{CODE}\u200b\n```\n",
+        f"```python\n{CODE.replace('    ', chr(0xA0) * 4)}```\n",
+        # what is no definition of the function, behind it
+        f"{ANSWER}\n```python\nfrom solution import f\nprint(f(1))\n```\n",
+        f"{ANSWER}\nTo fill in:\n```python\ndef f(x):\n    # yours\n    raise NotImplementedError\n```\n",
+        # words that parse
+        f"```\npython\n{CODE}```\n",
+        f"```\nsolution.py\n{CODE}```\n",
+        # transcripts
+        "```\n>>> def f(x):\n...     return x\n...\n>>> f(1)\n1\n```\n",
+        # examples and tests, right or wrong, with their inputs
+        f"```python\n{CODE}\n# Example\nn = int(input())\nprint(f(n))\n```\n",
+        f"```python\n{CODE}\nassert f(1, 2) == 3\n```\n",
+        f"```python\n{CODE}\ncases = [1]\nfor case in cases:\n    print(f(case, 2))\n```\n",
+        f"{CODE}\nx = f(1)\nprint(x)\n\nThis prints 1.\n",
+        # thoughts
+        f"{ANSWER}\n<reflection>\nIt's right.\n</reflection>\n",
+        f"I see.\n<think>\n```python\ndef f(x):\n    return 0\n```\n</think>\n{ANSWER}",
+        f">```python\n{indented(CODE, '>')}>```\n",
+        f"So:\n\n{indented(CODE, '    ')}\nThat's it.",
     ],
 )
 def test_the_program_is_found(text: str) -> None:
     code, _ = extract_code(text, "f")
     assert ast.unparse(ast.parse(code)) == CODE.strip(), code
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import math\n\n\ndef f(x):\n    return x\n\n\nf.calls = 0\n",
+        "def f(x):\n    return TABLE[x]\n\n\nTABLE = {}\nfor n in range(3):\n    TABLE[n] = n\n",
+        "def g(x):\n    return LIMIT\n\n\nLIMIT = 3\nf = g\n",
+        "def f(x):\n    return LIMIT\n\n\nLIMIT = f.__defaults__\n",
+        "def f(x):\n    return x\n\n\ndef g(x):\n    return BEST\n\n\nBEST = f(3)\n",
+        "def f(x):\n    return (x\n  + 1)\n# it's f\n",
+        "def f(x):\n# it's (\n    return x\n",
+    ],
+)
+def test_what_a_program_needs_behind_its_function_stays(code: str) -> None:
+    assert extract_code(f"```python\n{code}```\nDone.", "f") == (code, "fence")
+
+
+def test_a_test_function_and_its_call_are_no_part_of_an_answer_that_runs() -> None:
+    test = "import unittest\nclass T(unittest.TestCase):\n    def test(self): assert f(1)\nunittest.main()\n"
+    main = "def main():\n    n = int(input())\n    print(f(n))\n\nmain()\n"
+    for usage in (test, main):
+        code, _ = extract_code(f"```python\n{CODE}\n{usage}```\n", "f")
+        space: dict = {}
+        exec(code, space)
+        assert space["f"](3) == 3
+
+
+def test_a_statement_is_taken_whole_or_not_at_all() -> None:
+    broken = "def f(x):\n    if x:\n        return 1\n    elif x and \\ \n        x:\n        return 2\n"
+    assert extract_code(f"```python\n{broken}```\n", "f") == (broken, "broken")
+
+
+@pytest.mark.parametrize(
+    "prompt", ['A text"""\n', '"""A """ in it"""\n', "def f(x\n", "(", "\ufeffdef f(x):\n", "\x00"]
+)
+def test_an_answer_is_read_whatever_its_prompt_is(prompt: str) -> None:
+    assert extract_code(ANSWER, "f", prompt) == (CODE, "fence")
+
+
+def test_constants_around_a_line_of_prose_are_kept() -> None:
+    code, _ = extract_code(f"```python\nLIMIT = 3\nThen the function:\n{CODE}```\n", "f")
+    assert code == f"LIMIT = 3\n{CODE}"
+
+
+LONG = [
+    "```\ndef f(x)\n" * 2000,
+    "```python\ndef f(x:\n```\nprose f\n" * 1000,
+    ("```\nf (\n" + "x = f(1\n" * 60) * 64,
+    "def f is a word\n" * 1500,
+    "x = f(1\n" * 3000,
+    "x = '''f\n" * 3000,
+    "if f then this:\n" * 2000,
+    "(" * 30_000 + "f",
+    "def f(x):\n    return " + "[" * 5000 + "]" * 5000,
+    "def f(x):\n    return " + "x+" * 10_000 + "x\n",
+    "<think>" * 5000 + "f",
+    "<think>a</thought>\n" * 5000 + "f",
+    ">>> f(1)\n2\n" * 3000,
+]
+
+
+@pytest.mark.parametrize("text", LONG)
+def test_long_answers_are_read_in_bounded_time(text: str) -> None:
+    begun = time.process_time()
+    extract_code(text, "f", PROMPT)
+    assert time.process_time() - begun < 3
 
 
 @pytest.mark.parametrize(

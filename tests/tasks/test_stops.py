@@ -1,7 +1,9 @@
 """Stop rules."""
 
+import time
+
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codestill.tasks import STOP_RULES, cut, stopped
@@ -39,6 +41,14 @@ USED = [
     "    return LIMIT\n\nLIMIT = 3\n",  # the rest of the prompt's function
     "def f(x):\n    return np.sum(x)\n\ntry:\n    import numpy as np\nexcept ImportError:\n    np = None\n",
     "def slow(x):\n    return x\n\nfast = slow\ncached = cache(slow)\nthird = lambda x: x\n",
+    "T = []\nfor i in range(3):\n    T.append(i)\nwhile not T:\n    pass\ndef f(x):\n    return T[x]\n",
+    "def f(x):\n    f.calls += 1\n    return x\n\nf.calls = 0\n",
+    "def f(x):\n    return TABLE[0]\n\nTABLE = {}\nTABLE[0] = 1\n",
+    "def g(x):\n    return x\n\ncount = 0\n\ndef f(x):\n    global count\n    count += 1\n    return g(x)\n",
+    "def g(x):\n    return x\n\nf: object = g\n",
+    "class A:\n    def run(self, x):\n        return x\n\nf = A().run\nh = A.run\n",
+    "class A:\n    def run(self, x):\n        return x\n\nsolver = A()\nf = solver.run\n",
+    "def g(x):\n    return x\n\nif True:\n    def f(x):\n        return g(x)\n",
     "def f(x):\n    return g(x)\n\nif True:\n    def g(x):\n        return x\nelse:\n    g = None\n",
 ]
 
@@ -121,6 +131,15 @@ def test_published_presets(rule, text: str, kept: str) -> None:
 
 
 PIECES = ["    return 1\n", "def f(x):\n", "print(1)\n", "x", "\n", "(", ")", '"', "'''", '"""', "# c\n"]
+PIECES += [
+    "for i in x:\n    T.append(i)\n",
+    "while x:\n",
+    "f.a = 1\n",
+    "T[0] = 2\n",
+    "g = A().m\n",
+    "T = []\n",
+]
+PIECES += ["if x:\n    def g():\n        pass\n", "else:\n", "try:\n    pass\n", "    T[0]\n", "for", "print"]
 PIECES += ["import os\n", "@d\n", "\\", "\r\n", "class A:\n    pass\n", "de", "if", " "]
 
 
@@ -139,6 +158,10 @@ def test_cut_is_a_stable_prefix(text: str, name) -> None:
 )
 @example("    return 1\nif", "'''", "definitions")
 @example("    return 1\nprint(", "1)\n", "definitions")
+@example("    return 1\nelse:\n", "    return 1\n", "definitions")
+@example("def f():\n    return printer\nprint", "er = 1\n", "definitions")
+@example("x\n\\\r\n", "", "definitions")
+@example("\\\r\n", "x", "definitions")
 def test_once_stopped_nothing_changes(text: str, more: str, name) -> None:
     rule = STOP_RULES[name]
     if stopped(text, rule):
@@ -146,5 +169,38 @@ def test_once_stopped_nothing_changes(text: str, more: str, name) -> None:
         assert cut(text + more, rule) == cut(text, rule)
 
 
+texts = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+
+
+@pytest.mark.slow
+@given(texts, texts)
+@settings(max_examples=10_000, deadline=None)
+def test_definitions_are_stable_and_final_in_many_texts(text: str, more: str) -> None:
+    kept = cut(text, DEFINITIONS)
+    assert text.startswith(kept) and cut(kept, DEFINITIONS) == kept
+    if stopped(text, DEFINITIONS):
+        assert stopped(text + more, DEFINITIONS) and cut(text + more, DEFINITIONS) == kept
+
+
 def test_a_long_unclosed_string_is_read_in_linear_time() -> None:
     assert not stopped('x = """' + "a\\n\"' " * 200_000, DEFINITIONS)
+
+
+LONG = [
+    "x = (\n" * 4000,
+    "def f is a word\n" * 2000,
+    "def f(x):\n    return x\n" + "def g(:\n" * 2000,
+    "def f(x):\n    return x\n" + "@d\n" * 4000,
+    "def f(x):\n    return " + "(" * 20_000,
+    "def f(x):\n    return " + "-" * 20_000 + "x\n",
+    "".join(f"def f{n}(x):\n    return 1\na{n} = f{n}\n" for n in range(400)),
+]
+
+
+@pytest.mark.parametrize("rule", ["definitions", "mbpp"])
+@pytest.mark.parametrize("text", LONG)
+def test_long_texts_are_cut_in_linear_time(text: str, rule: str) -> None:
+    begun = time.process_time()
+    assert text.startswith(cut(text, STOP_RULES[rule]))
+    stopped(text, STOP_RULES[rule])
+    assert time.process_time() - begun < 2

@@ -3,25 +3,41 @@
 import ast
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 from codestill.assembly import assemble, bound_names, is_program, used_names
 from codestill.languages import LANGUAGES, parse_python
+from codestill.tasks.stops import logical_lines
 
 Found = Literal["fence", "text", "continuation", "broken", "none"]
 """How the code was found: in a fenced block; in lines of the answer without a fence; as the rest of the
 prompt's function; as code that does not parse; or there is none."""
 
 _THOUGHT = r"think|thinking|thought|thoughts|reasoning|reflection|scratchpad"
-_CLOSED_THOUGHT = re.compile(rf"<({_THOUGHT})>.*?</\1>|\[THINK\].*?\[/THINK\]", re.DOTALL | re.IGNORECASE)
+_THOUGHT_TAG = re.compile(
+    rf"^[ \t]*[<\[](?P<open>{_THOUGHT})[>\]]|[<\[]/(?P<close>{_THOUGHT})[>\]]", re.MULTILINE | re.I
+)
 _THOUGHT_END = re.compile(rf"\A.*^[ \t]*(?:</(?:{_THOUGHT})>|\[/THINK\])", re.DOTALL | re.MULTILINE | re.I)
 _OPEN_THOUGHT = re.compile(rf"\A\s*(?:<(?:{_THOUGHT})>|\[THINK\])", re.IGNORECASE)
 
+_MARGIN = re.compile(
+    r"^[ \t\f]*[\u00a0\u200b-\u200d\u2060\ufeff][ \t\f\u00a0\u200b-\u200d\u2060\ufeff]*", re.MULTILINE
+)
+"""The beginning of a line with spaces that Python does not accept, or characters that nobody sees."""
+_UNSEEN = re.compile("[\u200b-\u200d\u2060\ufeff]")
+_TRANSCRIPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)", re.MULTILINE)
+
 # A fence may stand in a quotation, in a list, behind a sentence, or behind the last line of the code.
 _FENCE = re.compile(r"(?P<mark>`{3,}|~{3,})(?P<info>[^\n`]*)$", re.MULTILINE)
+_CLAUSE = re.compile(r"(?:else|elif|except|finally|case)\b")
+_REPORTS = {"print", "unittest", "doctest", "pytest"}
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _MOST_FENCES = 64
 """Of one answer, from its end: more are not an answer."""
+_MOST_TRIED = 100_000
+"""Characters, of all blocks that reach over a fence: an answer of many long blocks is read in linear time."""
 
 _STARTS_CODE = re.compile(
     r"(?:def|async\s+def|class)\s+\w|import\s+\w|from\s+[\w.]+\s+import\b|@\w|(?:if|try|with)\b.*:\s*$"
@@ -42,7 +58,7 @@ def extract_code(
     looked at. In other languages than Python, the last block that has its header, else the last
     block, else the text.
     """
-    answer = _after_thought(text.replace("\r\n", "\n"))
+    answer = _after_thought(_readable(text))
     fenced = _fenced(answer)
     spec = LANGUAGES[language]
     if not spec.is_python:
@@ -50,9 +66,9 @@ def extract_code(
         defining = [block for block in blocks if spec.defines_at(block, entry_point) is not None]
         return ((defining or blocks)[-1], "fence") if blocks else (answer, "text")
     if code := _defining(fenced, entry_point, prompt):
-        return code, "fence"
-    if code := _defining([_unfenced(answer)], entry_point, prompt):
-        return code, "text"
+        return _without_usage(code, entry_point), "fence"
+    if code := _defining([[re.sub(_FENCE, "", answer)]], entry_point, prompt):
+        return _without_usage(code, entry_point), "text"
     whole = [[answer]] if re.match(r"\s*\n?[ \t]", answer) else []
     for blocks in (*reversed(fenced), *whole):
         for block in blocks:
@@ -61,9 +77,23 @@ def extract_code(
     return _broken(fenced, answer, entry_point)
 
 
+def _readable(text: str) -> str:
+    """The text with line ends and indentation as Python reads them."""
+    text = re.sub(r"\r\n?", "\n", text)
+    return _MARGIN.sub(lambda margin: _UNSEEN.sub("", margin[0]).replace("\u00a0", " "), text)
+
+
 def _after_thought(answer: str) -> str:
-    """The answer behind its thought; nothing where the thought has no end."""
-    answer = _CLOSED_THOUGHT.sub("", answer) if _OPEN_THOUGHT.match(answer) else answer
+    """The answer without its thoughts; nothing where the first has no end."""
+    pieces: list[str] = []
+    place, opened = 0, ""
+    for tag in _THOUGHT_TAG.finditer(answer):
+        if tag["open"] and not opened:
+            pieces.append(answer[place : tag.start()])
+            place, opened = tag.start(), tag["open"].lower()
+        elif tag["close"] and tag["close"].lower() == opened:
+            place, opened = tag.end(), ""
+    answer = "".join([*pieces, answer[place:]])
     if _OPEN_THOUGHT.match(answer):
         return ""
     return _THOUGHT_END.sub("", answer)  # templates may have put the opening tag into the prompt
@@ -74,6 +104,7 @@ def _fenced(answer: str) -> list[list[str]]:
     end. A fence in a docstring does not end a block, and the one around it may be missing."""
     fences = list(_FENCE.finditer(answer))[-_MOST_FENCES:]
     blocks: list[list[str]] = []
+    tried = 0
     for place, fence in enumerate(fences):
         line = answer.rfind("\n", 0, fence.start()) + 1
         before = answer[line : fence.start()]
@@ -85,15 +116,19 @@ def _fenced(answer: str) -> list[list[str]]:
             for later in fences[place + 1 :]
             if later["mark"][0] == fence["mark"][0] and len(later["mark"]) >= len(fence["mark"])
         ]
-        of_fence = [answer[fence.end() + 1 : end] for end in (*ends, len(answer))]
-        blocks.append([_outdented(rest + block, before) for block in of_fence])
+        of_fence: list[str] = []
+        for end in (*ends, len(answer)):
+            if not of_fence or tried < _MOST_TRIED:
+                of_fence.append(_outdented(rest + answer[fence.end() + 1 : end], before))
+                tried += len(of_fence[-1]) if len(of_fence) > 1 else 0
+        blocks.append(of_fence)
     return blocks
 
 
 def _outdented(block: str, before: str) -> str:
     """A block without the indentation, or the quotation marks, that its fence has."""
     if ">" in before and not before.strip("> \t"):
-        block = re.sub(r"^[ \t]*>[ \t]?", "", block, flags=re.MULTILINE)
+        block = re.sub(r"^[ \t]*>", "", block, flags=re.MULTILINE)
     lines = block.split("\n")
     if lines and not lines[-1].strip():
         lines[-1] = ""  # the indentation of the closing fence
@@ -103,83 +138,86 @@ def _outdented(block: str, before: str) -> str:
 def _defining(blocks: Sequence[Sequence[str]], entry_point: str, prompt: str) -> str:
     """The last block that defines the function, with what it lacks from others; empty if none does."""
     programs: list[str] = []
-    headers: list[str] = []
+    stubs: list[str] = []
     for of_fence in blocks:
         for block in of_fence:
             if code := _program(block, entry_point):
-                (headers if _is_header(code, entry_point) else programs).append(code)
+                (stubs if _is_stub(code, entry_point) else programs).append(code)
                 break
-    if not (programs or headers):
+    if not (programs or stubs):
         return ""
-    chosen = (programs or headers)[-1]
+    chosen = (programs or stubs)[-1]
     others = [block for of_fence in blocks for block in of_fence[:1]]
     return _completed(chosen, others, entry_point, prompt)
 
 
 def _program(block: str, entry_point: str) -> str:
-    """The block, without indentation and prose where it has any, if it then defines the function."""
+    """The code of a block, if it defines the function: without indentation, prose or a transcript's marks."""
     if entry_point not in block:
         return ""
-    for code in (block, textwrap.dedent(block)):
+    dedented = textwrap.dedent(block)
+    for code in dict.fromkeys((block, dedented)):
         if is_program(code, entry_point):
-            return code
-    for code in _code_in(textwrap.dedent(block)):
+            # A label, a file's name or a word may happen to parse.
+            words = [n for n in parse_python(code).body if _is_prose(n) and not _is_text(n)]
+            return _code_in(code) if words else code
+    for text in (dedented, _typed(dedented)):
+        code = _code_in(text) if entry_point in text else ""
         if is_program(code, entry_point):
             return code
     return ""
 
 
-def _unfenced(answer: str) -> list[str]:
-    """The runs of code in an answer without fences; joined, shortest first, and each alone."""
-    runs = list(_code_in(re.sub(_FENCE, "", answer)))
-    return ["\n".join(runs), *reversed(runs)] if runs else []
+def _typed(block: str) -> str:
+    """What was typed in a transcript of Python's prompt."""
+    lines = [line for line in block.split("\n") if _TRANSCRIPT.match(line)]
+    return "\n".join(_TRANSCRIPT.sub("", line) for line in lines)
 
 
-def _code_in(text: str) -> Iterator[str]:
-    """The longest runs of lines that are valid Python and begin like code."""
-    lines = text.split("\n")
-    place = 0
-    while place < len(lines):
-        if not _STARTS_CODE.match(lines[place].lstrip()):
-            place += 1
+def _code_in(text: str) -> str:
+    """The statements in a text that are valid Python, from those on that begin like code; prose is left out.
+
+    A statement is taken whole or not at all. Reading ends where the statements that could not be taken are
+    longer than an answer's prose ever is."""
+    kept: list[str] = []
+    place, inside, left = 0, "", len(text) + 20_000
+    while place < len(text) and left > 0:
+        line_end = text.find("\n", place) + 1 or len(text)
+        line = text[place:line_end]
+        indent = line[: len(line) - len(line.lstrip())]
+        if not line.strip() or not (_STARTS_CODE.match(line.lstrip()) or (kept and indent == inside)):
+            kept += ["\n"] if kept and not line.strip() else []
+            place = line_end
             continue
-        end = _longest(lines, place)
-        if end is None:
-            place += 1
-            continue
-        yield textwrap.dedent("\n".join(lines[place:end])).rstrip() + "\n"
-        place = end
-
-
-def _longest(lines: Sequence[str], start: int) -> int | None:
-    """The end of the longest run from ``start`` that parses, prose left out; None if there is none."""
-    end = len(lines)
-    while end > start:
-        source = textwrap.dedent("\n".join(lines[start:end]))
+        end = _statement_end(text, place, indent)
+        source = re.sub(f"^{indent}", "", text[place:end], flags=re.MULTILINE)
         try:
             body = parse_python(source).body
-        except ValueError as error:
-            cause = error.__cause__
-            at = cause.lineno if isinstance(cause, SyntaxError) and cause.lineno else 0
-            end = min(end - 1, start + at - 1) if at > 1 else end - 1
-            if at == 1 and end - start > 1:
-                end = _statement_end(lines, start, end)
+        except ValueError:
+            left -= end - place + 100  # and what a parse costs at least
+            place = line_end
             continue
-        while body and _is_prose(body[-1]):
-            body.pop()
-        return start + (body[-1].end_lineno or 1) if body else None
-    return None
+        if not any(map(_is_prose, body)):
+            kept.append(source.rstrip() + "\n")
+            inside = indent
+        place = end
+    return "".join(kept).rstrip() + "\n"
 
 
-def _statement_end(lines: Sequence[str], start: int, end: int) -> int:
-    """Before the next line, from the end, that stands no deeper than the first: a string that nothing closes
-    is reported where it begins."""
-    indent = len(lines[start]) - len(lines[start].lstrip())
-    for place in range(end - 1, start, -1):
-        line = lines[place]
-        if line.strip() and len(line) - len(line.lstrip()) <= indent:
-            return place
-    return start + 1
+def _statement_end(text: str, start: int, indent: str) -> int:
+    """The end of the statement that begins there, with its decorators, its body and its ``else``."""
+    end, decorated = start, True
+    for begin, stop, _ in logical_lines(text, start):
+        line = text[begin:stop]
+        code = "" if line.lstrip().startswith("#") else line.lstrip()
+        if code and not decorated:
+            deeper = line.startswith(indent) and line[len(indent)].isspace()
+            if not deeper and not (line.startswith(indent) and _CLAUSE.match(code)):
+                break
+        if code:
+            decorated = decorated and code.startswith("@")
+            end = stop
+    return end
 
 
 def _is_prose(node: ast.stmt) -> bool:
@@ -189,14 +227,72 @@ def _is_prose(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and not isinstance(node.value, ast.Call | ast.Await)
 
 
-def _is_header(code: str, entry_point: str) -> bool:
-    """Whether the function has no body but its docstring, ``pass`` or ``...``."""
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_stub(code: str, entry_point: str) -> bool:
+    """Whether the function has no body but its docstring, ``pass``, ``...`` or ``raise
+    NotImplementedError``, or is only imported."""
+    binding = [node for node in parse_python(code).body if entry_point in bound_names([node])]
+    last = binding[-1]
+    if isinstance(last, ast.FunctionDef | ast.AsyncFunctionDef):
+        return all(isinstance(node, ast.Pass) or _is_text(node) or _is_refusal(node) for node in last.body)
+    return isinstance(last, ast.Import | ast.ImportFrom)
+
+
+def _is_refusal(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Raise) and "NotImplementedError" in ast.dump(node)
+
+
+def _without_usage(code: str, entry_point: str) -> str:
+    """The code without the examples and tests of the function that stand at its end, with their inputs.
+
+    They may ask for input, or expect a wrong value, and the program would fail of it."""
     body = parse_python(code).body
-    functions = [n for n in body if isinstance(n, ast.FunctionDef) and n.name == entry_point]
-    return bool(functions) and all(
-        isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-        for node in functions[-1].body
-    )
+    callers = {entry_point} | {
+        node.name
+        for node in body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _called(node) & {entry_point}
+    }
+    lines = code.split("\n")
+    uses = Counter(name for node in body for name in _named(node, lines))
+    end = len(body)
+    while end > 1:
+        node = body[end - 1]
+        uses.subtract(_named(node, lines))
+        is_input = isinstance(node, ast.Assign | ast.AnnAssign) and end < len(body)
+        is_usage = (
+            isinstance(node, ast.Assert)
+            or (isinstance(node, ast.Expr) and _called(node) & _REPORTS)
+            or (not isinstance(node, _SCOPES) and _called(node) & callers)
+        )
+        names = bound_names([node])
+        if not (is_usage or (is_input and names)) or entry_point in names or any(uses[n] > 0 for n in names):
+            break
+        if isinstance(node, ast.Assign) and not all(
+            isinstance(to, ast.Name | ast.Tuple) for to in node.targets
+        ):
+            break  # an attribute of the function, or an entry of a table
+        end -= 1
+    if end == len(body):
+        return code
+    return "\n".join(lines[: body[end - 1].end_lineno]) + "\n"
+
+
+def _called(node: ast.stmt) -> set[str]:
+    """Names of the functions that a statement calls; of a test framework's, its module."""
+    calls = (each.func for each in ast.walk(node) if isinstance(each, ast.Call))
+    names = (call.value if isinstance(call, ast.Attribute) else call for call in calls)
+    return {name.id for name in names if isinstance(name, ast.Name)}
+
+
+def _named(node: ast.stmt, lines: Sequence[str]) -> set[str]:
+    """Names of the module that a statement looks up."""
+    if isinstance(node, _SCOPES):
+        first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+        return used_names("\n".join(lines[first - 1 : node.end_lineno]))
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 
 
 def _completed(code: str, others: Sequence[str], entry_point: str, prompt: str) -> str:
@@ -212,7 +308,10 @@ def _completed(code: str, others: Sequence[str], entry_point: str, prompt: str) 
     before: list[str] = []
     while True:
         source = "\n\n".join([*before, code])
-        known = bound_names(parse_python(assemble(prompt, source, entry_point)).body)
+        try:
+            known = bound_names(parse_python(assemble(prompt, source, entry_point)).body)
+        except ValueError:  # what the prompt provides does not parse
+            return source
         lacking = used_names(source) - known
         needed = next((b for b, names in helpers.items() if names & lacking and b not in before), None)
         if needed is None:

@@ -7,8 +7,9 @@ that cuts them off is part of a score, so it has a name and is stored with the s
 import ast
 import builtins
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -77,8 +78,11 @@ _DEFINITION = re.compile(r"(?:async[ \t]+)?def\b|class\b|@")
 _IMPORT = re.compile(r"(?:import|from)\b")
 _CONTINUES = re.compile(r"(?:else|elif|except|finally)\b")
 _ENDS = re.compile(
-    r"(?:for|while|assert|raise|del|return|print|pass|global|yield|await)\b|if[ \t(]+__name__\b"
+    r"(?:(?:assert|raise|del|return|print|pass|global|yield|await|else|elif|except|finally)\b"
+    r"|if[ \t(]+__name__\b)"
+    r"(?!\Z)"  # `print` at the end of the text may become `printer`
 )
+_LOOP = re.compile(r"(?:for|while)\b(?!\Z)")
 _MAY_BIND = re.compile(r"[^\W\d]|[([*\"'#@\\]")
 """How a statement begins that may bind a name, or may be the beginning of a word that starts one."""
 
@@ -157,18 +161,19 @@ def _definitions(text: str) -> str:
     statements = list(_statements(text, final=True))
     kept = [statement for statement in statements if statement.kind != "end"]
     end = kept[-1].end if len(kept) < len(statements) and kept else len(text)
+    uses = cache(_uses)
     while True:
         before = len(kept)
-        if before > 1 and not parses(kept[-1].source):
+        while len(kept) > 1 and not parses(kept[-1].source):
             end = kept.pop().start
-        unused = _first_unused(kept)
+        unused = _first_unused(kept, uses)
         if unused < len(kept):
             kept, end = kept[:unused], kept[unused - 1].end
         if len(kept) == before:
             return text[:end]
 
 
-def _first_unused(statements: list[_Statement]) -> int:
+def _first_unused(statements: list[_Statement], uses: Callable[[_Statement], frozenset[str]]) -> int:
     """Place of the first binding after a definition that no definition uses; their number if there is
     none."""
     used: set[str] | None = None
@@ -177,7 +182,7 @@ def _first_unused(statements: list[_Statement]) -> int:
     for place, statement in enumerate(statements):
         if statement.kind == "binding" and seen_function and not _is_alias(statement.source, defined):
             if used is None:  # rarely needed, so only now
-                used = set[str]().union(*(_uses(each) for each in statements))
+                used = set[str]().union(*(uses(each) for each in statements))
             if not statement.binds & used or _calls(statement.source) - defined - _BUILTINS:
                 return place
         seen_function = seen_function or statement.kind in ("first", "definition")
@@ -192,27 +197,33 @@ def _calls(source: str) -> set[str]:
     return {function.id for function in calls if isinstance(function, ast.Name)}
 
 
-def _uses(statement: _Statement) -> set[str]:
-    """Names of the module that a definition, or the rest of the prompt's function, looks up."""
-    if statement.kind == "definition":
-        return used_names(statement.source)
+def _uses(statement: _Statement) -> frozenset[str]:
+    """Names of the module that a definition, a method's alias, or the rest of the prompt's function looks
+    up."""
+    if statement.kind == "definition" or (
+        statement.kind == "binding" and re.search(r"=[ \t]*\w+\.\w+\s*\Z", statement.source)
+    ):
+        return frozenset(used_names(statement.source))
     if statement.kind != "first":
-        return set()
+        return frozenset()
     for opened in ("", "def _():\n", "def _():\n if 1:\n  ", "class _:\n def _():\n"):
         if names := used_names(opened + statement.source):
-            return names
-    return set()
+            return frozenset(names)
+    return frozenset()
 
 
 def _is_alias(source: str, defined: set[str]) -> bool:
-    """Whether a statement gives a function another name, or wraps it: ``g = f``, ``g = cache(f)``."""
+    """Whether a statement gives a function another name, or wraps it: ``g = f``, ``g = cache(f)``,
+    ``g = A().method``."""
     try:
         node = parse_python(source).body[0]
     except (ValueError, IndexError):
         return False
-    value = node.value if isinstance(node, ast.Assign) else None
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
     if isinstance(value, ast.Lambda):
         return True
+    if isinstance(value, ast.Attribute):  # a method of a class, of an instance
+        value = value.value.func if isinstance(value.value, ast.Call) else value.value
     values = [value, *value.args] if isinstance(value, ast.Call) else [value]
     return any(isinstance(each, ast.Name) and each.id in defined for each in values)
 
@@ -220,7 +231,7 @@ def _is_alias(source: str, defined: set[str]) -> bool:
 def _statements(text: str, *, final: bool) -> Iterator[_Statement]:
     """The top-level statements up to the first that ends the program; ``final``: no text follows."""
     seen_function = False
-    lines = list(_logical_lines(text))
+    lines = list(logical_lines(text))
     place = 0
     while place < len(lines):
         start, end, is_whole = lines[place]
@@ -242,9 +253,10 @@ def _statements(text: str, *, final: bool) -> Iterator[_Statement]:
                 decorated = decorated and line.startswith("@")
                 last = following
             following += 1
+        settled = is_whole and not _opens(source)  # indented lines behind it are an error
         source = text[start : lines[last][1]]
-        complete = final or following < len(lines) or (last == place and is_whole and not _opens(source))
-        kind, binds = _kind_of_first(source) if is_first else _kind(source, complete, seen_function)
+        complete = final or following < len(lines) or settled
+        kind, binds = _kind_of_first(source) if is_first else _kind(source, complete, settled, seen_function)
         yield _Statement(kind, source, start, lines[last][1], binds)
         if kind == "end":
             return
@@ -260,15 +272,17 @@ def _kind_of_first(source: str) -> tuple[Kind, frozenset[str]]:
         return "import", frozenset()
     try:
         node = None if source[0].isspace() else parse_python(source).body[0]
-    except ValueError:
+    except (ValueError, IndexError):  # a lone backslash is a program without statements
         node = None
     return ("import" if node is not None and _prepares(node) else "first"), frozenset()
 
 
-def _kind(source: str, complete: bool, seen_function: bool) -> tuple[Kind, frozenset[str]]:
+def _kind(source: str, complete: bool, settled: bool, seen_function: bool) -> tuple[Kind, frozenset[str]]:
     """What a later statement is, and the names it binds."""
     if _DEFINITION.match(source):
         return "definition", _binds(source)
+    if seen_function and _LOOP.match(source):
+        return "end", frozenset()
     if _ENDS.match(source) or not _MAY_BIND.match(source) or (seen_function and source[0] in "\"'"):
         return "end", frozenset()
     if not complete:
@@ -276,15 +290,25 @@ def _kind(source: str, complete: bool, seen_function: bool) -> tuple[Kind, froze
     try:
         body = parse_python(source).body
     except ValueError:
-        return ("end" if source.endswith("\n") else "open"), frozenset()
+        return ("end" if settled or source.endswith("\n") else "open"), frozenset()
+    if not body:
+        return "end", frozenset()
     if _IMPORT.match(source):
         return "import", frozenset(bound_names(body))
-    names = frozenset(bound_names(body))
+    names = frozenset(bound_names(body)) | _changed(body[0])
     if names and isinstance(body[0], ast.Assign | ast.AnnAssign | ast.If | ast.Try | ast.With):
-        return "binding", names
+        defines = re.search(r"^[ \t]+(?:async[ \t]+)?(?:def|class)\b", source, re.MULTILINE)
+        return ("definition" if defines else "binding"), names
     if not seen_function and _prepares(body[0]):
         return "import", frozenset()
     return "end", frozenset()
+
+
+def _changed(node: ast.stmt) -> frozenset[str]:
+    """Names whose attributes or entries an assignment sets: ``f.calls = 0``, ``TABLE[0] = 1``."""
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    roots = (to.value for to in targets if isinstance(to, ast.Attribute | ast.Subscript))
+    return frozenset(root.id for root in roots if isinstance(root, ast.Name))
 
 
 def _binds(source: str) -> frozenset[str]:
@@ -295,9 +319,12 @@ def _binds(source: str) -> frozenset[str]:
 
 
 def _prepares(node: ast.stmt) -> bool:
-    """Whether a statement before the first function may be part of the program: an assignment, a call such
-    as ``sys.setrecursionlimit(10000)``, or a docstring."""
-    if isinstance(node, ast.AugAssign | ast.Assign | ast.AnnAssign | ast.If | ast.Try | ast.With):
+    """Whether a statement before the first function may be part of the program: an assignment, a loop that
+    fills a table, a call such as ``sys.setrecursionlimit(10000)``, or a docstring."""
+    if isinstance(
+        node,
+        ast.AugAssign | ast.Assign | ast.AnnAssign | ast.If | ast.Try | ast.With | ast.For | ast.While,
+    ):
         return True
     value = node.value if isinstance(node, ast.Expr) else None
     return (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)) or (
@@ -312,13 +339,13 @@ def _is_call(source: str) -> bool:
 
 def _opens(source: str) -> bool:
     """Whether further lines may belong to a statement of one line."""
-    return re.match(r"(?:try|if|with|match)\b", source) is not None
+    return re.match(r"(?:try|if|with|match|for|while)\b", source) is not None
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, int, bool]]:
+def logical_lines(text: str, start: int = 0) -> Iterator[tuple[int, int, bool]]:
     """Start and end of every line that no bracket or string continues, and whether its end is reached."""
-    depth = line = 0
-    for token in _TOKEN.finditer(text):
+    depth, line = 0, start
+    for token in _TOKEN.finditer(text, start):
         if token["open"]:
             depth += 1
         elif token["close"]:
