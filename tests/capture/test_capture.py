@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests.support.tiny import CPU, save_model, tiny_config, tiny_gpt2, tiny_model
-from tests.support.tokenizers import family
+from tests.support.token_families import family
 from tests.support.worlds import examples, metrics, open_run, student, weights
 
 from codestill.capture import CaptureConfig, CaptureRun, capture, capture_run, open_cache

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from tests.support.tiny import save_model, tiny_config
-from tests.support.tokenizers import changed
+from tests.support.token_families import changed
 
 from codestill.errors import ModelError
 from codestill.evaluation import EvaluateModel, evaluate_model

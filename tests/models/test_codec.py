@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.tokenizers import FAMILIES, PREFIXED, changed, family
+from tests.support.token_families import FAMILIES, PREFIXED, changed, family
 
 from codestill.errors import ModelError
 from codestill.models.chat import chat_ids, require_template

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from tests.support.tiny import CODE, tiny_config, tiny_model
-from tests.support.tokenizers import family
+from tests.support.token_families import family
 from transformers import AutoModelForCausalLM, MambaConfig, MptConfig, XLNetConfig
 
 from codestill.models import Decoding, Placement

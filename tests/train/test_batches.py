@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.tiny import CPU, save_model, tiny_config, tiny_model, tiny_tokenizer
-from tests.support.tokenizers import FAMILIES, family
+from tests.support.token_families import FAMILIES, family
 from tests.support.worlds import examples, metrics, open_run, student
 from transformers import AutoModelForCausalLM, MambaConfig
 
