@@ -182,8 +182,8 @@ def compare(config_file: Rest, /, *options: Rest) -> None:
 
 
 def quickstart(*options: Rest) -> None:
-    """Train one small student on reference solutions, one on the bundled teacher's verified answers, and one on
-    these with its logits as well; compare them."""
+    """Train a small student on reference solutions, on the bundled teacher's verified answers, and on these
+    with its logits as well, and compare the three."""
     compare(str(QUICKSTART), *options)
 
 
