@@ -105,7 +105,7 @@ def draw(result: dict[str, Any], picture: Path) -> None:
         )
     plot.set_yticks(range(len(rows)), [f"{a} − {b}" for a, b, _, _ in rows])
     plot.set_ylim(-0.6, len(rows) - 0.4)
-    plot.set_xlabel("points of pass@1; bars: 95% over tasks and seeds; small circles: seeds")
+    plot.set_xlabel("points of pass@1, with 95% intervals; circles: seeds")
     plot.grid(axis="x", color="#e4e4e0")
     plot.set_axisbelow(True)
     plot.spines[["top", "right", "left"]].set_visible(False)

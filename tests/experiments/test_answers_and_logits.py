@@ -53,7 +53,7 @@ def test_the_kept_result_is_that_of_the_config():
 def test_the_quickstart_trains_as_the_experiment_does():
     ours, theirs = trained(QUICKSTART), trained(EXPERIMENT / "config.yaml")
     assert ours == {name: theirs[name] for name in ours}
-    assert {"references", "answers", "answers with logits"} == set(ours)
+    assert {"references", "answers", "answers + logits"} == set(ours)
 
 
 def test_the_readme_shows_the_quickstarts_arms_and_differences():

@@ -182,8 +182,8 @@ def compare(config_file: Rest, /, *options: Rest) -> None:
 
 
 def quickstart(*options: Rest) -> None:
-    """Compare small students trained on reference solutions, on the bundled teacher's verified answers, and
-    on these with its logits as well."""
+    """Train a small student on reference solutions, on the bundled teacher's verified answers, and on these
+    with its logits as well, and compare the three."""
     compare(str(QUICKSTART), *options)
 
 
