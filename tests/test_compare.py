@@ -11,9 +11,9 @@ from codestill.cli.tables import difference_sentence, print_comparison
 from codestill.compare import CompareConfig, SweepConfig, compare, plan
 from codestill.errors import ConfigError, UserError
 from codestill.evaluation import read_evaluation
+from codestill.files.serialize import read_record
 from codestill.models.student import Student
 from codestill.run import Observer
-from codestill.serialize import read_record
 from codestill.train.loop import DistillationTrainer
 from codestill.types import Comparison, Difference, Event, Interval
 

@@ -16,11 +16,11 @@ from tests.logits import made
 from codestill.cli import main
 from codestill.errors import CodestillError
 from codestill.evaluation import read_evaluation
+from codestill.files.run_files import read_accounting, read_config, read_ledger, read_stage
+from codestill.files.serialize import read_jsonl, read_object, write_atomic
 from codestill.logits import LogitCache, finish
 from codestill.models.completer import Decoding, SamplingConfig
 from codestill.recipes.amr_evol.library import Function, Library
-from codestill.run_files import read_accounting, read_config, read_ledger, read_stage
-from codestill.serialize import read_jsonl, read_object, write_atomic
 from codestill.tasks import read_samples, read_tasks
 from codestill.teachers.ledger import Ledger
 from codestill.teachers.replay import Replayed

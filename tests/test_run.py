@@ -17,9 +17,9 @@ from pydantic import BaseModel
 
 from codestill.config import ExecutionConfig, RunConfig
 from codestill.errors import ConfigError, ConfigMismatch, Failure, RunError, StageMismatch
+from codestill.files.run_files import read_accounting
+from codestill.files.serialize import read_jsonl, seed_for
 from codestill.run import Run, slug
-from codestill.run_files import read_accounting
-from codestill.serialize import read_jsonl, seed_for
 from codestill.types import Completion, Event, Request
 
 
@@ -336,7 +336,7 @@ def die_after(lines: int) -> Callable[..., Any]:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal left
-        if not frame.f_code.co_filename.endswith(("codestill/run.py", "codestill/serialize.py")):
+        if not frame.f_code.co_filename.endswith(("codestill/run.py", "codestill/files/serialize.py")):
             return None
         left -= 1
         if left == 0:

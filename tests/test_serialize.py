@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from codestill.errors import LogitsError, RunError
-from codestill.serialize import (
+from codestill.files.serialize import (
     append_jsonl,
     cut_torn_line,
     fingerprint,
@@ -295,7 +295,7 @@ def test_a_writer_whose_file_is_swept_writes_it_again(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from codestill.serialize import write_atomic
+from codestill.files.serialize import write_atomic
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 setattr(Path, "replace", die) if sys.argv[2] == "rename" else setattr(os, "fsync", die)
 write_atomic(Path(sys.argv[1]), "new")

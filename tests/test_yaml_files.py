@@ -7,7 +7,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codestill.yaml_files import MAX_DEPTH, NotYaml, load_yaml
+from codestill.files.strict_yaml import MAX_DEPTH, NotYaml, load_yaml
 
 
 def nested(depth: int) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 from codestill.evaluation.differences import correction
 from codestill.evaluation.metrics import compare_pairs, interval_over_seeds
-from codestill.run_files import read_accounting, read_config
-from codestill.serialize import read_jsonl
+from codestill.files.run_files import read_accounting, read_config
+from codestill.files.serialize import read_jsonl
 from codestill.tasks import TasksConfig
 from codestill.types import Attempt, Difference, Interval
 

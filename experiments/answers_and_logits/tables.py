@@ -16,6 +16,7 @@ from typing import Any
 
 from codestill.evaluation import read_evaluation
 from codestill.evaluation.metrics import interval_over_seeds, paired_difference
+from codestill.files.serialize import read_record
 from codestill.types import Comparison, Interval
 
 HERE = Path(__file__).parent
@@ -24,7 +25,7 @@ RESULT = HERE / "result.json"
 
 def keep(directory: Path) -> None:
     """Write the result of a finished run."""
-    comparison = Comparison.model_validate_json((directory / "comparison.json").read_bytes())
+    comparison = read_record(directory / "comparison.json", Comparison)
     passed: dict[str, dict[str, str]] = {}
     about: dict[str, Any] = {}
     for arm in comparison.arms:

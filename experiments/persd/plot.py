@@ -12,7 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from codestill.compare import Comparison
-from codestill.serialize import read_record
+from codestill.files.serialize import read_record
 
 COLOURS = {"stand": "#1b7f79", "inpd": "#3e5c99", "persd": "#c1582f"}
 FULL_NAMES = {"stand": "StanD", "inpd": "InpD", "persd": "PERsD"}

@@ -17,11 +17,11 @@ from codestill.errors import ConfigError, RunError
 from codestill.evaluation import EvaluateConfig, EvaluateModel, evaluate_model, read_evaluation
 from codestill.evaluation.metrics import compare_pairs, interval_over_seeds, pass_at_k
 from codestill.examples import ExamplesConfig
+from codestill.files.run_files import read_accounting
+from codestill.files.serialize import write_object
 from codestill.losses import DivergenceName
 from codestill.recipes import load_recipe
 from codestill.run import Observer, Run, slug
-from codestill.run_files import read_accounting
-from codestill.serialize import write_object
 from codestill.tasks import TaskSet
 from codestill.teachers import LocalTeacherConfig
 from codestill.train import TrainConfig

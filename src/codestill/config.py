@@ -5,9 +5,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, PositiveInt, ValidationError, model_validator
 
+from codestill.files.serialize import is_object, problem
 from codestill.models import Placement
 from codestill.sandbox import Sandbox, SandboxConfig
-from codestill.serialize import is_object, problem
 from codestill.trackers import TrackerName
 from codestill.types import Settings
 

@@ -7,11 +7,11 @@ from pydantic import Field, PositiveInt
 
 from codestill.attempt import Workbench, solved
 from codestill.errors import ConfigError
+from codestill.files.serialize import seed_for
 from codestill.models import Completer, SamplingConfig
 from codestill.prompts import Prompts, PromptSetName, prompt_set
 from codestill.run import Keyed, Run
 from codestill.sandbox import Sandbox
-from codestill.serialize import seed_for
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.types import Example, Settings, Task
 

@@ -7,7 +7,7 @@
 
 A run directory belongs to one config. Any process may be killed at any moment: the same command
 continues, produces no finished record again, and ends with the same bytes. Every file that is read back is
-sealed (:mod:`codestill.seal`): a byte that has changed since it was written is noticed, and named.
+sealed (:mod:`codestill.files.seal`): a byte that has changed since it was written is noticed, and named.
 """
 
 import re
@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from codestill.environment import environment
 from codestill.errors import ConfigError, Failure, RunError, StageMismatch
-from codestill.run_files import (
+from codestill.files.run_files import (
     NO_LOG,
     Marker,
     identity,
@@ -33,8 +33,8 @@ from codestill.run_files import (
     require_same,
     stored,
 )
-from codestill.seal import seal_text
-from codestill.serialize import (
+from codestill.files.seal import seal_text
+from codestill.files.serialize import (
     Appender,
     append_jsonl,
     cut_torn_line,

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from codestill.config import RunConfig
 from codestill.examples import references
+from codestill.files.serialize import fingerprint
 from codestill.losses import CrossEntropy
 from codestill.models import StudentConfig
 from codestill.run import Run
-from codestill.serialize import fingerprint
 from codestill.tasks import TasksConfig, require_trainable
 from codestill.teachers.session import TeacherSession
 from codestill.teaching import TaughtConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import TASKS, Codestill, assert_refused, write_rows, write_samples
 
-from codestill.serialize import read_jsonl
+from codestill.files.serialize import read_jsonl
 from codestill.types import Attempt
 
 SCORE = ("evaluate", "--samples", "samples.jsonl", "--tasks", "tasks.jsonl", "--run-dir", "run")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tests.cli.conftest import Codestill, assert_refused
 
+from codestill.files.serialize import write_jsonl
 from codestill.recipes.amr_evol.library import Library, read_functions
-from codestill.serialize import write_jsonl
 
 PROGRAM = '''\
 def total(xs: list[int]) -> int:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from codestill.cli.commands import QUICKSTART
+from codestill.files.serialize import write_object
 from codestill.types import Arm, Comparison, Difference, Evaluation, Gates, Interval
 
 ROOT = Path(__file__).parents[2]
@@ -110,8 +111,7 @@ def test_a_finished_run_is_kept_as_digits(tmp_path: Path, monkeypatch: pytest.Mo
                 seed=number,
             )
             path = tmp_path / run / "results" / f"{'teacher' if name == 'teacher' else 'student'}.json"
-            path.parent.mkdir(parents=True)
-            path.write_text(evaluation.model_dump_json(), encoding="utf-8")
+            write_object(path, evaluation)
     difference = Difference(a="ours", b="teacher", metric="pass@1", interval=ANY, pairs=6)
     comparison = Comparison(
         title="t",
@@ -121,7 +121,7 @@ def test_a_finished_run_is_kept_as_digits(tmp_path: Path, monkeypatch: pytest.Mo
         differences=(difference,),
         teacher="teacher",
     )
-    (tmp_path / "comparison.json").write_text(comparison.model_dump_json(), encoding="utf-8")
+    write_object(tmp_path / "comparison.json", comparison)
     monkeypatch.setitem(SCRIPT["keep"].__globals__, "RESULT", tmp_path / "result.json")
     SCRIPT["keep"](tmp_path)
     kept = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))

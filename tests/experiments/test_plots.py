@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from codestill.files.serialize import write_object
 from codestill.types import Arm, Comparison, Interval
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -18,7 +19,7 @@ def comparison(*names: str) -> Comparison:
 def test_the_curve_is_drawn_from_a_comparison(tmp_path: Path):
     arms = [f"{arm} {count}" for arm in ("stand", "inpd", "persd") for count in (75, 150)]
     result = comparison(*arms, "stand references")
-    (tmp_path / "comparison.json").write_text(result.model_dump_json(), encoding="utf-8")
+    write_object(tmp_path / "comparison.json", result)
     picture = tmp_path / "curve.png"
     command = [sys.executable, EXPERIMENTS / "persd" / "plot.py", tmp_path, picture]
     subprocess.run(command, check=True)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tests.logits.made import SPEC, contents, fill, log_softmax, plain_rows, random_logits, sequences
 
 from codestill.errors import LogitsError, VocabularyError
+from codestill.files.serialize import read_object, write_object
 from codestill.logits import (
     CapturedRows,
     CaptureSpec,
@@ -25,7 +26,6 @@ from codestill.logits import (
     digest,
     finish,
 )
-from codestill.serialize import read_object, write_object
 
 TRUNCATIONS = st.one_of(
     st.builds(Threshold, min_probability=st.sampled_from([1e-5, 1e-3, 0.3]), max_k=st.integers(1, 256)),

@@ -7,10 +7,10 @@ from itertools import islice, pairwise
 import pytest
 
 from codestill.errors import TaskError
+from codestill.files.serialize import fingerprint
 from codestill.pocket.compositions import SOURCES, HeldOut, compositions, pair_split, split_of
 from codestill.pocket.generate import generate, sketches
 from codestill.pocket.operations import OPERATIONS
-from codestill.serialize import fingerprint
 from codestill.tasks import TasksConfig
 
 SPLITS: tuple[HeldOut, ...] = ("train", "validation", "test")

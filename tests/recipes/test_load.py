@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from codestill.errors import ConfigError
+from codestill.files.run_files import read_stage
 from codestill.recipes import load_recipe
 from codestill.run import Run
-from codestill.run_files import read_stage
 from codestill.types import Attempt
 
 MINE = '''

@@ -11,10 +11,10 @@ from tests.support.worlds import DieAt, assert_killed, metrics
 
 from codestill.errors import TaskError, VocabularyError
 from codestill.evaluation import read_evaluation
+from codestill.files.serialize import read_jsonl
 from codestill.models import Decoding, SamplingConfig
 from codestill.recipes import RECIPES, load_recipe
 from codestill.run import Observer, Run
-from codestill.serialize import read_jsonl
 from codestill.teachers.frozen import LocalTeacher
 from codestill.train.loop import DistillationTrainer
 from codestill.types import Attempt, Completion, Request

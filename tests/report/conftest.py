@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from codestill.files.seal import seal_text
+from codestill.files.serialize import append_jsonl, write_atomic, write_jsonl, write_object
 from codestill.report import write_report
-from codestill.seal import seal_text
-from codestill.serialize import append_jsonl, write_atomic, write_jsonl, write_object
 from codestill.types import (
     Arm,
     Attempt,

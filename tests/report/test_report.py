@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from codestill.errors import RunError
+from codestill.files.seal import seal_text
+from codestill.files.serialize import append_jsonl, to_json, write_atomic, write_object
 from codestill.report import write_report
 from codestill.report.claims import headline, warnings
 from codestill.report.collect import read_report
 from codestill.report.samples import choose_samples
 from codestill.report.tables import differences
-from codestill.seal import seal_text
-from codestill.serialize import append_jsonl, to_json, write_atomic, write_object
 from codestill.types import Call, Comparison, Event, Gates, Interval
 
 

@@ -13,10 +13,10 @@ from tests.support.tiny import CPU
 
 from codestill.config import RunConfig
 from codestill.examples import references
+from codestill.files.serialize import read_jsonl
 from codestill.models import StudentConfig
 from codestill.models.student import Student
 from codestill.run import Run
-from codestill.serialize import read_jsonl
 from codestill.tasks import TasksConfig
 from codestill.types import Event, Example
 

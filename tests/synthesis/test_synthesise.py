@@ -9,9 +9,9 @@ from tests.support.tiny import CPU
 
 from codestill.config import RunConfig
 from codestill.errors import ConfigError, TaskError
+from codestill.files.run_files import read_accounting
 from codestill.prompts import CONTINUED, INSTRUCT, Prompts
 from codestill.run import Run
-from codestill.run_files import read_accounting
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.synthesis import Admission, SynthesisConfig, read_calls, rouge_l, synthesise, words
 from codestill.tasks import TasksConfig, TaskSet

@@ -13,9 +13,9 @@ from tests.teachers.endpoint import Behaviour, Server, serving
 
 from codestill import openai_client as module
 from codestill.errors import BudgetError, ConfigError, TeacherError
+from codestill.files.serialize import read_jsonl
 from codestill.models import Completer, Decoding
 from codestill.models.settings import SamplingConfig
-from codestill.serialize import read_jsonl
 from codestill.teachers import ApiTeacherConfig
 from codestill.teachers.endpoint import ApiTeacher
 from codestill.teachers.ledger import Budget, Ledger, Prices

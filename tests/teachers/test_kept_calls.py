@@ -14,8 +14,8 @@ from tests.teachers import endpoint
 from tests.teachers.endpoint import Server, serving
 
 from codestill.errors import RunError, TeacherError
+from codestill.files.serialize import append_jsonl, read_jsonl, write_atomic
 from codestill.models import Decoding, SamplingConfig
-from codestill.serialize import append_jsonl, read_jsonl, write_atomic
 from codestill.teachers import ApiTeacherConfig, ledger
 from codestill.teachers.ledger import Ledger
 from codestill.teachers.replay import Replayed

@@ -17,9 +17,9 @@ from tests.teachers.endpoint import Behaviour, Server, serving
 
 from codestill import openai_client
 from codestill.errors import TeacherError
+from codestill.files.serialize import read_jsonl
 from codestill.models import Decoding
 from codestill.models.settings import SamplingConfig
-from codestill.serialize import read_jsonl
 from codestill.teachers import ApiTeacherConfig
 from codestill.teachers.endpoint import ApiTeacher
 from codestill.teachers.ledger import Budget, Ledger, Prices

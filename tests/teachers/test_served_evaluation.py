@@ -9,9 +9,9 @@ from tests.teachers import endpoint
 
 from codestill.errors import TeacherError
 from codestill.evaluation import EvaluateModel, evaluate_model
+from codestill.files.serialize import read_jsonl
 from codestill.report import write_report
 from codestill.run import Run
-from codestill.serialize import read_jsonl
 from codestill.tasks import TasksConfig
 from codestill.types import Evaluation, Event
 

@@ -7,9 +7,9 @@ from tests.support.tiny import CPU
 
 from codestill.config import RunConfig
 from codestill.errors import BudgetError, TeacherError
+from codestill.files.serialize import read_jsonl
 from codestill.models import Decoding, SamplingConfig
 from codestill.run import Run
-from codestill.serialize import read_jsonl
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.ledger import Budget
 from codestill.teachers.session import TeacherSession, TeacherUsage, open_session

@@ -10,9 +10,9 @@ import torch
 from tests.support.worlds import DieAt, assert_killed, die, examples, metrics, open_run, student, weights
 
 from codestill.errors import RunError
+from codestill.files.serialize import write_object
 from codestill.losses import CrossEntropy
 from codestill.models.student import Student
-from codestill.serialize import write_object
 from codestill.train import TrainConfig, fit
 from codestill.train.checkpoints import COMPLETE, Checkpoints
 from codestill.train.loop import DistillationTrainer

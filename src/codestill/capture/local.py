@@ -8,13 +8,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from codestill.capture.error import UNIGRAM, measure_error, unigram_logits
+from codestill.files.serialize import seed_for
 from codestill.logits import CapturedRows, CaptureSpec, MeasuredError
 from codestill.logits.rows import join
 from codestill.logits.select import select_for
 from codestill.losses.batch import Positions, teacher_slices
 from codestill.losses.chunks import rows_at_once
 from codestill.models.fingerprints import tokenizer_fingerprint, weights_fingerprint
-from codestill.serialize import seed_for
 from codestill.teachers.frozen import LocalTeacher
 from codestill.train.batches import Collator, TokenExample
 

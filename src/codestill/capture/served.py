@@ -12,13 +12,13 @@ import numpy as np
 
 from codestill.capture.config import ServerConfig
 from codestill.errors import LogitsError
+from codestill.files.serialize import fingerprint
 from codestill.logits import CapturedRows, CaptureSpec, MeasuredError, rows_from_top
 from codestill.models import Placement
 from codestill.models.fingerprints import tokenizer_fingerprint
 from codestill.models.load import resolve
 from codestill.models.tokenizers import load_tokenizer
 from codestill.openai_client import ask_for_json, openai_client
-from codestill.serialize import fingerprint
 from codestill.train.batches import TokenExample
 
 if TYPE_CHECKING:

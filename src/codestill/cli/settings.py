@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from codestill.config import RunConfig
 from codestill.errors import ConfigError
-from codestill.serialize import is_object
-from codestill.yaml_files import NotYaml, load_yaml
+from codestill.files.serialize import is_object
+from codestill.files.strict_yaml import NotYaml, load_yaml
 
 
 def read_settings(

@@ -17,11 +17,11 @@ from codestill.environment import environment
 from codestill.errors import StageMismatch
 from codestill.evaluation.gates import check_gates
 from codestill.evaluation.metrics import bleu, interval, pass_at_k
+from codestill.files.serialize import read_jsonl, read_record, sealed_lines, write_jsonl, write_object
 from codestill.models import Completer, SamplingConfig
 from codestill.prompts import CONTINUED, Prompts
 from codestill.run import Run
 from codestill.sandbox import Sandbox
-from codestill.serialize import read_jsonl, read_record, sealed_lines, write_jsonl, write_object
 from codestill.tasks import TasksConfig, TaskSet
 from codestill.types import Attempt, Evaluation, Gates, Interval, ModelProfile, Settings, Task
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codestill.errors import LogitsError
+from codestill.files.serialize import write_atomic
 from codestill.logits.manifest import CaptureSpec, ShardEntry
 from codestill.logits.shard import HEAD, INDEX, MAGIC, Layout, scored_positions, spec_mark
-from codestill.serialize import write_atomic
 
 _REPAIR = "Delete it and manifest.json, and capture again: only its sequences are captured again."
 

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codestill.errors import LogitsError
+from codestill.files.serialize import fingerprint, read_record
 from codestill.logits.files import ShardFile
 from codestill.logits.manifest import CacheManifest, Expectation
 from codestill.logits.rows import SparseRows
 from codestill.logits.shard import INDEX, Layout
 from codestill.logits.writer import CAPTURE_AGAIN, MANIFEST
-from codestill.serialize import fingerprint, read_record
 from codestill.types import TailRule
 
 

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codestill.errors import LogitsError, VocabularyError
+from codestill.files.serialize import fingerprint
 from codestill.logits import packing
 from codestill.logits.manifest import CaptureSpec
 from codestill.logits.rows import CapturedRows, SparseRows
 from codestill.logits.truncation import MAX_K
-from codestill.serialize import fingerprint
 
 MAGIC = b"CSLOGIT\x01"
 HEAD = np.dtype([("magic", "V8"), ("spec", "V8"), ("vocabulary", "<u4"), ("sequences", "<u4")])

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import IO, Self
 
 from codestill.errors import LogitsError
+from codestill.files.serialize import fingerprint, lock, read_record, sweep, write_object
 from codestill.logits.files import ShardFile, write_whole
 from codestill.logits.manifest import CacheManifest, CaptureSpec, Expectation, MeasuredError
 from codestill.logits.rows import CapturedRows
 from codestill.logits.shard import Layout, assemble, digest
-from codestill.serialize import fingerprint, lock, read_record, sweep, write_object
 
 CAPTURE, MANIFEST = "capture.json", "manifest.json"
 

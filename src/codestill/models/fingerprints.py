@@ -5,7 +5,7 @@ import hashlib
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from codestill.serialize import fingerprint
+from codestill.files.serialize import fingerprint
 
 _SAMPLED = 4096
 

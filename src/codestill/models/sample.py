@@ -18,12 +18,12 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from codestill import matmul
+from codestill.files.serialize import seed_for
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
 from codestill.models.settings import Placement, SamplingConfig
 from codestill.models.shared import memory_for
 from codestill.models.tokenizers import id_count
-from codestill.serialize import seed_for
 from codestill.types import Completion, Request
 
 _log = logging.getLogger(__name__)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from codestill.errors import RunError
+from codestill.files.run_files import NO_LOG, read_config, read_ledger, read_stage
+from codestill.files.serialize import R, read_jsonl, read_object, read_record
 from codestill.recipes.iterkd.records import RoundRecord
 from codestill.run import slug
-from codestill.run_files import NO_LOG, read_config, read_ledger, read_stage
-from codestill.serialize import R, read_jsonl, read_object, read_record
 from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task
 
 REPEAT = "Delete the file, repeat the command that wrote it, then write the report again."

@@ -10,11 +10,11 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from codestill.files.serialize import write_atomic
 from codestill.report import claims, figures, rounds, svg, tables
 from codestill.report.collect import PASS_AT_1, Report, Section, read_report
 from codestill.report.samples import choose_samples
 from codestill.report.tables import Table
-from codestill.serialize import write_atomic
 from codestill.terminal import printable
 
 PALETTE = 8

@@ -10,11 +10,11 @@ from collections import OrderedDict
 from pathlib import Path
 from types import CodeType
 
+from codestill.files.serialize import sweep, write_atomic
 from codestill.languages import LANGUAGES
 from codestill.sandbox.doubts import doubt, names_in
 from codestill.sandbox.program import Program
 from codestill.sandbox.reuse import leaves_no_trace
-from codestill.serialize import sweep, write_atomic
 
 _KEPT_BYTES = 64 << 20  # of compiled tests
 _MEMO = "__memo__"

@@ -11,9 +11,9 @@ from typing import Any, get_args, overload
 from pydantic import model_validator
 
 from codestill.errors import TaskError
+from codestill.files.serialize import fingerprint
 from codestill.languages import LANGUAGES
 from codestill.plugins import is_plugin
-from codestill.serialize import fingerprint
 from codestill.tasks.families import FAMILIES, FamilyName, family_of
 from codestill.tasks.selection import PromptMode, TaskSelection, TaskSplit
 from codestill.tasks.stops import StopName, StopRule, stop_rule

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codestill.errors import TaskError
+from codestill.files.seal import digest, unseal
+from codestill.files.serialize import to_json
 from codestill.languages import LANGUAGES
 from codestill.languages import parse_python as parsed
-from codestill.seal import digest, unseal
-from codestill.serialize import to_json
 from codestill.types import Task
 
 LocatedRows = list[tuple[str, dict[str, Any]]]

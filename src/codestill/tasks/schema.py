@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codestill.errors import TaskError
-from codestill.serialize import to_json, write_atomic
+from codestill.files.serialize import to_json, write_atomic
 from codestill.tasks.rows import FieldError, Row, read_rows, row_error, to_tasks
 from codestill.types import Split, Task
 

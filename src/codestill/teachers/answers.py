@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from codestill.files.serialize import is_object
 from codestill.openai_client import parse_json
-from codestill.serialize import is_object
 from codestill.types import Finish
 
 BYTES_PER_TOKEN = 2

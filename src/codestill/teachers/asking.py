@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from codestill.errors import BudgetError, TeacherError
+from codestill.files.serialize import write_atomic
 from codestill.models.completer import Decoding
 from codestill.openai_client import async_openai_client, pause_seconds, presentable
-from codestill.serialize import write_atomic
 from codestill.teachers.answers import (
     TEMPLATE_TOKENS,
     Answer,

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from codestill.errors import BudgetError
-from codestill.run_files import read_ledger
-from codestill.serialize import append_jsonl, cut_torn_line, read_record, sealed, write_atomic
+from codestill.files.run_files import read_ledger
+from codestill.files.serialize import append_jsonl, cut_torn_line, read_record, sealed, write_atomic
 from codestill.types import Call, Record, Settings
 
 _MILLION = 1_000_000

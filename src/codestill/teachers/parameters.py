@@ -5,8 +5,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from codestill.files.serialize import seed_for
 from codestill.models.completer import Decoding
-from codestill.serialize import seed_for
 
 Parameter = Literal["seed", "top_p", "temperature", "max_tokens"]
 PARAMETERS: tuple[Parameter, ...] = ("seed", "top_p", "temperature", "max_tokens")

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 from pydantic import ValidationError
 
 from codestill.errors import TeacherError
+from codestill.files.serialize import fingerprint, first_problem, read_object, sealed
 from codestill.models.completer import Completer, Decoding
-from codestill.serialize import fingerprint, first_problem, read_object, sealed
 from codestill.teachers.ledger import AnswerFile
 from codestill.types import Completion, Request
 

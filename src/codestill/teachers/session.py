@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from codestill.errors import BudgetError, ConfigError
+from codestill.files.serialize import sweep
 from codestill.models.completer import Completer, Decoding
 from codestill.models.settings import Placement
 from codestill.run import Run
-from codestill.serialize import sweep
 from codestill.teachers.base import LogitTeacher
 from codestill.teachers.endpoint import ApiTeacherConfig
 from codestill.teachers.ledger import Budget, Ledger, Totals

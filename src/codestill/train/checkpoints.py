@@ -11,8 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer import TRAINER_STATE_NAME
 
 from codestill.errors import RunError
+from codestill.files.serialize import read_object, write_atomic, write_object
 from codestill.run import Run
-from codestill.serialize import read_object, write_atomic, write_object
 from codestill.train.batches import LengthBatches
 
 COMPLETE = "complete"

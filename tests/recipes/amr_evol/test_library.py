@@ -17,9 +17,9 @@ from codestill.embeddings import (
     cosines,
 )
 from codestill.errors import ConfigError, RunError, TeacherError
+from codestill.files.serialize import write_object
 from codestill.recipes.amr_evol.library import Function, Library, LibrarySpec, read_library
 from codestill.recipes.amr_evol.library import store as module
-from codestill.serialize import write_object
 
 WORDS = {
     "add": "Return the sum of two numbers.",

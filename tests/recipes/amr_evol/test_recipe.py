@@ -8,14 +8,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from codestill.files.run_files import read_accounting
+from codestill.files.serialize import read_jsonl
 from codestill.prompts import CONTINUED
 from codestill.recipes.amr_evol.library import read_library
 from codestill.recipes.amr_evol.recipe import Config, distill
 from codestill.recipes.amr_evol.responses import Response
 from codestill.run import Run
-from codestill.run_files import read_accounting
 from codestill.sandbox import Program, Sandbox, SandboxConfig
-from codestill.serialize import read_jsonl
 from codestill.synthesis import untested
 from codestill.types import Test
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from codestill.errors import TaskError
+from codestill.files.serialize import read_jsonl, read_record
 from codestill.recipes.iterkd.recipe import Config, distill
 from codestill.recipes.iterkd.records import RoundRecord
 from codestill.report import write_report
 from codestill.run import Run
-from codestill.serialize import read_jsonl, read_record
 from codestill.types import Attempt, Event, Example
 
 SETTINGS: dict[str, Any] = {

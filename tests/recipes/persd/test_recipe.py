@@ -9,6 +9,8 @@ import torch
 from tests.teachers import endpoint
 
 from codestill.errors import BudgetError, TaskError
+from codestill.files.run_files import read_accounting
+from codestill.files.serialize import read_jsonl, read_object
 from codestill.models.student import Student
 from codestill.recipes.persd import recipe
 from codestill.recipes.persd.recipe import Config, distill
@@ -16,8 +18,6 @@ from codestill.recipes.persd.refine import Refinement
 from codestill.recipes.persd.similarity import similarity
 from codestill.report import write_report
 from codestill.run import Run
-from codestill.run_files import read_accounting
-from codestill.serialize import read_jsonl, read_object
 from codestill.tasks import TasksConfig, write_tasks
 from codestill.types import Attempt, Event, Example
 

@@ -9,6 +9,7 @@ from tests.support.scripted import Scripted
 from tests.support.worlds import DieAt, assert_killed
 
 from codestill.config import RunConfig
+from codestill.files.run_files import read_stage
 from codestill.pocket.faults import plant_fault
 from codestill.pocket.generate import Sketch, cases
 from codestill.pocket.skills import (
@@ -25,7 +26,6 @@ from codestill.pocket.trial import trial
 from codestill.pocket.understand import HEADER
 from codestill.recipes.pocket.exam import MEASURES, Exam, ExamConfig, card, examine
 from codestill.run import Run
-from codestill.run_files import read_stage
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.types import Completion, Request
 

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from codestill.files.serialize import read_jsonl
 from codestill.recipes.amr_evol.agreement import run_on
 from codestill.recipes.amr_evol.evolve import Retrieved
 from codestill.recipes.amr_evol.library import Library
 from codestill.recipes.amr_evol.responses import Response
 from codestill.run import Run
-from codestill.serialize import read_jsonl
 from codestill.synthesis import MADE
 from codestill.tasks import TaskSet
 from codestill.teaching import Teaching

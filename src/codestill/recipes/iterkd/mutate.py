@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+from codestill.files.serialize import seed_for
 from codestill.languages import UNPARSABLE
-from codestill.serialize import seed_for
 
 _REPLACEMENTS = {
     "<": "<=",

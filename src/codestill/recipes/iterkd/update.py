@@ -9,9 +9,9 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
+from codestill.files.serialize import seed_for
 from codestill.prompts import Level
 from codestill.recipes.iterkd.bins import BINS, Bin
-from codestill.serialize import seed_for
 from codestill.synthesis import Admission, SynthesisConfig, synthesise
 from codestill.tasks import TaskSet
 from codestill.teaching import Teaching

@@ -13,12 +13,12 @@ from pydantic import BaseModel, PositiveInt
 
 from codestill.attempt import solved
 from codestill.embeddings import Embedder, OptionalEmbedderConfig, cosines
+from codestill.files.serialize import seed_for
 from codestill.models import Completer, SamplingConfig
 from codestill.recipes.persd.arms import DataArm
 from codestill.recipes.persd.refine import RefineConfig, Refinement, is_kept, refine
 from codestill.recipes.persd.similarity import similarity, summarise
 from codestill.run import Run
-from codestill.serialize import seed_for
 from codestill.tasks import TaskSet
 from codestill.teaching import Teaching
 from codestill.types import Attempt

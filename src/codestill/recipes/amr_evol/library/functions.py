@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from codestill.embeddings import split_name
+from codestill.files.serialize import fingerprint
 from codestill.languages import UNPARSABLE
-from codestill.serialize import fingerprint
 from codestill.types import Record
 
 Part = Literal["name", "signature", "types", "description", "code"]

@@ -18,8 +18,7 @@ from typing import Any, Literal
 
 from codestill.embeddings import AnyEmbedderConfig, Embedder, TfidfEmbedderConfig, Vectors, Weighting
 from codestill.errors import RunError
-from codestill.recipes.amr_evol.library.functions import Function, Part
-from codestill.serialize import (
+from codestill.files.serialize import (
     lock,
     read_jsonl,
     read_record,
@@ -29,6 +28,7 @@ from codestill.serialize import (
     write_jsonl,
     write_object,
 )
+from codestill.recipes.amr_evol.library.functions import Function, Part
 from codestill.types import Record
 
 DIGITS = 5

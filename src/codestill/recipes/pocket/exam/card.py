@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from codestill.files.serialize import write_atomic
 from codestill.recipes.pocket.exam.records import MEASURES, Exam, Score
 from codestill.run import Run
-from codestill.serialize import write_atomic
 
 FRONT = """---
 license: apache-2.0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from codestill.attempt import Workbench, requests
 from codestill.evaluation.metrics import auroc, interval, paired_difference
+from codestill.files.serialize import read_record, write_object
 from codestill.models import Completer, Decoding, SamplingConfig
 from codestill.pocket import generate
 from codestill.pocket.compositions import split_of
@@ -34,7 +35,6 @@ from codestill.recipes.pocket.exam.records import Exam, ExamConfig, JudgeCalibra
 from codestill.run import Run
 from codestill.sandbox import Program, Sandbox
 from codestill.sandbox.feedback import feedback
-from codestill.serialize import read_record, write_object
 from codestill.synthesis import read_calls
 from codestill.tasks import TaskSet
 from codestill.tasks.stops import STOP_RULES

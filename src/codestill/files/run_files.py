@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from codestill.errors import ConfigMismatch, RunError
-from codestill.seal import unseal_text
-from codestill.serialize import is_object, read_jsonl, read_object, read_record
+from codestill.files.seal import unseal_text
+from codestill.files.serialize import is_object, read_jsonl, read_object, read_record
+from codestill.files.strict_yaml import load_yaml
 from codestill.types import Call, Record
-from codestill.yaml_files import load_yaml
 
 R = TypeVar("R", bound=BaseModel)
 NEW_DIRECTORY = "Restore the file from a copy, or use another run directory."

@@ -1,8 +1,8 @@
 """Records to canonical JSON and back, in files that survive a kill and notice damage; fingerprints.
 
-Files are sealed (:mod:`codestill.seal`): a byte that has changed since is noticed when they are read. What
-UTF-8 cannot hold, half a surrogate pair, is stored as JSON's own escape, so that one such character in one
-answer stops nothing.
+Files are sealed (:mod:`codestill.files.seal`): a byte that has changed since is noticed when they are read.
+What UTF-8 cannot hold, half a surrogate pair, is stored as JSON's own escape, so that one such character in
+one answer stops nothing.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeGuard, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from codestill.errors import CodestillError, RunError
-from codestill.seal import LONGEST_ENDING, digest, seal, unseal
+from codestill.files.seal import LONGEST_ENDING, digest, seal, unseal
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
