@@ -1,6 +1,6 @@
 """Tasks that a teacher makes: what is kept, what is dropped and why, and where their tests come from."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,6 @@ from tests.support.tiny import CPU
 
 from codestill.config import RunConfig
 from codestill.errors import ConfigError, TaskError
-from codestill.models import Decoding
 from codestill.prompts import CONTINUED, INSTRUCT, Prompts
 from codestill.run import Run
 from codestill.run_files import read_accounting
@@ -17,7 +16,7 @@ from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.synthesis import Admission, SynthesisConfig, read_calls, rouge_l, synthesise, words
 from codestill.tasks import TasksConfig, TaskSet
 from codestill.teachers import LocalTeacherConfig
-from codestill.types import Completion, Request
+from codestill.types import Request
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +38,6 @@ def table(rows: list[tuple[str, str, str]]) -> Scripted:
         return rows[int(one.task_id.rpartition("/")[2])][kind]
 
     return Scripted(answer)
-
-
-class CutOnce(Scripted):
-    """Says the same, with the token limit within its solution of the second task."""
-
-    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
-        for request in requests:
-            (said,) = super().complete([request], decoding)
-            solves = "Invent" not in request.prompt and "five calls" not in request.prompt
-            cut = solves and request.task_id == "made/1"
-            yield said.model_copy(update={"finish": "length"}) if cut else said
 
 
 def block(code: str) -> str:
@@ -154,8 +142,12 @@ def test_what_becomes_a_task_and_what_is_dropped(tmp_path: Path, sandbox: Sandbo
 
 
 def test_a_solution_that_the_token_limit_cut_makes_no_task(tmp_path: Path, sandbox: Sandbox) -> None:
+    def cut(one: Request) -> bool:
+        solves = "Invent" not in one.prompt and "five calls" not in one.prompt
+        return solves and one.task_id == "made/1"
+
+    teacher = Scripted(table([GOOD, RAISING]).answer, cut=cut)
     with Run.open(tmp_path / "run", RunConfig()) as run:
-        teacher = CutOnce(table([GOOD, RAISING]).answer)
         found = synthesise(
             seeds(), teaching_by(teacher, INSTRUCT, sandbox, run), SynthesisConfig(proposals=2)
         )
