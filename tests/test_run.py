@@ -109,6 +109,14 @@ def test_a_damaged_config_is_named(tmp_path: Path, text: str) -> None:
         Run.open(tmp_path, Config())
 
 
+def test_a_config_in_which_a_byte_has_changed_is_refused(tmp_path: Path) -> None:
+    Run.open(tmp_path, Config()).close()
+    saved = tmp_path / "config.yaml"
+    saved.write_text(saved.read_text().replace("seed: 0", "seed: 1"))
+    with pytest.raises(RunError, match=r"config\.yaml does not fit its checksum"):
+        Run.open(tmp_path, Config())
+
+
 def test_a_start_that_was_killed_is_started_again(tmp_path: Path) -> None:
     for name in (".lock", "environment.json", ".config.yaml.123.tmp"):
         (tmp_path / name).write_text("")

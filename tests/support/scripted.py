@@ -12,16 +12,27 @@ from codestill.types import Completion, Request
 
 
 class Scripted:
-    """Says what ``answer`` gives for a request; remembers the prompts."""
+    """Says what ``answer`` gives for a request, up to the token limit where ``cut`` says so; remembers the
+    prompts."""
 
-    def __init__(self, answer: Callable[[Request], str], name: str = "scripted") -> None:
-        self.answer, self.name = answer, name
+    def __init__(
+        self,
+        answer: Callable[[Request], str],
+        name: str = "scripted",
+        cut: Callable[[Request], bool] = lambda request: False,
+    ) -> None:
+        self.answer, self.name, self.cut = answer, name, cut
         self.prompts: list[str] = []
 
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         for request in requests:
             self.prompts.append(request.prompt)
-            yield Completion(task_id=request.task_id, sample=request.sample, text=self.answer(request))
+            yield Completion(
+                task_id=request.task_id,
+                sample=request.sample,
+                text=self.answer(request),
+                finish="length" if self.cut(request) else "stop",
+            )
 
 
 class _OneTeacher:

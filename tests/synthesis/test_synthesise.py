@@ -141,6 +141,19 @@ def test_what_becomes_a_task_and_what_is_dropped(tmp_path: Path, sandbox: Sandbo
     }
 
 
+def test_a_solution_that_the_token_limit_cut_makes_no_task(tmp_path: Path, sandbox: Sandbox) -> None:
+    def cut(one: Request) -> bool:
+        solves = "Invent" not in one.prompt and "five calls" not in one.prompt
+        return solves and one.task_id == "made/1"
+
+    teacher = Scripted(table([GOOD, RAISING]).answer, cut=cut)
+    with Run.open(tmp_path / "run", RunConfig()) as run:
+        found = synthesise(
+            seeds(), teaching_by(teacher, INSTRUCT, sandbox, run), SynthesisConfig(proposals=2)
+        )
+    assert [task.task_id for task in found.tasks] == ["made/0"]
+
+
 def test_what_may_not_be_trained_on_is_dropped_before_it_is_solved(tmp_path: Path, sandbox: Sandbox):
     teacher = table([GOOD, RAISING])
     admission = Admission(allowed=lambda prompt: "longest_run" not in prompt)

@@ -174,7 +174,9 @@ def test_a_fence_in_a_docstring_ends_no_block() -> None:
     assert extract_code(f"```python\n{DOCUMENTED}```\nDone.", "f") == (DOCUMENTED, "fence")
 
 
-@pytest.mark.parametrize("text", ["```python\n    return x\n```", "    return x\n", "\n    return x\n"])
+@pytest.mark.parametrize(
+    "text", ["```python\n    return x\n```", "So:\n```\n    return x\n", "    return x\n", "\n    return x\n"]
+)
 def test_the_rest_of_the_function_is_a_continuation(text: str) -> None:
     code, found = extract_code(text, "f", PROMPT)
     assert found == "continuation" and ast.unparse(ast.parse(PROMPT + code)).endswith("return x")

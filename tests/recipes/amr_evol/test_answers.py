@@ -51,13 +51,15 @@ class ScriptedSession:
 
     answer: Callable[[str, Request], str]
     asked: list[tuple[str, Request]] = field(default_factory=list)
+    cut: tuple[str, ...] = ()
+    """Stages whose answers the token limit cuts."""
 
     def stage(self, stage: str) -> Scripted:
         def answer(request: Request) -> str:
             self.asked.append((stage, request))
             return self.answer(stage, request)
 
-        return Scripted(answer)
+        return Scripted(answer, cut=lambda request: stage in self.cut)
 
     def prompts(self, stage: str) -> list[str]:
         return [request.prompt for name, request in self.asked if name == stage]
@@ -184,6 +186,19 @@ def test_the_direct_answer_is_kept_where_the_evolved_one_is_of_no_use(
     )["f"]
     assert found.completion == "    return x\n" and found.how == "direct"
     assert re.search(why, found.why)
+
+
+def test_an_answer_that_the_token_limit_cut_is_known_as_such_and_not_evolved(tmp_path: Path) -> None:
+    teaching, session = asking(
+        tmp_path, lambda stage, _: MODULES if stage == "modules" else solved("f", "return 2 * x + 1")
+    )
+    session.cut = ("direct", "evolved")
+    tasks = [task("f")]
+    assert direct(teaching, tasks, GREEDY)["f"].cut
+    assert not chain_of_thought(teaching, tasks, GREEDY)["f"].cut
+    wave = Wave(tasks, given(tasks), modules_of(teaching, tasks))
+    found = evolve(teaching, wave, None, EvolutionConfig(), GREEDY)["f"]
+    assert (found.how, found.why) == ("direct", "the evolved answer was truncated")
 
 
 def test_a_set_that_shows_code_alone_keeps_the_direct_answer_without_it(tmp_path: Path) -> None:

@@ -67,7 +67,12 @@ def test_classes_of_error_are_taken_in_equal_shares() -> None:
 
 def test_only_what_fails_and_parses_is_taken_and_nothing_twice() -> None:
     task_set, right = world(2)
-    twice = failing(task_set) * 2
+    cut = [attempted(task_id, "    return 'cut'\n", "NameError") for task_id in right]
+    cut = [
+        one.model_copy(update={"completion": one.completion.model_copy(update={"finish": "length"})})
+        for one in cut
+    ]
+    twice = [*cut, *failing(task_set)] * 2
     found = choose(FaultsConfig(per_program=10), task_set, right, {"student": twice}, seed=0)
     for task_id, faults in found.items():
         texts = [fault.completion for fault in faults]

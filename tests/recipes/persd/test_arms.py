@@ -136,3 +136,10 @@ def test_subsets_are_nested_and_keep_the_order():
     sized = subset(all_rows, 10, seed=3, size=lambda one: 1 + int(one.key) % 3)
     assert {one.key for one in sized} < {one.key for one in small}
     assert 8 <= sum(1 + int(one.key) % 3 for one in sized) <= 10
+
+
+@pytest.mark.parametrize("keep", get_args(Keep))
+def test_a_repair_that_the_token_limit_cut_is_never_kept(keep: Keep) -> None:
+    whole = refinement("mended", PASSED)
+    cut = whole.model_copy(update={"completion": whole.completion.model_copy(update={"finish": "length"})})
+    assert not is_kept(cut, SOLUTIONS["mended"], keep)
