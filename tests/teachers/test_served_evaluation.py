@@ -99,6 +99,7 @@ def test_answers_without_text_are_scored_counted_and_named(tmp_path: Path) -> No
         "the endpoint does not say how many tokens it took: they are estimated",
         f"2 answers of big are empty: {tasks[0].task_id}#0 (prompt too long), "
         f"{tasks[1].task_id}#0 (content filter)",
+        f"1 of 4 prompts leave big no room, and count as failures: {tasks[0].task_id}",
     ]
     page = write_report([tmp_path / "run"])[0].read_text(encoding="utf-8")
     assert "3 calls estimated" in page

@@ -12,7 +12,7 @@ _TOO_LONG = re.compile(
     r"|(prompt|input|request|conversation|message)s?\b.{0,60}\b(is|are) too (long|large)"
     r"|too many (input )?tokens"
     r"|string_above_max_length|reduce the length|inputs?\W+(tokens?|length).{0,60}(exceed|must be <=?)"
-    r"|exceeds? the (maximum|available|model).{0,40}(tokens|context|length)|longer than the model",
+    r"|exceeds? the (maximum|available|model).{0,40}(tokens|context|length)|longer than the (model|maximum)",
     re.IGNORECASE | re.DOTALL,
 )
 _NOT_OF_THE_PROMPT = re.compile(r"tokens per (minute|day)|\bTPM\b|rate.?limit", re.IGNORECASE)
