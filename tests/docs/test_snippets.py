@@ -2,12 +2,19 @@
 
 import ast
 import builtins
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.docs.pages import PAGES, ROOT, blocks, name
 
+from codestill.languages import LANGUAGES
+from codestill.losses.table import DIVERGENCES
+from codestill.trackers import TRACKERS
+
+TABLES: tuple[dict[str, Any], ...] = (DIVERGENCES, LANGUAGES, TRACKERS)
 # Complete, and yet not for every machine.
 NOT_EXECUTED = {
     "gpt-4o-mini": "needs a key and a network",
@@ -51,6 +58,17 @@ SNIPPETS = [
 COMPLETE = [one for one in SNIPPETS if one.is_complete and not any(mark in one.code for mark in NOT_EXECUTED)]
 
 
+@pytest.fixture
+def tables() -> Iterator[None]:
+    """What a snippet adds to a table goes with it."""
+    before = [dict(table) for table in TABLES]
+    yield
+    for table, entries in zip(TABLES, before, strict=True):
+        table.clear()
+        table.update(entries)
+
+
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("snippet", COMPLETE, ids=str)
 def test_a_complete_snippet_runs(snippet: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)

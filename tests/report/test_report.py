@@ -1,6 +1,5 @@
 """What a report says: headlines, gates, warnings, tables, and what it refuses."""
 
-import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +8,7 @@ import pytest
 
 from codestill.errors import RunError
 from codestill.files.seal import seal_text
-from codestill.files.serialize import append_jsonl, to_json, write_atomic, write_object
+from codestill.files.serialize import append_jsonl, read_object, write_object
 from codestill.report import write_report
 from codestill.report.claims import headline, warnings
 from codestill.report.collect import read_report
@@ -61,7 +60,7 @@ def seeded(comparison: Comparison, t_low: float, directory: Path) -> None:
         for d, (p, t_p) in numbers
     )
     changed = comparison.model_copy(update={"differences": differences})
-    write_atomic(directory / "comparison.json", to_json(changed))
+    write_object(directory / "comparison.json", changed)
 
 
 def test_seeds_and_corrected_p_values_stand_beside_differences(make: SimpleNamespace, tmp_path: Path) -> None:
@@ -93,13 +92,13 @@ def test_seeds_and_corrected_p_values_stand_beside_differences(make: SimpleNames
     assert headline(read_report([tmp_path]).sections[0]).tone == "shown"
 
 
-def test_a_comparison_of_an_earlier_version_is_read(make: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_comparison_without_values_by_seed_is_read(make: SimpleNamespace, tmp_path: Path) -> None:
     comparison = make.comparison(tmp_path)
-    written = json.loads((tmp_path / "comparison.json").read_text("utf-8"))
+    written = read_object(tmp_path / "comparison.json")
     for old in written["differences"]:
         for name in ("by_seed", "t_interval", "p", "t_p"):
             del old[name]
-    (tmp_path / "comparison.json").write_text(json.dumps(written), "utf-8")
+    write_object(tmp_path / "comparison.json", written)
     section = read_report([tmp_path]).sections[0]
     assert section.differences == comparison.differences
     table = differences(section)
