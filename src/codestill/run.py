@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
-import yaml
 from pydantic import BaseModel
 
 from codestill.environment import environment
@@ -49,6 +48,7 @@ from codestill.files.serialize import (
     write_jsonl,
     write_object,
 )
+from codestill.files.strict_yaml import dump_yaml
 from codestill.terminal import printable
 from codestill.types import Event
 
@@ -126,7 +126,7 @@ class Run:
             require_same(self.directory, identity(read_config(self.directory)[0]), identity(self.config))
         else:
             write_object(self.directory / "environment.json", environment())
-            text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
+            text = dump_yaml(self.config)
             write_atomic(saved, seal_text(encodable(text)))
         cut_torn_line(self.metrics_path)
 

@@ -13,8 +13,19 @@ MAX_VALUES = 100_000
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those between stand for bytes in the names of files
 
 
+_BREAKS = re.compile("[\x85\u2028\u2029]")
+
+
 class NotYaml(ValueError):
     """Text that no parser of YAML reads."""
+
+
+def dump_yaml(value: Any) -> str:
+    """The value as YAML, its keys in their order, so that :func:`load_yaml` gives it back."""
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    if _BREAKS.search(text):  # they end a line for YAML, and would become spaces
+        return yaml.safe_dump(value, sort_keys=False)
+    return text
 
 
 def load_yaml(text: str) -> Any:

@@ -42,7 +42,10 @@ class ShardFile:
             if len(head) < HEAD.itemsize or head[: len(MAGIC)] != MAGIC:
                 raise self._damage("does not begin as a shard does")
             fields = np.frombuffer(head, dtype=HEAD)[0]
-            table = stream.read(INDEX.itemsize * int(fields["sequences"]))
+            length = INDEX.itemsize * int(fields["sequences"])
+            if length > path.stat().st_size:
+                raise self._damage("names more sequences than it can hold")
+            table = stream.read(length)
             check = stream.read(4)
         self.checksum = zlib.crc32(head + table)
         if check != self.checksum.to_bytes(4, "little"):
