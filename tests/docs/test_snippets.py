@@ -12,9 +12,8 @@ from tests.docs.pages import PAGES, ROOT, blocks, name
 
 from codestill.languages import LANGUAGES
 from codestill.losses.table import DIVERGENCES
-from codestill.trackers import TRACKERS
 
-TABLES: tuple[dict[str, Any], ...] = (DIVERGENCES, LANGUAGES, TRACKERS)
+TABLES: tuple[dict[str, Any], ...] = (DIVERGENCES, LANGUAGES)
 # Complete, and yet not for every machine.
 NOT_EXECUTED = {
     "gpt-4o-mini": "needs a key and a network",
