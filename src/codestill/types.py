@@ -45,6 +45,7 @@ class Test(Record):
     """One unit test: a statement run after the solution and the task's ``test_setup``."""
 
     __test__ = False  # not a pytest class
+
     code: str
     group: str = "base"
     """``base``, or ``plus`` for EvalPlus's additional tests."""
@@ -297,7 +298,7 @@ class Evaluation(Record):
     """Name of the task set, with variant and split, e.g. ``mbpp:test/zero-shot``."""
     task_count: int
     subset: bool
-    """Whether only part of the set was evaluated."""
+    """Whether only part of the set was evaluated: such a score is never a headline."""
     samples_per_task: int
     temperature: float
     top_p: float

@@ -141,10 +141,8 @@ def score_samples(config: ScoreSamples, run: Run) -> Evaluation:
     holds verdicts on other completions or tasks.
     """
     task_set = config.evaluate.tasks.load()
-    counts: Counter[str] = Counter()
     samples = read_samples(config.samples)
-    counts.update(task_id for task_id, _ in samples)
-    _require_even(config.samples, task_set, counts)
+    _require_even(config.samples, task_set, Counter(task_id for task_id, _ in samples))
     completions, told = _completions(config, task_set, samples)
     require_same_tasks(task_set, run)
     with config.execution.sandbox(config.sandbox) as sandbox:

@@ -43,8 +43,14 @@ def read_as(form: Form, text: str, task: Task) -> str:
 
 def form_of(samples: Sequence[tuple[Task, str]]) -> Form:
     """The form in which most texts are valid programs; plain completions unless another is clearly better."""
-    valid: dict[Form, int] = {
-        form: sum(task.accepts(read_as(form, text, task)) for task, text in samples) for form in _READ
-    }
-    best = max(valid, key=lambda form: valid[form])
-    return best if valid[best] - valid["completion"] >= _BETTER * len(samples) > 0 else "completion"
+    enough = _BETTER * len(samples)
+
+    def valid(form: Form) -> int:
+        return sum(task.accepts(read_as(form, text, task)) for task, text in samples)
+
+    plain = valid("completion")
+    if not samples or len(samples) - plain < enough:  # no form can be that much better
+        return "completion"
+    counts: dict[Form, int] = {"completion": plain, "answer": valid("answer"), "stripped": valid("stripped")}
+    best = max(counts, key=lambda form: counts[form])
+    return best if counts[best] - plain >= enough else "completion"
