@@ -10,7 +10,7 @@ import symtable
 from collections.abc import Iterable, Iterator
 from typing import TypeGuard
 
-from codestill.languages import LANGUAGES, parse_python
+from codestill.languages import LANGUAGES, parse_python, parses
 
 _BOM = "\ufeff"
 """Python accepts it at the start of a source only."""
@@ -55,22 +55,14 @@ def provided(prompt: str, entry_point: str) -> str:
     header = _header(prompt, entry_point)
     if header is not None:
         return prompt[:header]
-    return "" if not _parses(prompt) and _is_open(prompt) else prompt
+    return "" if not parses(prompt) and _is_open(prompt) else prompt
 
 
 def _is_open(prompt: str) -> bool:
     """Whether a deeper line makes the prompt valid."""
     last = prompt.rstrip().rpartition("\n")[2]
     indent = last[: len(last) - len(last.lstrip())]
-    return _parses(f"{prompt.rstrip()}\n{indent}    pass\n")
-
-
-def _parses(source: str) -> bool:
-    try:
-        parse_python(source)
-    except ValueError:
-        return False
-    return True
+    return parses(f"{prompt.rstrip()}\n{indent}    pass\n")
 
 
 def _header(prompt: str, entry_point: str) -> int | None:

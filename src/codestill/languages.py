@@ -87,6 +87,15 @@ def parse_python(source: str) -> ast.Module:
             raise ValueError(f"not valid Python ({str(error) or 'it is nested too deeply'})") from error
 
 
+def parses(source: str) -> bool:
+    """Whether it is valid Python."""
+    try:
+        parse_python(source)
+    except ValueError:
+        return False
+    return True
+
+
 def defined_names(program: ast.Module) -> list[str]:
     """Names that the program binds at top level by def, class or assignment, in order."""
     names: list[str] = []

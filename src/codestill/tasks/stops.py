@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator
 
 from codestill.assembly import bound_names, used_names
-from codestill.languages import LANGUAGES, parse_python
+from codestill.languages import LANGUAGES, parse_python, parses
 from codestill.plugins import suggestion
 
 
@@ -355,12 +355,3 @@ def logical_lines(text: str, start: int = 0) -> Iterator[tuple[int, int, bool]]:
             line = token.end()
     if line < len(text):
         yield line, len(text), False
-
-
-def parses(source: str) -> bool:
-    """Whether it is valid Python."""
-    try:
-        parse_python(source)
-    except ValueError:
-        return False
-    return True

@@ -15,13 +15,13 @@ from pydantic import NonNegativeInt, PositiveInt
 from codestill.attempt import Workbench
 from codestill.evaluation.metrics import auroc
 from codestill.files.serialize import seed_for
+from codestill.languages import parses
 from codestill.models import SamplingConfig
 from codestill.recipes.iterkd.mutate import mutants
 from codestill.run import Run
 from codestill.sandbox import error_class
 from codestill.synthesis import MADE
 from codestill.tasks import TaskSet
-from codestill.tasks.stops import parses
 from codestill.teaching import Teaching
 from codestill.types import Attempt, Completion, Example, Fault, FaultSource, Request, Settings
 
