@@ -142,6 +142,7 @@ def _first_definition(text: str) -> int:
 _BUILTINS = frozenset(dir(builtins))
 
 Kind = Literal["first", "definition", "import", "binding", "open", "end"]
+Names = frozenset[str] | None
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,12 @@ class _Statement:
     start: int
     end: int
     """After its last line of code."""
-    binds: frozenset[str] = frozenset()
+    names: Names
+    """What it binds; None: to be parsed for, which only a cut needs and sampling does not."""
+
+    @property
+    def binds(self) -> frozenset[str]:
+        return _binds(self.source) if self.names is None else self.names
 
 
 def _definitions(text: str) -> str:
@@ -264,10 +270,10 @@ def _statements(text: str, *, final: bool) -> Iterator[_Statement]:
         place = following
 
 
-def _kind_of_first(source: str) -> tuple[Kind, frozenset[str]]:
+def _kind_of_first(source: str) -> tuple[Kind, Names]:
     """What the first statement is: it stays in any case, since the prompt may end within its line."""
     if _DEFINITION.match(source):
-        return "definition", _binds(source)
+        return "definition", None
     if not source.strip() or source.startswith("#") or _IMPORT.match(source):
         return "import", frozenset()
     try:
@@ -277,10 +283,10 @@ def _kind_of_first(source: str) -> tuple[Kind, frozenset[str]]:
     return ("import" if node is not None and _prepares(node) else "first"), frozenset()
 
 
-def _kind(source: str, complete: bool, settled: bool, seen_function: bool) -> tuple[Kind, frozenset[str]]:
+def _kind(source: str, complete: bool, settled: bool, seen_function: bool) -> tuple[Kind, Names]:
     """What a later statement is, and the names it binds."""
     if _DEFINITION.match(source):
-        return "definition", _binds(source)
+        return "definition", None
     if seen_function and _LOOP.match(source):
         return "end", frozenset()
     if _ENDS.match(source) or not _MAY_BIND.match(source) or (seen_function and source[0] in "\"'"):
