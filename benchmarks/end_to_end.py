@@ -85,10 +85,10 @@ def compare(tasks: int, epochs: int, threads: int) -> None:
     tokenizer = train_tokenizer(VOCABULARY)
     teacher = LocalTeacher(architecture(**TEACHER), tokenizer, "teacher")
     data = TasksConfig.model_validate({"source": "mbpp", "split": "train", "limit": tasks}).load()
-    examples = references(data)
     objective, train = Distillation(), TrainConfig(epochs=epochs)
     body = sum(p.numel() for p in teacher.model.base_model.layers.parameters())  # type: ignore[union-attr]
     student = StudentConfig(preset="gpt2-44m").build(tokenizer, placement=Placement(device="cpu"))
+    examples = references(data, student)
     own = sum(p.numel() for p in student.model.transformer.h.parameters())  # type: ignore[union-attr]
     print(
         f"{len(examples)} tasks, {epochs} epochs, {threads} thread(s); without embeddings the teacher has "

@@ -39,7 +39,7 @@ def distill(config, run):
     with config.execution.sandbox(config.sandbox) as sandbox:
         teacher = config.teacher.build()
         student = config.student.build(teacher.tokenizer, seed=config.seed)
-        examples = training_examples(config.examples, teacher, sandbox, run)
+        examples = training_examples(config.examples, student, teacher, sandbox, run)
         student = fit(student, examples, CrossEntropy(), config.train, run)
         evaluate(student, "student", config.evaluate, sandbox, run)
     return student

@@ -7,7 +7,7 @@ from functools import partial
 
 from codestill.errors import SandboxError
 from codestill.models import Completer, Decoding, SamplingConfig
-from codestill.prompts import CONTINUED, Prompts
+from codestill.prompts import CONTINUED, Prompts, prompts_for
 from codestill.run import Run
 from codestill.sandbox import Program, Sandbox
 from codestill.tasks import TaskSet
@@ -19,12 +19,13 @@ from codestill.types import Attempt, Completion, Request, Task
 class Workbench:
     """Where completions are executed and kept: a sandbox, and the run or round that keeps them.
 
-    ``prompts`` say how models are prompted here, and where the program is in their answers.
+    ``prompts`` say how models are prompted here, and where the program is in their answers (default: those
+    that suit the model).
     """
 
     sandbox: Sandbox
     run: Run
-    prompts: Prompts = CONTINUED
+    prompts: Prompts | None = None
 
     def attempt(
         self,
@@ -41,7 +42,8 @@ class Workbench:
         ``seed`` is the run's unless given. Raises SandboxError when a program could not be executed.
         """
         produce = partial(self.try_out, model, task_set, sampling, seed=seed)
-        return self.run.stage(stage, Attempt, requests(task_set, samples, self.prompts), produce)
+        asked = requests(task_set, samples, self._prompts(model))
+        return self.run.stage(stage, Attempt, asked, produce)
 
     def try_out(
         self,
@@ -52,12 +54,10 @@ class Workbench:
         seed: int | None = None,
     ) -> Iterator[Attempt]:
         """Complete each request and execute the program in the answer; in any order, outside any stage."""
-        tasks = task_set.by_id
-        decoding = Decoding(
-            sampling, self.prompts.ended(task_set.stop), self.run.seed if seed is None else seed
-        )
+        tasks, prompts = task_set.by_id, self._prompts(model)
+        decoding = Decoding(sampling, prompts.ended(task_set.stop), self.run.seed if seed is None else seed)
         completions = (
-            read(answer, self.prompts, tasks[answer.task_id], task_set.stop)
+            read(answer, prompts, tasks[answer.task_id], task_set.stop)
             for answer in model.complete(asked, decoding)
         )
         return execute(self.sandbox, task_set, completions)
@@ -65,6 +65,9 @@ class Workbench:
     def execute(self, stage: str, task_set: TaskSet, completions: Sequence[Completion]) -> list[Attempt]:
         """Execute completions as a stage of the run."""
         return self.run.stage(stage, Attempt, completions, partial(execute, self.sandbox, task_set))
+
+    def _prompts(self, model: Completer) -> Prompts:
+        return self.prompts or prompts_for(model)
 
 
 def requests(task_set: TaskSet, samples: int = 1, prompts: Prompts = CONTINUED) -> list[Request]:

@@ -8,8 +8,8 @@ from pydantic import Field, PositiveInt
 from codestill.attempt import Workbench, solved
 from codestill.errors import ConfigError
 from codestill.files.serialize import seed_for
-from codestill.models import Completer, SamplingConfig
-from codestill.prompts import Prompts, PromptSetName, prompt_set
+from codestill.models import Asked, Completer, SamplingConfig
+from codestill.prompts import PromptsSetting, prompts_for
 from codestill.run import Keyed, Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
@@ -35,8 +35,8 @@ class ExamplesConfig(Settings):
     """Temperature of the teacher's answers; 0 is greedy, and takes one sample."""
     max_new_tokens: PositiveInt = 1024
     """Longest teacher answer, in tokens; one that reaches it is not trained on."""
-    prompts: PromptSetName | Prompts = "continued"
-    """How the teacher is prompted; `instruct` for one that answers a chat."""
+    prompts: PromptsSetting = "auto"
+    """How the teacher is prompted: `continued`, `instruct`, or ``auto``, which suits it."""
     unsolved: Literal["drop", "reference"] = "drop"
     """What becomes of a task that the teacher does not solve."""
     allow_test_split: bool = False
@@ -48,16 +48,17 @@ class ExamplesConfig(Settings):
 
 
 def training_examples(
-    config: ExamplesConfig, teacher: Completer | None, sandbox: Sandbox, run: Run
+    config: ExamplesConfig, student: Asked, teacher: Completer | None, sandbox: Sandbox, run: Run
 ) -> list[Example]:
-    """One example per training task; with a teacher, of answers that passed the tests.
+    """One example per training task, in the form in which the student is asked; with a teacher, of answers
+    that passed the tests.
 
     Raises TaskError when the tasks are a test split, ConfigError when a teacher is needed and missing.
     """
     task_set = config.tasks.load()
     require_trainable(task_set, config.allow_test_split)
     if not config.needs_teacher:
-        examples = references(task_set)
+        examples = references(task_set, student)
         run.account(tasks=len(task_set), references=len(examples), teacher_answers=0, teacher_calls=0)
         return examples
     if teacher is None:
@@ -67,15 +68,15 @@ def training_examples(
         )
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
     samples = config.samples if config.temperature else 1
-    bench = Workbench(sandbox, run, prompt_set(config.prompts))
+    bench = Workbench(sandbox, run, prompts_for(teacher, config.prompts))
     answers = bench.attempt("answers", teacher, task_set, sampling, samples=samples)
     completions = solved(answers)
     examples = []
     for task in task_set.tasks:
         if task.task_id in completions:
-            examples.append(_example(task, completions[task.task_id], "teacher"))
+            examples.append(row(student, task, completions[task.task_id], "teacher"))
         elif config.unsolved == "reference":
-            examples.append(_example(task, task.reference, "reference"))
+            examples.append(row(student, task, task.reference, "reference"))
     run.account(
         tasks=len(task_set),
         references=sum(example.source == "reference" for example in examples),
@@ -85,18 +86,26 @@ def training_examples(
     return examples
 
 
-def validation_examples(config: ExamplesConfig) -> list[Example]:
-    """Reference solutions of the validation tasks; none when there are none."""
-    return references(config.validation.load()) if config.validation else []
+def validation_examples(config: ExamplesConfig, student: Asked) -> list[Example]:
+    """Reference solutions of the validation tasks, as the student would write them; none when there are
+    none."""
+    return references(config.validation.load(), student) if config.validation else []
 
 
-def references(task_set: TaskSet) -> list[Example]:
-    """Every task with its reference solution."""
-    return [_example(task, task.reference, "reference") for task in task_set.tasks]
+def references(task_set: TaskSet, student: Asked) -> list[Example]:
+    """Every task with its reference solution, in the form in which the student is asked."""
+    return [row(student, task, task.reference, "reference") for task in task_set.tasks]
 
 
-def _example(task: Task, completion: str, source: str) -> Example:
-    return Example(example_id=task.task_id, prompt=task.prompt, completion=completion, source=source)
+def row(student: Asked, task: Task, completion: str, source: str, example_id: str | None = None) -> Example:
+    """A completion of the task's prompt as the student would give it when it is asked to solve the task."""
+    prompts = prompts_for(student)
+    return Example(
+        example_id=task.task_id if example_id is None else example_id,
+        prompt=prompts.to_solve(task),
+        completion=prompts.to_train(task, completion),
+        source=source,
+    )
 
 
 def subset(

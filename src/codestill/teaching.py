@@ -13,7 +13,7 @@ from codestill.config import RunConfig
 from codestill.errors import ConfigError
 from codestill.evaluation import EvaluateConfig
 from codestill.models import Completer, Decoding, SamplingConfig, StudentConfig
-from codestill.prompts import Prompts, PromptSetName, prompt_set
+from codestill.prompts import Prompts, PromptsSetting, fitting, prompts_for
 from codestill.prompts.modular import Modular
 from codestill.run import Run
 from codestill.sandbox import Sandbox
@@ -58,7 +58,7 @@ class Teaching:
 
     @property
     def students(self) -> Workbench:
-        """Where students' attempts are executed and kept: they continue the task's own prompt."""
+        """Where students' attempts are executed and kept: they are asked as suits them."""
         return Workbench(self.sandbox, self.run)
 
     def ask(
@@ -153,8 +153,8 @@ class TaughtConfig(RunConfig):
     """The model that teaches: local weights, or an OpenAI-compatible endpoint."""
     teacher_usage: TeacherUsage = TeacherUsage()
     """What is kept of its answers, and their budget."""
-    prompts: PromptSetName | Prompts = "continued"
-    """How the teacher is prompted; `instruct` for instruction-tuned ones."""
+    prompts: PromptsSetting = "auto"
+    """How the teacher is prompted: `continued`, `instruct`, or ``auto``, which suits it."""
     train: TrainConfig = TrainConfig(
         max_steps=120, batch_tokens=1536, accumulation=1, learning_rate=1e-3, precision="float32"
     )
@@ -182,6 +182,9 @@ class TaughtConfig(RunConfig):
         Raises what cannot be evaluated or loaded first, before anything is paid for.
         """
         self.evaluate.tasks.load()
-        session = open_session(self.teacher, self.teacher_usage, self.execution, run)
+        teacher = self.teacher
+        if isinstance(teacher, LocalTeacherConfig):
+            teacher = fitting(teacher, self.prompts)
+        session = open_session(teacher, self.teacher_usage, self.execution, run)
         with self.execution.sandbox(self.sandbox) as sandbox:
-            yield Teaching(session, prompt_set(self.prompts), sandbox, run)
+            yield Teaching(session, prompts_for(session, self.prompts), sandbox, run)

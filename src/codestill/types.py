@@ -290,6 +290,17 @@ class Gates(Record):
         return None
 
 
+class ChatForm(Record):
+    """The chat template through which a model was asked."""
+
+    template: str
+    """Fingerprint of the template; `server` where the server applies one of its own."""
+    frame: str = ""
+    """The template around a message, with ``{message}`` in its place, up to where the answer begins."""
+    system_prompt: str | None = None
+    """The system prompt, also one that the template puts there by itself."""
+
+
 class Evaluation(Record):
     """The scores of one model on one task set; what ``results/<name>.json`` holds."""
 
@@ -326,8 +337,10 @@ class Evaluation(Record):
     gates: Gates
     data_hash: str
     prompt_mode: str
-    chat: bool = False
-    """Whether the model was asked through a chat template."""
+    prompts: str = ""
+    """Version of the prompts that the model was asked with; empty for samples that were made elsewhere."""
+    chat: ChatForm | None = None
+    """The chat template around them; None for a model that continues text."""
     stop_rule: str
     sandbox: str
     versions: dict[str, str]

@@ -57,7 +57,7 @@ def initial_student(
     require_trainable(task_set, False)
 
     def train(target: Run) -> "Student":
-        return fit(student, references(task_set), CrossEntropy(), warm_up.train, target)
+        return fit(student, references(task_set, student), CrossEntropy(), warm_up.train, target)
 
     if warm_up.shared is None:
         return train(run.part("warm-up"))

@@ -199,7 +199,7 @@ def test_examples_beyond_the_teachers_positions_are_left_out_of_cache_and_traini
         made = capture(given, short_teacher, (1.0,), config, tmp_path / "logits", run)
         assert "1 examples exceed 24 tokens (the teacher's positions): left out" in [e.message for e in said]
         assert made.manifest.positions == 24 and made.manifest.sequences == 2
-        again = open_cache(tmp_path / "logits", given, short_teacher.tokenizer, (1.0,), config, run)
+        again = open_cache(tmp_path / "logits", given, short_teacher.codec, (1.0,), config, run)
         learner = Student.load(tiny_model(tmp_path / "student", "llama", positions=256), device="cpu")
         fit(learner, given, Distillation(temperature=1.0), STEPS, run, teacher=CachedLogits(again, 1.0))
     assert len(metrics(tmp_path / "run")) == 3
@@ -224,5 +224,5 @@ def test_a_cache_holds_the_ids_that_are_trained(tmp_path: Path) -> None:
     prompt = encode_prompt(made.tokenizer, "def f(x):\n")
     assert list(tokens[:prompt_length]) == prompt
     assert decode_completion(made.tokenizer, prompt, list(tokens[prompt_length:-1])) == code
-    (trained,) = tokenize(given, made.tokenizer, 512)
+    (trained,) = tokenize(given, made.codec, 512)
     assert list(tokens) == trained.tokens

@@ -124,7 +124,7 @@ def test_the_servers_tokens_are_the_teachers(server: Server, teacher: LocalTeach
     assert manifest.error == ()
     config = settings(server)
     with Run.open(tmp_path / "local", config) as run, Sandbox(SandboxConfig()) as sandbox:
-        examples = training_examples(config.examples, None, sandbox, run)
+        examples = training_examples(config.examples, teacher, None, sandbox, run)
         local = capture(examples, teacher, [1.0], config.capture, tmp_path / "local" / "logits", run)
     assert set(served) == set(local)
     for name in served:
@@ -150,7 +150,7 @@ def test_a_student_trains_from_them_at_temperature_one_alone(server: Server, tmp
         CachedLogits(cache, 2.0)
     config = settings(server)
     with open_run(tmp_path / "run") as run, Sandbox(SandboxConfig()) as sandbox:
-        examples = training_examples(config.examples, None, sandbox, run)
+        examples = training_examples(config.examples, teacher, None, sandbox, run)
         steps = TrainConfig(max_steps=3, batch_tokens=400, accumulation=1, precision="float32")
         fit(student(), examples, Distillation(temperature=1.0), steps, run, teacher=CachedLogits(cache, 1.0))
     assert len(metrics(tmp_path / "run")) == 3

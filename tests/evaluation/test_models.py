@@ -11,7 +11,8 @@ from tests.support.token_families import changed
 
 from codestill.errors import ModelError
 from codestill.evaluation import EvaluateModel, evaluate_model
-from codestill.models.student import Student
+from codestill.models.chat import ChatCodec
+from codestill.models.codec import TextCodec
 from codestill.run import Run
 from codestill.types import Evaluation, Event
 
@@ -57,41 +58,41 @@ def evaluated(place: Path, said: list[Event] | None = None, **settings: Any) -> 
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that the model reads, in order."""
     seen: list[str] = []
-    encoder = Student.encoder
+    for kind in (TextCodec, ChatCodec):
 
-    def watched(self: Student) -> Any:
-        encode = encoder(self)
-
-        def also(prompt: str) -> list[int]:
-            ids = encode(prompt)
+        def watched(self: TextCodec, prompt: str, encode: Any = kind.prompt) -> list[int]:
+            ids = encode(self, prompt)
             seen.append(str(self.tokenizer.decode(ids)))
             return ids
 
-        return also
-
-    monkeypatch.setattr(Student, "encoder", watched)
+        monkeypatch.setattr(kind, "prompt", watched)
     return seen
 
 
 @pytest.mark.parametrize(
     ("prompts", "chat", "wraps"),
     [
-        ("instruct", None, True),
+        ("auto", "auto", True),
+        ("auto", False, False),
+        ("instruct", "auto", True),
         ("instruct", False, False),
-        ("continued", None, False),
+        ("continued", "auto", False),
         ("continued", True, True),
     ],
 )
 def test_the_chat_template_is_put_around_what_instructs_unless_told_otherwise(
-    prompts: str, chat: bool | None, wraps: bool, place: Path, asked: list[str]
+    prompts: str, chat: bool | str, wraps: bool, place: Path, asked: list[str]
 ) -> None:
     said: list[Event] = []
     found = evaluated(place, said, prompts=prompts, chat=chat)
-    assert found.chat == wraps
+    assert bool(found.chat) == wraps
+    assert found.prompts.startswith(
+        "instruct" if prompts == "instruct" or (wraps and prompts == "auto") else "continued"
+    )
     assert asked and all(text.startswith("<|im_start|>user\n") == wraps for text in asked)
     assert all(text.endswith("<|im_start|>assistant\n") == wraps for text in asked)
-    way = "through the tokenizer's chat template" if wraps else "as they are"
-    assert f"the model reads prompts {way}" in [event.message for event in said]
+    way = "in the tokenizer's chat template" if wraps else "as texts to continue"
+    assert f"the model is asked {way}" in [event.message for event in said]
 
 
 def test_without_a_template_questions_are_asked_as_they_are_and_a_demand_is_refused(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.support.forms import CONTINUES
 from tests.support.scripted import Scripted
 
 from codestill.config import RunConfig
@@ -51,7 +52,7 @@ def test_rows_hold_programs_that_pass_and_none_that_was_cut(tmp_path: Path) -> N
     )
     teacher = Chat(lambda request: ANSWERS[request.task_id])
     with Sandbox(SandboxConfig(), workers=1) as box, Run.open(tmp_path / "run", RunConfig()) as run:
-        rows = {row.example_id: row for row in training_examples(config, teacher, box, run)}
+        rows = {row.example_id: row for row in training_examples(config, CONTINUES, teacher, box, run)}
     assert list(rows) == ["same", "renamed", "decorated"]
     assert rows["same"].completion == "    return x + x\n"
     assert rows["renamed"].completion.startswith("def renamed(value):\n  return")

@@ -23,7 +23,7 @@ def test_pocket_rows_are_small_and_true(tmp_path: Path):
         for task in pocket.generate("train", 60):
             prompt = teacher.tokenizer(task.prompt)["input_ids"]
             body = teacher.tokenizer(task.reference, add_special_tokens=False)["input_ids"]
-            batch = torch.tensor([[*prompt, *body, teacher.eos_id]])
+            batch = torch.tensor([[*prompt, *body, teacher.codec.end]])
             scored = slice(len(prompt) - 1, -1)
             logits_NV = teacher.logits(batch, torch.ones_like(batch))[0, scored]
             with torch.no_grad():

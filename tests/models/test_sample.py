@@ -8,7 +8,7 @@ from tests.support.tiny import CODE, tiny_config, tiny_model
 from tests.support.token_families import family
 from transformers import AutoModelForCausalLM, MambaConfig, MptConfig, XLNetConfig
 
-from codestill.models import Decoding, Placement
+from codestill.models import ChatConfig, Decoding, Placement
 from codestill.models.codec import TextCodec
 from codestill.models.sample import CHECK_EVERY, pick, position_limit
 from codestill.models.settings import SamplingConfig
@@ -44,7 +44,7 @@ def test_greedy_equals_generate_token_by_token(student: Student) -> None:
         new = answer[0, prompt["input_ids"].shape[1] :]
         assert done[request.key].tokens == len(new)
         assert done[request.key].text == student.tokenizer.decode(new, skip_special_tokens=True)
-        assert done[request.key].finish == ("stop" if new[-1] == student.eos_id else "length")
+        assert done[request.key].finish == ("stop" if new[-1] == student.codec.end else "length")
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.9])
@@ -181,8 +181,8 @@ def test_a_limit_is_found_under_any_of_its_names() -> None:
 
 def test_a_chat_prompt_is_never_cut(saved_short: Student) -> None:
     saved_short.tokenizer.chat_template = "{{ messages[0].content }}" + "!" * 60
-    saved_short.ask_in_chat("chat")
-    done = draw(saved_short, [Request(task_id="a", prompt="x" * 3), Request(task_id="b", prompt="x" * 4)])
+    chatting = saved_short.asked_as(ChatConfig(chat=True), "chat")
+    done = draw(chatting, [Request(task_id="a", prompt="x" * 3), Request(task_id="b", prompt="x" * 4)])
     assert [done[key].finish for key in ("a#0", "b#0")] == ["length", "prompt_too_long"]
 
 
@@ -214,7 +214,7 @@ def test_any_special_token_ends_a_completion_and_is_not_in_its_text(name: str) -
     tokenizer: Any = family(name)
     model: Any = AutoModelForCausalLM.from_config(tiny_config("gpt2", len(tokenizer)))
     student = Student(model, tokenizer, name)
-    first, word = student.encoder()("f")[-1], TextCodec(tokenizer).text(["x"])[0][-1]
+    first, word = student.codec.prompt("f")[-1], TextCodec(tokenizer).text(["x"])[0][-1]
     follows = {first: word}
 
     def says(module: Any, args: Any, given: Any, output: Any) -> None:

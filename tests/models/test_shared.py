@@ -197,7 +197,7 @@ def test_models_without_keys_and_values_are_sampled_all_the_same(
         ids = encode_prompt(other.tokenizer, text)
         new: list[int] = []
         with torch.inference_mode():
-            while len(new) < 6 and other.eos_id not in new:
+            while len(new) < 6 and other.codec.end not in new:
                 logits = other.model(torch.tensor([[*ids, *new]]), use_cache=False).logits
                 new.append(int(logits[0, -1].argmax()))
         assert done.tokens == len(new)

@@ -8,7 +8,7 @@ from codestill.prompts import Prompts
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.teaching import Teaching
-from codestill.types import Completion, Request
+from codestill.types import ChatForm, Completion, Request
 
 
 class Scripted:
@@ -23,6 +23,7 @@ class Scripted:
     ) -> None:
         self.answer, self.name, self.cut = answer, name, cut
         self.prompts: list[str] = []
+        self.form: ChatForm | None = None
 
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         for request in requests:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests.support.forms import CONTINUES
 from tests.support.tiny import CPU
 
 from codestill.config import RunConfig
@@ -26,7 +27,7 @@ _FRESH.set_forkserver_preload(["codestill.train.loop", "codestill.recipes.logit_
 
 def examples(count: int, split: str = "train") -> list[Example]:
     """Pocket tasks of two operations with their reference solutions."""
-    return references(tasks(count, split).load())
+    return references(tasks(count, split).load(), CONTINUES)
 
 
 def tasks(count: int, split: str = "train") -> TasksConfig:

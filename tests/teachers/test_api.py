@@ -65,7 +65,7 @@ def test_answers_whatever_the_order(server: Server) -> None:
         endpoint.behaves(handler, asked, before)
 
     server.behave = slow_at_first
-    one = teacher(server, concurrency=3, system="Be brief.")
+    one = teacher(server, concurrency=3, system_prompt="Be brief.")
     assert isinstance(one, Completer)
     assert answers(one) == RIGHT
     assert server.busiest == 3
@@ -331,7 +331,7 @@ def differently(server: Server) -> list[Callable[[Path], Any]]:
     return [
         lambda path: answers(Replayed(teacher(server), path), again),
         lambda path: answers(Replayed(teacher(server, model="bigger"), path), requests(1)),
-        lambda path: answers(Replayed(teacher(server, system="Be brief."), path), requests(1)),
+        lambda path: answers(Replayed(teacher(server, system_prompt="Be brief."), path), requests(1)),
         lambda path: list(Replayed(teacher(server), path).complete(requests(1), Decoding(warm))),
         lambda path: list(Replayed(teacher(server), path).complete(requests(1), Decoding(SAMPLING, seed=1))),
     ]

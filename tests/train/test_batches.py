@@ -15,6 +15,7 @@ from codestill.errors import ConfigError
 from codestill.losses import CrossEntropy, Distillation
 from codestill.losses.batch import IGNORED
 from codestill.models import Decoding, SamplingConfig
+from codestill.models.codec import TextCodec
 from codestill.models.student import Student
 from codestill.models.tokenizers import decode_completion, encode_prompt
 from codestill.teachers.frozen import LocalTeacher
@@ -78,14 +79,14 @@ def test_without_a_seed_batches_follow_length() -> None:
 def test_targets_are_the_completion_and_its_end() -> None:
     model = student()
     given = examples(3)
-    tokens = tokenize(given, model.tokenizer, 512)
+    tokens = tokenize(given, model.codec, 512)
     batch = Collator(model.pad_id)(list(enumerate(tokens)))
     assert batch["input_ids"].shape[1] % BUCKET == 0
-    assert model.pad_id != model.eos_id
+    assert model.pad_id != model.codec.end
     for row, example in enumerate(given):
         labels = batch["labels"][row]
         targets = labels[labels != IGNORED].tolist()
-        assert targets[-1] == model.eos_id
+        assert targets[-1] == model.codec.end
         assert model.tokenizer.decode(targets[:-1]) == example.completion
         read = batch["input_ids"][row][batch["attention_mask"][row] == 1].tolist()
         assert model.tokenizer.decode(read[:-1]) == example.prompt + example.completion
@@ -117,7 +118,7 @@ def test_empty_batch_has_no_target() -> None:
 def test_long_examples_are_left_out_and_said(tmp_path: Path) -> None:
     model = student()
     given = examples(6)
-    lengths = sorted(len(example.tokens) for example in tokenize(given, model.tokenizer, 512))
+    lengths = sorted(len(example.tokens) for example in tokenize(given, model.codec, 512))
     said: list[Event] = []
     with open_run(tmp_path / "run", said.append) as run:
         fit(model, given, CrossEntropy(), TrainConfig(max_steps=1, max_length=lengths[3]), run)
@@ -140,7 +141,7 @@ def test_an_example_ends_once_and_reads_back(name: str) -> None:
     prompt = "def f(text):\n"
     wrong = (Fault(completion="    return '</s>'\n", source="mutation", error="AssertionError"),)
     given = Example(example_id="a", prompt=prompt, completion=CONTROL, faults=wrong)
-    (tokens,) = tokenize([given], tokenizer, 4096, faults=True)
+    (tokens,) = tokenize([given], TextCodec(tokenizer), 4096, faults=True)
     asked = encode_prompt(tokenizer, prompt)
     for ids, text in ((tokens.tokens, CONTROL), (tokens.faults[0], wrong[0].completion)):
         assert ids[: tokens.prompt_length] == asked

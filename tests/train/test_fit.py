@@ -50,7 +50,7 @@ def gradients(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
 def terms_per_token(model: Student, teacher: LocalTeacher, given: Sequence[Example]) -> tuple[float, float]:
     """Cross-entropy, and KL(teacher || student) at temperature 2, one example at a time, without padding."""
     cross_entropy, divergence, count = 0.0, 0.0, 0
-    for example in tokenize(given, model.tokenizer, 512):
+    for example in tokenize(given, model.codec, 512):
         tokens = torch.tensor([example.tokens])
         rows = slice(example.prompt_length - 1, len(example.tokens) - 1)
         mine, its = (m(input_ids=tokens).logits[0, rows].double() for m in (model.model, teacher.model))
@@ -179,7 +179,7 @@ def test_bfloat16_trains_and_leaves_no_autocast(tmp_path: Path) -> None:
             trained = fit(student(), given, CrossEntropy(), config, run)
         losses = [float(event.metrics["loss"] or 0) for event in metrics(tmp_path / precision)]
         assert losses[-1] < losses[0]
-        tokens = torch.tensor([tokenize(given[:1], trained.tokenizer, 512)[0].tokens])
+        tokens = torch.tensor([tokenize(given[:1], trained.codec, 512)[0].tokens])
         loaded = Student.load(tmp_path / precision / "student", device="cpu")
         with torch.no_grad():
             assert torch.equal(trained.model(tokens).logits, loaded.model(tokens).logits)

@@ -7,11 +7,15 @@ from codestill.capture.fill import Capture
 from codestill.errors import ConfigError
 from codestill.examples import training_examples, validation_examples
 from codestill.logits import CacheManifest
+from codestill.models import CHAT_SETTINGS
+from codestill.prompts import fitting
 from codestill.run import Run
 
 
 def capture_run(config: CaptureRun, run: Run) -> CacheManifest:
     """What ``codestill cache`` does; the cache is written to `logits` in the run's directory."""
+    from codestill.models.chat import codec_for
+
     directory = run.logits_directory
     if config.server is not None:
         from codestill.capture.served import ServedSource
@@ -22,18 +26,21 @@ def capture_run(config: CaptureRun, run: Run) -> CacheManifest:
                 next_step="Set examples.answers=reference, or give the answers as tasks in a JSONL file.",
             )
         served = ServedSource(config.server, config.execution.capture_batch_tokens)
+        codec = codec_for(config, served.tokenizer, config.server.model)
         with config.execution.sandbox(config.sandbox) as sandbox:
-            examples = training_examples(config.examples, None, sandbox, run)
-        examples += validation_examples(config.examples)
-        capture = Capture(served, config.temperatures, config.capture, directory, run)
+            examples = training_examples(config.examples, codec, None, sandbox, run)
+        examples += validation_examples(config.examples, codec)
+        capture = Capture(served, codec, config.temperatures, config.capture, directory, run)
         return capture.cache(examples).manifest
     with config.execution.sandbox(config.sandbox) as sandbox:
         from codestill.capture.local import LocalSource
 
-        teacher = config.teacher.build(config.execution)
-        examples = training_examples(config.examples, teacher, sandbox, run)
-    examples += validation_examples(config.examples)
-    capture = Capture(LocalSource(teacher), config.temperatures, config.capture, directory, run)
+        teacher = fitting(config.teacher, config.examples.prompts).build(config.execution)
+        same = config.chat == "auto" and not config.model_fields_set & {*CHAT_SETTINGS}
+        codec = teacher.codec if same else teacher.asked_as(config, "chat").codec
+        examples = training_examples(config.examples, codec, teacher, sandbox, run)
+    examples += validation_examples(config.examples, codec)
+    capture = Capture(LocalSource(teacher), codec, config.temperatures, config.capture, directory, run)
     fill_shards = None
     if config.processes > 1:
         from codestill.capture.parallel import fill_in_parallel

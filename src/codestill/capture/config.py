@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from codestill.config import RunConfig
 from codestill.examples import ExamplesConfig
 from codestill.logits import Threshold, Truncation
+from codestill.models import ChatConfig
 from codestill.openai_client import BaseUrl
 from codestill.teachers import LocalTeacherConfig
 from codestill.types import Settings, TailRule
@@ -57,8 +58,11 @@ class ServerConfig(Settings):
     """Further attempts, with growing pauses, when the server is busy or the connection breaks."""
 
 
-class CaptureRun(RunConfig):
-    """``codestill cache``: the logits of a teacher over the examples of a task set."""
+class CaptureRun(ChatConfig, RunConfig):
+    """``codestill cache``: the logits of a teacher over the examples of a task set.
+
+    ``chat`` and what belongs to it are the student's, whose rows are captured; ``auto`` takes the teacher's.
+    """
 
     recipe: Literal["cache"] = "cache"
     """Kind of run."""

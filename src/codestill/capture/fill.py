@@ -14,9 +14,8 @@ from codestill.run import Run
 from codestill.types import Example
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from codestill.logits import CapturedRows, MeasuredError
+    from codestill.models.codec import TextCodec
     from codestill.teachers.frozen import LocalTeacher
     from codestill.train.batches import TokenExample
 
@@ -41,11 +40,6 @@ class LogitSource(Protocol):
     @property
     def batch_tokens(self) -> int:
         """Padded tokens per batch."""
-        ...
-
-    @property
-    def tokenizer(self) -> "PreTrainedTokenizerBase":
-        """The teacher's."""
         ...
 
     @property
@@ -75,6 +69,8 @@ class Capture:
     """One teacher's logits, at some temperatures, on their way into one directory."""
 
     source: LogitSource
+    codec: "TextCodec"
+    """Encodes the examples: the student's, so that teacher and student read the same ids."""
     temperatures: tuple[float, ...]
     config: CaptureConfig
     directory: Path
@@ -120,7 +116,7 @@ class Capture:
             "capture.max_length": self.config.max_length,
             "the teacher's positions": self.source.positions,
         }
-        tokenized, said = tokenize_within(limits, examples, self.source.tokenizer)
+        tokenized, said = tokenize_within(limits, examples, self.codec)
         if said:
             self.run.message("logits", said)
         return tokenized
@@ -144,15 +140,19 @@ def capture(
     config: CaptureConfig,
     directory: Path,
     run: Run,
+    codec: "TextCodec | None" = None,
 ) -> LogitCache:
     """The teacher's logits over every scored token of the examples, as a cache.
 
-    A finished cache in ``directory`` is opened, whatever captured it. Raises LogitsError as
+    A finished cache in ``directory`` is opened, whatever captured it. ``codec`` is the student's (default:
+    the teacher's own). Raises LogitsError as
     :meth:`Capture.cache` does.
     """
     from codestill.capture.local import LocalSource
 
-    return Capture(LocalSource(teacher), tuple(temperatures), config, directory, run).cache(examples)
+    source = LocalSource(teacher)
+    made = Capture(source, codec or teacher.codec, tuple(temperatures), config, directory, run)
+    return made.cache(examples)
 
 
 def is_finished(directory: Path) -> bool:
@@ -163,7 +163,7 @@ def is_finished(directory: Path) -> bool:
 def open_cache(
     directory: Path,
     examples: Sequence[Example],
-    tokenizer: "PreTrainedTokenizerBase",
+    codec: "TextCodec",
     temperatures: Sequence[float],
     config: CaptureConfig,
     run: Run,
@@ -173,10 +173,10 @@ def open_cache(
     from codestill.models.fingerprints import tokenizer_fingerprint
     from codestill.train.batches import tokenize
 
-    expected = Expectation(tokenizer=tokenizer_fingerprint(tokenizer), temperatures=tuple(temperatures))
+    expected = Expectation(tokenizer=tokenizer_fingerprint(codec.tokenizer), temperatures=tuple(temperatures))
     cache = LogitCache.open(directory, expected)
     limit = min(config.max_length, cache.manifest.positions or config.max_length)
-    return _complete(cache, tokenize(examples, tokenizer, limit), run)
+    return _complete(cache, tokenize(examples, codec, limit), run)
 
 
 def _complete(cache: LogitCache, sequences: "Sequence[TokenExample]", run: Run) -> LogitCache:

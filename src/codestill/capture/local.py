@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from codestill.capture.error import UNIGRAM, measure_error, unigram_logits
 from codestill.files.serialize import seed_for
@@ -44,11 +43,6 @@ class LocalSource:
     def batch_tokens(self) -> int:
         """Padded tokens per batch, as the teacher's placement says."""
         return self.teacher.placement.capture_batch_tokens
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The teacher's."""
-        return self.teacher.tokenizer
 
     @property
     def positions(self) -> int | None:

@@ -38,13 +38,9 @@ class ServedSource:
     batch_tokens: int = Placement().capture_batch_tokens
     """Padded tokens per batch."""
 
-    @property
+    @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The server's, by its configured name."""
-        return self._tokenizer
-
-    @cached_property
-    def _tokenizer(self) -> "PreTrainedTokenizerBase":
         return load_tokenizer(resolve(self.config.tokenizer, weights=False))
 
     @cached_property

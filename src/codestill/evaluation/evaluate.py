@@ -19,11 +19,11 @@ from codestill.evaluation.gates import check_gates
 from codestill.evaluation.metrics import bleu, interval, pass_at_k
 from codestill.files.serialize import read_jsonl, read_record, sealed_lines, write_jsonl, write_object
 from codestill.models import Completer, SamplingConfig
-from codestill.prompts import CONTINUED, Prompts
+from codestill.prompts import Prompts, prompts_for
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import TasksConfig, TaskSet
-from codestill.types import Attempt, Evaluation, Gates, Interval, ModelProfile, Settings, Task
+from codestill.types import Attempt, ChatForm, Evaluation, Gates, Interval, ModelProfile, Settings, Task
 
 
 class EvaluateConfig(Settings):
@@ -68,14 +68,13 @@ def evaluate(
     sandbox: Sandbox,
     run: Run,
     *,
-    prompts: Prompts = CONTINUED,
-    chat: bool = False,
+    prompts: Prompts | None = None,
 ) -> Evaluation:
     """Sample, execute and score ``model``; writes samples and ``results/<name>.json``.
 
-    ``prompts`` say how it is asked and its answers are read, ``chat`` whether through a chat template, which
-    the result records. Raises GateError, before anything is sampled,
-    when the task set fails its gates. An evaluation that this run already holds is read, not measured again.
+    ``prompts`` say how it is asked and its answers are read (default: those that suit it). Raises GateError,
+    before anything is sampled, when the task set fails its gates. An evaluation that this run already holds
+    is read, not measured again.
     """
     task_set = config.tasks.load()
     require_same_tasks(task_set, run)
@@ -91,8 +90,17 @@ def evaluate(
         sampling = SamplingConfig(max_new_tokens=config.max_new_tokens)
         greedy = workbench.attempt(f"{stage}-greedy", model, task_set, sampling)
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
+    version = (prompts or prompts_for(model)).version
     samples = ExecutedSamples(
-        name, model.name, task_set, task_set.stop.name, pool, greedy, profile, chat=chat
+        name,
+        model.name,
+        task_set,
+        task_set.stop.name,
+        pool,
+        greedy,
+        profile,
+        prompts=version,
+        chat=model.form,
     )
     return conclude(samples, gates, config, workbench)
 
@@ -112,8 +120,10 @@ class ExecutedSamples:
     """One for every task, or none at all."""
     profile: ModelProfile | None = None
     warnings: tuple[str, ...] = ()
-    chat: bool = False
-    """Whether the model was asked through a chat template."""
+    prompts: str = ""
+    """Version of the prompts that the model was asked with; unknown for samples made elsewhere."""
+    chat: ChatForm | None = None
+    """The chat template around them; None without one."""
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -179,6 +189,7 @@ def conclude(
         gates=gates,
         data_hash=task_set.data_hash,
         prompt_mode=task_set.prompt_mode,
+        prompts=samples.prompts,
         chat=samples.chat,
         stop_rule=samples.stop_rule,
         sandbox=workbench.sandbox.description,

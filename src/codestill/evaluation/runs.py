@@ -22,8 +22,8 @@ from codestill.evaluation.evaluate import (
 )
 from codestill.evaluation.gates import check_gates
 from codestill.evaluation.samples import Form, form_of, read_as
-from codestill.models import Completer, Dtype, StudentConfig
-from codestill.prompts import Prompts, PromptSetName, prompt_set
+from codestill.models import CHAT_SETTINGS, ChatConfig, Completer, Dtype, StudentConfig
+from codestill.prompts import PromptsSetting, fitting, prompts_for
 from codestill.run import Run
 from codestill.tasks import TaskSet, read_samples
 from codestill.teachers import ApiTeacherConfig
@@ -50,7 +50,7 @@ def _require_even(path: Path, task_set: TaskSet, counts: "Mapping[str, int]") ->
         )
 
 
-class EvaluateModel(RunConfig):
+class EvaluateModel(ChatConfig, RunConfig):
     """The evaluation of a model as it stands."""
 
     recipe: Literal["evaluate"] = "evaluate"
@@ -67,17 +67,16 @@ class EvaluateModel(RunConfig):
     """Run Python code that comes with the model. Read that code first."""
     served: ApiTeacherConfig | None = None
     """Nothing is loaded: `model` answers behind this OpenAI-compatible endpoint, vLLM's for one."""
-    prompts: PromptSetName | Prompts = "continued"
-    """How it is prompted; `instruct` for a model that answers a chat with text and fenced code."""
-    chat: bool | None = None
-    """Put its tokenizer's chat template around prompts (default: around `instruct`'s, where there is one)."""
+    prompts: PromptsSetting = "auto"
+    """How it is prompted: `continued`, `instruct`, or ``auto``, which suits it."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How it is evaluated."""
 
     @model_validator(mode="after")
     def _chat_of_weights(self) -> Self:
-        if self.served is not None and self.chat is not None:
-            raise ValueError("chat: a served model applies its own template; set served.endpoint")
+        unused = self.model_fields_set & {"chat", *CHAT_SETTINGS}
+        if self.served is not None and unused:
+            raise ValueError(f"{min(unused)}: a served model applies its own template; set served.endpoint")
         return self
 
 
@@ -86,31 +85,21 @@ def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
     if run.result_path(config.role).exists():
         require_same_tasks(config.evaluate.tasks.load(), run)
         return read_evaluation(run.result_path(config.role))
-    prompts = prompt_set(config.prompts)
-    if config.served is None:
-        model, chat = _loaded(config, prompts, run)
-    else:
-        model, chat = _served(config, config.served, run), config.served.endpoint == "chat"
+    model = _loaded(config, run) if config.served is None else _served(config, config.served, run)
+    prompts = prompts_for(model, config.prompts)
     with config.execution.sandbox(config.sandbox) as sandbox:
-        return evaluate(model, config.role, config.evaluate, sandbox, run, prompts=prompts, chat=chat)
+        return evaluate(model, config.role, config.evaluate, sandbox, run, prompts=prompts)
 
 
-def _loaded(config: EvaluateModel, prompts: Prompts, run: Run) -> tuple[Completer, bool]:
-    """The model, and whether it is asked through its chat template."""
-    student = StudentConfig(
-        model=config.model,
-        revision=config.revision,
-        dtype=config.dtype,
-        trust_remote_code=config.trust_remote_code,
-    ).build(placement=config.execution)
-    instructs, has_template = prompts.answers == "fenced", bool(student.tokenizer.chat_template)
-    chat = instructs and has_template if config.chat is None else config.chat
-    if chat:
-        student.ask_in_chat("chat")
-    if instructs or has_template:
-        way = "through the tokenizer's chat template" if chat else "as they are"
-        run.message("evaluate", f"the model reads prompts {way}")
-    return student, chat
+def _loaded(config: EvaluateModel, run: Run) -> Completer:
+    """The model, asked as the settings say; what ``auto`` chose is told."""
+    names = ("model", "revision", "dtype", "trust_remote_code", "chat", *CHAT_SETTINGS)
+    given = config.model_dump(include={*names} & config.model_fields_set)
+    student = fitting(StudentConfig(**given), config.prompts).build(placement=config.execution)
+    if student.tokenizer.chat_template:
+        way = "in the tokenizer's chat template" if student.form else "as texts to continue"
+        run.message("evaluate", f"the model is asked {way}")
+    return student
 
 
 def _served(config: EvaluateModel, served: ApiTeacherConfig, run: Run) -> Completer:

@@ -1,60 +1,188 @@
-"""Prompts of models that follow instructions: token ids by the chat template that comes with a tokenizer."""
+"""Models that follow instructions: a prompt becomes a user's message in the chat template that comes with a
+tokenizer, and an answer a turn of it."""
 
 import re
+from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
 
 from codestill.errors import ModelError
+from codestill.files.serialize import fingerprint
 from codestill.models.codec import TextCodec
+from codestill.models.settings import CHAT_SETTINGS, ChatConfig
+from codestill.types import ChatForm
+
+_MESSAGE, _ANSWER = "Add 1 and 2.", "They make 3."
 
 
-def require_template(codec: TextCodec, model: str, setting: str) -> None:
-    """Raise ModelError, which names ``setting``, where a tokenizer has no chat template or one that cannot
-    take a single user message."""
-    if not codec.tokenizer.chat_template:
+def require_template(
+    tokenizer: PreTrainedTokenizerBase, config: ChatConfig, model: str, setting: str
+) -> None:
+    """Raise ModelError, which names ``setting``, where a tokenizer has no chat template, or one that cannot
+    take a single user message, or the system prompt."""
+    if not tokenizer.chat_template:
         raise ModelError(
             f"{setting} is set, but the tokenizer of {model} has no chat template.",
             next_step=f"Unset {setting}, or use the model's instruction-tuned version.",
         )
-    try:
-        chat_ids(codec, "Add 1 and 2.")
-    except (TemplateError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"The chat template of {model} does not take a single user message: {error}",
-            next_step=f"Correct the template that comes with its tokenizer, or unset {setting}.",
-        ) from error
+    for with_system in (False, True) if config.system_prompt else (False,):
+        system = config.system_prompt if with_system else None
+        what = "system prompt" if with_system else "single user message"
+        try:
+            rendered = ChatCodec(tokenizer, config.model_copy(update={"system_prompt": system})).render(
+                _MESSAGE
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"The chat template of {model} does not take a {what}: {error}",
+                next_step="Unset system_prompt."
+                if with_system
+                else f"Correct the template that comes with its tokenizer, or unset {setting}.",
+            ) from error
+        if system and system.strip() not in rendered:
+            raise ModelError(
+                f"The chat template of {model} leaves the system prompt out.",
+                next_step="Unset system_prompt, and say it in the prompts.",
+            )
 
 
-def chat_ids(codec: TextCodec, message: str) -> list[int]:
-    """Ids of a user's message and of the beginning of the answer, with one BOS where there is any.
+def form_of(
+    config: ChatConfig, tokenizer: PreTrainedTokenizerBase, eos_ids: frozenset[int], model: str, setting: str
+) -> ChatConfig | None:
+    """How a model with these end-of-sequence ids is asked by the settings; None where it continues text.
 
-    They are those of the rendered template, in which only the template writes control tokens: a message that
-    spells one cannot end its turn.
+    Raises ModelError, which names ``setting``, where they want a chat template and there is none that serves.
     """
-    forged = codec.reserved.search(message)
-    ids = _around(codec, message) if forged else codec.native(_rendered(codec, message))
-    return ids if ids[: len(codec.start)] == codec.start else [*codec.start, *ids]
+    wanted = config.chat
+    if wanted == "auto":
+        wanted = bool(config.model_fields_set & set(CHAT_SETTINGS)) or _ends_its_turns(tokenizer, eos_ids)
+    if not wanted:
+        return None
+    require_template(tokenizer, config, model, setting)
+    return ChatConfig(**config.model_dump(include={"chat", *CHAT_SETTINGS}))
 
 
-def _rendered(codec: TextCodec, message: str) -> str:
-    messages = [{"role": "user", "content": message}]
-    template: Any = codec.tokenizer.apply_chat_template
-    return str(template(messages, tokenize=False, add_generation_prompt=True))
+def codec_for(config: ChatConfig, tokenizer: PreTrainedTokenizerBase, model: str) -> TextCodec:
+    """Encodes what a model reads of which the tokenizer alone is here. Raises as :func:`form_of`."""
+    own = tokenizer.eos_token_id
+    eos_ids = frozenset() if own is None else frozenset([own])
+    form = form_of(config, tokenizer, eos_ids, model, "chat")  # pyright: ignore[reportArgumentType]
+    return ChatCodec(tokenizer, form) if form else TextCodec(tokenizer)
 
 
-def _around(codec: TextCodec, message: str) -> list[int]:
-    """A tokenizer itself encodes what is between two control tokens by itself; here the spellings in the
-    message carry a mark while control tokens are looked for."""
-    mark = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in message)
-    cuts = [0, *(match.start() + 1 for match in codec.reserved.finditer(message)), len(message)]
-    marked = mark.join(message[begin:end] for begin, end in pairwise(cuts))
-    id_of = {token: id for id, token in codec.controls.items() if token}
-    controls = re.compile("|".join(re.escape(token) for token in sorted(id_of, key=len, reverse=True)))
-    ids: list[int] = []
-    rendered, at = _rendered(codec, marked), 0
-    for control in controls.finditer(rendered):
-        ids += [*codec.text([rendered[at : control.start()].replace(mark, "")])[0], id_of[control[0]]]
-        at = control.end()
-    return [*ids, *codec.text([rendered[at:].replace(mark, "")])[0]]
+def _ends_its_turns(tokenizer: PreTrainedTokenizerBase, eos_ids: frozenset[int]) -> bool:
+    """Whether a model with these end-of-sequence ids answers in its tokenizer's chat template.
+
+    Base models often come with the template of their instruction-tuned version, but were not trained to end
+    a turn: their end of sequence is another token than the one that ends the template's turns.
+    """
+    if not tokenizer.chat_template:
+        return False
+    try:
+        end = ChatCodec(tokenizer, ChatConfig()).turn_end
+    except (TemplateError, TypeError, ValueError):
+        return False
+    return end is None or end in eos_ids
+
+
+class ChatCodec(TextCodec):
+    """Encodes messages and answers in a tokenizer's chat template.
+
+    Control tokens are those of the rendered template alone: a message that spells one cannot end its turn.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ChatConfig) -> None:
+        super().__init__(tokenizer)
+        self.config = config
+
+    def prompt(self, prompt: str) -> list[int]:
+        """Ids of a user's message and of the beginning of the answer, with one BOS where there is any."""
+        forged = self.reserved.search(prompt)
+        ids = self._around(prompt) if forged else self.native(self.render(prompt))
+        ids = ids if ids[: len(self.start)] == self.start else [*self.start, *ids]
+        prefix = self.config.answer_prefix
+        return [*ids, *self.continuation(ids, prefix)] if prefix else ids
+
+    def examples(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+        """Ids of each message, and of the answer behind it, whose prefix belongs to the prompt."""
+        prompts = {prompt: self.prompt(prompt) for prompt in dict.fromkeys(prompt for prompt, _ in pairs)}
+        prefix = self.config.answer_prefix
+        return [
+            (prompts[prompt], self.continuation(prompts[prompt], answer.removeprefix(prefix)))
+            for prompt, answer in pairs
+        ]
+
+    def answer(self, before: Sequence[int], ids: Sequence[int]) -> str:
+        """The answer's text, its prefix included."""
+        return self.config.answer_prefix + super().answer(before, ids)
+
+    @property
+    def end(self) -> int:
+        """The id that ends a turn; the tokenizer's eos where the template ends it with none."""
+        return super().end if self.turn_end is None else self.turn_end
+
+    @cached_property
+    def turn_end(self) -> int | None:
+        """The control token behind an answer in the template. Raises what the template raises."""
+        turns = [{"role": "user", "content": _MESSAGE}, {"role": "assistant", "content": _ANSWER}]
+        rendered = self._template(turns, add_generation_prompt=False)
+        after = self.native(rendered.rpartition(_ANSWER)[2])
+        return next((id for id in after if id in self.controls), None)
+
+    @property
+    def form(self) -> ChatForm:
+        """The chat template around prompts."""
+        return self._form
+
+    @cached_property
+    def _form(self) -> ChatForm:
+        return ChatForm(
+            template=fingerprint(str(self.tokenizer.chat_template)),
+            frame=self.render("{message}") + self.config.answer_prefix,
+            system_prompt=self._system(),
+        )
+
+    def render(self, message: str) -> str:
+        """The template around a message, up to where the answer begins."""
+        system = self.config.system_prompt
+        turns = [] if system is None else [{"role": "system", "content": system}]
+        return self._template([*turns, {"role": "user", "content": message}], add_generation_prompt=True)
+
+    def _template(self, turns: list[dict[str, str]], **options: Any) -> str:
+        if self.config.reasoning is not None:
+            options["enable_thinking"] = self.config.reasoning
+        template: Any = self.tokenizer.apply_chat_template
+        return str(template(turns, tokenize=False, **options))
+
+    def _system(self) -> str | None:
+        """The system prompt, also one that the template adds by itself."""
+        if self.config.system_prompt is not None:
+            return self.config.system_prompt
+        turns = [{"role": "system", "content": _ANSWER}, {"role": "user", "content": _MESSAGE}]
+        try:
+            before, found, after = self._template(turns, add_generation_prompt=True).partition(_ANSWER)
+        except (TemplateError, TypeError, ValueError):
+            return None
+        rendered = self.render(_MESSAGE)
+        if not found or not (rendered.startswith(before) and rendered.endswith(after)):
+            return None
+        return rendered[len(before) : len(rendered) - len(after)] or None
+
+    def _around(self, message: str) -> list[int]:
+        """A tokenizer itself encodes what is between two control tokens by itself; here the spellings in the
+        message carry a mark while control tokens are looked for."""
+        mark = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in message)
+        cuts = [0, *(match.start() + 1 for match in self.reserved.finditer(message)), len(message)]
+        marked = mark.join(message[begin:end] for begin, end in pairwise(cuts))
+        id_of = {token: id for id, token in self.controls.items() if token}
+        controls = re.compile("|".join(re.escape(token) for token in sorted(id_of, key=len, reverse=True)))
+        ids: list[int] = []
+        rendered, at = self.render(marked), 0
+        for control in controls.finditer(rendered):
+            ids += [*self.text([rendered[at : control.start()].replace(mark, "")])[0], id_of[control[0]]]
+            at = control.end()
+        return [*ids, *self.text([rendered[at:].replace(mark, "")])[0]]

@@ -13,6 +13,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from codestill.types import ChatForm
+
 # Added tokens that no file declares special, but that are spelled like markers (<|file_sep|>, <｜User｜>).
 _MARKER = re.compile(r"<[|｜][^\s<>]+[|｜]>")
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
@@ -50,6 +52,16 @@ class TextCodec:
         places = range(len(full) - len(bare) + 1)
         begin = next((i for i in places if full[i : i + len(bare)] == bare), 0)
         return list(dict.fromkeys(full[:begin]))
+
+    @property
+    def form(self) -> ChatForm | None:
+        """The chat template around prompts; none here."""
+        return None
+
+    @property
+    def end(self) -> int:
+        """The id that ends a sequence; training appends it to completions."""
+        return int(self.tokenizer.eos_token_id)  # pyright: ignore[reportArgumentType]
 
     def text(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, none of which is a control token's, and nothing around them."""
@@ -105,6 +117,10 @@ class TextCodec:
                 return ids
         # As with a tokenizer that normalises text: at least without a space of the tokenizer's own.
         return anchored[0] if anchored else own
+
+    def answer(self, before: Sequence[int], ids: Sequence[int]) -> str:
+        """Text of the answer that a model generated behind a prompt."""
+        return self.decode(before, ids)
 
     def decode(self, before: Sequence[int], ids: Iterable[int]) -> str:
         """Text of ``ids`` as a continuation of other ids, without control tokens.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from codestill.models.settings import SamplingConfig
-from codestill.types import Completion, Request
+from codestill.types import ChatForm, Completion, Request
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,17 @@ class Decoding:
     """Each request's samples depend on this and on its key alone, not on its batch."""
 
 
+class Asked(Protocol):
+    """What reads prompts."""
+
+    @property
+    def form(self) -> ChatForm | None:
+        """The chat template in which a prompt is a message that it answers; None where it continues text."""
+        ...
+
+
 @runtime_checkable
-class Completer(Protocol):
+class Completer(Asked, Protocol):
     """A model that answers with text."""
 
     @property

@@ -6,8 +6,7 @@ from pydantic import model_validator
 
 from codestill.errors import ModelError
 from codestill.models.presets import POCKET_VOCABULARY, PRESET_NAMES, PRESETS, PresetName
-from codestill.models.settings import DEFAULT_TOKENIZER, Device, Dtype, Placement
-from codestill.types import Settings
+from codestill.models.settings import DEFAULT_TOKENIZER, ChatConfig, Device, Dtype, Placement
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from codestill.models.student import Student
 
 
-class StudentConfig(Settings):
+class StudentConfig(ChatConfig):
     """The model to be trained: a preset with fresh weights, or any causal language model.
 
     A plain string is a preset's name, or else a directory or hub id.
@@ -61,8 +60,8 @@ class StudentConfig(Settings):
 
         ``seed`` determines fresh weights.
 
-        Raises ModelError when it cannot be loaded, VocabularyError when the tokenizer has more ids than
-        the model's embedding has rows.
+        Raises ModelError when it cannot be loaded or has no chat template that is asked for, VocabularyError
+        when the tokenizer has more ids than the model's embedding has rows.
         """
         from codestill.models.student import Student
 
@@ -79,7 +78,9 @@ class StudentConfig(Settings):
                 device=placement.device,
             )
         student.placement = placement
-        return student
+        # With fresh weights, `auto` has nothing to follow: nothing was trained to end a turn.
+        fresh = self.from_scratch or self.model is None
+        return student if fresh and self.chat == "auto" else student.asked_as(self, "student.chat")
 
 
 def _fresh(

@@ -71,19 +71,19 @@ def complete(
     *,
     stop_ids: Collection[int],
     batch_size: int = Placement().decode_batch,
-    encode: Callable[[str], list[int]] | None = None,
+    codec: TextCodec | None = None,
 ) -> Iterator[Completion]:
     """Yield one Completion per request as each ends, longest prompts first; ``text`` is not yet cut.
 
     A completion ends on an id of ``stop_ids``, when ``decoding.stopped(text)`` holds (checked every
     ``CHECK_EVERY`` tokens and at the end), after ``max_new_tokens``, or at the model's position limit.
     A prompt that leaves no position free is not cut: its answer is empty, ``prompt_too_long``, and a warning
-    names it. ``Completion.tokens`` counts every generated token, the stop id included. ``encode`` gives the
-    ids of a prompt (default: those of its text).
+    names it. ``Completion.tokens`` counts every generated token, the stop id included. ``codec`` gives the
+    ids of a prompt and the text of an answer (default: as text goes on).
     """
-    sampling, codec = decoding.sampling, TextCodec(tokenizer)
+    sampling, codec = decoding.sampling, codec or TextCodec(tokenizer)
     limit = position_limit(model.config) or NO_LIMIT
-    waiting, too_long = _rows(encode or codec.prompt, requests, sampling.max_new_tokens, limit)
+    waiting, too_long = _rows(codec.prompt, requests, sampling.max_new_tokens, limit)
     for request in too_long:
         yield _unanswered(request)
     finish = partial(_finish, codec, stop_ids=stop_ids, stopped=decoding.stopped)
@@ -286,7 +286,7 @@ def _completion(codec: TextCodec, row: _Row, stop_ids: Collection[int], finish: 
     return Completion(
         task_id=row.request.task_id,
         sample=row.request.sample,
-        text=codec.decode(row.prompt, row.tokens[:-1] if ended else row.tokens),
+        text=codec.answer(row.prompt, row.tokens[:-1] if ended else row.tokens),
         tokens=len(row.tokens),
         finish=finish,
     )

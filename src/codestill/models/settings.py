@@ -1,14 +1,40 @@
 """How models are run and sampled from. Nothing here imports torch, or another file of this room."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from codestill.types import Settings
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
 DEFAULT_TOKENIZER = "bigcode/starcoder2-3b"
+CHAT_SETTINGS = ("system_prompt", "answer_prefix", "reasoning")
+"""Settings that only a chat template has a place for."""
+
+
+class ChatConfig(Settings):
+    """How a model with local weights reads prompts: base of the settings of each."""
+
+    chat: Literal["auto"] | bool = "auto"
+    """Put prompts into the tokenizer's chat template. ``auto`` does so where the model ends its turns as the
+    template does: an instruction-tuned model chats, a base model or one with fresh weights continues text."""
+    system_prompt: str | None = None
+    """System prompt of a chat (default: none, or what the model's template puts there by itself)."""
+    answer_prefix: str = ""
+    """Beginning of every answer, which the model continues; part of the prompt in training, too."""
+    reasoning: bool | None = None
+    """The template's switch of models that can think before they answer, `enable_thinking` (default: the
+    template's own)."""
+
+    @model_validator(mode="after")
+    def _needs_chat(self) -> Self:
+        unused = [name for name in CHAT_SETTINGS if self.chat is False and name in self.model_fields_set]
+        if unused:
+            raise ValueError(
+                f"{unused[0]} is set, and chat is false: only a chat template has a place for it"
+            )
+        return self
 
 
 class SamplingConfig(Settings):

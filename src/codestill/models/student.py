@@ -1,22 +1,22 @@
 """A model with its tokenizer: complete requests, save, load, profile."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from codestill.models.chat import chat_ids, require_template
+from codestill.models.chat import ChatCodec, form_of
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
 from codestill.models.load import DTYPES, load_weights, resolve
 from codestill.models.sample import complete, position_limit
-from codestill.models.settings import Device, Dtype, Placement
+from codestill.models.settings import ChatConfig, Device, Dtype, Placement
 from codestill.models.tokenizers import load_tokenizer, require_rows, warn_if_reload_differs
-from codestill.types import Completion, ModelProfile, Request
+from codestill.types import ChatForm, Completion, ModelProfile, Request
 
 
 @dataclass
@@ -29,8 +29,8 @@ class LanguageModel:
     trust_remote_code: bool = False
     revision: str | None = None
     placement: Placement = field(default_factory=Placement)
-    chat: bool = False
-    """Whether prompts go through the tokenizer's chat template."""
+    chat: ChatConfig | None = None
+    """How prompts are put into the tokenizer's chat template; None where the model continues them."""
 
     def __post_init__(self) -> None:
         require_rows(self.tokenizer, self.vocabulary_size, self.name)
@@ -41,11 +41,6 @@ class LanguageModel:
         return self.model.get_output_embeddings().weight.shape[0]  # pyright: ignore
 
     @property
-    def eos_id(self) -> int:
-        """The id that ends a sequence; training appends it to completions."""
-        return int(self.tokenizer.eos_token_id)  # pyright: ignore[reportArgumentType]
-
-    @property
     def pad_id(self) -> int:
         """The id that pads a batch; never a target."""
         return int(self.tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
@@ -54,25 +49,37 @@ class LanguageModel:
     def stop_ids(self) -> frozenset[int]:
         """Ids that end a completion: the tokenizer's eos, those of the generation config, and every other
         special token, after which no answer goes on."""
+        return self._eos_ids | {self.codec.end} | self.codec.controls.keys()
+
+    @property
+    def _eos_ids(self) -> frozenset[int]:
+        """Ends of sequence by the tokenizer and the generation config."""
         more = getattr(self.model.generation_config, "eos_token_id", None)
         more = [] if more is None else [more] if isinstance(more, int) else more
-        return frozenset([self.eos_id, *more, *TextCodec(self.tokenizer).controls])
+        own = self.tokenizer.eos_token_id
+        return frozenset([*more, *([] if own is None else [own])])  # pyright: ignore[reportReturnType]
 
     @property
     def positions(self) -> int | None:
         """Longest sequence that the model reads, prompt included; None without a limit."""
         return position_limit(self.model.config)
 
-    def encoder(self) -> Callable[[str], list[int]]:
-        """What gives the ids that the model reads when it is asked with a prompt."""
-        codec = TextCodec(self.tokenizer)
-        return partial(chat_ids, codec) if self.chat else codec.prompt
+    @cached_property
+    def codec(self) -> TextCodec:
+        """Encodes what the model reads, in training as when it is asked, and decodes what it answers."""
+        return ChatCodec(self.tokenizer, self.chat) if self.chat else TextCodec(self.tokenizer)
 
-    def ask_in_chat(self, setting: str) -> None:
-        """Ask through the chat template from now on. Raises ModelError, naming the setting, where there is
-        none."""
-        require_template(TextCodec(self.tokenizer), self.name, setting)
-        self.chat = True
+    @property
+    def form(self) -> ChatForm | None:
+        """The chat template around prompts; None where the model continues them."""
+        return self.codec.form
+
+    def asked_as(self, config: ChatConfig, setting: str) -> Self:
+        """The same model, asked as the settings say; ``setting`` names them in errors.
+
+        Raises ModelError where they want a chat template and there is none that serves.
+        """
+        return replace(self, chat=form_of(config, self.tokenizer, self._eos_ids, self.name, setting))
 
     @property
     def dtype(self) -> Dtype:
@@ -87,7 +94,7 @@ class LanguageModel:
             decoding,
             stop_ids=self.stop_ids,
             batch_size=self.placement.decode_batch,
-            encode=self.encoder(),
+            codec=self.codec,
         )
 
     def save(self, directory: str | Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from codestill.assembly import is_program
 from codestill.errors import ConfigError
 from codestill.pocket.skills import Level
 from codestill.prompts.answers import PROPOSAL, as_completion
@@ -63,6 +64,13 @@ class Prompts(Settings):
     def to_solve(self, task: Task) -> str:
         """The prompt that asks for a solution."""
         return render(self.solve, prompt=task.prompt)
+
+    def to_train(self, task: Task, completion: str) -> str:
+        """The answer that holds a completion of the task's prompt, in the form in which answers are read."""
+        if self.answers == "continuation":
+            return completion
+        whole = is_program(completion, task.entry_point, task.language)
+        return f"```{task.language}\n{(completion if whole else task.prompt + completion).strip()}\n```"
 
     def to_refine(
         self,

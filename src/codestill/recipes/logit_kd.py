@@ -16,6 +16,7 @@ from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.examples import ExamplesConfig, training_examples, validation_examples
 from codestill.losses import Distillation
 from codestill.models import StudentConfig
+from codestill.prompts import fitting
 from codestill.run import Run
 from codestill.teachers import LocalTeacherConfig, require_same_vocabulary
 from codestill.teachers.cached import CachedLogits
@@ -59,7 +60,8 @@ def distill(config: Config, run: Run) -> "Student":
         config.teacher_logits == "cached" and is_finished(directory) and not config.examples.needs_teacher
     )
     with config.execution.sandbox(config.sandbox) as sandbox:
-        teacher = None if absent else config.teacher.build(config.execution)
+        settings = fitting(config.teacher, config.examples.prompts)
+        teacher = None if absent else settings.build(config.execution)
         tokenizer = config.teacher.tokenizer() if teacher is None else teacher.tokenizer
         student = config.student.build(tokenizer, config.execution, seed=config.seed)
         require_same_vocabulary(
@@ -68,16 +70,16 @@ def distill(config: Config, run: Run) -> "Student":
             student.vocabulary_size,
             student.vocabulary_size if teacher is None else teacher.vocabulary_size,
         )
-        examples = training_examples(config.examples, teacher, sandbox, run)
-        validation = validation_examples(config.examples)
+        examples = training_examples(config.examples, student, teacher, sandbox, run)
+        validation = validation_examples(config.examples, student)
         logits = teacher
         if config.teacher_logits == "cached":
-            settings = (temperature,), config.cache
+            kept = (temperature,), config.cache
             every = [*examples, *validation]
             if teacher is None:
-                cache = open_cache(directory, every, tokenizer, *settings, run)
+                cache = open_cache(directory, every, student.codec, *kept, run)
             else:
-                cache = capture(every, teacher, *settings, directory, run)
+                cache = capture(every, teacher, *kept, directory, run, student.codec)
             logits, teacher = CachedLogits(cache, temperature, config.cache.tail), None
         student = fit(
             student, examples, config.objective, config.train, run, teacher=logits, validation=validation

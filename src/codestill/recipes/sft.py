@@ -14,6 +14,7 @@ from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.examples import ExamplesConfig, training_examples, validation_examples
 from codestill.losses import CrossEntropy
 from codestill.models import StudentConfig
+from codestill.prompts import fitting
 from codestill.run import Run
 from codestill.teachers import LocalTeacherConfig
 from codestill.train import TrainConfig, fit
@@ -43,11 +44,12 @@ def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train by cross-entropy, evaluate."""
     config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
     with config.execution.sandbox(config.sandbox) as sandbox:
-        teacher = config.teacher.build(config.execution) if config.examples.needs_teacher else None
+        settings = fitting(config.teacher, config.examples.prompts)
+        teacher = settings.build(config.execution) if config.examples.needs_teacher else None
         tokenizer = teacher.tokenizer if teacher else None
         student = config.student.build(tokenizer, config.execution, seed=config.seed)
-        examples = training_examples(config.examples, teacher, sandbox, run)
-        validation = validation_examples(config.examples)
+        examples = training_examples(config.examples, student, teacher, sandbox, run)
+        validation = validation_examples(config.examples, student)
         student = fit(student, examples, CrossEntropy(), config.train, run, validation=validation)
         evaluate(student, "student", config.evaluate, sandbox, run)
     return student

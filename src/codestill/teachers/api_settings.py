@@ -21,8 +21,8 @@ class ApiSettings(Settings):
     """URL of the API, as `http://host:8000/v1` (default: OpenAI's). Credentials in it are stored nowhere."""
     endpoint: Literal["chat", "completions"] = "chat"
     """`completions` continues the prompt as it is; `chat` answers it as a user message."""
-    system: str | None = None
-    """System message, for `chat`."""
+    system_prompt: str | None = None
+    """System prompt of a chat (default: none, or what the model's template puts there by itself)."""
     key_variable: str = KEY_VARIABLE
     """Environment variable with the key; a self-hosted endpoint needs none."""
     concurrency: PositiveInt = 8

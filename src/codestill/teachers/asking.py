@@ -252,7 +252,9 @@ class Asking:
         try:
             async with asyncio.timeout(config.timeout_seconds):
                 if config.endpoint == "chat":
-                    system = [{"role": "system", "content": config.system}] if config.system else []
+                    system = (
+                        [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
+                    )
                     messages = [*system, {"role": "user", "content": request.prompt}]
                     response = await client.chat.completions.with_raw_response.create(
                         messages=messages, model=config.model, extra_body=body
@@ -336,7 +338,7 @@ class Asking:
         return _Arrived(answer.text, answer.finish, prompt_tokens, completion_tokens, estimated, without)
 
     def _prompt_tokens(self, request: Request) -> int:
-        system = self.config.system or "" if self.config.endpoint == "chat" else ""
+        system = self.config.system_prompt or "" if self.config.endpoint == "chat" else ""
         return estimated_tokens(request.prompt + system) + TEMPLATE_TOKENS
 
     def _shown(self, text: str) -> str:

@@ -14,7 +14,7 @@ from codestill.teachers.asking import Asking, Unanswered
 from codestill.teachers.ledger import Ledger
 from codestill.teachers.parameters import Parameters
 from codestill.teachers.replay import AnswerFiles
-from codestill.types import Completion, Request
+from codestill.types import ChatForm, Completion, Request
 
 _NAMED = 5
 
@@ -56,10 +56,16 @@ class ApiTeacher:
         identity: dict[str, Any] = {
             "model": config.model,
             "endpoint": config.endpoint,
-            "system": config.system,
+            "system": config.system_prompt,
         }
         changes = {"omit": sorted(config.omit), "extra_body": config.extra_body}
         return identity | {name: value for name, value in changes.items() if value}
+
+    @property
+    def form(self) -> ChatForm | None:
+        """Of the chat endpoint, the template is the server's."""
+        chats = self.config.endpoint == "chat"
+        return ChatForm(template="server", system_prompt=self.config.system_prompt) if chats else None
 
     def complete(
         self, requests: Iterable[Request], decoding: Decoding, files: AnswerFiles | None = None

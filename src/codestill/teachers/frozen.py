@@ -30,7 +30,11 @@ class LocalTeacher(LanguageModel):
     @property
     def identity(self) -> dict[str, Any]:
         """What an answer depends on besides request, sampling and seed."""
-        return {"model": self.name, "weights": self.fingerprint, "chat": self.chat}
+        return {
+            "model": self.name,
+            "weights": self.fingerprint,
+            "chat": self.form.model_dump() if self.form else False,
+        }
 
     @cached_property
     def fingerprint(self) -> str:

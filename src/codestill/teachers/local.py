@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
 
-from codestill.models.settings import Dtype, Placement
-from codestill.types import Settings
+from codestill.models.settings import ChatConfig, Dtype, Placement
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from codestill.teachers.frozen import LocalTeacher
 
 
-class LocalTeacherConfig(Settings):
+class LocalTeacherConfig(ChatConfig):
     """A causal language model from a directory or the hub. A plain string stands for ``model``."""
 
     type: Literal["local"] = "local"
@@ -24,8 +23,6 @@ class LocalTeacherConfig(Settings):
     """Branch, tag or commit of `model` on the hub."""
     dtype: Dtype = "bfloat16"
     """Data type of the weights in memory."""
-    chat: bool = False
-    """Format prompts with the tokenizer's chat template, as instruction-tuned models expect."""
     trust_remote_code: bool = False
     """Execute Python code that comes with `model`; review that code first."""
 
@@ -44,8 +41,8 @@ class LocalTeacherConfig(Settings):
         )
 
     def build(self, placement: Placement | None = None) -> "LocalTeacher":
-        """Load the teacher, frozen. Raises ModelError if it cannot be loaded, or with ``chat`` has no chat
-        template."""
+        """Load the teacher, frozen. Raises ModelError if it cannot be loaded, or has no chat template that is
+        asked for."""
         from codestill.teachers.frozen import LocalTeacher
 
         placement = placement or Placement()
@@ -57,6 +54,4 @@ class LocalTeacherConfig(Settings):
             device=placement.device,
         )
         teacher.placement = placement
-        if self.chat:
-            teacher.ask_in_chat("teacher.chat")
-        return teacher
+        return teacher.asked_as(self, "teacher.chat")

@@ -11,7 +11,7 @@ from codestill.errors import TeacherError
 from codestill.files.serialize import fingerprint, first_problem, read_object, sealed
 from codestill.models.completer import Completer, Decoding
 from codestill.teachers.ledger import AnswerFile
-from codestill.types import Completion, Request
+from codestill.types import ChatForm, Completion, Request
 
 ASK_AGAIN = "Delete the file, and run the same command again: this answer alone is requested once more."
 
@@ -57,6 +57,10 @@ class Replayed:
     @property
     def name(self) -> str:
         return self.teacher.name
+
+    @property
+    def form(self) -> ChatForm | None:
+        return self.teacher.form
 
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yield kept answers, then the teacher's to the other requests, keeping them. Identical requests are

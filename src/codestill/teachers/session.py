@@ -19,7 +19,7 @@ from codestill.teachers.endpoint import ApiTeacherConfig
 from codestill.teachers.ledger import Budget, Ledger, Totals
 from codestill.teachers.local import LocalTeacherConfig
 from codestill.teachers.replay import AnswerFiles, Identified, Keeping, Replay, Replayed
-from codestill.types import Call, Completion, Request, Settings
+from codestill.types import Call, ChatForm, Completion, Request, Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,6 +60,10 @@ class Counted:
     @property
     def name(self) -> str:
         return self.teacher.name
+
+    @property
+    def form(self) -> ChatForm | None:
+        return self.teacher.form
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -134,6 +138,11 @@ class TeacherSession:
         return self.teacher.name
 
     @property
+    def form(self) -> ChatForm | None:
+        """The chat template in which the teacher is asked; None where it continues text."""
+        return self.teacher.form
+
+    @property
     def tokenizer(self) -> "PreTrainedTokenizerBase | None":
         """A local teacher's tokenizer, which presets take; None for an endpoint."""
         return getattr(self.teacher, "tokenizer", None)
@@ -157,7 +166,9 @@ class TeacherSession:
             counted: Keeping = replace(self.teacher, ledger=self.ledger, stage=name, tell=self.tell)
         else:
             assert isinstance(self.teacher, LocalTeacher), "weights, or else an endpoint"
-            counted = Counted(self.teacher, self.ledger, name, partial(_count_tokens, self.teacher.encoder()))
+            counted = Counted(
+                self.teacher, self.ledger, name, partial(_count_tokens, self.teacher.codec.prompt)
+            )
         return Replayed(counted, self.answers, self.usage.replay)
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import PreTrainedTokenizerBase
 
 from codestill.errors import ConfigError
 from codestill.logits import digest
@@ -53,7 +52,7 @@ class TokenData(NamedTuple):
 
 def tokenize(
     examples: Sequence[Example],
-    tokenizer: PreTrainedTokenizerBase,
+    codec: TextCodec,
     max_length: int,
     faults: bool = False,
 ) -> list[TokenExample]:
@@ -67,13 +66,13 @@ def tokenize(
         for example in examples
         for completion in (example.completion, *_faulty(example, faults))
     ]
-    encoded = iter(TextCodec(tokenizer).examples(pairs))
+    encoded = iter(codec.examples(pairs))
     tokenized = []
     for example in examples:
         count = 1 + len(_faulty(example, faults))
         (prompt, completion), *others = islice(encoded, count)
-        tokens = [*prompt, *completion, tokenizer.eos_token_id]
-        wrong = ([*prompt, *other, tokenizer.eos_token_id] for _, other in others)
+        tokens = [*prompt, *completion, codec.end]
+        wrong = ([*prompt, *other, codec.end] for _, other in others)
         kept = tuple(ids for ids in wrong if len(ids) <= max_length)
         if len(tokens) <= max_length:
             tokenized.append(TokenExample(tokens, len(prompt), example.example_id, kept))
@@ -87,14 +86,14 @@ def _faulty(example: Example, wanted: bool) -> list[str]:
 def tokenize_within(
     limits: Mapping[str, int | None],
     examples: Sequence[Example],
-    tokenizer: PreTrainedTokenizerBase,
+    codec: TextCodec,
     faults: bool = False,
     what: str = "example",
 ) -> tuple[list[TokenExample], str]:
     """As :func:`tokenize`, within the least of named limits (None is none), and what to say of the examples
     that exceed it; empty when none does. Raises ConfigError when all do."""
     limit, reason = min((limit, reason) for reason, limit in limits.items() if limit is not None)
-    tokenized = tokenize(examples, tokenizer, limit, faults)
+    tokenized = tokenize(examples, codec, limit, faults)
     if not tokenized:
         raise ConfigError(
             f"no {what} is left: of {len(examples)} given, none has at most {limit} tokens ({reason}).",

@@ -67,7 +67,7 @@ def fit(
 
         def fitting(name: str, given: Sequence[Example]) -> list[TokenExample]:
             what = f"{name} example"
-            tokenized, said = tokenize_within(limits, given, student.tokenizer, contrasts, what)
+            tokenized, said = tokenize_within(limits, given, student.codec, contrasts, what)
             if said and _place()[0] == 0:
                 run.message("train", said)
             return tokenized
@@ -84,7 +84,7 @@ def fit(
         trust_remote_code=student.trust_remote_code,
         device=_device(student),
     )
-    return replace(saved, name=student.name, placement=student.placement)
+    return replace(saved, name=student.name, placement=student.placement, chat=student.chat)
 
 
 def _train(trainer: "DistillationTrainer") -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tests.support.forms import CONTINUES
 
 from codestill.config import RunConfig
 from codestill.errors import TaskError
@@ -39,8 +40,8 @@ def tasks(*names: str) -> TaskSet:
 
 def test_only_whole_programs_are_trained_on(tmp_path: Path) -> None:
     with Run.open(tmp_path / "run", RunConfig()) as run:
-        examples = answer_examples(tasks(*ANSWERS), ANSWERS, run)
+        examples = answer_examples(tasks(*ANSWERS), ANSWERS, CONTINUES, run)
         assert [example.example_id for example in examples] == ["right"]
         with pytest.raises(TaskError, match="none of 2 answers is a program"):
-            answer_examples(tasks("cut", "prose"), ANSWERS, run)
+            answer_examples(tasks("cut", "prose"), ANSWERS, CONTINUES, run)
     assert '"answers_without_program":' in (tmp_path / "run" / "accounting.json").read_text()

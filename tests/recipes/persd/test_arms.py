@@ -3,6 +3,7 @@
 from typing import get_args
 
 import pytest
+from tests.support.forms import CONTINUES
 
 from codestill.examples import subset
 from codestill.prompts import CONTINUED
@@ -47,7 +48,7 @@ def examples(arm: ArmName, keep: Keep) -> list[Example]:
     row = ARMS[arm]
     kept = [one for one in REFINEMENTS if is_kept(one, SOLUTIONS[one.task_id], keep)]
     attempts, repairs = FAILED if row.needs_attempts else [], kept if row.needs_refinements else []
-    return arm_examples(row, TASK_SET, SOLUTIONS, attempts, repairs)
+    return arm_examples(row, CONTINUES, TASK_SET, SOLUTIONS, attempts, repairs)
 
 
 def made(arm: ArmName, keep: Keep = "passed") -> list[tuple[str, str, str]]:

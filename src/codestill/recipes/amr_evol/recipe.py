@@ -9,9 +9,9 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from codestill.embeddings import AnyEmbedderConfig, TfidfEmbedderConfig
 from codestill.errors import TaskError
 from codestill.evaluation import EvaluateConfig, evaluate
-from codestill.examples import subset
+from codestill.examples import row, subset
 from codestill.losses import CrossEntropy
-from codestill.models import SamplingConfig
+from codestill.models import Asked, SamplingConfig
 from codestill.prompts import prompt_set
 from codestill.recipes.amr_evol.agreement import AgreementConfig
 from codestill.recipes.amr_evol.decompose import decompose
@@ -89,6 +89,8 @@ class Config(TaughtConfig):
 
     @model_validator(mode="after")
     def _has_forms(self) -> "Config":
+        if self.prompts == "auto":
+            return self  # both sets have all forms
         prompts = prompt_set(self.prompts)
         if self.method != "direct" and prompts.modular is None:
             raise ValueError(f"prompts: {prompts.version} has no form for what method {self.method} needs")
@@ -108,7 +110,7 @@ def distill(config: Config, run: Run) -> "Student":
         responses = _answer(config, tasks.tasks, teaching)
         account(tasks, responses, teaching, instruction_tokens)
         student = config.student.build(teaching.session.tokenizer, config.execution, seed=config.seed)
-        examples = answer_examples(tasks, responses, run)
+        examples = answer_examples(tasks, responses, student, run)
         student = fit(student, examples, CrossEntropy(), config.train, run)
         evaluate(student, "student", config.evaluate, teaching.sandbox, run)
     return student
@@ -196,21 +198,16 @@ def _grow(
         library.add(batch, entries)
 
 
-def answer_examples(tasks: TaskSet, responses: Mapping[str, Response], run: Run) -> list[Example]:
+def answer_examples(
+    tasks: TaskSet, responses: Mapping[str, Response], student: Asked, run: Run
+) -> list[Example]:
     """The answers that are programs: none that the token limit cut, that does not parse, or that lacks the
     function. Raises TaskError when that leaves none."""
     examples = []
     for task in tasks.tasks:
         response = responses[task.task_id]
         if not response.cut and task.accepts(response.completion):
-            examples.append(
-                Example(
-                    example_id=task.task_id,
-                    prompt=task.prompt,
-                    completion=response.completion,
-                    source=response.how,
-                )
-            )
+            examples.append(row(student, task, response.completion, response.how))
     run.account(answers_without_program=len(tasks) - len(examples))
     if not examples:
         raise TaskError(

@@ -14,16 +14,18 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from codestill.attempt import Workbench
 from codestill.evaluation.metrics import auroc
+from codestill.examples import row
 from codestill.files.serialize import seed_for
 from codestill.languages import parses
-from codestill.models import SamplingConfig
+from codestill.models import Asked, SamplingConfig
+from codestill.prompts import prompts_for
 from codestill.recipes.iterkd.mutate import mutants
 from codestill.run import Run
 from codestill.sandbox import error_class
 from codestill.synthesis import MADE
 from codestill.tasks import TaskSet
 from codestill.teaching import Teaching
-from codestill.types import Attempt, Completion, Example, Fault, FaultSource, Request, Settings
+from codestill.types import Attempt, Completion, Example, Fault, FaultSource, Request, Settings, Task
 
 
 class FaultsConfig(Settings):
@@ -136,24 +138,28 @@ def contrastive_examples(
     task_set: TaskSet,
     correct: Mapping[str, str],
     candidates: Mapping[FaultSource, Sequence[Attempt]],
+    student: Asked,
     run: Run,
 ) -> list[Example]:
     """A correct program of each task with its faulty ones, in the tasks' order; kept in ``examples.jsonl``,
     so that each can be traced to its source."""
     faults = choose(config, task_set, correct, candidates, run.seed)
     examples = [
-        Example(
-            example_id=run.named(task.task_id),
-            prompt=task.prompt,
-            completion=correct[task.task_id],
-            source=MADE if task.source == MADE else "teacher",
-            faults=faults[task.task_id],
-        )
+        _contrasted(student, task, correct[task.task_id], faults[task.task_id], run)
         for task in task_set.tasks
         if task.task_id in correct
     ]
     run.write("examples.jsonl", examples)
     return examples
+
+
+def _contrasted(student: Asked, task: Task, correct: str, faults: Sequence[Fault], run: Run) -> Example:
+    """An example whose faulty programs stand in the same form as the correct one."""
+    source = MADE if task.source == MADE else "teacher"
+    example = row(student, task, correct, source, run.named(task.task_id))
+    to_train = partial(prompts_for(student).to_train, task)
+    written = [fault.model_copy(update={"completion": to_train(fault.completion)}) for fault in faults]
+    return example.model_copy(update={"faults": tuple(written)})
 
 
 def fault_statistics(examples: Sequence[Example]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from codestill.evaluation import evaluate
 from codestill.examples import subset
 from codestill.losses import Contrastive, Objective
 from codestill.models import SamplingConfig
+from codestill.prompts import prompts_for
 from codestill.recipes.iterkd.bins import BINS, Bin
 from codestill.recipes.iterkd.faults import (
     FaultsConfig,
@@ -108,7 +109,7 @@ def distill(config: Config, run: Run) -> "Student":
             feedback = _rate(config, task_set, attempts, here, validation)
             binned = bins(config.feedback, feedback.feedback)
             known.bins |= binned
-            new = _deliver(config, task_set, correct, attempts, here)
+            new = _deliver(config, task_set, correct, attempts, student, here)
             examples = new + subset(known.examples, config.replay_examples, run.seed + number)
             known.examples += new
             if not examples:
@@ -176,7 +177,8 @@ def _rate(
     settings = config.feedback
     if settings.judge.by == "model" and settings.views != "tool":
         judge = settings.judge.model.build(config.execution)
-        teaching = replace(teaching, session=replace(teaching.session, teacher=judge))
+        prompts = prompts_for(judge, config.prompts)
+        teaching = replace(teaching, session=replace(teaching.session, teacher=judge), prompts=prompts)
     first = dict(validation.calibrations)
     feedback = judge_attempts(settings, task_set, attempts, teaching, first)
     for calibration in feedback.calibrations:
@@ -189,6 +191,7 @@ def _deliver(
     task_set: TaskSet,
     correct: Mapping[str, str],
     attempts: Sequence[Attempt],
+    student: "Student",
     teaching: Teaching,
 ) -> list[Example]:
     """The round's training examples: correct programs, each with faulty ones."""
@@ -198,7 +201,7 @@ def _deliver(
         candidates["teacher"] = generated_by_teacher(settings, task_set, correct, teaching)
     if "mutation" in settings.sources:
         candidates["mutation"] = mutated(settings, task_set, correct, teaching.students)
-    return contrastive_examples(settings, task_set, correct, candidates, teaching.run)
+    return contrastive_examples(settings, task_set, correct, candidates, student, teaching.run)
 
 
 def _next(config: Config, task_set: TaskSet, known: Known, teaching: Teaching) -> TaskSet:

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from codestill.prompts import CONTINUED
+from codestill.examples import row
+from codestill.models import Asked
+from codestill.prompts import prompts_for
 from codestill.recipes.persd.refine import Refinement
 from codestill.tasks import TaskSet
 from codestill.types import Attempt, Example
@@ -80,12 +82,13 @@ assert set(ARMS) == set(get_args(ArmName))
 
 def arm_examples(
     arm: DataArm,
+    student: Asked,
     task_set: TaskSet,
     solutions: Mapping[str, str],
     failed: Sequence[tuple[Attempt, str]],
     refinements: Sequence[Refinement],
 ) -> list[Example]:
-    """The arm's training examples, in the order of the tasks.
+    """The arm's training examples, in the order of the tasks and the form in which the student is asked.
 
     ``solutions`` are verified ones by task id; ``failed`` the attempts that failed, each with its execution
     feedback, for arms that need no repair of them; ``refinements`` those that are kept.
@@ -105,16 +108,13 @@ def arm_examples(
             continue
         own = of_task.get(task.task_id, [])
         if arm.generate == "solution" and (own or not arm.refined_only):
-            examples.append(_example(task.task_id, task.prompt, solution, "solution"))
+            examples.append(row(student, task, solution, "solution"))
         for attempt, feedback, refinement in own:
             if arm.generate == "refinement":
-                examples.append(_example(attempt.key, task.prompt, refinement, "refinement"))
+                examples.append(row(student, task, refinement, "refinement", attempt.key))
             if arm.repair is not None:
-                prompt = CONTINUED.to_refine(task, attempt.completion.text, feedback)
                 code = solution if arm.repair == "solution" else refinement
-                examples.append(_example(f"{attempt.key}/repair", prompt, code, f"repair: {arm.repair}"))
+                asked = prompts_for(student).to_refine(task, attempt.completion.text, feedback)
+                repair = row(student, task, code, f"repair: {arm.repair}", f"{attempt.key}/repair")
+                examples.append(repair.model_copy(update={"prompt": asked}))
     return examples
-
-
-def _example(example_id: str, prompt: str, completion: str, source: str) -> Example:
-    return Example(example_id=example_id, prompt=prompt, completion=completion, source=source)

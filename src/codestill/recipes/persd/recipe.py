@@ -124,14 +124,15 @@ def _collect(config: Config, number: int, student: "Student", teaching: Teaching
         run.account(tasks_paid=len(paid), spent_tokens=sum(spent.get(task_id, 0) for task_id in paid))
         solutions = {task_id: solutions[task_id] for task_id in paid if task_id in solutions}
     failed = [(attempt, config.refine.feedback_on(attempt)) for attempt in collection.failed]
-    examples = arm_examples(arm, task_set, solutions, failed, collection.kept)
+    examples = arm_examples(arm, student, task_set, solutions, failed, collection.kept)
     # A task may come again in a later round.
     return [example.model_copy(update={"example_id": run.named(example.example_id)}) for example in examples]
 
 
 def _tokens(student: "Student", example: Example) -> int:
     """Tokens of prompt and completion."""
-    return len(student.tokenizer.encode(example.prompt + example.completion))
+    ((prompt, completion),) = student.codec.examples([(example.prompt, example.completion)])
+    return len(prompt) + len(completion)
 
 
 def _evaluate(config: Config, student: "Student", teaching: Teaching) -> None:

@@ -15,11 +15,11 @@ from pydantic import Field, PositiveInt
 from codestill.attempt import execute, read
 from codestill.languages import UNPARSABLE
 from codestill.models import Completer, Decoding
-from codestill.prompts import CONTINUED
+from codestill.prompts import prompts_for
 from codestill.sandbox import Sandbox
 from codestill.sandbox.feedback import feedback
 from codestill.tasks import TaskSet
-from codestill.types import Attempt, Completion, Request, Settings, Task, Test
+from codestill.types import Attempt, ChatForm, Completion, Request, Settings, Task, Test
 
 FeedbackKind = Literal["execution", "generic", "none"]
 GENERIC = "The program is wrong."
@@ -99,6 +99,10 @@ class SelfRepair:
     def name(self) -> str:
         return self.model.name
 
+    @property
+    def form(self) -> ChatForm | None:
+        return self.model.form
+
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yield the last answer to each request: the first that passes the visible tests, or the last repair.
 
@@ -114,7 +118,7 @@ class SelfRepair:
         owed = [request for request in requests if request.task_id in tasks]
         for step in range(self.config.repairs):
             completions = [
-                read(answers[request.key], CONTINUED, tasks[request.task_id], self.visible.stop)
+                read(answers[request.key], prompts_for(self.model), tasks[request.task_id], self.visible.stop)
                 for request in owed
             ]
             attempts = execute(self.sandbox, self.visible, completions)
@@ -132,5 +136,5 @@ class SelfRepair:
         return Request(
             task_id=failed.task_id,
             sample=failed.completion.sample,
-            prompt=CONTINUED.to_refine(task, failed.completion.text, text),
+            prompt=prompts_for(self.editor or self.model).to_refine(task, failed.completion.text, text),
         )

@@ -26,4 +26,5 @@ class RawStudentConfig(Settings):
 def raw_student(config: RawStudentConfig, placement: Placement, run: Run) -> Student:
     """The trained student; saved below ``raw/`` in the run."""
     student = StudentConfig(model=config.model).build(placement=placement)
-    return fit(student, references(config.tasks.load()), CrossEntropy(), config.train, run.part("raw"))
+    examples = references(config.tasks.load(), student)
+    return fit(student, examples, CrossEntropy(), config.train, run.part("raw"))
