@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codestill.assembly import assemble, bound_names, is_program, used_names
+from codestill.assembly import assemble, is_program, used_names
+from codestill.languages import bound_names
 from codestill.prompts import as_completion
 from codestill.types import Task
 
@@ -143,9 +144,28 @@ def test_any_other_program_stays_whole(program: str) -> None:
     assert as_completion(program, task(HEADER)) == program
 
 
+BINDS = """\
+import a.b as c
+from d import e
+x, (y, z) = 1, (2, 3)
+for i in x:
+    w = 1
+if x:
+    f = lambda p: (q := p)
+try:
+    from k import k
+except ImportError as m:
+    n = [s for s in x if (r := s)]
+match x:
+    case {**v}:
+        pass
+def g(h):
+    j = h
+"""
+
+
 def test_names() -> None:
-    tree = ast.parse("import a.b as c\nfrom d import e\nx, (y, z) = 1, (2, 3)\nfor i in x:\n    w = 1\n")
-    assert bound_names(tree.body) == {"c", "e", "x", "y", "z", "i", "w"}
+    assert bound_names(ast.parse(BINDS).body) == list("cexyziwfkmnrvg")
     assert (
         used_names("def f(a, b=D):\n    c = 1\n    return [a, c, g(h) for h in LIST]\n") == set()
     )  # no Python

@@ -7,10 +7,9 @@ rewritten: it is executed as it stands, behind what the prompt provides before t
 import ast
 import re
 import symtable
-from collections.abc import Iterable, Iterator
 from typing import TypeGuard
 
-from codestill.languages import LANGUAGES, parse_python, parses
+from codestill.languages import LANGUAGES, bound_names, parse_python, parses
 
 _BOM = "\ufeff"
 """Python accepts it at the start of a source only."""
@@ -118,42 +117,6 @@ def _hoisted(source: str) -> str:
 
 def _is_future(node: ast.stmt) -> TypeGuard[ast.ImportFrom]:
     return isinstance(node, ast.ImportFrom) and node.module == "__future__"
-
-
-def bound_names(body: Iterable[ast.stmt]) -> set[str]:
-    """Names that statements bind in their own scope: by definitions, imports and assignments, also inside
-    ``if``, ``try``, ``with`` and loops."""
-    names: set[str] = set()
-    for node in _own_scope(body):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names.update(alias.asname or alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            names.add(node.name)
-    return names
-
-
-def _own_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """The nodes below, but not those inside of functions, classes, lambdas and comprehensions."""
-    waiting = list(body)
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if not isinstance(
-            node,
-            ast.FunctionDef
-            | ast.AsyncFunctionDef
-            | ast.ClassDef
-            | ast.Lambda
-            | ast.ListComp
-            | ast.SetComp
-            | ast.DictComp
-            | ast.GeneratorExp,
-        ):
-            waiting.extend(ast.iter_child_nodes(node))
 
 
 def used_names(source: str) -> set[str]:

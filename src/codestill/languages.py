@@ -9,7 +9,7 @@ import ast
 import re
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,6 +74,9 @@ UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 """What ``ast`` raises for text that is no program: also for null bytes, halves of surrogate pairs, and
 nesting that is too deep to parse, or to print once it is parsed."""
 
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+
 
 def parse_python(source: str) -> ast.Module:
     """The syntax tree, without warnings. Raises ValueError where there is none."""
@@ -96,19 +99,36 @@ def parses(source: str) -> bool:
     return True
 
 
-def defined_names(program: ast.Module) -> list[str]:
-    """Names that the program binds at top level by def, class or assignment, in order."""
-    names: list[str] = []
-    for node in program.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.append(node.name)
-        elif isinstance(node, ast.Assign):
-            names.extend(target.id for target in node.targets if isinstance(target, ast.Name))
-    return names
+def bound_names(body: Iterable[ast.stmt]) -> list[str]:
+    """Names that statements bind in their own scope, each once, in the order of the source: by definitions,
+    imports, assignments and patterns, also inside ``if``, ``try``, ``with``, ``match`` and loops."""
+    names: dict[str, None] = {}
+    waiting: list[ast.AST] = list(body)[::-1]
+    while waiting:
+        node = waiting.pop()
+        names.update(dict.fromkeys(_binds(node)))
+        if isinstance(node, _COMPREHENSIONS):  # its variables stay inside, but what `:=` assigns does not
+            waiting += [part.target for part in ast.walk(node) if isinstance(part, ast.NamedExpr)]
+        elif not isinstance(node, _SCOPES):
+            waiting += list(ast.iter_child_nodes(node))[::-1]
+    return list(names)
+
+
+def _binds(node: ast.AST) -> list[str]:
+    """The names that a node itself binds."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+    if isinstance(node, ast.Name):
+        return [node.id] if isinstance(node.ctx, ast.Store) else []
+    if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
+        return [node.name] if node.name else []
+    return [node.rest] if isinstance(node, ast.MatchMapping) and node.rest else []
 
 
 def _python_defines(program: str, entry_point: str) -> bool:
-    return entry_point in defined_names(parse_python(program))
+    return entry_point in bound_names(parse_python(program).body)
 
 
 def _python_stub(prompt: str, entry_point: str, reference: str) -> str:

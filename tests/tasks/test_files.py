@@ -48,6 +48,20 @@ def load(source: str, path: Path, **settings) -> list[Task]:
     return list(TasksConfig(source=source, path=path, **settings).load().tasks)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "from math import gcd\n",
+        "try:\n    from math import gcd\nexcept ImportError:\n    def gcd(a, b): return b and gcd(b, a % b) or a\n",
+        "import math\nif True:\n    gcd = lambda a, b: math.gcd(a, b)\n",
+    ],
+)
+def test_a_reference_may_bind_its_function_by_any_statement(reference: str, tmp_path: Path) -> None:
+    row = {"task_id": "a", "prompt": '"""The greatest common divisor."""\n', "entry_point": "gcd"}
+    row |= {"reference": reference, "tests": ["assert gcd(4, 6) == 2"]}
+    assert load("jsonl", write(tmp_path / "own.jsonl", row))[0].reference == reference
+
+
 @pytest.mark.parametrize("name", ["he.jsonl", "he.jsonl.gz"])
 def test_humaneval(tmp_path: Path, name: str) -> None:
     (task,) = load("humaneval", write(tmp_path / name, HUMANEVAL))

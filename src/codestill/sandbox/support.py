@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from codestill.languages import parse_python
+from codestill.languages import bound_names, parse_python
 from codestill.types import Test
 
 _CHANGES = frozenset(
@@ -73,7 +73,7 @@ class _Text:
     def __init__(self, module: ast.Module, prompt_lines: int, entry_point: str, tests: list[str]) -> None:
         self.prompt_lines, self.entry_point, self.tests = prompt_lines, entry_point, tests
         self.statements = [node for node in module.body if not _is_left_out(node)]
-        self.bound = {node: tuple(dict.fromkeys(_bound(node))) for node in self.statements}
+        self.bound = {node: tuple(bound_names([node])) for node in self.statements}
         self.state = self._state()
 
     def kept(self) -> Support:
@@ -183,23 +183,6 @@ def _is_left_out(node: ast.stmt) -> bool:
     if isinstance(node, ast.If) and "__name__" in _loaded(node.test):
         return True
     return isinstance(node, ast.Expr) and not isinstance(node.value, ast.Call)
-
-
-def _bound(node: ast.AST) -> Iterator[str]:
-    """Names that a statement binds where it stands, not in a scope within it."""
-    if isinstance(node, _DEFINITIONS):
-        yield node.name
-        return
-    if isinstance(node, _IMPORTS):
-        yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-        return
-    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-        yield node.id
-    if isinstance(node, ast.ExceptHandler) and node.name:
-        yield node.name
-    if not isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-        for child in ast.iter_child_nodes(node):
-            yield from _bound(child)
 
 
 def _loaded(node: ast.AST) -> Iterator[str]:

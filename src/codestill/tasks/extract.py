@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from codestill.assembly import assemble, bound_names, is_program, used_names
-from codestill.languages import LANGUAGES, parse_python
+from codestill.assembly import assemble, is_program, used_names
+from codestill.languages import LANGUAGES, bound_names, parse_python
 from codestill.tasks.stops import logical_lines
 
 Found = Literal["fence", "text", "continuation", "broken", "none"]
@@ -300,7 +300,7 @@ def _completed(code: str, others: Sequence[str], entry_point: str, prompt: str) 
     helpers: dict[str, set[str]] = {}
     for block in map(textwrap.dedent, others):
         try:
-            names = bound_names(parse_python(block).body)
+            names = set(bound_names(parse_python(block).body))
         except ValueError:
             continue
         if names and entry_point not in names:
@@ -309,7 +309,7 @@ def _completed(code: str, others: Sequence[str], entry_point: str, prompt: str) 
     while True:
         source = "\n\n".join([*before, code])
         try:
-            known = bound_names(parse_python(assemble(prompt, source, entry_point)).body)
+            known = set(bound_names(parse_python(assemble(prompt, source, entry_point)).body))
         except ValueError:  # what the prompt provides does not parse
             return source
         lacking = used_names(source) - known

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import AliasChoices, Field
 
 from codestill.errors import TaskError
-from codestill.languages import defined_names
+from codestill.languages import bound_names
 from codestill.tasks.rows import FieldError, LocatedRows, Row, parse_python
 from codestill.types import Split, Task, Test
 
@@ -69,7 +69,7 @@ class MbppRow(Row):
 
     def entry_point(self) -> str:
         """The first function of the reference that the first assertion calls."""
-        defined = set(defined_names(parse_python(self.solution(), "code")))
+        defined = bound_names(parse_python(self.solution(), "code").body)
         called = [
             node.func
             for node in ast.walk(parse_python(self.test_list[0], "test_list"))

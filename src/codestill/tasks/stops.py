@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator
 
-from codestill.assembly import bound_names, used_names
-from codestill.languages import LANGUAGES, parse_python, parses
+from codestill.assembly import used_names
+from codestill.languages import LANGUAGES, bound_names, parse_python, parses
 from codestill.plugins import suggestion
 
 
