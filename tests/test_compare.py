@@ -143,7 +143,7 @@ def test_observers_can_tell_the_runs_apart(compared: tuple[Path, Comparison, lis
 @pytest.mark.parametrize(
     ("stage", "done", "finished"),
     [
-        ("text/seed-1/train", 1, {"teacher", "text/seed-0"}),
+        pytest.param("text/seed-1/train", 1, {"teacher", "text/seed-0"}, marks=pytest.mark.slow),
         ("logits/seed-1/evaluate-student", 3, {"teacher", "text/seed-0", "text/seed-1", "logits/seed-0"}),
     ],
 )

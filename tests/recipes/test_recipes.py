@@ -27,7 +27,7 @@ def subject(recipe: str) -> str:
     return {"pocket_teacher": "teacher", "pocket_base": "base"}.get(recipe, "student")
 
 
-MOMENTS = [
+EVERY_MOMENT: list[tuple[str, str, int]] = [
     *((recipe, "answers", 2) for recipe in ("sft", "logit_kd")),
     ("logit_kd cached", "logits", 3),
     *(
@@ -61,6 +61,26 @@ MOMENTS = [
     *((recipe, f"evaluate-{subject(recipe)}", 4) for recipe in SETTINGS),
     *((recipe, f"evaluate-{subject(recipe)}-greedy", 1) for recipe in SETTINGS),
     *(("pocket_teacher", f"exam-validation-{stage}", 1) for stage in ("refine", "decompose", "judge")),
+]
+# At every commit, a moment of each kind: a stage of a teacher's answers, of programs that are executed, of a
+# recipe's own, a training, an evaluation. The others are slow tests.
+FAST = {
+    ("sft", "answers"),
+    ("sft", "evaluate-student-greedy"),
+    ("logit_kd", "train"),
+    ("logit_kd cached", "logits"),
+    ("persd", "round-1/attempts"),
+    ("persd", "round-2/refinements"),
+    ("persd", "evaluate-student-self-repair"),
+    ("amr_evol", "wave-1/growth-novelty"),
+    ("amr_evol", "wave-2/evolved"),
+    ("iterkd", "round-1/judgements"),
+    ("iterkd", "round-1/hard/proposals"),
+    ("pocket_base", "evaluate-base"),
+    ("pocket_teacher", "exam-validation-judge"),
+}
+MOMENTS = [
+    moment if moment[:2] in FAST else pytest.param(*moment, marks=pytest.mark.slow) for moment in EVERY_MOMENT
 ]
 KINDS = pytest.mark.parametrize("recipe", SETTINGS)
 
@@ -100,6 +120,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 
 
 def test_every_bundled_recipe_is_tested() -> None:
+    assert {moment[:2] for moment in EVERY_MOMENT} >= FAST
     assert {case.split()[0] for case in SETTINGS} == set(RECIPES)
 
 

@@ -207,6 +207,7 @@ def test_neighbours_are_not_disturbed(box: Sandbox, world: World) -> None:
     assert state(world, box) == before
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_all_of_this_as_a_plain_user() -> None:
     """With an interpreter and packages that nobody can reach."""

@@ -81,13 +81,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, with_dropout: Path) 
 @pytest.mark.parametrize(
     ("death", "step", "resumes_at"),
     [
-        (die_at_step, 1, 0),
+        pytest.param(die_at_step, 1, 0, marks=pytest.mark.slow),
         (die_at_step, 4, 3),
-        (die_at_step, 7, 6),
-        (die_before_marking, 3, 0),
+        pytest.param(die_at_step, 7, 6, marks=pytest.mark.slow),
+        pytest.param(die_before_marking, 3, 0, marks=pytest.mark.slow),
         (die_before_marking, 8, 6),
         (die_before_saving, 8, 8),
-        (die_before_finishing, 8, 8),
+        pytest.param(die_before_finishing, 8, 8, marks=pytest.mark.slow),
     ],
 )
 def test_killed_training_ends_with_the_same_bytes(
