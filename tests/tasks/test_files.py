@@ -52,7 +52,7 @@ def load(source: str, path: Path, **settings) -> list[Task]:
     "reference",
     [
         "from math import gcd\n",
-        "try:\n from math import gcd\nexcept ImportError:\n def gcd(a, b): return gcd(b, a % b) if b else a\n",
+        "try:\n from math import gcd\nexcept ImportError:\n def gcd(a, b): return b and gcd(b, a % b)\n",
         "import math\nif True:\n    gcd = lambda a, b: math.gcd(a, b)\n",
     ],
 )
