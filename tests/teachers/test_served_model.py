@@ -1,18 +1,19 @@
-"""A real server: `transformers serve` with a pocket model answers as the same weights do here."""
+"""A real server: `transformers serve` answers as the same weights do here."""
 
+import json
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.server import served
+from tests.support.tiny import CPU
 
-from codestill.models import Decoding, SamplingConfig
+from codestill.evaluation import EvaluateModel, evaluate_model
+from codestill.models import Decoding, SamplingConfig, StudentConfig
 from codestill.models.student import Student
+from codestill.run import Run
 from codestill.teachers import ApiTeacherConfig
 from codestill.types import Request
 
@@ -24,6 +25,7 @@ TASKS = {
     "shout": 'def shout(s: str) -> str:\n    """Return s in upper case.\n    """\n',
     "digits": 'def digits(n: int) -> list[int]:\n    """Return the digits of n.\n    """\n',
 }
+TESTS = {"total": "total([1, 2]) == 3", "shout": "shout('a') == 'A'", "digits": "digits(120) == [1, 2, 0]"}
 
 
 @pytest.fixture(scope="module")
@@ -36,46 +38,75 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    cache = tmp_path_factory.mktemp("hub")
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    environment = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    log = cache.with_name("serve.log")
-    with log.open("w") as stream:
-        server = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", server, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        server.wait(30)
+    with served(model, tmp_path_factory.mktemp("server")) as url:
+        yield url
 
 
-def wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text()
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.3)
-    raise AssertionError(log.read_text())
+def answers(model: Path, address: str, endpoint: str, tokens: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Greedy answers by task: the server's, and those of the weights here."""
+    named = {"model": str(model), "also_named": (f"{model}@main",)}
+    config = ApiTeacherConfig.model_validate({"base_url": address, "endpoint": endpoint, **named})
+    asked = [Request(task_id=name, prompt=prompt) for name, prompt in TASKS.items()]
+    decoding = Decoding(SamplingConfig(max_new_tokens=tokens))
+    here = StudentConfig(model=str(model), chat=endpoint == "chat").build(placement=CPU)
+    there, own = (
+        {one.task_id: one.text.strip() for one in each.complete(asked, decoding)}
+        for each in (config.build(), here)
+    )
+    return there, own
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
 def test_a_served_model_answers_as_its_weights_do(endpoint: str, model: Path, address: str) -> None:
-    named = {"model": str(model), "also_named": (f"{model}@main",)}
-    config = ApiTeacherConfig.model_validate({"base_url": address, "endpoint": endpoint, **named})
-    asked = [Request(task_id=name, prompt=prompt) for name, prompt in TASKS.items()]
-    sampling = SamplingConfig(max_new_tokens=40)
-    served = {one.key: one.text for one in config.build().complete(asked, Decoding(sampling))}
-    here = {
-        one.key: one.text for one in Student.load(model, device="cpu").complete(asked, Decoding(sampling))
-    }
-    assert {key: text.strip() for key, text in served.items()} == {
-        key: text.strip() for key, text in here.items()
-    }
+    there, here = answers(model, address, endpoint, 40)
+    assert there == here
+
+
+# A real code model, where CODESTILL_MODELS has one.
+
+SMOLLM2 = Path(os.environ.get("CODESTILL_MODELS", ""), "hf", "smollm2-135m-instruct")
+REAL = [
+    pytest.mark.slow,
+    pytest.mark.models,
+    pytest.mark.skipif("CODESTILL_MODELS" not in os.environ, reason="CODESTILL_MODELS is not set"),
+]
+
+
+@pytest.fixture(scope="module")
+def real_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(SMOLLM2, tmp_path_factory.mktemp("real"), "--dtype", "float32") as url:
+        yield url
+
+
+@pytest.mark.parametrize("endpoint", [pytest.param(name, marks=REAL) for name in ("chat", "completions")])
+def test_a_real_model_answers_as_its_weights_do(endpoint: str, real_address: str) -> None:
+    there, here = answers(SMOLLM2, real_address, endpoint, 48)
+    assert there == here and all(here.values())
+
+
+@pytest.mark.parametrize("endpoint", [pytest.param(name, marks=REAL) for name in ("chat", "completions")])
+def test_a_real_model_has_the_same_score_served_and_here(
+    endpoint: str, real_address: str, tmp_path: Path
+) -> None:
+    rows = [
+        {"task_id": name, "prompt": prompt, "entry_point": name, "tests": [f"assert {TESTS[name]}"]}
+        | {"reference": f"    return {code}\n"}
+        for (name, prompt), code in zip(
+            TASKS.items(), ("sum(values)", "s.upper()", "[int(c) for c in str(n)]"), strict=True
+        )
+    ]
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks = {"source": "jsonl", "path": str(tmp_path / "tasks.jsonl")}
+    evaluate: dict[str, Any] = {"tasks": tasks, "samples_per_task": 1, "temperature": 0.001}
+    evaluate |= {"max_new_tokens": 96, "profile": False}
+    api = {"base_url": real_address, "endpoint": endpoint, "also_named": (f"{SMOLLM2}@main",)}
+    results = []
+    for name, settings in (("there", {"served": api}), ("here", {"chat": endpoint == "chat"})):
+        given = {"model": str(SMOLLM2), "evaluate": evaluate, "execution": {"device": "cpu"}, **settings}
+        config = EvaluateModel.model_validate(given)
+        with Run.open(tmp_path / name, config) as run:
+            results.append(evaluate_model(config, run))
+    there, here = results
+    assert there.greedy_per_task == here.greedy_per_task
+    assert there.prompts == here.prompts
+    assert (there.chat is None) == (here.chat is None) == (endpoint == "completions")
