@@ -15,7 +15,6 @@ from codestill.errors import ConfigError
 from codestill.losses import CrossEntropy, Distillation
 from codestill.losses.batch import IGNORED
 from codestill.models import Decoding, SamplingConfig
-from codestill.models.codec import TextCodec
 from codestill.models.student import Student
 from codestill.models.tokenizers import decode_completion, encode_prompt
 from codestill.teachers.frozen import LocalTeacher
@@ -141,7 +140,7 @@ def test_an_example_ends_once_and_reads_back(name: str) -> None:
     prompt = "def f(text):\n"
     wrong = (Fault(completion="    return '</s>'\n", source="mutation", error="AssertionError"),)
     given = Example(example_id="a", prompt=prompt, completion=CONTROL, faults=wrong)
-    (tokens,) = tokenize([given], TextCodec(tokenizer), 4096, faults=True)
+    (tokens,) = tokenize([given], tokenizer, 4096, faults=True)
     asked = encode_prompt(tokenizer, prompt)
     for ids, text in ((tokens.tokens, CONTROL), (tokens.faults[0], wrong[0].completion)):
         assert ids[: tokens.prompt_length] == asked

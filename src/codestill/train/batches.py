@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
+from transformers import PreTrainedTokenizerBase
 
 from codestill.errors import ConfigError
 from codestill.logits import digest
@@ -52,15 +53,17 @@ class TokenData(NamedTuple):
 
 def tokenize(
     examples: Sequence[Example],
-    codec: TextCodec,
+    codec: TextCodec | PreTrainedTokenizerBase,
     max_length: int,
     faults: bool = False,
 ) -> list[TokenExample]:
     """Tokens of every example of at most ``max_length`` tokens, in order; with its ``faults`` of that length.
 
     A prompt has the ids that it has at inference, where only the prompt is known; the completion's are those
-    that follow in the ids of the whole text (:meth:`codestill.models.codec.TextCodec.examples`).
+    that follow in the ids of the whole text (:meth:`codestill.models.codec.TextCodec.examples`). A tokenizer
+    stands for the codec of a model that continues text.
     """
+    codec = codec if isinstance(codec, TextCodec) else TextCodec(codec)
     pairs = [
         (example.prompt, completion)
         for example in examples
