@@ -23,7 +23,7 @@ def machine() -> list[tuple[str, str]]:
         ("python", f"{versions['python']}, {sys.executable}"),
         ("torch", _torch(versions["torch"])),
         ("libraries", ", ".join(libraries)),
-        ("optional", ", ".join(f"{name} {_version(name)}" for name in ("tensorboard", "wandb"))),
+        ("optional", ", ".join(f"{name} {_version(name)}" for name in ("gguf", "tensorboard", "wandb"))),
         ("system", f"{versions['platform']}, {versions['processor']}"),
         ("cores", f"{_usable_cores()} usable of {versions['cores']}"),
         ("memory", f"{memory.total / 2**30:.1f} GiB, of which {memory.available / 2**30:.1f} are available"),

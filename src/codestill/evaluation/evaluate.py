@@ -92,7 +92,15 @@ def evaluate(
         greedy = workbench.attempt(f"{stage}-greedy", model, task_set, sampling)
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
     samples = ExecutedSamples(
-        name, model.name, task_set, task_set.stop.name, pool, greedy, profile, chat=chat
+        name,
+        model.name,
+        task_set,
+        task_set.stop.name,
+        pool,
+        greedy,
+        profile,
+        chat=chat,
+        quantization=getattr(model, "quantization", None),
     )
     return conclude(samples, gates, config, workbench)
 
@@ -114,6 +122,7 @@ class ExecutedSamples:
     warnings: tuple[str, ...] = ()
     chat: bool = False
     """Whether the model was asked through a chat template."""
+    quantization: str | None = None
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -158,6 +167,7 @@ def conclude(
         run.message("evaluate", f"{unasked}, and count as failures: {', '.join(too_long)}")
     result = Evaluation(
         model=samples.model,
+        quantization=samples.quantization,
         tasks=task_set.name,
         task_count=len(task_set.tasks),
         subset=task_set.subset,
