@@ -48,10 +48,11 @@ def file(source: Path, tmp_path: Path) -> Path:
 
 def _source(kind: str, place: Path, **changes: Any) -> Path:
     if kind == "qwen3":
-        shape = tiny_config("qwen2", **changes).to_dict()
+        shape: dict[str, Any] = tiny_config("qwen2", **changes).to_dict()
         own = ("model_type", "architectures", "layer_types", "use_sliding_window")
         shape = {name: value for name, value in shape.items() if name not in own}
-        return save_model(place, Qwen3Config(**shape | {"head_dim": 16}), tiny_tokenizer())
+        shape["head_dim"] = 16
+        return save_model(place, Qwen3Config(**shape), tiny_tokenizer())
     return tiny_model(place, kind, **changes)
 
 
@@ -155,7 +156,7 @@ def test_scaled_positions(tmp_path: Path) -> None:
     assert AutoConfig.from_pretrained(folder).rope_parameters == llama3
     torch.testing.assert_close(_logits(folder), _logits(source), rtol=0, atol=0)
     divisors = divisors + 0.1
-    with pytest.raises(ModelError, match="not Llama 3.1's"):
+    with pytest.raises(ModelError, match=r"not Llama 3\.1's"):
         folder_of(write_gguf(source, tmp_path / "other.gguf", edit=with_divisors))
 
 
@@ -199,30 +200,40 @@ def test_ids_are_the_source_tokenizers(kind: str, tmp_path: Path) -> None:
     assert ours.get_vocab() == wanted.get_vocab()
 
 
-PROBE = "if x1 >= 1024:\n\n    return  it's(2)\n"
+PROBE = "if x1 >= 1024:\n\n    return  it's(aB2)\n"
 PIECES = {
     # A digit is a piece of its own, and no space is joined to it.
     "smollm": ["if", " x", "1", " >=", " ", "1", "0", "2", "4", ":", "\n\n   ", " return", " ", " it", "'s",
-               "(", "2", ")", "\n"],
-    # Words take any sign before them; line ends are joined with the signs before them; a digit is alone.
+               "(", "aB", "2", ")", "\n"],
+    # A word takes the sign before it, and signs the line ends behind them; a digit is alone.
     "qwen2": ["if", " x", "1", " >=", " ", "1", "0", "2", "4", ":\n\n", "   ", " return", " ", " it", "'s",
-              "(", "2", ")\n"],
+              "(aB", "2", ")\n"],
+    # The same, with digits in threes.
     "llama-bpe": ["if", " x", "1", " >=", " ", "102", "4", ":\n\n", "   ", " return", " ", " it", "'s",
-                  "(", "2", ")\n"],
-    "gpt-2": ["if", " x", "1", " >=", " 1024", ":", "\n\n   ", " return", " ", " it", "'s", "(", "2", ")",
-              "\n"],
-    "deepseek-coder": ["if", " x", "1", " >= ", "1", "0", "2", "4", ":", "\n", "\n", "   ", " return", " ", " it",
-                       "'", "s", "(", "2", ")", "\n"],
+                  "(aB", "2", ")\n"],
+    # The same, with a capital at the start of a piece.
+    "tekken": ["if", " x", "1", " >=", " ", "1", "0", "2", "4", ":\n\n", "   ", " return", " ", " it", "'s",
+               "(a", "B", "2", ")\n"],
+    "gpt-2": ["if", " x", "1", " >=", " 1024", ":", "\n\n   ", " return", " ", " it", "'s", "(", "aB", "2",
+              ")", "\n"],
+    "deepseek-coder": ["if", " x", "1", " >= ", "1", "0", "2", "4", ":", "\n", "\n", "   ", " return", " ",
+                       " it", "'", "s", "(", "aB", "2", ")", "\n"],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PIECES)
 def test_text_is_split_as_the_file_says(source: Path, tmp_path: Path, name: str) -> None:
     file = write_gguf(source, tmp_path / "tiny.gguf", metadata={"tokenizer.ggml.pre": name})
-    backend = load_tokenizer(str(folder_of(file))).backend_tokenizer
-    assert backend.pre_tokenizer is not None
+    backend: Any = load_tokenizer(str(folder_of(file))).backend_tokenizer
     spelled = [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(PROBE)]
     assert [piece.replace("Ġ", " ").replace("Ċ", "\n") for piece in spelled] == PIECES[name]
+
+
+def test_qwen2_composes_accents(source: Path, tmp_path: Path) -> None:
+    for name, same in (("qwen2", True), ("deepseek-r1-qwen", False)):
+        file = write_gguf(source, tmp_path / f"{name}.gguf", metadata={"tokenizer.ggml.pre": name})
+        tokenizer = load_tokenizer(str(folder_of(file)))
+        assert (tokenizer("e\u0301").input_ids == tokenizer("é").input_ids) == same
 
 
 def test_llama3_takes_whole_words(source: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""Real GGUF files: ``gguf/<name>.gguf`` where CODESTILL_MODELS points, and HumanEval where CODESTILL_DATA does."""
+"""Real GGUF files, ``gguf/<name>.gguf`` where CODESTILL_MODELS points."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from codestill.run import Run
 from codestill.tasks import TasksConfig
 
 PLACE = Path(os.environ.get("CODESTILL_MODELS", "nowhere"), "gguf")
-# The pre-tokenizers that the models' publishers give in tokenizer.json, digits of SmolLM2's by themselves first.
+# What the publishers give in tokenizer.json; SmolLM2 splits digits first.
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -36,6 +38,16 @@ pytestmark = [
     pytest.mark.skipif(not PLACE.is_dir(), reason="CODESTILL_MODELS names no directory"),
     pytest.mark.skipif("CODESTILL_DATA" not in os.environ, reason="CODESTILL_DATA is not set"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache directory for this module, removed behind it: the folders take 6 GB."""
+    place = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place))
+        yield
+    shutil.rmtree(place)
 
 
 @pytest.fixture(params=MODELS, scope="module")
@@ -57,7 +69,7 @@ def _encoder(header: Header, patterns: tuple[str, ...]) -> Callable[[str], list[
     def merged(piece: str) -> list[int]:
         parts = [letters[byte] for byte in piece.encode()]
         while len(parts) > 1:
-            pairs = list(zip(parts, parts[1:], strict=False))
+            pairs = list(pairwise(parts))
             best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
             if best not in ranks:
                 break

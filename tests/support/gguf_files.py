@@ -34,8 +34,8 @@ def write_gguf(
 ) -> Path:
     """The model saved in ``source`` as a GGUF file whose matrices are stored as ``kind``.
 
-    ``metadata`` replaces keys of the file (None: left out), ``tokens`` adds tokens or changes the type of some,
-    ``raw`` replaces tensors by bytes, and ``edit`` changes the tensors as they are written.
+    ``metadata`` replaces keys of the file (None: left out), ``tokens`` adds tokens or changes the type of
+    some, ``raw`` replaces tensors by bytes, and ``edit`` changes the tensors before they are written.
     """
     config: Any = AutoConfig.from_pretrained(source)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(source)

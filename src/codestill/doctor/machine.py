@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 
 from codestill.environment import environment
+from codestill.files.cache import cache_directory
 from codestill.sandbox.payload import Tests
 
 
@@ -30,6 +31,7 @@ def machine() -> list[tuple[str, str]]:
         ("tasks", os.environ.get("CODESTILL_DATA") or "CODESTILL_DATA is not set: files come from the hub"),
         ("expected values", str(Tests(None).cache)),
         ("models", _hub()),
+        ("GGUF files", f"dequantised below {cache_directory('gguf')}"),
     ]
 
 

@@ -124,7 +124,7 @@ class LanguageModel:
         trust_remote_code: bool = False,
         device: Device = "auto",
     ) -> Self:
-        """Load from a directory, hub id, GGUF file or bundled name (``pocket``, ``pocket-base``). Raises ModelError."""
+        """Load from a directory, GGUF file, hub id or bundled name (``pocket``). Raises ModelError."""
         place = resolve(str(source))
         model = load_weights(
             place, revision=revision, trust_remote_code=trust_remote_code, dtype=dtype, device=device

@@ -40,8 +40,8 @@ class Conversion:
     def write(self, directory: Path, progress: Callable[[float], None]) -> None:
         """Write weights, config, generation config and tokenizer; ``progress`` gets the part that is done.
 
-        Memory: 512 MiB of weights that wait for a file to be full, and one tensor more. Raises ModelError for weights that are
-        not finite and for a tokenizer that makes no sense.
+        Memory: some 512 MiB of weights that wait to be written, and the largest tensor. Raises ModelError for
+        weights that are not finite and for a tokenizer that makes no sense.
         """
         directory.mkdir(parents=True)
         tokenizer = tokenizer_of(self.header)
@@ -102,8 +102,8 @@ def _places(header: Header, config: PreTrainedConfig) -> dict[str, str]:
 
 
 def _dequantised(header: Header, tensor: Any, config: PreTrainedConfig) -> Tensor:
-    """In the type that the file stores, or float16 for blocks of quantised weights: it has three bits more than
-    bfloat16, and no weight comes near its range. float32 where one does."""
+    """In the type that the file stores. Blocks of quantised weights become float16, which has three bits more
+    than bfloat16, or float32 where a weight is out of its range."""
     own = _OWN_TYPES.get(tensor.tensor_type.name, torch.float16)
     values = _in_type(tensor, own)
     if not values.isfinite().all():
@@ -137,8 +137,10 @@ def _unrotated(values: Tensor, heads: int) -> Tensor:
 
 
 def _write_weights(directory: Path, tensors: Iterator[tuple[str, Tensor]]) -> torch.dtype:
-    """Write safetensors files of some 512 MiB, with an index where there are several; returns the type of most
-    weights."""
+    """Write safetensors files of some 512 MiB, with an index where there are several.
+
+    Returns the type of most weights.
+    """
     waiting: dict[str, Tensor] = {}
     files: list[list[str]] = []
     stored: Counter[torch.dtype] = Counter()

@@ -21,8 +21,8 @@ FREQUENCIES = "rope_freqs.weight"  # Llama 3's scaling of positions, as one divi
 
 
 def shape_of(header: Header) -> PreTrainedConfig:
-    """The config, with the file's token ids. Raises ModelError for an architecture, or a property of one, that
-    is not known to compute the same in transformers."""
+    """The config. Raises ModelError for an architecture, or a property of one, that is not known to compute
+    the same in transformers."""
     kind = header.architecture
     if kind not in _CONFIGS:
         raise header.refused(

@@ -55,8 +55,8 @@ def store() -> Path:
 def folder_of(path: Path) -> Path:
     """The Hugging Face folder of a GGUF file: made once, and found again under the file's SHA-256.
 
-    Safe under kill -9 and with several processes: a folder appears whole, under a lock. Raises ModelError for a
-    file that cannot be read (see :class:`Header`), and where the cache directory cannot be written or is full.
+    Safe under kill -9 and with several processes: a folder appears whole, under a lock. Raises ModelError for
+    a file that cannot be read (see :class:`Header`), and where the cache cannot be written or is full.
     """
     path = path.absolute()
     try:
@@ -170,7 +170,7 @@ def _require_room(path: Path, needed: int) -> None:
     free = shutil.disk_usage(store()).free
     if free < needed:
         raise ModelError(
-            f"{path.name} takes {needed / 1e9:.1f} GB dequantised, and {store()} has {free / 1e9:.1f} GB left.",
+            f"{path.name} dequantised takes {needed / 1e9:.1f} GB; {store()} has {free / 1e9:.1f} GB left.",
             next_step=_MOVE,
         )
 

@@ -68,7 +68,7 @@ RULES: dict[str, _Rule] = {
     "llama-v3": _LLAMA3,
     "tekken": _Rule((_TEKKEN,), whole_words=True, bos=True),
 }
-"""``tokenizer.ggml.pre`` -> rule, as llama.cpp's llama-vocab.cpp and the models' own tokenizer.json have it."""
+"""``tokenizer.ggml.pre`` -> rule, as in llama.cpp's llama-vocab.cpp and the models' own tokenizer.json."""
 
 
 def tokenizer_of(header: Header) -> PreTrainedTokenizerFast:
@@ -124,7 +124,7 @@ def require_tokenizer(header: Header) -> None:
     kind = header.want("tokenizer.ggml.model")
     if kind != "gpt2":
         raise header.refused(
-            f"has a tokenizer of the kind {kind!r}; only byte-level BPE (gpt2) can be rebuilt with its own ids"
+            f"has a tokenizer of the kind {kind!r}; only byte-level BPE (gpt2) can be rebuilt with its ids"
         )
     if (name := header.want("tokenizer.ggml.pre")) not in RULES:
         raise header.refused(
