@@ -119,12 +119,23 @@ class Header:
 
 def is_gguf(path: Path) -> bool:
     """Whether a file is one by its name or first bytes."""
-    with path.open("rb") as stream:
-        return stream.read(len(MAGIC)) == MAGIC or path.suffix.lower() == ".gguf"
+    if path.suffix.lower() == ".gguf":
+        return True
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def _require_whole(path: Path) -> None:
-    with path.open("rb") as stream:
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}.", next_step="Check the file's permissions."
+        ) from error
+    with stream:
         head = stream.read(len(MAGIC))
         pointer = head == b"vers" and stream.read(32).startswith(b"ion https://git-lfs")
     if pointer:
