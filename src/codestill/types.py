@@ -305,6 +305,8 @@ class Evaluation(Record):
     """The scores of one model on one task set; what ``results/<name>.json`` holds."""
 
     model: str
+    quantization: str | None = None
+    """How the model's weights were quantised, e.g. ``Q4_K_M``; None for weights that never were."""
     tasks: str
     """Name of the task set, with variant and split, e.g. ``mbpp:test/zero-shot``."""
     task_count: int

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Codestill, assert_refused
+from tests.support.gguf_files import write_gguf
 from tests.support.tiny import tiny_model, tiny_tokenizer
 from transformers import BertConfig, BertForMaskedLM
+
+from codestill.evaluation import read_evaluation
 
 TASKS = ("--examples.validation", "tasks.jsonl", "--evaluate.tasks", "tasks.jsonl", "--examples.tasks")
 LOGITS = ("run", "logit_kd", *TASKS, "tasks.jsonl:train")
@@ -72,3 +75,29 @@ def test_a_hub_model_without_the_hub(codestill: Codestill, monkeypatch: pytest.M
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     outcome = codestill("evaluate", "nobody/nothing", "--tasks", "tasks.jsonl", "--run-dir", "run")
     assert_refused(outcome, "nobody/nothing is not a directory here", "HF_HUB_OFFLINE")
+
+
+def test_a_gguf_file_is_evaluated_under_its_name(
+    codestill: Codestill, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = tiny_model(tmp_path / "source", "llama")
+    write_gguf(source, tmp_path / "small.gguf", "Q8_0")
+    short = ("--evaluate.samples-per-task", "1", "--evaluate.max-new-tokens", "4", "--evaluate.no-profile")
+    done = codestill("evaluate", "small.gguf", "--tasks", "tasks.jsonl", *short, "--run-dir", "run")
+    assert done.code == 0, done.err
+    assert "small.gguf: Q8_0 weights, dequantised" in done.out
+    result = read_evaluation(Path("run/results/student.json"))
+    assert (result.model, result.quantization) == ("small.gguf", "Q8_0")
+    assert codestill("report", "run").code == 0
+    assert "small.gguf, Q8_0" in Path("run/report.html").read_text()
+
+
+def test_a_damaged_gguf_file(codestill: Codestill, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF\3\0\0\0")
+    evaluate = codestill("evaluate", "cut.gguf", "--tasks", "tasks.jsonl", "--run-dir", "run")
+    assert_refused(evaluate, "cut.gguf", "cut short, damaged")
+    student = codestill("run", "sft", "--student", "cut.gguf", *TASKS, "tasks.jsonl:train")
+    assert_refused(student, "cut.gguf", "cut short, damaged")
+    teacher = codestill(*LOGITS, "--student", models / "wide", "--teacher.model", "cut.gguf")
+    assert_refused(teacher, "cut.gguf", "cut short, damaged")

@@ -244,7 +244,7 @@ def test_missing_pieces_are_named(tmp_path: Path) -> None:
         Student.load(tmp_path / "nowhere", device="cpu")
     with pytest.raises(ModelError, match=r"no config\.json"):
         Student.load(tmp_path, device="cpu")
-    file = tmp_path / "model.gguf"
+    file = tmp_path / "model.bin"
     file.touch()
     with pytest.raises(ModelError, match="is a file"):
         Student.load(file, device="cpu")

@@ -109,8 +109,9 @@ def pocket_exam(*arguments: Rest) -> None:
 def evaluate(*arguments: Rest) -> None:
     """Evaluate a model, or a samples file: ``codestill evaluate MODEL --tasks humaneval``.
 
-    MODEL is a directory or hub id, or ``pocket``. ``codestill evaluate --samples FILE --tasks humaneval``
-    scores completions made elsewhere, in HumanEval format. ``codestill evaluate --help`` lists settings.
+    MODEL is a directory, GGUF file or hub id, or ``pocket``. ``codestill evaluate --samples FILE --tasks
+    humaneval`` scores completions made elsewhere, in HumanEval format. ``codestill evaluate --help`` lists
+    settings.
     """
     from codestill.evaluation import EvaluateModel, ScoreSamples, evaluate_model, score_samples
 

@@ -123,6 +123,8 @@ def _notes(evaluation: Evaluation) -> list[str]:
         f"gates: reference {gates.reference}/{gates.tasks}, empty {gates.empty}/{gates.tasks}, "
         f"pass body {gates.pass_body}/{gates.tasks}; sandbox: {evaluation.sandbox}"
     ]
+    if evaluation.quantization:
+        notes.append(f"{evaluation.model}: {evaluation.quantization} weights, dequantised")
     if evaluation.subset:
         notes.append(f"SUBSET: {evaluation.task_count} tasks only; not a score on {evaluation.tasks}.")
     if evaluation.pass_at_base:

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 
 from codestill.environment import environment
+from codestill.files.cache import cache_directory
 from codestill.sandbox.payload import Tests
 
 
@@ -23,13 +24,14 @@ def machine() -> list[tuple[str, str]]:
         ("python", f"{versions['python']}, {sys.executable}"),
         ("torch", _torch(versions["torch"])),
         ("libraries", ", ".join(libraries)),
-        ("optional", ", ".join(f"{name} {_version(name)}" for name in ("tensorboard", "wandb"))),
+        ("optional", ", ".join(f"{name} {_version(name)}" for name in ("gguf", "tensorboard", "wandb"))),
         ("system", f"{versions['platform']}, {versions['processor']}"),
         ("cores", f"{_usable_cores()} usable of {versions['cores']}"),
         ("memory", f"{memory.total / 2**30:.1f} GiB, of which {memory.available / 2**30:.1f} are available"),
         ("tasks", os.environ.get("CODESTILL_DATA") or "CODESTILL_DATA is not set: files come from the hub"),
         ("expected values", str(Tests(None).cache)),
         ("models", _hub()),
+        ("GGUF files", f"dequantised below {cache_directory('gguf')}"),
     ]
 
 

@@ -101,6 +101,7 @@ def evaluate(
         profile,
         prompts=version,
         chat=model.form,
+        quantization=getattr(model, "quantization", None),
     )
     return conclude(samples, gates, config, workbench)
 
@@ -124,6 +125,7 @@ class ExecutedSamples:
     """Version of the prompts that the model was asked with; unknown for samples made elsewhere."""
     chat: ChatForm | None = None
     """The chat template around them; None without one."""
+    quantization: str | None = None
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -168,6 +170,7 @@ def conclude(
         run.message("evaluate", f"{unasked}, and count as failures: {', '.join(too_long)}")
     result = Evaluation(
         model=samples.model,
+        quantization=samples.quantization,
         tasks=task_set.name,
         task_count=len(task_set.tasks),
         subset=task_set.subset,

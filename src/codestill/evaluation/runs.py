@@ -56,7 +56,7 @@ class EvaluateModel(ChatConfig, RunConfig):
     recipe: Literal["evaluate"] = "evaluate"
     """What kind of run this is."""
     model: str
-    """A directory or hub id of a causal language model; ``pocket`` is the bundled teacher."""
+    """A directory, GGUF file or hub id of a causal language model; ``pocket`` is the bundled teacher."""
     role: Literal["student", "teacher"] = "student"
     """A report gives every student's ratios to its teacher."""
     revision: str | None = None

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 class StudentConfig(ChatConfig):
     """The model to be trained: a preset with fresh weights, or any causal language model.
 
-    A plain string is a preset's name, or else a directory or hub id.
+    A plain string is a preset's name, or else a directory, GGUF file or hub id.
     """
 
     preset: PresetName | None = None
     """A shape that ships with codestill, with fresh weights; `codestill students` lists them."""
     model: str | None = None
-    """A directory or hub id of a causal language model, instead of a preset; `pocket-base` is
+    """A directory, GGUF file or hub id of a causal language model, instead of a preset; `pocket-base` is
     bundled."""
     from_scratch: bool = False
     """With `model`: use only its shape, and start from fresh weights."""
     tokenizer: str | None = None
-    """A directory or hub id. Default: the model's own; for a preset the teacher's if there is one, else
+    """A directory, GGUF file or hub id. Default: the model's own; for a preset the teacher's if there is one, else
     bigcode/starcoder2-3b (for a pocket preset the pocket tokenizer)."""
     revision: str | None = None
     """Branch, tag or commit of `model` on the hub."""
@@ -127,7 +127,7 @@ def _token_ids(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int | None]:
 
 
 def load_student(source: str, *, device: Device = "auto", seed: int = 0) -> "Student":
-    """A student by preset, directory, hub id or bundled name (``pocket-base``).
+    """A student by preset, directory, GGUF file, hub id or bundled name (``pocket-base``).
 
     ``seed`` decides fresh weights. Raises ModelError when it cannot be loaded.
     """

@@ -9,13 +9,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from codestill.errors import ModelError
+from codestill.models.gguf.header import is_gguf
+from codestill.models.gguf.store import folder_of
 from codestill.models.settings import Device, Dtype
 from codestill.pocket import BUNDLED, bundled_directory
 
 transformers_logging.disable_progress_bar()  # the run shows its own
 
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_WANTED = "a directory that holds config.json, model.safetensors and tokenizer.json"
+_WANTED = "a directory that holds config.json, model.safetensors and tokenizer.json, or a GGUF file"
 
 
 def pick_device(device: Device) -> torch.device:
@@ -28,11 +30,11 @@ def pick_device(device: Device) -> torch.device:
 
 
 def resolve(source: str, *, weights: bool = True) -> str:
-    """A directory's path or a hub id, from either of them or from the name of a bundled model.
+    """A directory's path or a hub id, from either of them, a GGUF file or the name of a bundled model.
 
     ``pocket`` is the bundled teacher, ``pocket-base`` the bundled base student of 0.4M parameters; other
     sizes are ``pocket-base-0.1m`` and ``pocket-base-1.6m``. Without ``weights``, a directory may hold only a
-    tokenizer. Raises ModelError.
+    tokenizer. A GGUF file is dequantised into a directory of the cache, once. Raises ModelError.
     """
     if source in BUNDLED:
         source = str(bundled_directory(source))
@@ -43,6 +45,8 @@ def resolve(source: str, *, weights: bool = True) -> str:
                 f"{source} holds no config.json, so it is not a saved model.", next_step=f"Give {_WANTED}."
             )
         return str(path)
+    if path.is_file() and is_gguf(path):
+        return str(folder_of(path))
     if path.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
         reason = "is a file" if path.exists() else "does not exist"
         raise ModelError(

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from codestill.models.chat import ChatCodec, form_of
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
+from codestill.models.gguf.store import quantization_of
 from codestill.models.load import DTYPES, load_weights, resolve
 from codestill.models.sample import complete, position_limit
 from codestill.models.settings import ChatConfig, Device, Dtype, Placement
@@ -31,6 +32,8 @@ class LanguageModel:
     placement: Placement = field(default_factory=Placement)
     chat: ChatConfig | None = None
     """How prompts are put into the tokenizer's chat template; None where the model continues them."""
+    quantization: str | None = None
+    """How the weights were quantised in the GGUF file that they came from, e.g. ``Q4_K_M``."""
 
     def __post_init__(self) -> None:
         require_rows(self.tokenizer, self.vocabulary_size, self.name)
@@ -128,7 +131,7 @@ class LanguageModel:
         trust_remote_code: bool = False,
         device: Device = "auto",
     ) -> Self:
-        """Load from a directory, hub id or bundled name (``pocket``, ``pocket-base``). Raises ModelError."""
+        """Load from a directory, GGUF file, hub id or bundled name (``pocket``). Raises ModelError."""
         place = resolve(str(source))
         model = load_weights(
             place, revision=revision, trust_remote_code=trust_remote_code, dtype=dtype, device=device
@@ -138,7 +141,14 @@ class LanguageModel:
             if tokenizer
             else load_tokenizer(place, revision=revision, trust_remote_code=trust_remote_code)
         )
-        return cls(model, ids, name_of(str(source)), trust_remote_code, revision)
+        return cls(
+            model,
+            ids,
+            name_of(str(source)),
+            trust_remote_code,
+            revision,
+            quantization=quantization_of(place),
+        )
 
     def profile(
         self, prompt_tokens: int = 64, new_tokens: int = 64, repeats: int = 20, threads: int | None = None
@@ -155,4 +165,6 @@ class Student(LanguageModel):
 
 def name_of(source: str) -> str:
     """The hub id itself, or the last part of a path."""
+    if Path(source).expanduser().is_file():  # a link's own name: the hub's cache names files by their hash
+        return Path(source).name
     return Path(source).resolve().name if Path(source).expanduser().exists() else source

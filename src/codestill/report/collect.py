@@ -184,6 +184,11 @@ def _labels(directories: Sequence[Path]) -> list[str]:
     ]
 
 
+def _named(evaluation: Evaluation) -> str:
+    """The model, and how it was quantised."""
+    return ", ".join(filter(None, (evaluation.model, evaluation.quantization)))
+
+
 def _role(evaluation: str) -> str:
     """``student`` for ``round-1/student-humaneval``."""
     return evaluation.rpartition("/")[2].partition("-")[0]
@@ -245,7 +250,7 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
         run = collector.add(directory, label, "student" if alone else label)
         for stem, evaluation in run.evaluations.items():
             arms = by_tasks.setdefault(evaluation.tasks, [])
-            if _is_teacher(stem) and any(a.is_teacher and a.detail == evaluation.model for a in arms):
+            if _is_teacher(stem) and any(a.is_teacher and a.detail == _named(evaluation) for a in arms):
                 continue  # the same teacher, evaluated in each run: one row is enough
             role, phase = _role(stem), stem.rpartition("/")[0]
             name = role if alone or role == "teacher" else label if role == "student" else f"{label} {stem}"
@@ -256,7 +261,7 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
             arms.append(
                 ArmView(
                     name=name,
-                    detail=evaluation.model,
+                    detail=_named(evaluation),
                     is_teacher=_is_teacher(stem),
                     pass_at=evaluation.pass_at,
                     greedy=evaluation.greedy,

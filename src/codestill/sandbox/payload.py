@@ -3,13 +3,13 @@
 import hashlib
 import json
 import marshal
-import os
 import sys
 import threading
 from collections import OrderedDict
 from pathlib import Path
 from types import CodeType
 
+from codestill.files.cache import cache_directory
 from codestill.files.serialize import sweep, write_atomic
 from codestill.languages import LANGUAGES
 from codestill.sandbox.doubts import doubt, names_in
@@ -34,7 +34,7 @@ class Tests:
     once. Thread-safe and process-safe."""
 
     def __init__(self, cache: Path | None) -> None:
-        self.cache = cache or _default_cache()
+        self.cache = cache or cache_directory("expected")
         sweep(self.cache)
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[object, ...], tuple[bytes, bool]] = OrderedDict()
@@ -114,11 +114,3 @@ def _compiled(source: str, name: str) -> CodeType | None:
         return compile(source, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-
-
-def _default_cache() -> Path:
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # no home, so nothing is kept: no file can be made below a device
-        base = os.devnull
-    return Path(base) / "codestill" / "expected"
