@@ -21,6 +21,7 @@ from codestill import matmul
 from codestill.files.serialize import seed_for
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
+from codestill.models.decode import NO_LIMIT, PREFILL_TOKENS
 from codestill.models.settings import Placement, SamplingConfig
 from codestill.models.shared import memory_for
 from codestill.models.tokenizers import id_count
@@ -36,7 +37,6 @@ cost less than copying the cache of the others would."""
 LIKELIEST = 1024
 """Most likely tokens, among which a nucleus is looked for before the whole vocabulary is sorted."""
 
-NO_LIMIT = 2**31
 _LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
 _NAMED = 5
 
@@ -71,6 +71,7 @@ def complete(
     *,
     stop_ids: Collection[int],
     batch_size: int = Placement().decode_batch,
+    prefill_tokens: int = PREFILL_TOKENS,
     encode: Callable[[str], list[int]] | None = None,
 ) -> Iterator[Completion]:
     """Yield one Completion per request as each ends, longest prompts first; ``text`` is not yet cut.
@@ -92,7 +93,7 @@ def complete(
     try:
         with matmul.inference(model):
             longest = max((len(row.prompt) + row.room for row in waiting), default=0)
-            running = _Batch(model, tokenizer, sampling, batch_size, longest)
+            running = _Batch(model, tokenizer, sampling, batch_size, longest, prefill_tokens)
             while waiting or running.rows:
                 if waiting and running.takes_more:
                     free = batch_size - len(running.rows)
@@ -142,12 +143,13 @@ class _Batch:
         sampling: SamplingConfig,
         size: int,
         longest: int,
+        prefill_tokens: int,
     ) -> None:
         self.sampling, self.size = sampling, size
         self.ids = id_count(tokenizer)
         self.last_position = (position_limit(model.config) or NO_LIMIT) - 1
         pad = int(tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
-        self.memory = memory_for(model, pad, longest)
+        self.memory = memory_for(model, pad, longest, prefill_tokens)
         self.rows: list[_Row] = []
         self.logits_BV = self.position_B = self.uniforms_BN = torch.empty(0, device=model.device)
 

@@ -31,6 +31,8 @@ class Placement(Settings):
     """Where models run: ``auto`` takes a GPU if there is one."""
     decode_batch: PositiveInt = 192
     """Completions that a local model decodes together."""
+    prefill_tokens: PositiveInt = 2048
+    """Padded tokens of prompts that a local model reads in one pass."""
     compile: bool = False
     """Compile the student with ``torch.compile`` for training."""
     fused_loss: bool | None = None

@@ -87,6 +87,7 @@ class LanguageModel:
             decoding,
             stop_ids=self.stop_ids,
             batch_size=self.placement.decode_batch,
+            prefill_tokens=self.placement.prefill_tokens,
             encode=self.encoder(),
         )
 
