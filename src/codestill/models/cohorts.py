@@ -111,7 +111,8 @@ class LaterTokens:
     def keep(self, alive: Tensor) -> None:
         """Drop all other rows."""
         for held in (self.keys_BHTD, self.values_BHTD):
-            held[:] = [layer.unflatten(0, (-1, self.heads))[alive].flatten(0, 1) for layer in held]
+            for layer, tensor in enumerate(held):  # memory grows by a layer at most
+                held[layer] = tensor.unflatten(0, (-1, self.heads))[alive].flatten(0, 1)
 
 
 class Cohort:
