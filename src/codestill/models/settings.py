@@ -31,7 +31,7 @@ class Placement(Settings):
     """Where models run: ``auto`` takes a GPU if there is one."""
     decode_batch: PositiveInt = 192
     """Completions that a local model decodes together."""
-    prefill_tokens: PositiveInt = 2048
+    prefill_tokens: PositiveInt = 1024
     """Padded tokens of prompts that a local model reads in one pass."""
     compile: bool = False
     """Compile the student with ``torch.compile`` for training."""
