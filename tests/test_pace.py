@@ -7,9 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from codestill import run as run_module
 from codestill.config import RunConfig
-from codestill.pace import Pace, duration
+from codestill.pace import TELL_SECONDS, Pace, duration
 from codestill.run import Run
 from codestill.trackers import ProgressBars
 from codestill.types import Event
@@ -133,7 +132,7 @@ def test_a_watch_tells_now_and_then_and_sums_what_a_stage_asks(tmp_path: Path) -
             watch.decoded(tokens, 5000, 7)
         watch.decoded(2000, 5000, 0)
         watch.message("3 GB")
-        watch.last = -run_module.TELL_SECONDS
+        watch.last = -TELL_SECONDS
         watch.decoded(50, 100, 1)
     assert heard[-2].message == "3 GB"
     assert {event.stage for event in heard} == {"round-1/answers"}

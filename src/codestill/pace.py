@@ -1,13 +1,43 @@
-"""How fast a stage goes, and how long it still takes."""
+"""How a stage goes: what is counted, how fast it is, and how long it still takes."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from codestill.types import Event
 
+TELL_SECONDS = 0.5
+"""Seconds between two counts that are told."""
 _WINDOW = 60.0
 """Seconds over which a rate is measured."""
+
+
+@dataclass
+class Watch:
+    """Tells how the work of a stage goes; nothing is stored."""
+
+    tell: Callable[..., None]
+    """Called with counts by name."""
+    message: Callable[[str], None]
+    """Called with something to know, once."""
+    last: float = -math.inf
+    """When counts were told last, by the monotonic clock."""
+    before: int = 0
+    """Tokens of earlier requests of the stage, which have all ended."""
+
+    def decoded(self, tokens: int, limit: int, rows: int) -> None:
+        """Tokens generated so far, the most that there can be, and completions that are being generated; told
+        now and then, and at the end."""
+        now = time.monotonic()
+        counts = {"tokens": self.before + tokens, "token_limit": self.before + limit}
+        if not rows:
+            self.before += tokens
+        if rows and now < self.last + TELL_SECONDS:
+            return
+        self.last = now
+        self.tell(**counts, in_progress=rows)
 
 
 class Pace:

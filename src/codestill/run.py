@@ -10,12 +10,11 @@ continues, produces no finished record again, and ends with the same bytes. Ever
 sealed (:mod:`codestill.files.seal`): a byte that has changed since it was written is noticed, and named.
 """
 
-import math
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -51,12 +50,12 @@ from codestill.files.serialize import (
     write_object,
 )
 from codestill.files.strict_yaml import dump_yaml
+from codestill.pace import Watch
 from codestill.terminal import printable
 from codestill.types import Event
 
 Observer = Callable[[Event], None]
 SYNC_SECONDS = 1.0
-TELL_SECONDS = 0.5
 
 
 class Keyed(Protocol):
@@ -333,9 +332,13 @@ class Run:
         event = Event(stage=self.prefix + stage, kind="progress", done=done, total=total, metrics=metrics)
         self._emit(event, keep=False)
 
-    def watch(self, stage: str) -> "Watch":
+    def watch(self, stage: str) -> Watch:
         """What tells the observers how the work of a stage goes on between its records."""
-        return Watch(self, stage)
+        return Watch(partial(self.progress, stage, 0, 0), partial(self._say, stage))
+
+    def _say(self, stage: str, text: str) -> None:
+        """A message that depends on the machine: it is not kept."""
+        self._emit(Event(stage=self.prefix + stage, kind="message", message=text), keep=False)
 
     def rewind(self, step: int, stages: Sequence[str]) -> None:
         """Drop the metrics of ``stages`` logged after ``step``: a resumed training logs them again."""
@@ -367,35 +370,6 @@ class Run:
                 f"Another process is using {self.directory}.",
                 next_step="Wait for it to finish, or use another run directory.",
             ) from error
-
-
-@dataclass
-class Watch:
-    """Tells a run's observers how the work of a stage goes; nothing is stored."""
-
-    run: Run
-    stage: str
-    last: float = -math.inf
-    """When tokens were told last, by the monotonic clock."""
-    before: int = 0
-    """Tokens of earlier requests of the stage, which have all ended."""
-
-    def message(self, text: str) -> None:
-        """Something to know, once."""
-        event = Event(stage=self.run.prefix + self.stage, kind="message", message=text)
-        self.run._emit(event, keep=False)
-
-    def decoded(self, tokens: int, limit: int, rows: int) -> None:
-        """Tokens generated so far, the most that there can be, and completions that are being generated; told
-        now and then, and at the end."""
-        now = time.monotonic()
-        counts = {"tokens": self.before + tokens, "token_limit": self.before + limit}
-        if not rows:
-            self.before += tokens
-        if rows and now < self.last + TELL_SECONDS:
-            return
-        self.last = now
-        self.run.progress(self.stage, 0, 0, **counts, in_progress=rows)
 
 
 def _is_foreign(directory: Path) -> bool:
