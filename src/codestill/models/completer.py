@@ -11,7 +11,7 @@ from codestill.types import Completion, Request
 class Watcher(Protocol):
     """Who is told how decoding goes."""
 
-    def message(self, text: str) -> None:
+    def message(self, text: str, /) -> None:
         """Something to know, once."""
         ...
 
