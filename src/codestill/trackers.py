@@ -44,7 +44,7 @@ class ProgressBars:
 
     def __call__(self, event: Event) -> None:
         if event.kind == "message":
-            self.console.print(f"{event.stage}: {event.message}", markup=False, highlight=False)
+            self._print(f"{event.stage}: {event.message}")
         if event.kind == "progress":
             with self._lock:
                 self._show(event)

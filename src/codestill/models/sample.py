@@ -39,7 +39,7 @@ LARGE = 50_000_000
 """Parameters from which on a step costs more than that copy: rows leave once a sixteenth has ended."""
 LIKELIEST = 1024
 """Most likely tokens, among which a nucleus is looked for before the whole vocabulary is sorted."""
-WORTH_SAYING = 10**8
+WORTH_SAYING = 5 * 10**8
 """Bytes of a batch from which on they are stated even though they fit."""
 _LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
 _NAMED = 5

@@ -25,7 +25,7 @@ class SamplingConfig(Settings):
 
 class Placement(Settings):
     """Where a model runs, and how fast: these settings decide speed and memory, never results, but for float
-    rounding. Lower the batches after an out-of-memory error: a run directory takes any of them."""
+    rounding. A run directory takes any of them."""
 
     device: Device = "auto"
     """Where models run: ``auto`` takes a GPU if there is one."""
