@@ -1,9 +1,11 @@
 """codestill's sampler against Hugging Face ``generate``: same model, prompts and sampling, in one run.
 
+    OMP_NUM_THREADS=1 python benchmarks/sampler.py --model DIR [--dtype bfloat16] [--server URL]
     OMP_NUM_THREADS=1 python benchmarks/sampler.py [--preset pocket-0.9m] [--prompts 128] [--samples 10]
 
-The model has random weights and a tokenizer trained on the standard library, so nothing is fetched. One id
-in 64 counts as an end, for every method, so completions have lively lengths (about 50 tokens, 128 at most).
+With ``--model``, real weights complete HumanEval's prompts greedily (see ``sampler_real.py``). Without it,
+the model has random weights and a tokenizer trained on the standard library, so nothing is fetched. One id in
+64 counts as an end, for every method, so completions have lively lengths (about 50 tokens, 128 at most).
 Compared are completions per second of CPU time: a loop of ``generate`` with one completion per call,
 ``generate`` with ``num_return_sequences`` per prompt, and ours.
 """
@@ -28,6 +30,7 @@ from codestill.models.presets import PresetName
 from codestill.models.sample import complete
 from codestill.models.student import Student
 from codestill.types import Request
+from sampler_real import compare_real
 
 NEW_TOKENS = 128
 ENDS = 64
@@ -35,12 +38,23 @@ ENDS = 64
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", help="a directory with real weights")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--new-tokens", type=int, default=NEW_TOKENS)
+    parser.add_argument("--loop", type=int, default=12, help="prompts of the loop of generate")
+    parser.add_argument("--batches", type=int, nargs="+", default=[16, 64])
+    parser.add_argument(
+        "--server", help="an OpenAI-compatible server of the same weights, as http://host:8080/v1"
+    )
+    parser.add_argument("--concurrency", type=int, default=8, help="calls to the server at a time")
     parser.add_argument("--preset", choices=get_args(PresetName), default="pocket-0.9m")
     parser.add_argument("--prompts", type=int, default=128)
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--top-p", type=float, default=1.0)
     arguments = parser.parse_args()
+    if arguments.model:
+        return compare_real(arguments, list(islice(function_heads(), arguments.prompts)))
 
     vocabulary = PRESETS[arguments.preset].vocabulary
     tokenizer = train_tokenizer(vocabulary)
@@ -94,6 +108,7 @@ def main() -> None:
                 f"{name:<42}{cpu:8.2f}{wall:8.2f}{tokens:8d}{tokens / cpu:14.0f}{tokens / cpu / base:8.1f}",
                 flush=True,
             )
+    return None
 
 
 def draw(student: Student, texts: list[str], samples: int, top_p: float, ends: list[int]) -> Iterator[Any]:

@@ -22,7 +22,7 @@ def test_a_setting_of_speed_alone_refuses_no_run_directory(tmp_path: Path, recip
 
 def test_no_other_group_has_a_setting_of_batches_that_only_cost_memory() -> None:
     """What evaluation, validation, training answers and attempts decode is one setting, which all follow."""
-    speed = {"decode_batch", "batch_size", "capture_batch_tokens", "fused_loss"}
+    speed = {"decode_batch", "prefill_tokens", "batch_size", "capture_batch_tokens", "fused_loss"}
     for recipe in RECIPES:
         dumped = load_recipe(recipe).Config().model_dump(exclude={"execution"})
         assert not speed & set(_keys(dumped)), recipe

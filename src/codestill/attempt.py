@@ -1,12 +1,12 @@
 """Attempts: a model completes tasks, and the sandbox executes what it generated."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from codestill.errors import SandboxError
 from codestill.models import Completer, Decoding, SamplingConfig
+from codestill.models.completer import Watcher
 from codestill.prompts import CONTINUED, Prompts, prompts_for
 from codestill.run import Run
 from codestill.sandbox import Program, Sandbox
@@ -41,7 +41,8 @@ class Workbench:
 
         ``seed`` is the run's unless given. Raises SandboxError when a program could not be executed.
         """
-        produce = partial(self.try_out, model, task_set, sampling, seed=seed)
+        watcher = self.run.watch(stage)
+        produce = partial(self.try_out, model, task_set, sampling, seed=seed, watcher=watcher)
         asked = requests(task_set, samples, self._prompts(model))
         return self.run.stage(stage, Attempt, asked, produce)
 
@@ -52,10 +53,12 @@ class Workbench:
         sampling: SamplingConfig,
         asked: Iterable[Request],
         seed: int | None = None,
+        watcher: Watcher | None = None,
     ) -> Iterator[Attempt]:
         """Complete each request and execute the program in the answer; in any order, outside any stage."""
         tasks, prompts = task_set.by_id, self._prompts(model)
-        decoding = Decoding(sampling, prompts.ended(task_set.stop), self.run.seed if seed is None else seed)
+        seed = self.run.seed if seed is None else seed
+        decoding = Decoding(sampling, prompts.ended(task_set.stop), seed, watcher)
         completions = (
             read(answer, prompts, tasks[answer.task_id], task_set.stop)
             for answer in model.complete(asked, decoding)
@@ -81,21 +84,21 @@ def requests(task_set: TaskSet, samples: int = 1, prompts: Prompts = CONTINUED) 
 
 
 def execute(sandbox: Sandbox, task_set: TaskSet, completions: Iterable[Completion]) -> Iterator[Attempt]:
-    """Execute each completion, in order.
+    """Execute each completion while the next ones are generated; in the order in which they finish.
 
     One that the sandbox itself failed on has no verdict and stays owed: after all others, SandboxError is
     raised."""
     tasks = task_set.by_id
-    waiting: deque[Completion] = deque()
+    taken: list[Completion] = []
     lost: list[str] = []
 
     def programs() -> Iterator[Program]:
         for completion in completions:
-            waiting.append(completion)
+            taken.append(completion)
             yield Program.of(tasks[completion.task_id], completion.text)
 
-    for result in sandbox.run(programs()):
-        completion = waiting.popleft()
+    for number, result in sandbox.stream(programs()):
+        completion = taken[number]
         if result.verdict == "infra_error":
             lost.append(f"{completion.key} ({result.error})")
         else:

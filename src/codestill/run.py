@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -49,6 +50,7 @@ from codestill.files.serialize import (
     write_object,
 )
 from codestill.files.strict_yaml import dump_yaml
+from codestill.pace import Watch
 from codestill.terminal import printable
 from codestill.types import Event
 
@@ -251,6 +253,8 @@ class Run:
         else:
             write_object(marker, Marker(fingerprint=stamp, count=len(items), done=False))
         owed = [item for item in items if item.key not in produced]
+        if owed:
+            self.progress(name, len(produced), len(order))
         self._collect(name, path, order, produced, produce(owed) if owed else ())
         if missing := len(order) - len(produced):
             raise Failure(
@@ -327,6 +331,14 @@ class Run:
         """Report a stage's progress to the observers; nothing is stored."""
         event = Event(stage=self.prefix + stage, kind="progress", done=done, total=total, metrics=metrics)
         self._emit(event, keep=False)
+
+    def watch(self, stage: str) -> Watch:
+        """What tells the observers how the work of a stage goes on between its records."""
+        return Watch(partial(self.progress, stage, 0, 0), partial(self._say, stage))
+
+    def _say(self, stage: str, text: str) -> None:
+        """A message that depends on the machine: it is not kept."""
+        self._emit(Event(stage=self.prefix + stage, kind="message", message=text), keep=False)
 
     def rewind(self, step: int, stages: Sequence[str]) -> None:
         """Drop the metrics of ``stages`` logged after ``step``: a resumed training logs them again."""

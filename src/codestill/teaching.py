@@ -89,7 +89,8 @@ class Teaching:
         seed: int | None = None,
     ) -> Iterator[Completion]:
         """The teacher's answers as they arrive, for a stage of another record."""
-        decoding = Decoding(sampling, ended, self.run.seed if seed is None else seed)
+        seed = self.run.seed if seed is None else seed
+        decoding = Decoding(sampling, ended, seed, self.run.watch(stage))
         return self._teacher(stage).complete(requests, decoding)
 
     def ask_for_code(
@@ -108,7 +109,8 @@ class Teaching:
         self, stage: str, task_set: TaskSet, sampling: SamplingConfig, asked: Sequence[Request]
     ) -> Iterator[Attempt]:
         """The teacher's answers to these requests, executed, in any order, for a stage of another record."""
-        return self._workbench.try_out(self._teacher(stage), task_set, sampling, asked)
+        watcher = self.run.watch(stage)
+        return self._workbench.try_out(self._teacher(stage), task_set, sampling, asked, watcher=watcher)
 
     @property
     def _workbench(self) -> Workbench:

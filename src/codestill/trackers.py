@@ -2,15 +2,17 @@
 
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from codestill.errors import ConfigError
+from codestill.pace import Pace
 from codestill.plugins import is_plugin, load_plugin, suggestion
 from codestill.run import Observer
 from codestill.terminal import Terminal, printable
@@ -20,52 +22,69 @@ _TRANSIENT = ("gates",)  # stages that keep no records: they get a bar, but no l
 
 
 class ProgressBars:
-    """On a terminal a bar per stage, with tokens per second and the time left; elsewhere a line per finished
-    stage."""
+    """On a terminal a bar per stage; elsewhere a line per finished stage, and one of the running stage every
+    half minute. Both have the rate and the time left."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, every: float = 30.0) -> None:
+        """``every``: seconds between two lines of a stage that goes on."""
         self.console = console or Terminal(stderr=True)
         self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.stages: dict[str, TaskID] = {}
+        self.stages: dict[str, tuple[Pace, TaskID]] = {}
+        self.every, self.latest = every, ""
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._lines: threading.Thread | None = None
         self.bars.start()
 
     def __call__(self, event: Event) -> None:
         if event.kind == "message":
-            self.console.print(f"{event.stage}: {event.message}", markup=False, highlight=False)
-        if event.kind != "progress":
-            return
-        if not event.total:
-            self._show_spending(event)
-            return
-        if event.stage not in self.stages:
-            self.stages[event.stage] = self.bars.add_task(event.stage, total=event.total, note="")
-        rate = event.metrics.get("tokens_per_second")
-        bar = self.stages[event.stage]
-        self.bars.update(bar, completed=event.done, total=event.total)
-        if rate:
-            self.bars.update(bar, note=f"{rate:,} tokens/s")
-        if event.done == event.total:
-            self.bars.remove_task(self.stages.pop(event.stage))
-            if event.stage.rpartition("/")[2] not in _TRANSIENT:
-                self.console.print(f"{event.stage}: {event.total:,} done", markup=False, highlight=False)
+            self._print(f"{event.stage}: {event.message}")
+        if event.kind == "progress":
+            with self._lock:
+                self._show(event)
+            if self._lines is None and not self.console.is_terminal:
+                self._lines = threading.Thread(target=self._keep_telling, daemon=True)
+                self._lines.start()
 
-    def _show_spending(self, event: Event) -> None:
-        """Teacher calls, tokens and money of the run so far, beside the bar of the calling stage."""
-        if event.stage in self.stages:
-            totals = event.metrics
-            note = f"teacher: {totals['teacher_calls']:,} calls, {totals['teacher_tokens']:,} tokens"
-            money = f", {totals['teacher_money']:.4f}" if totals["teacher_money"] else ""
-            self.bars.update(self.stages[event.stage], note=note + money)
+    def _show(self, event: Event) -> None:
+        if event.stage not in self.stages:
+            if not event.total:  # a teacher's spending, outside any stage
+                return
+            task = self.bars.add_task(event.stage, total=event.total, note="")
+            self.stages[event.stage] = Pace(), task
+        pace, bar = self.stages[event.stage]
+        pace.hear(event)
+        self.latest = event.stage
+        self.bars.update(bar, completed=pace.done, total=pace.total, note=pace.note())
+        if pace.done == pace.total:
+            self.bars.remove_task(bar)
+            del self.stages[event.stage]
+            if event.stage.rpartition("/")[2] not in _TRANSIENT:
+                self._print(f"{event.stage}: {pace.total:,} done{pace.summary()}")
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _keep_telling(self) -> None:
+        """Lines for a log; the stage heard of last is told of even when it is silent."""
+        while not self._closed.wait(self.every):
+            with self._lock:
+                for name, (pace, _) in self.stages.items():
+                    if pace.news or name == self.latest:
+                        pace.news = False
+                        note = pace.note()
+                        self._print(f"{name}: {pace.done:,} of {pace.total:,} done{note and f', {note}'}")
 
     def close(self) -> None:
+        self._closed.set()
+        if self._lines is not None:
+            self._lines.join()
         self.bars.stop()
 
 

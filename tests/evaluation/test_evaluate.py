@@ -1,18 +1,22 @@
 """Evaluations: which tests a score counts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from tests.support.scripted import Scripted
 
+from codestill.cli.tables import print_runs
 from codestill.config import RunConfig
 from codestill.errors import GateError
 from codestill.evaluation import EvaluateConfig, evaluate
+from codestill.models import Decoding
+from codestill.report import write_report
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.tasks import write_tasks
-from codestill.types import Evaluation, Task, Test
+from codestill.types import Completion, Evaluation, Request, Task, Test
 
 BASE, PLUS = Test(code="assert double(3) == 6"), Test(code="assert double(0) == 0", group="plus")
 TASK = Task(
@@ -54,3 +58,41 @@ def test_nothing_is_sampled_where_a_gate_fails(tmp_path: Path, sandbox: Sandbox)
     with pytest.raises(GateError, match="the reference solutions pass 0/1"):
         evaluated(tmp_path / "broken", sandbox, broken, RIGHT)
     assert not (tmp_path / "broken" / "run" / "stages").exists()
+
+
+def test_greedy_alone_is_one_sample_at_temperature_zero(
+    tmp_path: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, float]] = []
+
+    class Noted(Scripted):
+        def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
+            requests = list(requests)
+            asked.extend((request.key, decoding.sampling.temperature) for request in requests)
+            return super().complete(requests, decoding)
+
+    write_tasks(tmp_path / "t.jsonl", [TASK, TASK.model_copy(update={"task_id": "t/1"})])
+    config = EvaluateConfig.model_validate({"tasks": str(tmp_path / "t.jsonl"), "samples_per_task": 0})
+    model = Noted(lambda request: RIGHT if request.task_id == "t/0" else BASE_ALONE)
+    with Run.open(tmp_path / "run", RunConfig()) as run:
+        found = evaluate(model, "student", config, sandbox, run)
+    assert asked == [("t/0#0", 0.0), ("t/1#0", 0.0)]
+    assert (found.samples_per_task, found.temperature, found.top_p) == (1, 0.0, 1.0)
+    assert found.pass_at.keys() == {1} and found.pass_at[1].mean == 0.5
+    assert found.pass_at_base[1].mean == 1
+    assert found.greedy == found.pass_at[1]
+    assert found.per_task == {"t/0": (1, 1), "t/1": (1, 0)}
+    assert found.greedy_per_task == {"t/0": True, "t/1": False}
+    assert sum(found.verdicts.values()) == 2
+    assert [path.stem for path in (tmp_path / "run" / "stages").glob("*.jsonl")] == [
+        "evaluate-student-greedy"
+    ]
+    (page, *_) = write_report([tmp_path / "run"])
+    assert "0.500" in page.read_text(encoding="utf-8")
+    print_runs([tmp_path / "run"])
+    assert "50.0% [" in capsys.readouterr().out
+
+
+def test_neither_a_pool_nor_greedy_is_refused() -> None:
+    with pytest.raises(ValidationError, match="greedy must be on"):
+        EvaluateConfig.model_validate({"samples_per_task": 0, "greedy": False})

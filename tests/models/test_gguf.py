@@ -186,7 +186,7 @@ def test_tokens_and_their_kinds(tmp_path: Path) -> None:
     assert GenerationConfig.from_pretrained(folder).eos_token_id == [count + 1, 0]
     student = Student.load(folder, device="cpu")
     assert {0, count + 1} <= student.stop_ids
-    assert student.encoder()("x") == [count, tokenizer.convert_tokens_to_ids("x")]
+    assert student.codec.prompt("x") == [count, tokenizer.convert_tokens_to_ids("x")]
 
 
 @pytest.mark.parametrize("kind", KINDS)

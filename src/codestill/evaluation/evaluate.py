@@ -4,13 +4,9 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
-from pydantic import (
-    Field,
-    PositiveFloat,
-    PositiveInt,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from codestill.attempt import Workbench
 from codestill.environment import environment
@@ -31,8 +27,9 @@ class EvaluateConfig(Settings):
 
     tasks: TasksConfig = Field(default_factory=lambda: TasksConfig.model_validate("humaneval"))
     """The task set: a name such as ``humaneval`` or ``mbpp:test``, or a file."""
-    samples_per_task: PositiveInt = 10
-    """ExecutedSamples in one pool: pass@k is given for every k up to this number."""
+    samples_per_task: NonNegativeInt = 10
+    """Samples in one pool: pass@k is given for every k up to this number. 0 for the greedy
+    completion alone, whose pass@1 is then the only score."""
     temperature: PositiveFloat = 0.2
     """Sampling temperature of the pool."""
     top_p: float = Field(default=0.95, gt=0, le=1)
@@ -46,12 +43,24 @@ class EvaluateConfig(Settings):
     known_broken: tuple[str, ...] = ()
     """Task ids whose published reference fails its own tests: named in the result, still counted."""
 
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.samples_per_task or self.greedy):
+            raise ValueError("samples_per_task: 0 leaves the greedy completion alone, so greedy must be on")
+        return self
+
     @property
     def sampling(self) -> SamplingConfig:
-        """How the pool is sampled."""
+        """How the pool is sampled: greedily where it is the greedy completion alone."""
+        if not self.samples_per_task:
+            return self.greedy_sampling
         return SamplingConfig(
             temperature=self.temperature, top_p=self.top_p, max_new_tokens=self.max_new_tokens
         )
+
+    @property
+    def greedy_sampling(self) -> SamplingConfig:
+        return SamplingConfig(max_new_tokens=self.max_new_tokens)
 
 
 @runtime_checkable
@@ -83,12 +92,13 @@ def evaluate(
     gates = check_gates(task_set, sandbox, config.known_broken, partial(run.progress, "gates"))
     keep_tasks(task_set, run)
     workbench = Workbench(sandbox, run, prompts)
-    stage, sampling = f"evaluate-{name}", config.sampling
-    pool = workbench.attempt(stage, model, task_set, sampling, samples=config.samples_per_task)
+    stage, count = f"evaluate-{name}", config.samples_per_task
+    pool: list[Attempt] = []
     greedy: list[Attempt] = []
+    if count:
+        pool = workbench.attempt(stage, model, task_set, config.sampling, samples=count)
     if config.greedy:
-        sampling = SamplingConfig(max_new_tokens=config.max_new_tokens)
-        greedy = workbench.attempt(f"{stage}-greedy", model, task_set, sampling)
+        greedy = workbench.attempt(f"{stage}-greedy", model, task_set, config.greedy_sampling)
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
     version = (prompts or prompts_for(model)).version
     samples = ExecutedSamples(
@@ -96,7 +106,7 @@ def evaluate(
         model.name,
         task_set,
         task_set.stop.name,
-        pool,
+        pool or greedy,
         greedy,
         profile,
         prompts=version,
@@ -116,7 +126,7 @@ class ExecutedSamples:
     task_set: TaskSet
     stop_rule: str
     pool: list[Attempt]
-    """The same number for every task."""
+    """The same number for every task; the greedy ones where no others were asked for."""
     greedy: list[Attempt]
     """One for every task, or none at all."""
     profile: ModelProfile | None = None
@@ -175,8 +185,8 @@ def conclude(
         task_count=len(task_set.tasks),
         subset=task_set.subset,
         samples_per_task=per_task,
-        temperature=config.temperature,
-        top_p=config.top_p,
+        temperature=config.sampling.temperature,
+        top_p=config.sampling.top_p,
         pass_at=_pass_at(counts, per_task),
         pass_at_base=_pass_at(base, per_task) if base else {},
         greedy=interval([float(attempt.result.passed) for attempt in greedy]) if greedy else None,

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from codestill.models.decode import ROOM, Prompt, longer, prefill, unused_columns
+from codestill.models.decode import ROOM, Prompt, chunks, longer, prefill, unused_columns
 
 
 @dataclass
@@ -31,8 +31,13 @@ class ReadPrompts:
     values_GHPD: list[Tensor]
 
     @classmethod
-    def of(cls, model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: int) -> "ReadPrompts":
-        """Prefill. Raises NotImplementedError for a model whose kind of cache cannot be shared."""
+    def of(cls, model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: int, tokens: int) -> "ReadPrompts":
+        """Prefill, at most ``tokens`` in a pass. Raises NotImplementedError for a model whose kind of cache
+        cannot be shared."""
+        return cls.joined([cls._of(model, part, pad_id) for part in chunks(prompts, tokens)])
+
+    @classmethod
+    def _of(cls, model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: int) -> "ReadPrompts":
         logits_GV, cache, mask_GP, last_G = prefill(model, prompts, pad_id)
         if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
             raise NotImplementedError("a cache of another kind")
@@ -41,22 +46,25 @@ class ReadPrompts:
 
     @classmethod
     def joined(cls, parts: "Sequence[ReadPrompts]") -> "ReadPrompts":
-        """The prompts of all parts, padded to the longest."""
+        """The prompts of all parts, padded to the longest; the parts are used up, for their layers' memory
+        is freed one by one."""
         if len(parts) == 1:
             return parts[0]
         length = max(part.mask_GP.shape[1] for part in parts)
-        layers = range(len(parts[0].keys_GHPD))
 
         def padded(tensors: Iterable[Tensor], dimension: int) -> Tensor:
             return torch.cat([longer(tensor, length, dimension) for tensor in tensors])
+
+        def layers(held: Sequence[list[Tensor]]) -> list[Tensor]:
+            return [padded((layers.pop(0) for layers in held), 2) for _ in range(len(held[0]))]
 
         return cls(
             [prompt for part in parts for prompt in part.prompts],
             torch.cat([part.logits_GV for part in parts]),
             torch.cat([part.last_G for part in parts]),
             padded((part.mask_GP for part in parts), 1),
-            [padded((part.keys_GHPD[layer] for part in parts), 2) for layer in layers],
-            [padded((part.values_GHPD[layer] for part in parts), 2) for layer in layers],
+            layers([part.keys_GHPD for part in parts]),
+            layers([part.values_GHPD for part in parts]),
         )
 
     def chosen(self, indices: Sequence[int]) -> "ReadPrompts":
@@ -103,7 +111,8 @@ class LaterTokens:
     def keep(self, alive: Tensor) -> None:
         """Drop all other rows."""
         for held in (self.keys_BHTD, self.values_BHTD):
-            held[:] = [layer.unflatten(0, (-1, self.heads))[alive].flatten(0, 1) for layer in held]
+            for layer, tensor in enumerate(held):  # memory grows by a layer at most
+                held[layer] = tensor.unflatten(0, (-1, self.heads))[alive].flatten(0, 1)
 
 
 class Cohort:

@@ -12,10 +12,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from codestill.models.settings import Placement
 
 ROOM = 16
 """Tokens that a cache has room for beyond those it holds, so that appending one does not copy all."""
+PREFILL_TOKENS = Placement().prefill_tokens
+NO_LIMIT = 2**31
 Prompt = tuple[int, ...]
 
 
@@ -66,10 +70,22 @@ def takes(model: type[torch.nn.Module], argument: str) -> bool:
     return argument in inspect.signature(model.forward).parameters
 
 
+def chunks(prompts: Sequence[Prompt], tokens: int) -> list[list[Prompt]]:
+    """The prompts, the longest first, in groups whose padded size is ``tokens`` at most; one that is longer
+    stands alone."""
+    parts: list[list[Prompt]] = []
+    for prompt in sorted(prompts, key=len, reverse=True):
+        if not parts or len(parts[-1][0]) * (len(parts[-1]) + 1) > tokens:
+            parts.append([])
+        parts[-1].append(prompt)
+    return parts
+
+
 def prefill(
     model: PreTrainedModel, prompts: Sequence[Prompt], pad: int
 ) -> tuple[Tensor, Any, Tensor, Tensor]:
-    """Logits [P, V] after each prompt, the cache, its mask [P, T], and each prompt's last position [P]."""
+    """Logits [P, V] after each prompt, the cache, its mask [P, T], and each prompt's last position [P]; in
+    one pass."""
     longest = max(map(len, prompts))
     ids = [[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -82,10 +98,13 @@ def prefill(
 class OwnPrompts:
     """Every row holds its own copy of its prompt's keys and values, padded on the left."""
 
-    def __init__(self, model: PreTrainedModel, pad: int) -> None:
+    def __init__(self, model: PreTrainedModel, pad: int, prefill_tokens: int = PREFILL_TOKENS) -> None:
         self.model, self.pad = model, pad
         self.cache: Any = None
         self.mask_BT = torch.empty(0)
+        layers = DynamicCache(config=model.config).layers
+        # A sliding window's layer drops the tokens before its window, and cannot be padded later.
+        self.prefill_tokens = prefill_tokens if all(type(x) is DynamicLayer for x in layers) else NO_LIMIT
 
     @property
     def takes_more(self) -> bool:
@@ -95,23 +114,20 @@ class OwnPrompts:
 
     def add(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """See :class:`Memory`."""
-        each = list(dict.fromkeys(prompts))
-        logits_PV, cache, mask_PT, last_P = prefill(self.model, each, self.pad)
-        index = {prompt: i for i, prompt in enumerate(each)}
+        parts = chunks(list(dict.fromkeys(prompts)), self.prefill_tokens)
+        index = {prompt: i for i, prompt in enumerate(prompt for part in parts for prompt in part)}
         chosen_B = torch.tensor([index[prompt] for prompt in prompts], device=self.model.device)
+        logits, caches, masks, last = zip(
+            *(prefill(self.model, part, self.pad) for part in parts), strict=True
+        )
+        cache, mask_PT = joined(caches, masks)
         cache.batch_select_indices(chosen_B)
-        layers: list[Any] = [RoomyLayer.of(x) if type(x) is DynamicLayer else x for x in cache.layers]
-        cache.layers = layers
+        cache.layers = [RoomyLayer.of(x) if type(x) is DynamicLayer else x for x in cache.layers]
         mask_BT = mask_PT[chosen_B]
-        if self.cache is None:
-            self.cache, self.mask_BT = cache, mask_BT
-        else:
-            length = max(mask_BT.shape[1], self.mask_BT.shape[1])
-            for ours, theirs in zip(self.cache.layers, layers, strict=True):
-                ours.keys = torch.cat([longer(x.keys, length, 2) for x in (ours, theirs)])
-                ours.values = torch.cat([longer(x.values, length, 2) for x in (ours, theirs)])
-            self.mask_BT = torch.cat([longer(x, length, 1) for x in (self.mask_BT, mask_BT)])
-        return logits_PV[chosen_B], last_P[chosen_B]
+        if self.cache is not None:
+            cache, mask_BT = joined((self.cache, cache), (self.mask_BT, mask_BT))
+        self.cache, self.mask_BT = cache, mask_BT
+        return torch.cat(logits)[chosen_B], torch.cat(last)[chosen_B]
 
     def keep(self, alive: Tensor) -> None:
         """Drop all other rows, and the columns that only they needed."""
@@ -137,8 +153,8 @@ class WholeTexts:
 
     takes_more = True
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model
+    def __init__(self, model: PreTrainedModel, prefill_tokens: int = PREFILL_TOKENS) -> None:
+        self.model, self.tokens = model, prefill_tokens
         self.texts: list[list[int]] = []
 
     def add(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
@@ -160,15 +176,21 @@ class WholeTexts:
 
     def _logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Texts of equal length together, so that no padding disturbs a model."""
-        rows: dict[int, list[int]] = {}
+        by_length: dict[int, list[int]] = {}
         for row, text in enumerate(texts):
-            rows.setdefault(len(text), []).append(row)
+            by_length.setdefault(len(text), []).append(row)
+        sizes = {length: max(1, self.tokens // length) for length in by_length}
+        alike = [
+            rows[start : start + sizes[length]]
+            for length, rows in by_length.items()
+            for start in range(0, len(rows), sizes[length])
+        ]
         keep = {"logits_to_keep": 1} if takes(type(self.model), "logits_to_keep") else {}
         parts = []
-        for alike in rows.values():
-            tokens_BT = torch.tensor([texts[row] for row in alike], device=self.model.device)
+        for rows in alike:
+            tokens_BT = torch.tensor([texts[row] for row in rows], device=self.model.device)
             parts.append(self.model(input_ids=tokens_BT, use_cache=False, **keep).logits[:, -1])
-        order = torch.tensor([row for alike in rows.values() for row in alike], device=self.model.device)
+        order = torch.tensor([row for rows in alike for row in rows], device=self.model.device)
         return torch.cat(parts)[order.argsort()]
 
 
@@ -227,6 +249,19 @@ def unused_columns(mask_BT: Tensor) -> int:
     if not mask_BT.numel():
         return 0
     return int(mask_BT.any(dim=0).to(torch.uint8).argmax())
+
+
+def joined(caches: Sequence[Any], masks: Sequence[Tensor]) -> tuple[Any, Tensor]:
+    """The rows of all caches in the first, padded on the left to the longest, and their mask [B, T]."""
+    if len(caches) == 1:
+        return caches[0], masks[0]
+    length = max(mask_BT.shape[1] for mask_BT in masks)
+    for first, *others in zip(*(cache.layers for cache in caches), strict=True):
+        first.keys = torch.cat([longer(layer.keys, length, 2) for layer in (first, *others)])
+        first.values = torch.cat([longer(layer.values, length, 2) for layer in (first, *others)])
+        for layer in others:  # memory grows by a layer at a time
+            layer.keys = layer.values = None
+    return caches[0], torch.cat([longer(mask_BT, length, 1) for mask_BT in masks])
 
 
 def longer(tensor: Tensor, length: int, dimension: int) -> Tensor:

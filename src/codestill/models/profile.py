@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from codestill.errors import Failure
-from codestill.models.decode import forward_last
+from codestill.models.decode import NO_LIMIT, forward_last
 from codestill.models.load import load_weights
-from codestill.models.sample import NO_LIMIT, position_limit
+from codestill.models.sample import position_limit
 from codestill.models.settings import Device
 from codestill.types import ModelProfile
 

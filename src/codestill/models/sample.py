@@ -7,7 +7,7 @@ rounding.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -21,8 +21,10 @@ from codestill import matmul
 from codestill.files.serialize import seed_for
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
+from codestill.models.decode import NO_LIMIT, PREFILL_TOKENS
+from codestill.models.room import Estimate, available_bytes, stated
 from codestill.models.settings import Placement, SamplingConfig
-from codestill.models.shared import memory_for
+from codestill.models.shared import SharedPrompts, memory_for
 from codestill.models.tokenizers import id_count
 from codestill.types import Completion, Request
 
@@ -33,10 +35,12 @@ CHECK_EVERY = 8
 FREE_SHARE = 0.25
 """Share of a batch that must have ended before its rows leave and waiting requests take their places: fewer
 cost less than copying the cache of the others would."""
+LARGE = 50_000_000
+"""Parameters from which on a step costs more than that copy: rows leave once a sixteenth has ended."""
 LIKELIEST = 1024
 """Most likely tokens, among which a nucleus is looked for before the whole vocabulary is sorted."""
-
-NO_LIMIT = 2**31
+WORTH_SAYING = 5 * 10**8
+"""Bytes of a batch from which on they are stated even though they fit."""
 _LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
 _NAMED = 5
 
@@ -71,6 +75,7 @@ def complete(
     *,
     stop_ids: Collection[int],
     batch_size: int = Placement().decode_batch,
+    prefill_tokens: int = PREFILL_TOKENS,
     codec: TextCodec | None = None,
 ) -> Iterator[Completion]:
     """Yield one Completion per request as each ends, longest prompts first; ``text`` is not yet cut.
@@ -91,14 +96,20 @@ def complete(
     model.eval()
     try:
         with matmul.inference(model):
-            longest = max((len(row.prompt) + row.room for row in waiting), default=0)
-            running = _Batch(model, tokenizer, sampling, batch_size, longest)
+            running = _Batch(model, tokenizer, decoding, waiting, batch_size, prefill_tokens)
             while waiting or running.rows:
-                if waiting and running.takes_more:
-                    free = batch_size - len(running.rows)
-                    running.add(waiting[:free], decoding.seed)
-                    waiting = waiting[free:]
-                for row, how in running.step(finish):
+                ended = None
+                try:
+                    running.advance()
+                    waiting = running.fill(waiting)
+                    ended = running.append(finish)
+                except torch.OutOfMemoryError:
+                    if running.size == 1:
+                        raise
+                if ended is None:  # outside the handler, whose traceback holds what is to be freed
+                    waiting = [*running.halve(), *waiting]
+                    continue
+                for row, how in ended:
                     yield _completion(codec, row, stop_ids, how)
     finally:
         model.train(was_training)
@@ -139,17 +150,56 @@ class _Batch:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        sampling: SamplingConfig,
-        size: int,
-        longest: int,
+        decoding: Decoding,
+        rows: Sequence[_Row],
+        most: int,
+        prefill_tokens: int,
     ) -> None:
-        self.sampling, self.size = sampling, size
+        """For these rows, ``most`` at a time or as many as fit."""
+        self.model, self.decoding, self.sampling = model, decoding, decoding.sampling
         self.ids = id_count(tokenizer)
+        self.leave_share = 1 / 16 if model.num_parameters() >= LARGE else FREE_SHARE
         self.last_position = (position_limit(model.config) or NO_LIMIT) - 1
         pad = int(tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
-        self.memory = memory_for(model, pad, longest)
+        longest = max((len(row.prompt) + row.room for row in rows), default=0)
+        self.empty_memory = partial(memory_for, model, pad, longest, prefill_tokens)
+        self.tokens, self.limit = 0, sum(row.room for row in rows)
+        self._clear()
+        self.size = self._fitting(rows, most, prefill_tokens)
+
+    def _clear(self) -> None:
+        self.memory = self.empty_memory()
         self.rows: list[_Row] = []
-        self.logits_BV = self.position_B = self.uniforms_BN = torch.empty(0, device=model.device)
+        empty = torch.empty(0, device=self.model.device)
+        self.logits_BV = self.position_B = self.uniforms_BN = self.next_B = empty
+
+    def _fitting(self, rows: Sequence[_Row], most: int, prefill_tokens: int) -> int:
+        """How many rows decode together; says so where it is worth knowing."""
+        if not rows:
+            return most
+        estimate = Estimate(
+            self.model,
+            shares=isinstance(self.memory, SharedPrompts),
+            samples=self.sampling.temperature > 0,
+            new_tokens=max(row.room for row in rows),
+            prefill_tokens=prefill_tokens,
+        )
+        wanted = min(most, len(rows))
+        plan = estimate.fitting([row.prompt for row in rows], most, available_bytes(self.model.device))
+        if plan.rows < wanted or plan.total >= WORTH_SAYING:
+            self._say(stated(plan, wanted), warn=plan.rows < wanted)
+        return plan.rows if plan.rows < wanted else most
+
+    def _say(self, text: str, *, warn: bool) -> None:
+        if self.decoding.watcher is not None:
+            self.decoding.watcher.message(text)
+        else:
+            _log.log(logging.WARNING if warn else logging.INFO, "%s", text)
+
+    def _tell(self) -> None:
+        if self.decoding.watcher is not None:
+            going = sum(not row.ended for row in self.rows)
+            self.decoding.watcher.decoded(self.tokens, self.limit, going)
 
     @property
     def takes_more(self) -> bool:
@@ -159,41 +209,70 @@ class _Batch:
         free = self.size - len(self.rows)
         return self.memory.takes_more and free >= self.size * FREE_SHARE
 
-    def add(self, rows: list[_Row], seed: int) -> None:
-        """Prefill the rows' prompts, and decode them with the present ones."""
+    def fill(self, waiting: list[_Row]) -> list[_Row]:
+        """Prefill waiting rows' prompts if it is time, and decode them with the present ones. Returns those
+        that still wait."""
+        if not waiting or not self.takes_more:
+            return waiting
+        free = self.size - len(self.rows)
+        rows = waiting[:free]
         logits_BV, position_B = self.memory.add([row.prompt for row in rows])
-        uniforms_BN = _uniforms(rows, self.sampling.max_new_tokens, seed).to(logits_BV.device)
+        uniforms_BN = _uniforms(rows, self.sampling.max_new_tokens, self.decoding.seed).to(logits_BV.device)
         fresh = logits_BV, position_B, uniforms_BN
         if self.rows:
             here = self.logits_BV, self.position_B, self.uniforms_BN
             fresh = tuple(torch.cat(pair) for pair in zip(here, fresh, strict=True))
         self.rows = [*self.rows, *rows]
         self.logits_BV, self.position_B, self.uniforms_BN = fresh
+        return waiting[free:]
 
-    def step(self, finish: Callable[["_Row"], Finish | None]) -> Iterator[tuple[_Row, Finish]]:
-        """Append a token to every row; yields the rows that end with it."""
+    def append(self, finish: Callable[["_Row"], Finish | None]) -> list[tuple[_Row, Finish]]:
+        """Append a token to every row; returns the rows that end with it."""
+        if not self.rows:
+            return []
         drawn_B = None
         if self.sampling.temperature:
             last = self.uniforms_BN.shape[1] - 1
             places = [[min(len(row.tokens), last)] for row in self.rows]
             drawn_B = self.uniforms_BN.gather(1, torch.tensor(places, device=self.uniforms_BN.device))
             drawn_B = drawn_B.squeeze(1)
-        next_B = pick(self.logits_BV[:, : self.ids], self.sampling, drawn_B)
-        for row, token in zip(self.rows, next_B.tolist(), strict=True):
+        self.next_B = pick(self.logits_BV[:, : self.ids], self.sampling, drawn_B)
+        ended: list[tuple[_Row, Finish]] = []
+        for row, token in zip(self.rows, self.next_B.tolist(), strict=True):
             if row.ended:
                 continue
             row.tokens.append(token)
+            self.tokens += 1
             how = finish(row)
             if how is not None:
                 row.ended = True
-                yield row, how
+                ended.append((row, how))
+        self._tell()
+        return ended
+
+    def advance(self) -> None:
+        """Let the model read every row's newest token; rows that have ended leave once they are enough."""
         alive = [i for i, row in enumerate(self.rows) if not row.ended]
-        if len(alive) <= (1 - FREE_SHARE) * len(self.rows):
-            next_B = next_B[self._keep(alive)]
+        if len(alive) <= (1 - self.leave_share) * len(self.rows):
+            self.next_B = self.next_B[self._keep(alive)]
         if self.rows:
             # Rows that have ended stay within the model's positions.
             self.position_B = (self.position_B + 1).clamp(max=self.last_position)
-            self.logits_BV = self.memory.step(next_B, self.position_B)
+            self.logits_BV = self.memory.step(self.next_B, self.position_B)
+
+    def halve(self) -> list[_Row]:
+        """Out of memory: half as many rows from now on. Returns the rows that have not ended, which begin
+        anew and come to the same tokens."""
+        self.size //= 2
+        owed = [row for row in self.rows if not row.ended]
+        for row in owed:
+            self.tokens -= len(row.tokens)
+            row.tokens, row.text, row.read = [], "", 0
+        self._clear()
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._say(f"out of memory: decoding {self.size} rows at a time from now on", warn=True)
+        return owed
 
     def _keep(self, alive: list[int]) -> Tensor:
         """Drop all other rows."""
@@ -211,7 +290,7 @@ def pick(logits_BV: Tensor, sampling: SamplingConfig, uniform_B: Tensor | None) 
     token that reaches ``top_p``.
     """
     if uniform_B is None:
-        return logits_BV.argmax(dim=-1)
+        return logits_BV.max(dim=-1).indices  # the first of equal ones; argmax takes five times as long
     probabilities_BV = (logits_BV.float() / sampling.temperature).softmax(dim=-1)
     if sampling.top_p < 1:
         return _nucleus(probabilities_BV, sampling.top_p, uniform_B)

@@ -51,12 +51,14 @@ class SamplingConfig(Settings):
 
 class Placement(Settings):
     """Where a model runs, and how fast: these settings decide speed and memory, never results, but for float
-    rounding. Lower the batches after an out-of-memory error: a run directory takes any of them."""
+    rounding. A run directory takes any of them."""
 
     device: Device = "auto"
     """Where models run: ``auto`` takes a GPU if there is one."""
     decode_batch: PositiveInt = 192
     """Completions that a local model decodes together."""
+    prefill_tokens: PositiveInt = 1024
+    """Padded tokens of prompts that a local model reads in one pass."""
     compile: bool = False
     """Compile the student with ``torch.compile`` for training."""
     fused_loss: bool | None = None

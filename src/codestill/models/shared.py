@@ -18,7 +18,7 @@ from transformers import AttentionInterface, DynamicCache, PreTrainedConfig, Pre
 
 from codestill.errors import ModelError
 from codestill.models.cohorts import Cohort, ReadPrompts
-from codestill.models.decode import Memory, OwnPrompts, Prompt, WholeTexts, forward_last
+from codestill.models.decode import PREFILL_TOKENS, Memory, OwnPrompts, Prompt, WholeTexts, forward_last
 
 _log = logging.getLogger(__name__)
 
@@ -26,13 +26,16 @@ SHARED = "codestill_shared_prompts"
 _HARMLESS = {"dropout", "sliding_window", "position_ids", "use_cache", "output_attentions", "cache_position"}
 
 
-def memory_for(model: PreTrainedModel, pad: int, longest: int) -> Memory:
-    """The best memory that the model supports for sequences of at most ``longest`` tokens."""
+def memory_for(
+    model: PreTrainedModel, pad: int, longest: int, prefill_tokens: int = PREFILL_TOKENS
+) -> Memory:
+    """The best memory that the model supports for sequences of at most ``longest`` tokens; it reads about
+    ``prefill_tokens`` of prompts in one pass."""
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     fits = window is None or longest <= window
     if fits and can_share(model):
-        return SharedPrompts(model, pad)
-    return OwnPrompts(model, pad) if can_cache(model) else _slowly(model)
+        return SharedPrompts(model, pad, prefill_tokens)
+    return OwnPrompts(model, pad, prefill_tokens) if can_cache(model) else _slowly(model, prefill_tokens)
 
 
 class SharedPrompts:
@@ -40,8 +43,8 @@ class SharedPrompts:
 
     takes_more = True
 
-    def __init__(self, model: PreTrainedModel, pad: int) -> None:
-        self.model, self.pad = model, pad
+    def __init__(self, model: PreTrainedModel, pad: int, prefill_tokens: int = PREFILL_TOKENS) -> None:
+        self.model, self.pad, self.prefill_tokens = model, pad, prefill_tokens
         self.rest = _Rest()
 
     @property
@@ -58,7 +61,7 @@ class SharedPrompts:
                 parts.append(cohort.read.chosen(held))
                 owed = {prompt: None for prompt in owed if prompt not in parts[-1].prompts}
         if owed:
-            parts.append(ReadPrompts.of(self.model, list(owed), self.pad))
+            parts.append(ReadPrompts.of(self.model, list(owed), self.pad, self.prefill_tokens))
         read = ReadPrompts.joined(parts)
         index = {prompt: i for i, prompt in enumerate(read.prompts)}
         group_B = torch.tensor([index[prompt] for prompt in prompts], device=self.model.device)
@@ -170,9 +173,9 @@ _slow: "WeakSet[PreTrainedModel]" = WeakSet()
 
 
 @torch.inference_mode()
-def _slowly(model: PreTrainedModel) -> WholeTexts:
+def _slowly(model: PreTrainedModel, prefill_tokens: int) -> WholeTexts:
     """Warns once. Raises ModelError for a model that fails even so."""
-    kind, memory = model.config.model_type, WholeTexts(model)
+    kind, memory = model.config.model_type, WholeTexts(model, prefill_tokens)
     if model not in _slow:
         try:
             _few_steps(memory)
@@ -188,7 +191,7 @@ def _slowly(model: PreTrainedModel) -> WholeTexts:
             "the whole text, which is slow.",
             kind,
         )
-    return WholeTexts(model)
+    return WholeTexts(model, prefill_tokens)
 
 
 @torch.inference_mode()

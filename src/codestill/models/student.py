@@ -98,6 +98,7 @@ class LanguageModel:
             stop_ids=self.stop_ids,
             batch_size=self.placement.decode_batch,
             codec=self.codec,
+            prefill_tokens=self.placement.prefill_tokens,
         )
 
     def save(self, directory: str | Path) -> Path:

@@ -121,8 +121,9 @@ class SelfRepair:
                 read(answers[request.key], prompts_for(self.model), tasks[request.task_id], self.visible.stop)
                 for request in owed
             ]
-            attempts = execute(self.sandbox, self.visible, completions)
-            failed = [attempt for attempt in attempts if not attempt.result.passed]
+            executed = execute(self.sandbox, self.visible, completions)
+            attempts = {attempt.completion.key: attempt for attempt in executed}
+            failed = [attempts[request.key] for request in owed if not attempts[request.key].result.passed]
             if not failed:
                 break
             owed = [self._request(attempt, tasks[attempt.task_id]) for attempt in failed]

@@ -129,8 +129,9 @@ class _Room:
         """The model's answers to the tasks' prompts, or to what is ``asked`` about them, executed."""
         chosen = TaskSet("exam", tuple(tasks), self.config.split, "zero-shot", STOP_RULES["definitions"])
         sampling = SamplingConfig(max_new_tokens=self.config.max_new_tokens, temperature=temperature)
-        produce = partial(Workbench(self.sandbox, self.run).try_out, model, chosen, sampling)
-        return self.run.stage(self.stage(stage), Attempt, asked or requests(chosen), produce)
+        bench, name = Workbench(self.sandbox, self.run), self.stage(stage)
+        produce = partial(bench.try_out, model, chosen, sampling, watcher=self.run.watch(name))
+        return self.run.stage(name, Attempt, asked or requests(chosen), produce)
 
     def answers(self, stage: str, asked: Sequence[Request], temperature: float = 0.0) -> list[Completion]:
         """What the teacher says to prompts that do not ask for a program."""

@@ -1,0 +1,122 @@
+"""Memory that decoding takes, stated before it is taken, and how many rows it lets decode together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from transformers import PreTrainedModel
+
+from codestill.models.decode import ROOM, Prompt, chunks, forward_last
+
+USABLE = 0.8
+"""Share of the available memory that decoding may take: allocators and other processes take some, too."""
+_SAMPLING = 24
+"""Bytes for a row and vocabulary entry while a token is sampled: probabilities, sums, order."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The most that a batch may take, in bytes."""
+
+    rows: int
+    keys_and_values: int
+    logits: int
+    prefill: int
+    """Activations of a pass over prompts."""
+
+    @property
+    def total(self) -> int:
+        return self.keys_and_values + self.logits + self.prefill
+
+
+class Estimate:
+    """What decoding with a model takes."""
+
+    def __init__(
+        self, model: PreTrainedModel, *, shares: bool, samples: bool, new_tokens: int, prefill_tokens: int
+    ) -> None:
+        """``shares``: rows of one prompt share its keys and values; ``samples``: decoding is not greedy."""
+        config = model.config.get_text_config()
+        self.token_bytes = bytes_per_token(model)
+        self.logit_bytes = config.vocab_size * (model.dtype.itemsize + _SAMPLING * samples)
+        width = int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+        self.pass_bytes = (3 * width + 6 * config.hidden_size) * model.dtype.itemsize
+        self.shares, self.new_tokens, self.prefill_tokens = shares, new_tokens, prefill_tokens
+
+    def plan(self, prompts: Sequence[Prompt]) -> Plan:
+        """For rows with these prompts, all of which go on to the last token."""
+        distinct = list(dict.fromkeys(prompts))
+        longest = max(map(len, prompts))
+        held = longest * len(distinct if self.shares else prompts) + len(prompts) * (self.new_tokens + ROOM)
+        read = max(len(part) * len(part[0]) for part in chunks(distinct, self.prefill_tokens))
+        return Plan(
+            rows=len(prompts),
+            keys_and_values=held * self.token_bytes,
+            logits=len(prompts) * self.logit_bytes,
+            prefill=read * self.pass_bytes,
+        )
+
+    def fitting(self, prompts: Sequence[Prompt], most: int, available: int) -> Plan:
+        """For as many of the prompts as fit, the first ones, at least one and ``most`` at most."""
+        low, high = 1, max(1, min(most, len(prompts)))
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.plan(prompts[:middle]).total <= USABLE * available:
+                low = middle
+            else:
+                high = middle - 1
+        return self.plan(prompts[:low])
+
+
+@torch.inference_mode()
+def bytes_per_token(model: PreTrainedModel) -> int:
+    """Keys and values of a token in all layers, seen in a pass over two tokens; 0 for a model without."""
+    tokens_1T = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    _, cache = forward_last(model, tokens_1T, None, torch.arange(2, device=model.device)[None])
+    held = [getattr(x, name, None) for x in getattr(cache, "layers", ()) for name in ("keys", "values")]
+    return sum(x.numel() * x.element_size() for x in held if isinstance(x, torch.Tensor)) // 2
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that can still be taken: on CUDA the device's, elsewhere this machine's or control group's."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return min([psutil.virtual_memory().available, *_left_in_groups()])
+
+
+def _left_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """What the limits of this process's control group, and of those above it, leave (cgroup v2)."""
+    try:
+        names = [line[3:] for line in own.read_text().splitlines() if line.startswith("0::")]
+    except OSError:
+        return []
+    left: list[int] = []
+    for name in names:
+        group = root / name.strip().lstrip("/")
+        for place in (group, *group.parents):
+            if root not in (place, *place.parents):
+                break
+            try:
+                limit = (place / "memory.max").read_text().strip()
+                used = int((place / "memory.current").read_text())
+                stat = dict(line.split() for line in (place / "memory.stat").read_text().splitlines())
+            except (OSError, ValueError):
+                continue
+            if limit.isdigit():  # files that were read can be dropped from memory
+                left.append(int(limit) - used + int(stat.get("inactive_file", 0)))
+    return [max(0, size) for size in left]
+
+
+def stated(plan: Plan, wanted: int) -> str:
+    """``decoding 164 rows at a time, in up to 3.1 GB: ...``."""
+    fewer = f" instead of {wanted}, for more would not fit" if plan.rows < wanted else ""
+    parts = {
+        "keys and values": plan.keys_and_values,
+        "logits": plan.logits,
+        "a pass over prompts": plan.prefill,
+    }
+    sizes = ", ".join(f"{size / 1e9:.2g} GB for {name}" for name, size in parts.items())
+    return f"decoding {plan.rows} rows at a time{fewer}, in up to {plan.total / 1e9:.2g} GB: {sizes}"

@@ -1,0 +1,127 @@
+"""How a stage goes: what is counted, how fast it is, and how long it still takes."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from codestill.types import Event
+
+TELL_SECONDS = 0.5
+"""Seconds between two counts that are told."""
+_WINDOW = 60.0
+"""Seconds over which a rate is measured."""
+
+
+@dataclass
+class Watch:
+    """Tells how the work of a stage goes; nothing is stored."""
+
+    tell: Callable[..., None]
+    """Called with counts by name."""
+    message: Callable[[str], None]
+    """Called with something to know, once."""
+    last: float = -math.inf
+    """When counts were told last, by the monotonic clock."""
+    before: int = 0
+    """Tokens of earlier requests of the stage, which have all ended."""
+
+    def decoded(self, tokens: int, limit: int, rows: int) -> None:
+        """Tokens generated so far, the most that there can be, and completions that are being generated; told
+        now and then, and at the end."""
+        now = time.monotonic()
+        counts = {"tokens": self.before + tokens, "token_limit": self.before + limit}
+        if not rows:
+            self.before += tokens
+        if rows and now < self.last + TELL_SECONDS:
+            return
+        self.last = now
+        self.tell(**counts, in_progress=rows)
+
+
+class Pace:
+    """A stage's counts, rate and time left, from its progress events.
+
+    Of generated text the tokens count. The mean length of a completion is estimated by all tokens so far,
+    those of unfinished completions included, over the number of finished ones: the maximum-likelihood
+    estimate where long lengths are still unknown and an end is equally likely at every token. Until a
+    completion has ended there is an upper bound alone, from ``max_new_tokens``.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
+        self.started = now()
+        self.done = self.total = self.first = 0
+        self.tokens = self.limit = self.rows = self.given_rate = 0
+        self.spent = ""
+        self.news = False
+        """Whether something was heard since this was last set to False."""
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def hear(self, event: Event) -> None:
+        """Take in a progress event; one without a total tells more of what is going on."""
+        metrics = event.metrics
+        if event.total:
+            if not self.total:
+                self.first = event.done or 0
+            self.done, self.total = event.done or 0, event.total
+        self.tokens = int(metrics.get("tokens") or self.tokens)
+        self.limit = int(metrics.get("token_limit") or self.limit)
+        if "in_progress" in metrics:
+            self.rows = int(metrics["in_progress"] or 0)
+        self.given_rate = int(metrics.get("tokens_per_second") or 0)
+        if "teacher_calls" in metrics:
+            money = float(metrics["teacher_money"] or 0)
+            self.spent = f"teacher: {metrics['teacher_calls']:,} calls, {metrics['teacher_tokens']:,} tokens"
+            self.spent += f", {money:.4f}" if money else ""
+        self.news = True
+        self._seen.append((self.now(), self.done, self.tokens))
+        while len(self._seen) > 2 and self._seen[1][0] < self._seen[-1][0] - _WINDOW:
+            self._seen.popleft()
+
+    def _rate(self, of: int) -> float:
+        """Items (1) or tokens (2) per second of late; 0 while unknown."""
+        (then, *_), amounts = self._seen[0], [seen[of] for seen in (self._seen[0], self._seen[-1])]
+        seconds = self.now() - then
+        return (amounts[1] - amounts[0]) / seconds if seconds > 0 else 0.0
+
+    def seconds_left(self) -> tuple[float, bool] | None:
+        """An estimate, and whether it is only an upper bound; None while nothing is known."""
+        ended, owed = self.done - self.first, self.total - self.done
+        if not self.tokens:
+            rate = self._rate(1)
+            return (owed / rate, False) if rate > 0 else None
+        rate = self._rate(2)
+        if rate <= 0:
+            return None
+        bound = max(0, self.limit - self.tokens) / rate if self.limit else float("inf")
+        if not ended:
+            return (bound, True) if self.limit else None
+        return min(self.tokens * owed / ended / rate, bound), False
+
+    def note(self) -> str:
+        """``127 in progress, 12,345 tokens, 310 tokens/s, about 4 min left``, as far as it is known."""
+        rate = self.given_rate or round(self._rate(2))
+        parts = [
+            f"{self.rows:,} in progress" if self.rows else "",
+            f"{self.tokens:,} tokens" if self.tokens else "",
+            f"{rate:,} tokens/s" if rate else "",
+            self.spent,
+        ]
+        if (left := self.seconds_left()) is not None and self.done < self.total:
+            seconds, bound = left
+            parts.append(f"{'at most' if bound else 'about'} {duration(seconds)} left")
+        return ", ".join(part for part in parts if part)
+
+    def summary(self) -> str:
+        """``, 18,204 tokens in 4 min``: what a line of a finished stage ends with; empty without tokens."""
+        return f", {self.tokens:,} tokens in {duration(self.now() - self.started)}" if self.tokens else ""
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``4 min``, ``3 h 20 min``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,143 @@
+"""Rates and the time left, and the lines that a log gets of a stage that goes on."""
+
+import io
+import threading
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from codestill.config import RunConfig
+from codestill.pace import TELL_SECONDS, Pace, duration
+from codestill.run import Run
+from codestill.trackers import ProgressBars
+from codestill.types import Event
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def rows(done: int, total: int) -> Event:
+    return Event(stage="s", kind="progress", done=done, total=total)
+
+
+def decoded(tokens: int, limit: int, in_progress: int) -> Event:
+    counts: dict[str, float | int | str | None] = {
+        "tokens": tokens,
+        "token_limit": limit,
+        "in_progress": in_progress,
+    }
+    return Event(stage="s", kind="progress", done=0, total=0, metrics=counts)
+
+
+def test_items_alone_give_a_time_by_their_rate() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.hear(rows(10, 50))  # ten were kept from an earlier command
+    assert pace.note() == ""
+    clock.now = 20.0
+    pace.hear(rows(20, 50))
+    assert pace.seconds_left() == (60.0, False)
+    assert pace.note() == "about 60 s left"
+    pace.hear(rows(50, 50))
+    assert pace.note() == ""
+
+
+def test_tokens_give_a_bound_and_then_an_estimate() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.hear(rows(0, 100))
+    pace.hear(decoded(0, 100 * 200, 100))
+    clock.now = 10.0
+    pace.hear(decoded(1000, 100 * 200, 100))
+    assert pace.seconds_left() == (190.0, True)
+    assert pace.note() == "100 in progress, 1,000 tokens, 100 tokens/s, at most 3 min left"
+    clock.now = 30.0
+    pace.hear(rows(40, 100))
+    pace.hear(decoded(3000, 100 * 200, 60))
+    # 3000 tokens over 40 ends are 75 tokens each: 60 times that is owed, at 100 a second.
+    assert pace.seconds_left() == (45.0, False)
+    clock.now = 31.0
+    pace.hear(decoded(3100, 4000, 60))
+    assert pace.seconds_left() == (9.0, False)  # never more than the limit leaves
+    assert pace.summary() == ", 3,100 tokens in 31 s"
+
+
+def test_the_rate_is_that_of_the_last_minute() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.hear(rows(0, 10))
+    for second in range(0, 300, 5):
+        clock.now = float(second)
+        pace.hear(decoded(second if second < 150 else 150 + 9 * (second - 150), 10**6, 10))
+    assert "9 tokens/s" in pace.note()
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (4.4, 99, 240, 12_000)] == ["4 s", "99 s", "4 min", "3 h 20 min"]
+
+
+class Telling(io.StringIO):
+    """Output that says when it has a number of lines."""
+
+    def __init__(self, lines: int) -> None:
+        super().__init__()
+        self.lines, self.there = lines, threading.Event()
+
+    def write(self, text: str) -> int:
+        size = super().write(text)
+        if self.getvalue().count("\n") >= self.lines:
+            self.there.set()
+        return size
+
+
+def test_a_log_gets_lines_of_a_stage_that_goes_on() -> None:
+    out = Telling(2)
+    bars = ProgressBars(Console(file=out, width=40), every=0.02)
+    bars(Event(stage="left", kind="progress", done=1, total=9))
+    bars(rows(3, 164))
+    bars(decoded(12_345, 10**6, 127))
+    assert out.there.wait(30), "no line although time went by"
+    bars.close()
+    lines = out.getvalue().splitlines()
+    assert any(line.startswith("s: 3 of 164 done, 127 in progress, 12,345 tokens") for line in lines)
+    # A stage that is not heard of any more is told of once; the latest goes on, silent as it is.
+    assert sum(line.startswith("left: ") for line in lines) == 1
+    before = out.getvalue()
+    time.sleep(0.1)
+    assert out.getvalue() == before  # it is closed
+
+
+def test_a_terminal_gets_no_such_lines() -> None:
+    out = io.StringIO()
+    bars = ProgressBars(Console(file=out, force_terminal=True, width=100), every=0.01)
+    bars(rows(3, 164))
+    bars(decoded(12_345, 10**6, 127))
+    bars.bars.refresh()
+    time.sleep(0.1)
+    bars.close()
+    assert "127 in progress, 12,345 tokens" in out.getvalue()
+    assert "3 of 164" not in out.getvalue()
+
+
+def test_a_watch_tells_now_and_then_and_sums_what_a_stage_asks(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    with Run.open(tmp_path / "run", RunConfig(), [heard.append]) as run:
+        watch = run.part("round-1").watch("answers")
+        for tokens in range(1, 2000):
+            watch.decoded(tokens, 5000, 7)
+        watch.decoded(2000, 5000, 0)
+        watch.message("3 GB")
+        watch.last = -TELL_SECONDS
+        watch.decoded(50, 100, 1)
+    assert heard[-2].message == "3 GB"
+    assert {event.stage for event in heard} == {"round-1/answers"}
+    counts = [event.metrics for event in heard if event.kind == "progress"]
+    assert len(counts) < 100
+    assert counts[-2] == {"tokens": 2000, "token_limit": 5000, "in_progress": 0}
+    assert counts[-1] == {"tokens": 2050, "token_limit": 2100, "in_progress": 1}
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
