@@ -87,9 +87,11 @@ class Teaching:
         *,
         ended: Callable[[str], bool] | None = None,
         seed: int | None = None,
+        choices: tuple[str, ...] = (),
     ) -> Iterator[Completion]:
-        """The teacher's answers as they arrive, for a stage of another record."""
-        decoding = Decoding(sampling, ended, self.run.seed if seed is None else seed)
+        """The teacher's answers as they arrive, for a stage of another record; see :class:`Decoding` for
+        ``choices``."""
+        decoding = Decoding(sampling, ended, self.run.seed if seed is None else seed, choices)
         return self._teacher(stage).complete(requests, decoding)
 
     def ask_for_code(

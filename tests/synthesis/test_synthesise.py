@@ -215,4 +215,4 @@ def test_words_are_those_of_the_description():
 
 def test_calls_are_read_with_literal_arguments_alone():
     text = "f(1)\n* f(2)\n`f(3)`\nf(x)\nf(-4, y=[5])\ng(1)\nf(1)\nf(6) == 6\n"
-    assert read_calls("f", text) == ["f(1)", "f(3)", "f(-4, y=[5])"]
+    assert read_calls("f", text) == ["f(1)", "f(2)", "f(3)", "f(-4, y=[5])", "f(6)"]

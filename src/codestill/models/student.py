@@ -10,6 +10,7 @@ from typing import Self
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from codestill.models.chat import chat_ids, require_template
+from codestill.models.choices import choose
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
 from codestill.models.load import DTYPES, load_weights, resolve
@@ -79,7 +80,11 @@ class LanguageModel:
         return next(name for name, dtype in DTYPES.items() if dtype == self.model.dtype)
 
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yield one Completion per request as each ends; see :func:`codestill.models.sample.complete`."""
+        """Yield one Completion per request as each ends; see :func:`codestill.models.sample.complete`, and
+        with ``decoding.choices`` :func:`codestill.models.choices.choose`."""
+        if decoding.choices:
+            codec = TextCodec(self.tokenizer)
+            return choose(self.model, codec, requests, decoding.choices, self.encoder())
         return complete(
             self.model,
             self.tokenizer,

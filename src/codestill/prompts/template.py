@@ -1,6 +1,5 @@
 """A set of prompt templates, and the form of the answers."""
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -8,12 +7,13 @@ from typing import Literal
 from pydantic import Field
 
 from codestill.errors import ConfigError
+from codestill.languages import LANGUAGES
 from codestill.pocket.skills import Level
-from codestill.prompts.answers import PROPOSAL, as_completion
+from codestill.prompts.answers import PROPOSAL, as_completion, fenced_blocks
 from codestill.prompts.modular import Modular
 from codestill.prompts.rating import Rating, read_rubric, read_steps
 from codestill.prompts.render import render
-from codestill.tasks.extract import extract_code
+from codestill.tasks.extract import after_thought, extract_code
 from codestill.tasks.stops import StopRule, cut, stopped
 from codestill.types import Settings, Task
 
@@ -25,7 +25,8 @@ class Prompts(Settings):
     """Templates (jinja2), and the form of the answers.
 
     ``prompt`` is a task's prompt, ``attempt`` and ``solution`` are completions of it, ``attempted`` and
-    ``solved`` the whole programs that these make, ``feedback`` is text.
+    ``solved`` the whole programs that these make, ``feedback`` is text; ``language`` is the task's language
+    as a fence names it, ``called`` as prose does.
     The filter ``ended`` makes a text end with a newline, ``commented`` puts ``#`` before every line.
     """
 
@@ -47,6 +48,8 @@ class Prompts(Settings):
     """Asks for calls that test the ``solution``, one a line."""
     judge: str | None = None
     """Asks for a judgement of the ``solution``."""
+    verdict: str | None = None
+    """Asks whether the ``solution`` is right: yes or no."""
     rubric: dict[str, int] = Field(default_factory=dict)
     """Criteria of a judgement, with the most points of each; without any, answers have the pocket teacher's
     form."""
@@ -62,7 +65,7 @@ class Prompts(Settings):
 
     def to_solve(self, task: Task) -> str:
         """The prompt that asks for a solution."""
-        return render(self.solve, prompt=task.prompt)
+        return render(self.solve, prompt=task.prompt, **_language(task))
 
     def to_refine(
         self,
@@ -95,10 +98,13 @@ class Prompts(Settings):
             solution=solution,
             solved=None if solution is None else task.program(solution),
             nearness=self.nearness.get(nearness, ""),
+            **_language(task),
         )
 
     def to_propose(self, seeds: Sequence[Task], level: Level) -> str:
-        """The prompt that asks for a new task. Raises ConfigError if the set has none."""
+        """The prompt that asks for a new task. Raises ConfigError if the set has none, or a seed is not in
+        Python: proposals are read as headers with docstrings."""
+        require_python(seeds, "new tasks are made")
         return render(
             _needed(self.propose, self, "tasks"), seeds=[task.prompt for task in seeds], level=level
         )
@@ -113,6 +119,10 @@ class Prompts(Settings):
         points = [f"{name}: 0 to {most}" for name, most in self.rubric.items()]
         return _with_solution(template, task, solution, rubric=points)
 
+    def to_verdict(self, task: Task, solution: str) -> str:
+        """The prompt that asks whether a program is right. Raises ConfigError if the set has none."""
+        return _with_solution(_needed(self.verdict, self, "a yes or no"), task, solution)
+
     def to_fault(self, task: Task, solution: str) -> str:
         """The prompt that asks for a faulty program."""
         return _with_solution(self.fault or self.solve, task, solution)
@@ -125,8 +135,9 @@ class Prompts(Settings):
         """The task's prompt in an answer: imports, a function's header, its docstring. None if there is
         none."""
         if self.answers == "fenced":
-            blocks = re.findall(r"```[^\n]*\n(.*?)```", answer, re.DOTALL)
-            answer = next((block for block in reversed(blocks) if "def " in block), "")
+            answer = after_thought(answer)
+            blocks = [block for block in fenced_blocks(answer) if "def " in block] or [answer]
+            answer = blocks[-1]
         match = PROPOSAL.search(answer)
         return f"{match[0].rstrip()}\n" if match else None
 
@@ -147,7 +158,22 @@ class Prompts(Settings):
 
 def _with_solution(template: str, task: Task, solution: str, **values: list[str]) -> str:
     solved = task.program(solution)
-    return render(template, prompt=task.prompt, solution=solution, solved=solved, **values)
+    given: dict[str, str | list[str]] = {"prompt": task.prompt, "solution": solution, "solved": solved}
+    return render(template, **given, **_language(task), **values)
+
+
+def _language(task: Task) -> dict[str, str]:
+    return {"language": task.language, "called": LANGUAGES[task.language].called}
+
+
+def require_python(tasks: Sequence[Task], what: str) -> None:
+    """Raise ConfigError, naming the first, where a task is in another language."""
+    other = next((task for task in tasks if task.language != "python"), None)
+    if other is not None:
+        raise ConfigError(
+            f"{other.task_id} is in {LANGUAGES[other.language].called}, and {what} in Python alone.",
+            next_step="Give tasks in Python.",
+        )
 
 
 def _needed(template: str | None, prompts: Prompts, what: str) -> str:

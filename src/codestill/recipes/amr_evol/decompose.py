@@ -4,7 +4,8 @@ bodies."""
 from collections.abc import Mapping, Sequence
 
 from codestill.models import SamplingConfig
-from codestill.prompts.modular import fenced_code
+from codestill.prompts import Prompts
+from codestill.recipes.amr_evol.headers import headers_in
 from codestill.recipes.amr_evol.library import Function
 from codestill.recipes.amr_evol.library.functions import read_headers
 from codestill.recipes.amr_evol.responses import Response
@@ -43,7 +44,7 @@ def decompose(
         answers = teaching.ask(stage, requests, retry if number else sampling) if requests else []
         for task, answer in zip(waiting, answers, strict=True):
             try:
-                modules[task.task_id] = read_modules(answer.text, task, teaching.prompts.answers == "fenced")
+                modules[task.task_id] = read_modules(answer.text, task, teaching.prompts)
                 failures.pop(task.task_id, None)
             except ValueError as error:
                 failures[task.task_id] = str(error)
@@ -51,11 +52,30 @@ def decompose(
     return modules, failures
 
 
-def read_modules(answer: str, task: Task, fenced: bool) -> list[Function]:
-    """The modules in an answer. Raises ValueError with the reason if it is malformed."""
-    modules = read_headers(fenced_code(answer) if fenced else answer)
-    if len(modules) < 2:
-        raise ValueError(f"fewer than two functions: {len(modules)}")
-    if any(module.name == task.entry_point for module in modules):
-        raise ValueError(f"{task.entry_point} is the task's own function")
-    return modules
+def read_modules(answer: str, task: Task, prompts: Prompts) -> list[Function]:
+    """The modules in an answer, two or more. Raises ValueError with the reason if it has none.
+
+    The task's own function is no module, and nor is a function of the example that the prompt gives: models
+    that are small repeat both.
+    """
+    assert prompts.modular is not None, "who asks for modules has a form for them"
+    if prompts.answers == "continuation":
+        return _two_or_more(read_headers(answer), task, frozenset(), "")
+    found, refused = headers_in(answer)
+    return _two_or_more(found, task, prompts.modular.exemplary, "; ".join(refused))
+
+
+def _two_or_more(
+    functions: Sequence[Function], task: Task, exemplary: frozenset[str], refused: str
+) -> list[Function]:
+    own = [function for function in functions if function.name != task.entry_point]
+    modules = [one for one in own if not exemplary & {one.name, one.description.lower()}]
+    if len(modules) >= 2:
+        return modules
+    reasons = [
+        *(["it repeats the prompt's example"] if len(modules) < len(own) else []),
+        *([f"{task.entry_point} is the task's own function"] if len(own) < len(functions) else []),
+        *([refused] if refused else []),
+    ]
+    said = f" ({'; '.join(reasons)})" if reasons else ""
+    raise ValueError(f"fewer than two functions: {len(modules)}{said}")
