@@ -18,6 +18,10 @@ PROPOSAL = re.compile(
     re.DOTALL | re.MULTILINE | re.VERBOSE,
 )
 """A function's header with its docstring, and the imports before it."""
+STATED = re.compile(
+    r"^(\"{3}|'{3})(?:(?!\1).)*?^[ \t]*assert\b(?:(?!\1).)*\1[ \t]*$", re.DOTALL | re.MULTILINE
+)
+"""A task as MBPP states it: a text and an assertion, between quotes."""
 
 
 def fenced_blocks(answer: str) -> list[str]:

@@ -95,8 +95,8 @@ Now this task:
 ```python
 {{ prompt|ended }}```
 
-Write your thoughts first. End with one fenced block of Python that begins with the function's header and
-holds all of it.
+Write your thoughts first. End with one fenced block of Python that holds all that the function needs: the
+imports, then the function with its header.
 """,
     regenerate="""\
 This is a programming task:
@@ -109,8 +109,8 @@ This answer is wrong:
 ```python
 {{ attempted|ended }}```
 
-Solve the task. Answer with one fenced block of Python that begins with the function's header and holds all of
-it.
+Solve the task. Answer with one fenced block of Python that holds all that the function needs: the imports,
+then the function with its header.
 """,
     tests="""\
 This function shall solve a task, and may be wrong:
@@ -162,7 +162,8 @@ Complete this {{ called }} function:
 ```{{ language }}
 {{ prompt|ended }}```
 
-Answer with one fenced block of {{ called }} that begins with the function's header and holds all of it.
+Answer with one fenced block of {{ called }} that holds all that the function needs: the imports, then the
+function with its header.
 """,
     refine=_ATTEMPTED
     + """\
@@ -172,13 +173,15 @@ Its unit tests ended with:
 {{ feedback }}
 
 Mend the student's program. {{ nearness }}
-Answer with one fenced block of {{ called }} that begins with the function's header and holds all of it.
+Answer with one fenced block of {{ called }} that holds all that the function needs: the imports, then the
+function with its header.
 """,
     explain=_ATTEMPTED
     + """\
 
 First name the student's mistakes, a line each. Then mend the program. {{ nearness }}
-End with one fenced block of {{ called }} that begins with the function's header and holds all of it.
+End with one fenced block of {{ called }} that holds all that the function needs: the imports, then the
+function with its header.
 """,
     propose="""\
 These are programming tasks, each the header of a Python function with its docstring:
@@ -248,8 +251,8 @@ This function solves a task:
 {{ solved|ended }}```
 
 Write it as a learner might who has misunderstood one thing: it shall run, look plausible, and be wrong for
-some inputs. Answer with one fenced block of {{ called }} that begins with the function's header and holds all
-of it, and without any remark on the mistake.
+some inputs. Answer with one fenced block of {{ called }} that holds all that the function needs, the imports
+first, and without any remark on the mistake.
 """,
     nearness={
         "free": "",

@@ -14,14 +14,14 @@ VERDICTS = ("yes", "no")
 """What a judge chooses from, the right program's first."""
 
 _NUMBER = r"[-−]?\d{1,6}(?:[.,]\d+)?"
-_OF = rf"(?:\s*(?:/|out\s+of|of)\s*(?P<of>{_NUMBER}))?"
-_UNIT = r"\s*(?:points?\b|pts?\b)?"
+_OF = rf"(?:[ \t]*(?:/|out\s+of|of)\s*(?P<of>{_NUMBER}))?"
+_UNIT = r"[ \t]*(?:points?\b|pts?\b)?"
 _MARKS = r"[\s*_`\"'|:=()\[\]]*"
 # "2", "2/2", "(1 out of 1 point)"; not "2 lists", "3x3", "2.1.3" or the range "0 to 2".
 _SCORE = re.compile(
-    rf"(?P<value>{_NUMBER}){_OF}{_UNIT}(?=\s*(?:$|[.,;:!)\]}}*_`\"'|(#]|[-–—]\s|because|since|as\b|for\b))"
+    rf"(?P<value>{_NUMBER}){_OF}{_UNIT}(?=[ \t]*(?:$|[.,;:!)\]}}*_`\"'|(#]|[-–—]\s|because|since|as\b|for\b))"
     rf"(?!\.\d)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
 # A score that stands further behind its criterion's name says that it is one.
 _NAMED_SCORE = re.compile(

@@ -9,7 +9,7 @@ from pydantic import Field
 from codestill.errors import ConfigError
 from codestill.languages import LANGUAGES
 from codestill.pocket.skills import Level
-from codestill.prompts.answers import PROPOSAL, as_completion, fenced_blocks
+from codestill.prompts.answers import PROPOSAL, STATED, as_completion, fenced_blocks
 from codestill.prompts.modular import Modular
 from codestill.prompts.rating import Rating, read_rubric, read_steps
 from codestill.prompts.render import render
@@ -132,13 +132,12 @@ class Prompts(Settings):
         return read_rubric(answer, self.rubric) if self.rubric else read_steps(answer)
 
     def read_proposal(self, answer: str) -> str | None:
-        """The task's prompt in an answer: imports, a function's header, its docstring. None if there is
-        none."""
+        """The task's prompt in an answer: imports, a function's header, its docstring; or, of instructed
+        models, a text with an assertion between quotes, as MBPP's prompts are. None if there is none."""
         if self.answers == "fenced":
             answer = after_thought(answer)
-            blocks = [block for block in fenced_blocks(answer) if "def " in block] or [answer]
-            answer = blocks[-1]
-        match = PROPOSAL.search(answer)
+            answer = next(filter(_holds_task, reversed(fenced_blocks(answer))), answer)
+        match = PROPOSAL.search(answer) or (STATED.search(answer) if self.answers == "fenced" else None)
         return f"{match[0].rstrip()}\n" if match else None
 
     def proposed(self, text: str) -> bool:
@@ -154,6 +153,10 @@ class Prompts(Settings):
         if self.answers == "continuation":
             return cut(answer, stop)
         return as_completion(extract_code(answer, task.entry_point, task.prompt, task.language)[0], task)
+
+
+def _holds_task(block: str) -> bool:
+    return bool(PROPOSAL.search(block) or STATED.search(block))
 
 
 def _with_solution(template: str, task: Task, solution: str, **values: list[str]) -> str:

@@ -55,27 +55,27 @@ def decompose(
 def read_modules(answer: str, task: Task, prompts: Prompts) -> list[Function]:
     """The modules in an answer, two or more. Raises ValueError with the reason if it has none.
 
-    The task's own function is no module, and nor is a function of the example that the prompt gives: models
-    that are small repeat both.
+    In an answer that follows instructions, the task's own function is left out, and so are functions of the
+    example that the prompt gives: small models repeat both. A continuation must hold headers and nothing
+    else.
     """
-    assert prompts.modular is not None, "who asks for modules has a form for them"
     if prompts.answers == "continuation":
-        return _two_or_more(read_headers(answer), task, frozenset(), "")
-    found, refused = headers_in(answer)
-    return _two_or_more(found, task, prompts.modular.exemplary, "; ".join(refused))
-
-
-def _two_or_more(
-    functions: Sequence[Function], task: Task, exemplary: frozenset[str], refused: str
-) -> list[Function]:
-    own = [function for function in functions if function.name != task.entry_point]
-    modules = [one for one in own if not exemplary & {one.name, one.description.lower()}]
-    if len(modules) >= 2:
-        return modules
-    reasons = [
-        *(["it repeats the prompt's example"] if len(modules) < len(own) else []),
-        *([f"{task.entry_point} is the task's own function"] if len(own) < len(functions) else []),
-        *([refused] if refused else []),
-    ]
-    said = f" ({'; '.join(reasons)})" if reasons else ""
-    raise ValueError(f"fewer than two functions: {len(modules)}{said}")
+        modules = read_headers(answer)
+        reasons: list[str] = []
+        if any(module.name == task.entry_point for module in modules):
+            raise ValueError(f"{task.entry_point} is the task's own function")
+    else:
+        found, reasons = headers_in(answer)
+        example = prompts.modular.exemplary if prompts.modular is not None else frozenset()
+        modules = []
+        for function in found:
+            if function.name == task.entry_point:
+                reasons.append(f"{function.name} is the task's own function")
+            elif example & {function.name, function.description.lower()}:
+                reasons.append(f"{function.name} is the prompt's example")
+            else:
+                modules.append(function)
+    if len(modules) < 2:
+        said = f" ({'; '.join(reasons)})" if reasons else ""
+        raise ValueError(f"fewer than two functions: {len(modules)}{said}")
+    return modules

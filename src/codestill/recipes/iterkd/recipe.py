@@ -14,6 +14,7 @@ from codestill.evaluation import evaluate
 from codestill.examples import subset
 from codestill.losses import Contrastive, Objective
 from codestill.models import SamplingConfig
+from codestill.prompts.template import require_python
 from codestill.recipes.iterkd.bins import BINS, Bin
 from codestill.recipes.iterkd.faults import (
     FaultsConfig,
@@ -84,10 +85,12 @@ class Config(TaughtConfig):
 def distill(config: Config, run: Run) -> "Student":
     """Warm up; then, in each round, solve, attempt, rate, train on correct and faulty programs, update."""
     with config.open(run) as teaching:
-        student = initial_student(config, config.warm_up, teaching.session, run)
-        logits = teaching.session.logits if config.objective.needs_teacher else None
         task_set = without_repeats(config.tasks.load(), config.evaluate.tasks, config.decontaminate, run)
         require_trainable(task_set, False)
+        if config.rounds > 1 and config.update.questions != "static":
+            require_python(task_set.tasks, "new tasks are made")
+        student = initial_student(config, config.warm_up, teaching.session, run)
+        logits = teaching.session.logits if config.objective.needs_teacher else None
         retained = task_set.with_tasks(task_set.tasks[: config.retention_tasks])
         tokens = config.attempts.max_new_tokens
         validation = RoundValidation(config.validation.load(), retained, config.stop, tokens)
