@@ -118,9 +118,10 @@ This function shall solve a task, and may be wrong:
 ```python
 {{ solved|ended }}```
 
-Write five assertions that a right solution passes, edge cases among them. Take the expected values from
-what the task says, not from the code. Each stands in a line of its own, as
-`assert name(arguments) == value`, with literal arguments and a literal value; no other text.
+Write five assertions about different arguments that a right solution passes, edge cases among them. Take the
+expected values from what the task says, not from the code. Answer with one fenced block of Python that holds
+five lines of the form `assert name(arguments) == value`, with literal arguments and a literal value, and
+nothing else.
 """,
     evolve_task="""\
 This is a programming task, the header of a Python function with its docstring:
@@ -201,8 +202,9 @@ This function solves a task:
 ```python
 {{ solved|ended }}```
 
-Write five calls of it that would find mistakes in another solution, edge cases among them: a call in each
-line, with literal arguments, without their values and without any other text.
+Write five different calls of it that would find mistakes in another solution, edge cases among them. Answer
+with one fenced block of Python that holds five lines and nothing else. Each line is one call with literal
+arguments: no assertion, no value, no comment.
 """,
     judge="""\
 This is a programming task:

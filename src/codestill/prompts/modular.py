@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
 
 from codestill.errors import ConfigError
 from codestill.prompts.render import render
@@ -45,7 +44,7 @@ class Modular(Settings):
     same: str | None = None
     """Asks whether a training task (``prompt``) gives away an evaluation task (``other``): yes or no."""
 
-    @cached_property
+    @property
     def exemplary(self) -> frozenset[str]:
         """Names and docstrings (in lower case) of the functions that ``decompose`` gives as examples."""
         form = render(self.decompose, prompt="", answer="")

@@ -13,7 +13,7 @@ _LONGEST = 4000
 _OPENING = {"(": ")", "[": "]", "{": "}"}
 _QUOTED = re.compile(r"[rRbBuU]{0,2}(\"{3}|'{3}|\"|')")
 _WORD = re.compile(r"[-+]?(?:\d[\w.]*(?:(?<=[eE])[-+]\d+)?|\.\d\w*|None\b|True\b|False\b)")
-_EXPECTED = re.compile(r"[)\s]*?\s*(?:==|-+>|→|=>|⇒|(?<=\s)is(?=\s)(?!\s+not\b))\s*")
+_EXPECTED = re.compile(r"[)\s*`_]*?\s*(?:==|-+>|→|=>|⇒|(?<=\s)is(?=\s)(?!\s+not\b))\s*")
 _OVER = re.compile(r"[ \t)]*(?:$|[#,;`*|]|//|--|–|\.(?!\d)|\(|\bfor\b|\bas\b|\bbecause\b)", re.MULTILINE)
 
 
