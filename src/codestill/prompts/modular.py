@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from codestill.errors import ConfigError
 from codestill.prompts.render import render
+from codestill.tasks.extract import after_thought
 from codestill.types import Settings
 
 _MENTIONED = re.compile(
@@ -99,5 +100,5 @@ def mentions(program: str) -> bool:
 
 def says_yes(answer: str) -> bool:
     """Whether an answer to ``to_compare`` is yes; one that is neither counts as yes, to be safe."""
-    match = re.search(r"\b(yes|no)\b", answer.lower())
+    match = re.search(r"\b(yes|no)\b", after_thought(answer).lower())
     return match is None or match[1] == "yes"

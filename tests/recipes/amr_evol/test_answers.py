@@ -369,6 +369,7 @@ def test_what_mentions_functions_and_what_is_yes() -> None:
     assert mentions("    # uses the provided helper functions\n    return 1\n")
     assert mentions('    """By the retrieved functions."""\n')
     assert not mentions("    # the functions f and g\n    return 'the given functions'\n")
+    assert not says_yes("<think>Yes? Perhaps.</think>No.")
     assert says_yes("Yes.") and says_yes("Hm") and not says_yes("No, the first asks for more; yes")
 
 

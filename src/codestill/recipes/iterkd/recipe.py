@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from codestill.attempt import solved
 from codestill.errors import TaskError
@@ -14,6 +14,7 @@ from codestill.evaluation import evaluate
 from codestill.examples import subset
 from codestill.losses import Contrastive, Objective
 from codestill.models import SamplingConfig
+from codestill.prompts import prompt_set
 from codestill.prompts.template import require_python
 from codestill.recipes.iterkd.bins import BINS, Bin
 from codestill.recipes.iterkd.faults import (
@@ -80,6 +81,13 @@ class Config(TaughtConfig):
     """How it is measured, and when to stop before the last round."""
     retention_tasks: PositiveInt = 100
     """Tasks of the first round that are attempted again after each: what is forgotten?"""
+
+    @model_validator(mode="after")
+    def _has_question(self) -> "Config":
+        prompts = prompt_set(self.prompts)
+        if self.feedback.judge.form == "yes-no" and prompts.verdict is None:
+            raise ValueError(f"feedback.judge.form: {prompts.version} has no question to answer yes or no")
+        return self
 
 
 def distill(config: Config, run: Run) -> "Student":
