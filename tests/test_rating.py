@@ -52,6 +52,8 @@ FORMS = {
     "json of strings": json.dumps({n: f"{p}/{RUBRIC[n]}" for n, p in zip(NAMES, RIGHT, strict=True)}),
     "after a thought": f"<think>basic function: 0\n{lines('{name}: 0')}</think>\n{lines('{name}: {points}')}",
     "prose before": f"The basic function is there; requirements are met.\n\n{lines('{name}: {points}')}",
+    "points alone": "\n".join(map(str, RIGHT)),
+    "points alone, of the most": lines("- {points}/{most}"),
     "a corrected draft": f"{lines('{name}: 0')}\n\nOn second thoughts:\n\n{lines('{name}: {points}')}",
 }
 
@@ -67,6 +69,8 @@ def test_every_form_gives_the_same_points(form: str):
     [
         "",
         "The program is right.",
+        "0\n\n" * 140,
+        "2\n1\n0\n1",
         lines("{name}: 0 to {most}"),  # the prompt's own lines
         lines("- {name}: 0-{most}"),
         lines("{name} (0–{most} points)"),

@@ -58,7 +58,7 @@ def read_rubric(answer: str, rubric: Mapping[str, int]) -> Rating | None:
     """
     answer = _normal(after_thought(answer), rubric.values())
     found = _from_json(answer, rubric) or {}
-    for read in (_from_tables, _from_lines):
+    for read in (_from_tables, _from_lines, _alone):
         if len(found) < len(rubric):
             found = read(answer, rubric) | found
     if len(found) < len(rubric):
@@ -209,6 +209,21 @@ def _from_lines(answer: str, rubric: Mapping[str, int]) -> dict[str, float]:
         value = _behind(answer[place.end() : end], rubric[name])
         if value is not None:
             found[name] = value
+    return found
+
+
+def _alone(answer: str, rubric: Mapping[str, int]) -> dict[str, float]:
+    """Scores without names, if the answer is one for each criterion, in the order, and nothing else."""
+    lines = [line.strip(" \t-*`") for line in answer.splitlines() if line.strip(" \t-*`")]
+    scores = [re.fullmatch(rf"(?P<value>{_NUMBER}){_OF}", line, re.IGNORECASE) for line in lines]
+    if len(scores) != len(rubric):
+        return {}
+    found: dict[str, float] = {}
+    for score, (name, most) in zip(scores, rubric.items(), strict=True):
+        value = _value(score["value"], score["of"], most) if score else None
+        if value is None:
+            return {}
+        found[name] = value
     return found
 
 
