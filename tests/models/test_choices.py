@@ -33,7 +33,7 @@ def test_the_choices_have_the_models_own_probabilities(teacher: LocalTeacher):
     """Against a plain pass: the sum over the ids whose text is y, Y, ye, n, No and so on."""
     found = list(teacher.complete(asked(*PROMPTS), YES_NO))
     ids = range(len(teacher.tokenizer))
-    texts = ["" if id == 0 else teacher.tokenizer.decode([id]).strip().lower() for id in ids]
+    texts = ["" if id == 0 else str(teacher.tokenizer.decode([id])).strip().lower() for id in ids]
     for prompt, answer in zip(PROMPTS, found, strict=True):
         tokens_1T = torch.tensor([teacher.encoder()(prompt)])
         likely_V = teacher.logits(tokens_1T, torch.ones_like(tokens_1T))[0, -1].softmax(-1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codestill.files.serialize import is_object
 from codestill.pocket.skills import MAX_SCORE
 from codestill.pocket.skills import read_judgement as read_pocket
 from codestill.tasks.extract import after_thought
@@ -132,7 +133,7 @@ def _plain(key: str) -> str:
 def _from_json(answer: str, rubric: Mapping[str, int]) -> dict[str, float] | None:
     """Scores of the last JSON object that holds every criterion, itself or in an object of its own."""
     for value in reversed(list(_objects(answer))):
-        for entries in (value, *(inner for inner in value.values() if isinstance(inner, dict))):
+        for entries in (value, *(inner for inner in value.values() if is_object(inner))):
             known = {_plain(key): item for key, item in entries.items()}
             scores = {name: _json_score(known.get(_plain(name)), most) for name, most in rubric.items()}
             found = {name: score for name, score in scores.items() if score is not None}
@@ -149,12 +150,12 @@ def _objects(answer: str) -> Iterator[dict[str, Any]]:
         except (ValueError, RecursionError):
             place += 1
             continue
-        if isinstance(value, dict):
+        if is_object(value):
             yield value
 
 
 def _json_score(value: Any, most: int) -> float | None:
-    if isinstance(value, dict):
+    if is_object(value):
         return next(
             (
                 score
