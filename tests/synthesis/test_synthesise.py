@@ -46,7 +46,7 @@ def table(rows: list[tuple[str, str, str]]) -> Scripted:
     """Answers each kind of question, by task number."""
 
     def answer(one: Request) -> str:
-        kind = 0 if "Invent" in one.prompt else 2 if "five different calls" in one.prompt else 1
+        kind = 0 if "Invent" in one.prompt else 2 if "five assertions" in one.prompt else 1
         return rows[int(one.task_id.rpartition("/")[2])][kind]
 
     return Scripted(answer)
@@ -155,7 +155,7 @@ def test_what_becomes_a_task_and_what_is_dropped(tmp_path: Path, sandbox: Sandbo
 
 def test_a_solution_that_the_token_limit_cut_makes_no_task(tmp_path: Path, sandbox: Sandbox) -> None:
     def cut(one: Request) -> bool:
-        solves = "Invent" not in one.prompt and "five different calls" not in one.prompt
+        solves = "Invent" not in one.prompt and "five assertions" not in one.prompt
         return solves and one.task_id == "made/1"
 
     teacher = Scripted(table([GOOD, RAISING]).answer, cut=cut)

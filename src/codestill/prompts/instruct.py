@@ -118,10 +118,9 @@ This function shall solve a task, and may be wrong:
 ```python
 {{ solved|ended }}```
 
-Write five assertions about different arguments that a right solution passes, edge cases among them. Take the
-expected values from what the task says, not from the code. Answer with one fenced block of Python that holds
-five lines of the form `assert name(arguments) == value`, with literal arguments and a literal value, and
-nothing else.
+Write five assertions that a right solution passes, edge cases among them, each about other arguments. Take
+the expected values from what the task says, not from the code. Each stands in a line of its own, as
+`assert name(arguments) == value`, with literal arguments and a literal value; no other text.
 """,
     evolve_task="""\
 This is a programming task, the header of a Python function with its docstring:
@@ -202,9 +201,9 @@ This function solves a task:
 ```python
 {{ solved|ended }}```
 
-Write five different calls of it that would find mistakes in another solution, edge cases among them. Answer
-with one fenced block of Python that holds five lines and nothing else. Each line is one call with literal
-arguments: no assertion, no value, no comment.
+Write five assertions about it that would find mistakes in another solution, edge cases among them, each about
+other arguments. Each stands in a line of its own, as `assert name(arguments) == value`, with literal
+arguments and a literal value; no other text.
 """,
     judge="""\
 This is a programming task:
@@ -221,10 +220,11 @@ Give it points, in whole numbers: basic function, does it do what is asked for o
 handling: and for empty, extreme or odd ones? requirements: is everything asked for there? readability: names,
 layout, comments. practices: fit data structures, no waste, nothing dangerous.
 
-Answer with a line for each, in this order, with the points in place of the range, and no other text:
-{% for line in rubric %}
-{{ line }}
-{% endfor %}
+Answer with one JSON object that gives each criterion its points, and nothing else:
+
+{% for line in rubric -%}
+{{ "{" if loop.first }}"{{ line|replace(": ", '": ') }}{{ "}" if loop.last else ", " }}
+{%- endfor %}
 """,
     verdict="""\
 This is a programming task:

@@ -45,7 +45,8 @@ class Prompts(Settings):
     propose: str | None = None
     """Asks for a new task, given ``seeds`` (it should vary the first) and ``level``."""
     inputs: str | None = None
-    """Asks for calls that test the ``solution``, one a line."""
+    """Asks for calls that test the ``solution``, one a line, alone or in assertions: values come from
+    execution."""
     judge: str | None = None
     """Asks for a judgement of the ``solution``."""
     verdict: str | None = None

@@ -157,7 +157,7 @@ def test_the_pocket_teachers_form_is_read():
     assert read_steps("# score 9\n") is None
     assert CONTINUED.to_judge(TASK, "    return x\n") == f"{TASK.prompt}    return x\n# judge\n"
     for name, most in RUBRIC.items():
-        assert f"{name}: 0 to {most}" in INSTRUCT.to_judge(TASK, "    return x\n")
+        assert f'"{name}": 0 to {most}' in INSTRUCT.to_judge(TASK, "    return x\n")
     with pytest.raises(ConfigError, match="cannot ask for judgements"):
         Prompts(version="mine", answers="fenced", solve="", refine="").to_judge(TASK, "")
 
