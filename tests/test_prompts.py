@@ -7,6 +7,7 @@ import pytest
 from codestill.errors import ConfigError
 from codestill.pocket.skills import compose_prompt, refine_prompt
 from codestill.prompts import CONTINUED, INSTRUCT, Nearness, Prompts, as_completion
+from codestill.prompts.answers import fenced_blocks
 from codestill.tasks import STOP_RULES
 from codestill.types import Task
 
@@ -105,3 +106,67 @@ def test_an_answer_without_the_function_is_kept_for_execution_to_refuse(answer: 
     read = INSTRUCT.read(answer, TASK, STOP_RULES["definitions"])
     with pytest.raises((SyntaxError, TypeError, AssertionError, NameError)):
         assert run(read) == 6
+
+
+JAVASCRIPT = TASK.model_copy(
+    update={
+        "language": "javascript",
+        "prompt": "// Twice x.\nfunction double(x) {\n",
+        "reference": "  return 2 * x;\n}\n",
+    }
+)
+
+
+def test_a_task_is_asked_for_in_its_own_language():
+    asked = [
+        INSTRUCT.to_solve(JAVASCRIPT),
+        INSTRUCT.to_refine(JAVASCRIPT, "  return x;\n}\n", "AssertionError", solution=JAVASCRIPT.reference),
+        INSTRUCT.to_refine(JAVASCRIPT, "  return x;\n}\n", "", explain=True),
+        INSTRUCT.to_judge(JAVASCRIPT, JAVASCRIPT.reference),
+        INSTRUCT.to_verdict(JAVASCRIPT, JAVASCRIPT.reference),
+        INSTRUCT.to_fault(JAVASCRIPT, JAVASCRIPT.reference),
+    ]
+    for prompt in asked:
+        assert "```javascript\n// Twice x.\nfunction double(x) {" in prompt and "ython" not in prompt
+    assert "Complete this JavaScript function" in asked[0]
+    assert "Complete this Python function:\n\n```python\ndef double" in INSTRUCT.to_solve(TASK)
+    read = INSTRUCT.read("```js\nfunction double(x) { return 2 * x; }\n```", JAVASCRIPT, STOP_RULES["none"])
+    assert read.strip() == "function double(x) { return 2 * x; }"
+
+
+def test_new_tasks_in_another_language_are_refused_by_name():
+    with pytest.raises(ConfigError, match="t is in JavaScript, and new tasks are made in Python alone"):
+        INSTRUCT.to_propose([TASK, JAVASCRIPT], "same")
+
+
+PROPOSED = 'def half(x: int) -> int:\n    """Half of x."""\n'
+STATED = '"""\nWrite a function to halve a number.\nassert half(4) == 2\n"""\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "prompt"),
+    [
+        (f"```python\n{PROPOSED}```", PROPOSED),
+        (
+            f"1. A task:\n   ```python\n   {PROPOSED.replace(chr(10), chr(10) + '   ').rstrip()}\n   ```\n",
+            PROPOSED,
+        ),
+        (f"```python\n{PROPOSED}    return x // 2\n\nassert half(4) == 2\n```\nDone.", PROPOSED),
+        (f"```python\n{PROPOSED}", PROPOSED),  # cut before the fence
+        (PROPOSED, PROPOSED),
+        (f"```python\n{STATED}```", STATED),
+        (f"```python\n{STATED}\n{PROPOSED}```", PROPOSED),
+        (f"<think>\n```python\n{STATED}```\n</think>\n```python\n{PROPOSED}```", PROPOSED),
+        ('```python\n"""\nWrite a function to halve a number.\n"""\n```', None),  # it has no name
+        ("```python\ndef half(x: int) -> int:\n    return x // 2\n```", None),
+        ("I cannot think of one.", None),
+        (f"<think>\n```python\n{PROPOSED}```", None),
+    ],
+)
+def test_a_proposal_is_found_in_either_form(answer: str, prompt: str | None):
+    assert INSTRUCT.read_proposal(answer) == prompt
+
+
+def test_fenced_blocks_are_found_in_lists_and_without_an_end():
+    answer = "1. One:\n   ```python\n   a = 1\n     b\n   ```\n2. Two\n~~~\n```\n~~~\n```\nlast"
+    assert fenced_blocks(answer) == ["a = 1\n  b\n", "```\n", "last"]

@@ -30,6 +30,8 @@ class LanguageSpec:
     stub: Callable[[str, str, str], str] = field(compare=False)
     """Of prompt, entry point and reference: a completion after which the function exists and does nothing.
     Gates execute it; no test may accept it."""
+    title: str = ""
+    """As prose calls it; empty: the name, capitalised."""
     interpreter: str = ""
     """The program that runs it, looked up on the PATH. Empty: the sandbox's own Python."""
     install: str = ""
@@ -58,6 +60,11 @@ class LanguageSpec:
         pattern = f"^(?:{self.header.replace('NAME', re.escape(entry_point))})"
         starts = [match.start() for match in re.finditer(pattern, source, re.MULTILINE)]
         return starts[-1] if starts else None
+
+    @property
+    def called(self) -> str:
+        """What prose calls it."""
+        return self.title or self.name.capitalize()
 
     @property
     def is_python(self) -> bool:
@@ -153,6 +160,7 @@ LANGUAGES: dict[str, LanguageSpec] = {
     "javascript": LanguageSpec(
         "javascript",
         stub=_javascript_stub,
+        title="JavaScript",
         interpreter="node",
         install="Install Node.js 18 or newer, so that `node` is on the PATH.",
         runner=_INSIDE / "solver.js",

@@ -158,6 +158,9 @@ class Completion(Record):
     """The model's text before the stop rule, where it differs."""
     tokens: int = 0
     finish: Finish = "stop"
+    probabilities: tuple[float, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Where words were given to choose from: the probability that the answer begins with each. Empty where
+    the model does not say."""
 
     @property
     def is_whole(self) -> bool:

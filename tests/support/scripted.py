@@ -39,6 +39,8 @@ class Scripted:
 class _OneTeacher:
     """A session whose teacher answers every stage, without ledger or kept answers."""
 
+    tokenizer = None
+
     def __init__(self, teacher: Completer) -> None:
         self.teacher = teacher
 

@@ -89,3 +89,16 @@ def assert_killed(target: Callable[..., object], *args: Any) -> None:
     for path in (path for arg in args if isinstance(arg, Path) for path in arg.rglob(".lock")):
         with path.open() as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
+
+
+def javascript_task() -> dict[str, Any]:
+    """A training task in JavaScript, as a row of a JSONL file."""
+    return {
+        "task_id": "js/0",
+        "language": "javascript",
+        "prompt": "// Twice x.\nfunction double(x) {\n",
+        "entry_point": "double",
+        "reference": "  return 2 * x;\n}\n",
+        "tests": ["assert double(3) == 6"],
+        "split": "train",
+    }

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.scripted import Scripted, teaching_by
 from tests.support.tiny import CPU
 
@@ -13,7 +15,17 @@ from codestill.files.run_files import read_accounting
 from codestill.prompts import CONTINUED, INSTRUCT, Prompts
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
-from codestill.synthesis import Admission, SynthesisConfig, read_calls, rouge_l, synthesise, words
+from codestill.synthesis import (
+    Admission,
+    SynthesisConfig,
+    function_name,
+    is_literal,
+    read_calls,
+    read_values,
+    rouge_l,
+    synthesise,
+    words,
+)
 from codestill.tasks import TasksConfig, TaskSet
 from codestill.teachers import LocalTeacherConfig
 from codestill.types import Request
@@ -34,7 +46,7 @@ def table(rows: list[tuple[str, str, str]]) -> Scripted:
     """Answers each kind of question, by task number."""
 
     def answer(one: Request) -> str:
-        kind = 0 if "Invent" in one.prompt else 2 if "five calls" in one.prompt else 1
+        kind = 0 if "Invent" in one.prompt else 2 if "five assertions" in one.prompt else 1
         return rows[int(one.task_id.rpartition("/")[2])][kind]
 
     return Scripted(answer)
@@ -143,7 +155,7 @@ def test_what_becomes_a_task_and_what_is_dropped(tmp_path: Path, sandbox: Sandbo
 
 def test_a_solution_that_the_token_limit_cut_makes_no_task(tmp_path: Path, sandbox: Sandbox) -> None:
     def cut(one: Request) -> bool:
-        solves = "Invent" not in one.prompt and "five calls" not in one.prompt
+        solves = "Invent" not in one.prompt and "five assertions" not in one.prompt
         return solves and one.task_id == "made/1"
 
     teacher = Scripted(table([GOOD, RAISING]).answer, cut=cut)
@@ -215,4 +227,67 @@ def test_words_are_those_of_the_description():
 
 def test_calls_are_read_with_literal_arguments_alone():
     text = "f(1)\n* f(2)\n`f(3)`\nf(x)\nf(-4, y=[5])\ng(1)\nf(1)\nf(6) == 6\n"
-    assert read_calls("f", text) == ["f(1)", "f(3)", "f(-4, y=[5])"]
+    assert read_calls("f", text) == ["f(1)", "f(2)", "f(3)", "f(-4, y=[5])", "f(6)"]
+
+
+FOUND = [("f(1)", "2"), ("f([1, 2], 'a)b')", "{'a': 1}"), ("f(-1.5)", "None")]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "assert f(1) == 2\nassert f([1, 2], 'a)b') == {'a': 1}\nassert f(-1.5) is None",
+        "1. `f(1) -> 2`\n2) f([1,2], \"a)b\") → {'a': 1}  # why\n- **f(-1.5)** => None",
+        "```python\nassert f(1) == 2, 'f(3) == 4'\nassert (f([1, 2],\n    'a)b') == {\n  'a': 1})\n"
+        "assert f(-1.5) == None\n```",
+        "<think>assert f(0) == 0</think>\n* assert f(1) == 2.\n* assert f([1, 2], 'a)b') == {'a': 1};\n"
+        "* assert f(-1.5) == None",
+        ">>> f(1) == 2\n>>> f([1, 2], 'a)b') == {'a': 1} # yes\n>>> f(-1.5) == None\nassert f(1) == 3\n",
+    ],
+)
+def test_values_are_read_as_models_write_them(answer: str):
+    found = read_values("f", answer)
+    assert [one for one in found if one[0] != "f(3)"] == FOUND
+    assert [call for call in read_calls("f", answer) if call != "f(3)"] == [call for call, _ in FOUND]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["assert f(1) == 2 + 3", "assert not f(1) == 2", "assert sorted(f(1)) == [2]", "assert f(1) != 2",
+     "assert f(1) is not None", "assert f(1) == x", "assert f(1) == 2 or True", "f(1) returns 2", "f(1)"],
+)  # fmt: skip
+def test_a_value_is_only_what_is_said_of_the_call_itself(line: str):
+    assert read_values("f", line) == []
+    assert read_calls("f", line) == ["f(1)"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["f(x)", "g(1)", "x.f(1)", "ff(1)", "f(1", "f([1)]", "f(g(1))", "def f(1): pass", "    return f(1)",
+     "<think>f(1)", "f('a)"],
+)  # fmt: skip
+def test_what_is_no_call_with_literals(line: str):
+    assert read_calls("f", line) == []
+
+
+@given(st.text(alphabet="f(1)[]{}'\"=-> \n#,x", max_size=60))
+def test_any_answer_gives_calls_that_can_be_called(answer: str):
+    for call, value in read_values("f", answer):
+        assert is_literal(value)
+        assert call in read_calls("f", answer)
+    for call in read_calls("f", answer):
+        assert eval(call, {"f": lambda *given, **named: 0}) == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ('"""\nHalve it.\nassert half(4) == 2\n"""\n', "half"),
+        ('"""\nAll of it.\nassert set(every(4)) == set((2,))\n"""\n', "every"),
+        ('"""\nHalve it.\n"""\n', None),
+        ('"""\nHalve it.\nassert half(4 == 2\n"""\n', None),
+        ('x = 1\n"""\nassert half(4) == 2\n"""\n', None),
+    ],
+)
+def test_a_stated_task_is_named_by_its_assertion(prompt: str, name: str | None):
+    assert function_name(prompt) == name

@@ -30,6 +30,9 @@ class Decoding:
     """Whether a text is complete as far as it is generated; None where the model alone ends it."""
     seed: int = 0
     """Each request's samples depend on this and on its key alone, not on its batch."""
+    choices: tuple[str, ...] = ()
+    """Words to choose from in place of a text: a completer that can says how probable it is that its answer
+    begins with each (``Completion.probabilities``). One that cannot answers with text."""
     watcher: Watcher | None = field(default=None, compare=False)
 
 
@@ -54,3 +57,19 @@ class Completer(Asked, Protocol):
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yield one Completion per request as it arrives, in any order; ``text`` is not yet cut."""
         ...
+
+
+def begun(token: str, choices: Sequence[str]) -> int | None:
+    """Which choice a token begins, whatever its case and the space before it; None where it begins none, or
+    several."""
+    word = token.strip().lower()
+    found = [place for place, choice in enumerate(choices) if word and choice.lower().startswith(word)]
+    return found[0] if len(found) == 1 else None
+
+
+def shares(first: Iterable[tuple[str, float]], choices: Sequence[str]) -> tuple[float, ...]:
+    """Probability of each choice, from those of an answer's first tokens; empty where none begins one."""
+    found = [(begun(token, choices), probability) for token, probability in first]
+    if all(choice is None for choice, _ in found):
+        return ()
+    return tuple(sum(p for choice, p in found if choice == number) for number in range(len(choices)))

@@ -10,6 +10,7 @@ from typing import Self
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from codestill.models.chat import ChatCodec, form_of
+from codestill.models.choices import choose
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
 from codestill.models.gguf.store import quantization_of
@@ -89,7 +90,10 @@ class LanguageModel:
         return next(name for name, dtype in DTYPES.items() if dtype == self.model.dtype)
 
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yield one Completion per request as each ends; see :func:`codestill.models.sample.complete`."""
+        """Yield one Completion per request as each ends; see :func:`codestill.models.sample.complete`, and
+        with ``decoding.choices`` :func:`codestill.models.choices.choose`."""
+        if decoding.choices:
+            return choose(self.model, self.codec, requests, decoding.choices)
         return complete(
             self.model,
             self.tokenizer,

@@ -2,11 +2,13 @@
 
 import ast
 import re
+import textwrap
 
 from codestill.assembly import is_program, provided
 from codestill.languages import parse_python
 from codestill.types import Task
 
+_FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})")
 PROPOSAL = re.compile(
     r"""
       (?: ^(?:import|from)\ [^\n]*\n+ )*
@@ -16,6 +18,29 @@ PROPOSAL = re.compile(
     re.DOTALL | re.MULTILINE | re.VERBOSE,
 )
 """A function's header with its docstring, and the imports before it."""
+STATED = re.compile(
+    r"^(\"{3}|'{3})(?:(?!\1).)*?^[ \t]*assert\b(?:(?!\1).)*\1[ \t]*$", re.DOTALL | re.MULTILINE
+)
+"""A task as MBPP states it: a text and an assertion, between quotes."""
+
+
+def fenced_blocks(answer: str) -> list[str]:
+    """What stands between fences, without the indentation of a list; the last may have no closing fence."""
+    blocks: list[str] = []
+    lines: list[str] | None = None
+    mark = ""
+    for line in answer.splitlines(keepends=True):
+        fence = _FENCE.match(line)
+        if lines is None and fence:
+            lines, mark = [], fence[1]
+        elif lines is not None and fence and line.strip().strip(mark[0]) == "" and len(fence[1]) >= len(mark):
+            blocks.append(textwrap.dedent("".join(lines)))
+            lines = None
+        elif lines is not None:
+            lines.append(line)
+    if lines:
+        blocks.append(textwrap.dedent("".join(lines)))
+    return blocks
 
 
 def as_completion(program: str, task: Task) -> str:

@@ -6,17 +6,17 @@ from codestill.prompts.template import Prompts
 _ATTEMPTED = """\
 This is a programming task:
 
-```python
+```{{ language }}
 {{ prompt|ended }}```
 {% if solution %}
 You solved it like this:
 
-```python
+```{{ language }}
 {{ solved|ended }}```
 {% endif %}
 A student wrote this:
 
-```python
+```{{ language }}
 {{ attempted|ended }}```
 """
 
@@ -27,26 +27,21 @@ This is a programming task:
 ```python
 {{ prompt|ended }}```
 
-Somebody answered:
+Somebody answered, and may be wrong:
 
 ```python
 {{ answer|ended }}```
 
-The answer may be wrong. Take the task apart: name two functions or more, each of which does one thing, so
-that the task is done by calling them. For a task that counts the weekdays on which shops were open, the
-functions might be
+Take the task apart: name two helper functions or more, each of which does one thing of this task, so that
+its function has nothing left to do but call them. Write one fenced block of Python that holds the helpers'
+headers alone, each in this form:
 
 ```python
-def parse_hours(line: str) -> tuple[str, int, int]:
-    \"\"\"Read a line such as "Mon 9-17" into the day and its first and last hour.\"\"\"
-
-def is_weekday(day: str) -> bool:
-    \"\"\"Tell whether a day's name is one of Mon to Fri.\"\"\"
+def verb_and_object(parameter: type) -> type:
+    \"\"\"Say what the helper takes, what it does with it, and what it returns.\"\"\"
 ```
 
-Name functions of this task, none of that example. Write one fenced block of Python with nothing but their
-headers, with a type for each parameter and for the result, and a docstring that says what goes in, what comes
-out and what the function does; no bodies.
+Put names and types of this task in their places. Write no bodies, and not the task's function itself.
 """,
     evolve="""\
 This is a programming task:
@@ -100,8 +95,8 @@ Now this task:
 ```python
 {{ prompt|ended }}```
 
-Write your thoughts first. End with one fenced block of Python that begins with the function's header and
-holds all of it.
+Write your thoughts first. End with one fenced block of Python that holds all that the function needs: the
+imports, then the function with its header.
 """,
     regenerate="""\
 This is a programming task:
@@ -114,8 +109,8 @@ This answer is wrong:
 ```python
 {{ attempted|ended }}```
 
-Solve the task. Answer with one fenced block of Python that begins with the function's header and holds all of
-it.
+Solve the task. Answer with one fenced block of Python that holds all that the function needs: the imports,
+then the function with its header.
 """,
     tests="""\
 This function shall solve a task, and may be wrong:
@@ -123,8 +118,8 @@ This function shall solve a task, and may be wrong:
 ```python
 {{ solved|ended }}```
 
-Write five assertions that a right solution passes, edge cases among them. Take the expected values from
-what the task says, not from the code. Each stands in a line of its own, as
+Write five assertions that a right solution passes, edge cases among them, each about other arguments. Take
+the expected values from what the task says, not from the code. Each stands in a line of its own, as
 `assert name(arguments) == value`, with literal arguments and a literal value; no other text.
 """,
     evolve_task="""\
@@ -159,15 +154,16 @@ or no.
 )
 
 INSTRUCT = Prompts(
-    version="instruct-1",
+    version="instruct-2",
     answers="fenced",
     solve="""\
-Complete this Python function:
+Complete this {{ called }} function:
 
-```python
+```{{ language }}
 {{ prompt|ended }}```
 
-Answer with one fenced block of Python that begins with the function's header and holds all of it.
+Answer with one fenced block of {{ called }} that holds all that the function needs: the imports, then the
+function with its header.
 """,
     refine=_ATTEMPTED
     + """\
@@ -177,13 +173,15 @@ Its unit tests ended with:
 {{ feedback }}
 
 Mend the student's program. {{ nearness }}
-Answer with one fenced block of Python that begins with the function's header and holds all of it.
+Answer with one fenced block of {{ called }} that holds all that the function needs: the imports, then the
+function with its header.
 """,
     explain=_ATTEMPTED
     + """\
 
 First name the student's mistakes, a line each. Then mend the program. {{ nearness }}
-End with one fenced block of Python that begins with the function's header and holds all of it.
+End with one fenced block of {{ called }} that holds all that the function needs: the imports, then the
+function with its header.
 """,
     propose="""\
 These are programming tasks, each the header of a Python function with its docstring:
@@ -203,28 +201,43 @@ This function solves a task:
 ```python
 {{ solved|ended }}```
 
-Write five calls of it that would find mistakes in another solution, edge cases among them: a call in each
-line, with literal arguments, without their values and without any other text.
+Write five assertions about it that would find mistakes in another solution, edge cases among them, each about
+other arguments. Each stands in a line of its own, as `assert name(arguments) == value`, with literal
+arguments and a literal value; no other text.
 """,
     judge="""\
 This is a programming task:
 
-```python
+```{{ language }}
 {{ prompt|ended }}```
 
 This program was written for it:
 
-```python
+```{{ language }}
 {{ solved|ended }}```
 
-Say in a few sentences what the program does, where it goes wrong, and what it leaves out. Then give points,
-in whole numbers, a line for each:
-{% for line in rubric %}
-{{ line }}
-{% endfor %}
-basic function: does it do what is asked for ordinary inputs? boundary handling: and for empty, extreme or odd
-ones? requirements: is everything asked for there? readability: names, layout, comments. practices: fit data
-structures, no waste, nothing dangerous.
+Give it points, in whole numbers: basic function, does it do what is asked for ordinary inputs? boundary
+handling: and for empty, extreme or odd ones? requirements: is everything asked for there? readability: names,
+layout, comments. practices: fit data structures, no waste, nothing dangerous.
+
+Answer with one JSON object that gives each criterion its points, and nothing else:
+
+{% for line in rubric -%}
+{{ "{" if loop.first }}"{{ line|replace(": ", '": ') }}{{ "}" if loop.last else ", " }}
+{%- endfor %}
+""",
+    verdict="""\
+This is a programming task:
+
+```{{ language }}
+{{ prompt|ended }}```
+
+This program was written for it:
+
+```{{ language }}
+{{ solved|ended }}```
+
+Does the program do what the task asks, for ordinary inputs and for edge cases? Answer yes or no.
 """,
     rubric={
         "basic function": 2,
@@ -236,12 +249,12 @@ structures, no waste, nothing dangerous.
     fault="""\
 This function solves a task:
 
-```python
+```{{ language }}
 {{ solved|ended }}```
 
 Write it as a learner might who has misunderstood one thing: it shall run, look plausible, and be wrong for
-some inputs. Answer with one fenced block of Python that begins with the function's header and holds all of
-it, and without any remark on the mistake.
+some inputs. Answer with one fenced block of {{ called }} that holds all that the function needs, the imports
+first, and without any remark on the mistake.
 """,
     nearness={
         "free": "",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from codestill.errors import ConfigError
 from codestill.prompts.render import render
+from codestill.tasks.extract import after_thought
 from codestill.types import Settings
 
 _MENTIONED = re.compile(
@@ -43,6 +44,14 @@ class Modular(Settings):
     """Values of ``how``, taken in turn."""
     same: str | None = None
     """Asks whether a training task (``prompt``) gives away an evaluation task (``other``): yes or no."""
+
+    @property
+    def exemplary(self) -> frozenset[str]:
+        """Names and docstrings (in lower case) of the functions that ``decompose`` gives as examples."""
+        form = render(self.decompose, prompt="", answer="")
+        named = re.findall(r"def (\w+)\(", form)
+        said = re.findall(r'"""(.*?)"""', form, re.DOTALL)
+        return frozenset([*named, *(" ".join(text.split()).lower() for text in said)])
 
     def to_decompose(self, prompt: str, answer: str) -> str:
         """The prompt that asks for modules."""
@@ -91,11 +100,5 @@ def mentions(program: str) -> bool:
 
 def says_yes(answer: str) -> bool:
     """Whether an answer to ``to_compare`` is yes; one that is neither counts as yes, to be safe."""
-    match = re.search(r"\b(yes|no)\b", answer.lower())
+    match = re.search(r"\b(yes|no)\b", after_thought(answer).lower())
     return match is None or match[1] == "yes"
-
-
-def fenced_code(answer: str) -> str:
-    """All fenced blocks that define functions, joined; the whole answer if there is none."""
-    blocks = re.findall(r"```[^\n]*\n(.*?)```", answer, re.DOTALL)
-    return "\n".join(block for block in blocks if "def " in block) or answer

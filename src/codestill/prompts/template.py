@@ -1,6 +1,5 @@
 """A set of prompt templates, and the form of the answers."""
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -9,12 +8,13 @@ from pydantic import Field
 
 from codestill.assembly import is_program
 from codestill.errors import ConfigError
+from codestill.languages import LANGUAGES
 from codestill.pocket.skills import Level
-from codestill.prompts.answers import PROPOSAL, as_completion
+from codestill.prompts.answers import PROPOSAL, STATED, as_completion, fenced_blocks
 from codestill.prompts.modular import Modular
 from codestill.prompts.rating import Rating, read_rubric, read_steps
 from codestill.prompts.render import render
-from codestill.tasks.extract import extract_code
+from codestill.tasks.extract import after_thought, extract_code
 from codestill.tasks.stops import StopRule, cut, stopped
 from codestill.types import Settings, Task
 
@@ -26,7 +26,8 @@ class Prompts(Settings):
     """Templates (jinja2), and the form of the answers.
 
     ``prompt`` is a task's prompt, ``attempt`` and ``solution`` are completions of it, ``attempted`` and
-    ``solved`` the whole programs that these make, ``feedback`` is text.
+    ``solved`` the whole programs that these make, ``feedback`` is text; ``language`` is the task's language
+    as a fence names it, ``called`` as prose does.
     The filter ``ended`` makes a text end with a newline, ``commented`` puts ``#`` before every line.
     """
 
@@ -45,9 +46,12 @@ class Prompts(Settings):
     propose: str | None = None
     """Asks for a new task, given ``seeds`` (it should vary the first) and ``level``."""
     inputs: str | None = None
-    """Asks for calls that test the ``solution``, one a line."""
+    """Asks for calls that test the ``solution``, one a line, alone or in assertions: values come from
+    execution."""
     judge: str | None = None
     """Asks for a judgement of the ``solution``."""
+    verdict: str | None = None
+    """Asks whether the ``solution`` is right: yes or no."""
     rubric: dict[str, int] = Field(default_factory=dict)
     """Criteria of a judgement, with the most points of each; without any, answers have the pocket teacher's
     form."""
@@ -63,7 +67,7 @@ class Prompts(Settings):
 
     def to_solve(self, task: Task) -> str:
         """The prompt that asks for a solution."""
-        return render(self.solve, prompt=task.prompt)
+        return render(self.solve, prompt=task.prompt, **_language(task))
 
     def to_train(self, task: Task, completion: str) -> str:
         """The answer that holds a completion of the task's prompt, in the form in which answers are read."""
@@ -103,10 +107,13 @@ class Prompts(Settings):
             solution=solution,
             solved=None if solution is None else task.program(solution),
             nearness=self.nearness.get(nearness, ""),
+            **_language(task),
         )
 
     def to_propose(self, seeds: Sequence[Task], level: Level) -> str:
-        """The prompt that asks for a new task. Raises ConfigError if the set has none."""
+        """The prompt that asks for a new task. Raises ConfigError if the set has none, or a seed is not in
+        Python: proposals are read as headers with docstrings."""
+        require_python(seeds, "new tasks are made")
         return render(
             _needed(self.propose, self, "tasks"), seeds=[task.prompt for task in seeds], level=level
         )
@@ -121,6 +128,10 @@ class Prompts(Settings):
         points = [f"{name}: 0 to {most}" for name, most in self.rubric.items()]
         return _with_solution(template, task, solution, rubric=points)
 
+    def to_verdict(self, task: Task, solution: str) -> str:
+        """The prompt that asks whether a program is right. Raises ConfigError if the set has none."""
+        return _with_solution(_needed(self.verdict, self, "a yes or no"), task, solution)
+
     def to_fault(self, task: Task, solution: str) -> str:
         """The prompt that asks for a faulty program."""
         return _with_solution(self.fault or self.solve, task, solution)
@@ -130,12 +141,12 @@ class Prompts(Settings):
         return read_rubric(answer, self.rubric) if self.rubric else read_steps(answer)
 
     def read_proposal(self, answer: str) -> str | None:
-        """The task's prompt in an answer: imports, a function's header, its docstring. None if there is
-        none."""
+        """The task's prompt in an answer: imports, a function's header, its docstring; or, of instructed
+        models, a text with an assertion between quotes, as MBPP's prompts are. None if there is none."""
         if self.answers == "fenced":
-            blocks = re.findall(r"```[^\n]*\n(.*?)```", answer, re.DOTALL)
-            answer = next((block for block in reversed(blocks) if "def " in block), "")
-        match = PROPOSAL.search(answer)
+            answer = after_thought(answer)
+            answer = next(filter(_holds_task, reversed(fenced_blocks(answer))), answer)
+        match = PROPOSAL.search(answer) or (STATED.search(answer) if self.answers == "fenced" else None)
         return f"{match[0].rstrip()}\n" if match else None
 
     def proposed(self, text: str) -> bool:
@@ -153,9 +164,28 @@ class Prompts(Settings):
         return as_completion(extract_code(answer, task.entry_point, task.prompt, task.language)[0], task)
 
 
+def _holds_task(block: str) -> bool:
+    return bool(PROPOSAL.search(block) or STATED.search(block))
+
+
 def _with_solution(template: str, task: Task, solution: str, **values: list[str]) -> str:
     solved = task.program(solution)
-    return render(template, prompt=task.prompt, solution=solution, solved=solved, **values)
+    given: dict[str, str | list[str]] = {"prompt": task.prompt, "solution": solution, "solved": solved}
+    return render(template, **given, **_language(task), **values)
+
+
+def _language(task: Task) -> dict[str, str]:
+    return {"language": task.language, "called": LANGUAGES[task.language].called}
+
+
+def require_python(tasks: Sequence[Task], what: str) -> None:
+    """Raise ConfigError, naming the first, where a task is in another language."""
+    other = next((task for task in tasks if task.language != "python"), None)
+    if other is not None:
+        raise ConfigError(
+            f"{other.task_id} is in {LANGUAGES[other.language].called}, and {what} in Python alone.",
+            next_step="Give tasks in Python.",
+        )
 
 
 def _needed(template: str | None, prompts: Prompts, what: str) -> str:

@@ -3,7 +3,7 @@
 ``propose`` asks for tasks; ``synthesise`` has them solved and tested; ``calls`` reads calls and values.
 """
 
-from codestill.synthesis.calls import UNKNOWN, is_literal, read_calls
+from codestill.synthesis.calls import UNKNOWN, closed, is_literal, read_calls, read_values
 from codestill.synthesis.propose import (
     MADE,
     Admission,
@@ -23,10 +23,12 @@ __all__ = [
     "Admission",
     "Proposals",
     "SynthesisConfig",
+    "closed",
     "function_name",
     "is_literal",
     "propose",
     "read_calls",
+    "read_values",
     "rouge_l",
     "synthesise",
     "untested",

@@ -1,6 +1,7 @@
 """Proposals: tasks without tests that a teacher makes from seeds (Self-Instruct, arXiv:2212.10560)."""
 
 import ast
+import builtins
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -124,16 +125,34 @@ def untested(task_id: str, prompt: str, name: str) -> Task:
 
 
 def function_name(prompt: str) -> str | None:
-    """The function that a prompt asks for; None where it is no header with a docstring, imports aside."""
+    """The function that a prompt asks for; None where it is neither a header with a docstring, imports aside,
+    nor a text whose assertions call a function."""
     try:
         tree = ast.parse(f"{prompt}\n    pass\n")
     except UNPARSABLE:
-        return None
+        return _asserted(prompt)
     *others, last = tree.body
     if not isinstance(last, ast.FunctionDef) or ast.get_docstring(last) is None:
         return None
     plain = all(isinstance(one, ast.Import | ast.ImportFrom) for one in others)
     return last.name if plain else None
+
+
+def _asserted(prompt: str) -> str | None:
+    """The first function, other than a builtin, that an assertion in a text between quotes calls."""
+    try:
+        (statement,) = ast.parse(prompt).body
+        text = ast.literal_eval(ast.unparse(statement))
+        lines = [line for line in text.splitlines() if line.strip().startswith("assert")]
+        calls = [
+            node.func
+            for line in lines
+            for node in ast.walk(ast.parse(line.strip()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        ]
+    except (*UNPARSABLE, TypeError, AttributeError):
+        return None
+    return next((call.id for call in calls if not hasattr(builtins, call.id)), None)
 
 
 def words(prompt: str) -> list[str]:

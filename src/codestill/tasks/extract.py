@@ -58,7 +58,7 @@ def extract_code(
     looked at. In other languages than Python, the last block that has its header, else the last
     block, else the text.
     """
-    answer = _after_thought(_readable(text))
+    answer = after_thought(_readable(text))
     fenced = _fenced(answer)
     spec = LANGUAGES[language]
     if not spec.is_python:
@@ -83,7 +83,7 @@ def _readable(text: str) -> str:
     return _MARGIN.sub(lambda margin: _UNSEEN.sub("", margin[0]).replace("\u00a0", " "), text)
 
 
-def _after_thought(answer: str) -> str:
+def after_thought(answer: str) -> str:
     """The answer without its thoughts; nothing where the first has no end."""
     pieces: list[str] = []
     place, opened = 0, ""

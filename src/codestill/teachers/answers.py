@@ -1,5 +1,6 @@
 """What an endpoint's answer says: the body of a response with status 200, checked field by field."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,6 +48,8 @@ class Answer:
     prompt_tokens: int | None
     """None where the response has no possible count."""
     completion_tokens: int | None
+    first: tuple[tuple[str, float], ...] = ()
+    """The most likely first tokens with their probabilities, where the response lists them."""
 
 
 def read_answer(body: bytes, endpoint: Literal["chat", "completions"], prompt: str) -> Answer:
@@ -101,6 +104,7 @@ def read_answer(body: bytes, endpoint: Literal["chat", "completions"], prompt: s
         thought=thought,
         prompt_tokens=_count(counts.get("prompt_tokens"), prompt),
         completion_tokens=_count(counts.get("completion_tokens"), text + thought),
+        first=_first_tokens(choice.get("logprobs")),
     )
 
 
@@ -111,6 +115,25 @@ def estimated_tokens(text: str) -> int:
 
 def _size(text: str) -> int:
     return len(text.encode(errors="surrogatepass"))
+
+
+def _first_tokens(logprobs: Any) -> tuple[tuple[str, float], ...]:
+    """Alternatives to the answer's first token with their probabilities: of a chat, ``content[0]`` lists
+    them; of a completion, ``top_logprobs[0]`` maps them. None where they are in no such form."""
+    found: list[tuple[Any, Any]] = []
+    if is_object(logprobs):
+        content, mapped = logprobs.get("content"), logprobs.get("top_logprobs")
+        if isinstance(content, list) and content and is_object(content[0]):
+            listed = content[0].get("top_logprobs")
+            each = [one for one in listed if is_object(one)] if isinstance(listed, list) else []
+            found = [(one.get("token"), one.get("logprob")) for one in each]
+        elif isinstance(mapped, list) and mapped and is_object(mapped[0]):
+            found = list(mapped[0].items())
+    return tuple(
+        (token, math.exp(min(value, 0.0)))
+        for token, value in found
+        if isinstance(token, str) and isinstance(value, int | float) and not math.isnan(value)
+    )
 
 
 def _object(value: Any, field: str) -> dict[str, Any]:

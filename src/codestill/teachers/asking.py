@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from codestill.errors import BudgetError, TeacherError
 from codestill.files.serialize import write_atomic
-from codestill.models.completer import Decoding
+from codestill.models.completer import Decoding, shares
 from codestill.openai_client import async_openai_client, pause_seconds, presentable
 from codestill.teachers.answers import (
     TEMPLATE_TOKENS,
@@ -72,6 +72,7 @@ class _Arrived:
     completion_tokens: int
     estimated: bool = False
     without: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
 
 
 @dataclass
@@ -158,6 +159,7 @@ class Asking:
                 text=found.text,
                 tokens=found.completion_tokens,
                 finish=found.finish,
+                probabilities=found.probabilities,
             )
             file = self.files(completion) if self.files else None
             if self.ledger is not None:
@@ -293,7 +295,7 @@ class Asking:
         if status in (400, 422):
             if is_filtered(text):
                 return _Arrived("", "content_filter", 0, 0)
-            name = refused_parameter(text, self.parameters.names(refused).values())
+            name = refused_parameter(text, self.parameters.sent(refused))
             if name is not None and self.parameters.can_do_without(name, refused):
                 raise _RefusedParameter(name)
         if status in _TRANSIENT or status >= 500:
@@ -334,8 +336,15 @@ class Asking:
             if "max_tokens" in names:
                 at_limit = answer.finish == "length" or completion_tokens > limit
                 completion_tokens = limit if at_limit else completion_tokens
-        without = self.parameters.without(refused)
-        return _Arrived(answer.text, answer.finish, prompt_tokens, completion_tokens, estimated, without)
+        return _Arrived(
+            answer.text,
+            answer.finish,
+            prompt_tokens,
+            completion_tokens,
+            estimated,
+            self.parameters.without(refused),
+            shares(answer.first, self.decoding.choices),
+        )
 
     def _prompt_tokens(self, request: Request) -> int:
         system = self.config.system_prompt or "" if self.config.endpoint == "chat" else ""

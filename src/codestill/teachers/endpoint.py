@@ -77,10 +77,10 @@ class ApiTeacher:
         endpoint refuses this client, or many requests in a row get no answer, no further call starts; those
         in flight are awaited and yielded, and BudgetError or TeacherError is raised.
         """
-        parameters = Parameters(
-            self.config.omit, self.config.rename, self.config.extra_body, decoding, self.refused
-        )
-        asking = Asking(self.config, parameters, decoding, list(requests), self.ledger, self.stage, files)
+        config = self.config
+        chat = config.endpoint == "chat"
+        parameters = Parameters(config.omit, config.rename, config.extra_body, decoding, self.refused, chat)
+        asking = Asking(config, parameters, decoding, list(requests), self.ledger, self.stage, files)
         worker = threading.Thread(target=asking.run)  # a process that ends awaits the calls in flight
         worker.start()
         failure: BaseException | None = None

@@ -12,6 +12,9 @@ Parameter = Literal["seed", "top_p", "temperature", "max_tokens"]
 PARAMETERS: tuple[Parameter, ...] = ("seed", "top_p", "temperature", "max_tokens")
 """In the order in which they are given up where a refusal names several."""
 RESERVED = ("model", "messages", "prompt", "stream", "n")
+LISTED = 20
+"""Alternatives to the first token that are asked for where there are words to choose from: the most that
+OpenAI's API lists."""
 """Fields of a request that no setting changes."""
 _NEW_NAMES = {"max_tokens": "max_completion_tokens"}
 
@@ -26,6 +29,8 @@ class Parameters:
     decoding: Decoding
     refused: set[str]
     """Remembered for the run."""
+    chat: bool = True
+    """Whether the endpoint's form is ``chat``, not ``completions``."""
 
     def names(self, refused: AbstractSet[str]) -> dict[Parameter, str]:
         """Parameter -> its name on the wire, for those that are sent."""
@@ -48,7 +53,16 @@ class Parameters:
             "max_tokens": sampling.max_new_tokens,
         }
         named = {name: values[parameter] for parameter, name in self.names(refused).items()}
-        return {"stream": False, **named, **self.extra_body}
+        return {"stream": False, **named, **self._listing(refused), **self.extra_body}
+
+    def _listing(self, refused: AbstractSet[str]) -> dict[str, Any]:
+        """What asks for the probabilities of the first tokens; nothing once the endpoint has refused it."""
+        asked = {"logprobs": True, "top_logprobs": LISTED} if self.chat else {"logprobs": LISTED}
+        return asked if self.decoding.choices and not asked.keys() & refused else {}
+
+    def sent(self, refused: AbstractSet[str]) -> list[str]:
+        """Names on the wire that a refusal may be about."""
+        return [*self.names(refused).values(), *self._listing(refused)]
 
     def can_do_without(self, name: str, refused: AbstractSet[str]) -> bool:
         """Whether a request may be sent without a name that is refused. A limit of tokens must go by some

@@ -119,5 +119,6 @@ class Replayed:
                 "sample": request.sample,
                 "seed": decoding.seed,
             }
+            | ({"choices": decoding.choices} if decoding.choices else {})
         )
         return self.directory / name[:2] / f"{name}.json"

@@ -14,7 +14,7 @@ from codestill.errors import ConfigError, TaskError
 from codestill.models import SamplingConfig
 from codestill.prompts import CONTINUED, INSTRUCT, Prompts
 from codestill.prompts.modular import mentions, says_yes
-from codestill.recipes.amr_evol.agreement import AgreementConfig, agree, read_assertions
+from codestill.recipes.amr_evol.agreement import AgreementConfig, agree
 from codestill.recipes.amr_evol.decompose import decompose
 from codestill.recipes.amr_evol.evolve import (
     EvolutionConfig,
@@ -29,7 +29,7 @@ from codestill.recipes.amr_evol.instructions import InstructionsConfig, instruct
 from codestill.recipes.amr_evol.library import Function, Library, LibrarySpec, read_functions
 from codestill.recipes.amr_evol.responses import Response, answer_repair, best_of, chain_of_thought, direct
 from codestill.sandbox import Sandbox, SandboxConfig
-from codestill.synthesis import SynthesisConfig
+from codestill.synthesis import SynthesisConfig, read_values
 from codestill.tasks import TaskSet
 from codestill.tasks.decontaminate import DecontaminateConfig
 from codestill.teaching import Teaching
@@ -217,7 +217,7 @@ def assertions(name: str, *values: int) -> str:
 def test_written_assertions_are_read_strictly() -> None:
     said = ["- `assert f(1) == 2`", "assert f(1) == 3", "assert f(x) == 1", "assert g(1) == 1", "f(3)"]
     said.append("assert f([2]) == {'a': 1}")
-    assert read_assertions("f", "\n".join(said)) == [("f(1)", "2"), ("f([2])", "{'a': 1}")]
+    assert read_values("f", "\n".join(said)) == [("f(1)", "2"), ("f([2])", "{'a': 1}")]
 
 
 def test_a_group_that_passes_the_same_tests_is_believed(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -369,6 +369,7 @@ def test_what_mentions_functions_and_what_is_yes() -> None:
     assert mentions("    # uses the provided helper functions\n    return 1\n")
     assert mentions('    """By the retrieved functions."""\n')
     assert not mentions("    # the functions f and g\n    return 'the given functions'\n")
+    assert not says_yes("<think>Yes? Perhaps.</think>No.")
     assert says_yes("Yes.") and says_yes("Hm") and not says_yes("No, the first asks for more; yes")
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from tests.support.worlds import javascript_task
 
+from codestill.errors import ConfigError
 from codestill.files.run_files import read_accounting
 from codestill.files.serialize import read_jsonl
 from codestill.prompts import CONTINUED
@@ -129,3 +131,12 @@ def test_prompts_that_cannot_ask_are_refused() -> None:
     with pytest.raises(ValidationError, match="has no form for what method amr needs"):
         Config(prompts=bare)
     assert Config(prompts=bare, method="direct").method == "direct"
+
+
+def test_tasks_in_another_language_are_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text(json.dumps(javascript_task()) + "\n")
+    tasks = {"source": "jsonl", "path": str(path), "split": "train", "stop": "javascript"}
+    with pytest.raises(ConfigError, match="js/0 is in JavaScript, and functions are taken apart"):
+        distilled(tmp_path / "run", tasks=tasks)
+    assert not (tmp_path / "run" / "ledger.jsonl").exists()

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
+from tests.support.worlds import javascript_task
 
-from codestill.errors import TaskError
+from codestill.errors import ConfigError, TaskError
 from codestill.files.serialize import read_jsonl, read_record
 from codestill.recipes.iterkd.recipe import Config, distill
 from codestill.recipes.iterkd.records import RoundRecord
@@ -159,3 +161,14 @@ def test_a_view_no_better_than_chance_is_the_first_line(
     print_runs([made[0]])
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith(f"round {bad[0]}: the {bad[1].view} view")
+
+
+def test_a_set_without_the_question_and_tasks_in_another_language_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=r"judge.form: continued-2 has no question to answer yes or no"):
+        Config.model_validate({"feedback": {"judge": {"form": "yes-no"}}})
+    path = tmp_path / "tasks.jsonl"
+    path.write_text(json.dumps(javascript_task()) + "\n")
+    tasks = {"source": "jsonl", "path": str(path), "split": "train", "stop": "javascript"}
+    with pytest.raises(ConfigError, match="js/0 is in JavaScript, and new tasks are made in Python alone"):
+        distilled(tmp_path / "run", tasks=tasks)
+    assert not (tmp_path / "run" / "round-1").exists()

@@ -2,17 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.scripted import Scripted, teaching_by
+from tests.support.tiny import CPU, tiny_model
 
 from codestill.attempt import execute
 from codestill.config import RunConfig
 from codestill.errors import ConfigError
+from codestill.models import Decoding
 from codestill.prompts import CONTINUED, INSTRUCT, Prompts
 from codestill.prompts.rating import read_rubric, read_steps
 from codestill.recipes.iterkd.views import (
@@ -29,7 +31,10 @@ from codestill.recipes.iterkd.views.tool import Weights, inspect
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.tasks import TasksConfig, TaskSet
-from codestill.types import Attempt, Completion, Task
+from codestill.teachers import LocalTeacherConfig
+from codestill.teachers.session import TeacherUsage, open_session
+from codestill.teaching import Teaching
+from codestill.types import Attempt, Completion, Request, Task
 
 TASK = Task(
     task_id="t/0",
@@ -152,7 +157,7 @@ def test_the_pocket_teachers_form_is_read():
     assert read_steps("# score 9\n") is None
     assert CONTINUED.to_judge(TASK, "    return x\n") == f"{TASK.prompt}    return x\n# judge\n"
     for name, most in RUBRIC.items():
-        assert f"{name}: 0 to {most}" in INSTRUCT.to_judge(TASK, "    return x\n")
+        assert f'"{name}": 0 to {most}' in INSTRUCT.to_judge(TASK, "    return x\n")
     with pytest.raises(ConfigError, match="cannot ask for judgements"):
         Prompts(version="mine", answers="fenced", solve="", refine="").to_judge(TASK, "")
 
@@ -193,6 +198,106 @@ def test_judgements_are_kept_and_averaged(tmp_path: Path, sandbox: Sandbox):
     assert viewed.feedback[0].score == 1.0
     (line,) = (tmp_path / "stages" / "judgements.jsonl").read_text().splitlines()
     assert json.loads(line)["shares"] == [1.0, 1.0]
+
+
+class Chooser:
+    """Says yes with the probabilities of ``yes``, by attempt, where there are words to choose from."""
+
+    def __init__(self, yes: list[float], words: list[str], gives: bool = True) -> None:
+        self.yes, self.words, self.gives = yes, words, gives
+        self.name, self.asked = "chooser", list[tuple[Request, Decoding]]()
+
+    def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
+        for request in requests:
+            self.asked.append((request, decoding))
+            number = int(request.task_id.rpartition("#")[2])
+            given = (0.5 * self.yes[number], 0.5 * (1 - self.yes[number]))
+            yield Completion(
+                task_id=request.task_id,
+                sample=request.sample,
+                text=self.words[number],
+                probabilities=given if self.gives and decoding.choices else (),
+            )
+
+
+def chosen(
+    directory: Path, sandbox: Sandbox, judge: Chooser, form: str, tokenizer: object, samples: int = 1
+) -> RoundFeedback:
+    config = FeedbackConfig.model_validate({"views": "model", "judge": {"form": form, "samples": samples}})
+    made = attempts(sandbox, BODIES["right"], BODIES["wrong"], BODIES["raises"])
+    with Run.open(directory, RunConfig()) as run:
+        teaching = teaching_by(judge, INSTRUCT, sandbox, run)
+        session: Any = teaching.session
+        session.tokenizer = tokenizer
+        return judge_attempts(config, tasks(), made, teaching, {})
+
+
+def test_a_yes_is_worth_its_probability(tmp_path: Path, sandbox: Sandbox):
+    judge = Chooser([0.9, 0.6, 0.7], ["yes", "yes", "yes"])
+    viewed = chosen(tmp_path, sandbox, judge, "yes-no", object(), samples=3)
+    assert [one.score for one in viewed.feedback] == pytest.approx([0.9, 0.6, 0.7])
+    (model,) = viewed.calibrations
+    assert (model.scored, model.unreadable) == (3, 0)
+    assert model.auroc is not None and model.auroc.mean == 1.0
+    assert len(judge.asked) == 3  # weights say the same each time
+    request, decoding = judge.asked[1]
+    assert decoding.choices == ("yes", "no")
+    assert request.prompt == INSTRUCT.to_verdict(TASK, BODIES["wrong"])
+    assert "return x\n" in request.prompt and "yes or no" in request.prompt
+
+
+def test_where_there_are_no_probabilities_the_word_counts(tmp_path: Path, sandbox: Sandbox):
+    judge = Chooser([0.9, 0.6, 0.7], ["Yes.", "No, it fails for 'ab'.", "I cannot say."], gives=False)
+    viewed = chosen(tmp_path, sandbox, judge, "yes-no", None, samples=2)
+    assert [one.score for one in viewed.feedback] == [1.0, 0.0, None]
+    assert viewed.calibrations[0].unreadable == 2
+    assert len(judge.asked) == 6  # an endpoint may say different things
+
+
+@pytest.mark.parametrize(("tokenizer", "form"), [(object(), "verdict"), (None, "points")])
+def test_by_default_weights_choose_and_endpoints_give_points(
+    tokenizer: object, form: str, tmp_path: Path, sandbox: Sandbox
+):
+    judge = Chooser([0.9, 0.6, 0.7], [judgement(2, 1, 1, 1, 1)] * 3)
+    viewed = chosen(tmp_path, sandbox, judge, "auto", tokenizer)
+    assert viewed.feedback[0].score == pytest.approx(0.9 if form == "verdict" else 1.0)
+    assert all(bool(decoding.choices) == (form == "verdict") for _, decoding in judge.asked)
+
+
+def test_a_set_without_the_question_asks_for_points(tmp_path: Path, sandbox: Sandbox):
+    judge = Chooser([0.9], ["# wanted: a\n# does: a\n# score 4\n"])
+    made = attempts(sandbox, BODIES["right"])
+    for form in ("auto", "yes-no"):
+        config = FeedbackConfig.model_validate({"views": "model", "judge": {"form": form}})
+        with Run.open(tmp_path / form, RunConfig()) as run:
+            teaching = teaching_by(judge, CONTINUED, sandbox, run)
+            session: Any = teaching.session
+            session.tokenizer = object()
+            if form == "yes-no":
+                with pytest.raises(ConfigError, match="continued-2 cannot ask for a yes or no"):
+                    judge_attempts(config, tasks(), made, teaching, {})
+            else:
+                assert judge_attempts(config, tasks(), made, teaching, {}).feedback[0].score == 0.75
+    assert len(judge.asked) == 1
+
+
+def test_weights_judge_and_their_choices_are_kept(tmp_path: Path, sandbox: Sandbox):
+    """A real model, through session, ledger and kept answers; once more, it is not asked again."""
+    place = tiny_model(tmp_path / "model", "qwen2", positions=1024)
+    made = attempts(sandbox, BODIES["right"], BODIES["wrong"])
+    config = FeedbackConfig(views="model")
+    scores = []
+    for name in ("a", "b"):
+        usage = TeacherUsage(answers=tmp_path / "answers", replay="record" if name == "a" else "only")
+        with Run.open(tmp_path / name, RunConfig()) as run:
+            weights = LocalTeacherConfig(model=str(place), dtype="float32")
+            session = open_session(weights, usage, CPU, run)
+            viewed = judge_attempts(config, tasks(), made, Teaching(session, INSTRUCT, sandbox, run), {})
+            scores.append([one.score for one in viewed.feedback])
+    assert scores[0] == scores[1] and len(set(scores[0])) == 2
+    assert all(score is not None and 0 < score < 1 for score in scores[0])
+    calls = [json.loads(line) for line in (tmp_path / "a" / "ledger.jsonl").read_text().splitlines()]
+    assert [call["completion_tokens"] for call in calls if "completion_tokens" in call] == [1, 1]
 
 
 def feedback(

@@ -6,15 +6,13 @@ generates calls without values, the values that its answers return are the tests
 calls.
 """
 
-import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from codestill.languages import UNPARSABLE
 from codestill.models import SamplingConfig
-from codestill.synthesis import UNKNOWN, is_literal, read_calls
+from codestill.synthesis import UNKNOWN, is_literal, read_calls, read_values
 from codestill.tasks import TaskSet
 from codestill.teaching import Teaching
 from codestill.types import Attempt, Completion, Request, Settings, Task, Test
@@ -173,29 +171,7 @@ def ask_calls(
     calls: dict[str, list[tuple[str, str | None]]] = {}
     for task, answer in zip(tasks, teaching.ask(stage, requests, sampling), strict=True):
         if modular.tests is not None:
-            calls[task.task_id] = list(read_assertions(task.entry_point, answer.text))
+            calls[task.task_id] = list(read_values(task.entry_point, answer.text))
         else:
             calls[task.task_id] = [(call, None) for call in read_calls(task.entry_point, answer.text)]
     return calls
-
-
-def read_assertions(function: str, answer: str) -> list[Expected]:
-    """The assertions ``function(literals) == literal`` in an answer, one per line; of several about one call
-    the first."""
-    values: dict[str, str] = {}
-    for line in answer.splitlines():
-        try:
-            node = ast.parse(line.strip().removeprefix("- ").strip("`")).body
-        except UNPARSABLE:
-            continue
-        test = node[0].test if len(node) == 1 and isinstance(node[0], ast.Assert) else None
-        if not (isinstance(test, ast.Compare) and [type(operator) for operator in test.ops] == [ast.Eq]):
-            continue
-        try:
-            calls = read_calls(function, ast.unparse(test.left))
-            value = repr(ast.literal_eval(test.comparators[0]))
-        except (*UNPARSABLE, TypeError):
-            continue
-        for call in calls:
-            values.setdefault(call, value)
-    return list(values.items())

@@ -4,7 +4,8 @@ bodies."""
 from collections.abc import Mapping, Sequence
 
 from codestill.models import SamplingConfig
-from codestill.prompts.modular import fenced_code
+from codestill.prompts import Prompts
+from codestill.recipes.amr_evol.headers import headers_in
 from codestill.recipes.amr_evol.library import Function
 from codestill.recipes.amr_evol.library.functions import read_headers
 from codestill.recipes.amr_evol.responses import Response
@@ -43,7 +44,7 @@ def decompose(
         answers = teaching.ask(stage, requests, retry if number else sampling) if requests else []
         for task, answer in zip(waiting, answers, strict=True):
             try:
-                modules[task.task_id] = read_modules(answer.text, task, teaching.prompts.answers == "fenced")
+                modules[task.task_id] = read_modules(answer.text, task, teaching.prompts)
                 failures.pop(task.task_id, None)
             except ValueError as error:
                 failures[task.task_id] = str(error)
@@ -51,11 +52,30 @@ def decompose(
     return modules, failures
 
 
-def read_modules(answer: str, task: Task, fenced: bool) -> list[Function]:
-    """The modules in an answer. Raises ValueError with the reason if it is malformed."""
-    modules = read_headers(fenced_code(answer) if fenced else answer)
+def read_modules(answer: str, task: Task, prompts: Prompts) -> list[Function]:
+    """The modules in an answer, two or more. Raises ValueError with the reason if it has none.
+
+    In an answer that follows instructions, the task's own function is left out, and so are functions of the
+    example that the prompt gives: small models repeat both. A continuation must hold headers and nothing
+    else.
+    """
+    if prompts.answers == "continuation":
+        modules = read_headers(answer)
+        reasons: list[str] = []
+        if any(module.name == task.entry_point for module in modules):
+            raise ValueError(f"{task.entry_point} is the task's own function")
+    else:
+        found, reasons = headers_in(answer)
+        example = prompts.modular.exemplary if prompts.modular is not None else frozenset()
+        modules = []
+        for function in found:
+            if function.name == task.entry_point:
+                reasons.append(f"{function.name} is the task's own function")
+            elif example & {function.name, function.description.lower()}:
+                reasons.append(f"{function.name} is the prompt's example")
+            else:
+                modules.append(function)
     if len(modules) < 2:
-        raise ValueError(f"fewer than two functions: {len(modules)}")
-    if any(module.name == task.entry_point for module in modules):
-        raise ValueError(f"{task.entry_point} is the task's own function")
+        said = f" ({'; '.join(reasons)})" if reasons else ""
+        raise ValueError(f"fewer than two functions: {len(modules)}{said}")
     return modules

@@ -13,6 +13,7 @@ from codestill.examples import row, subset
 from codestill.losses import CrossEntropy
 from codestill.models import Asked, SamplingConfig
 from codestill.prompts import prompt_set
+from codestill.prompts.template import require_python
 from codestill.recipes.amr_evol.agreement import AgreementConfig
 from codestill.recipes.amr_evol.decompose import decompose
 from codestill.recipes.amr_evol.evolve import EvolutionConfig, Wave, evolve, gate, new_functions, verify
@@ -101,6 +102,8 @@ def distill(config: Config, run: Run) -> "Student":
     """Gather instructions, answer them by the method, train, evaluate."""
     tasks = config.tasks.load()
     require_trainable(tasks)
+    if config.method != "direct" or config.instructions is not None:
+        require_python(tasks.tasks, "functions are taken apart, tested and made")
     with config.open(run) as opened:
         teaching = replace(opened, stop=tasks.stop)
         if config.instructions is not None:

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from codestill.attempt import solved
-from codestill.errors import TaskError
+from codestill.errors import ConfigError, TaskError
 from codestill.evaluation import evaluate
 from codestill.examples import subset
 from codestill.losses import Contrastive, Objective
 from codestill.models import SamplingConfig
-from codestill.prompts import prompts_for
+from codestill.prompts import Prompts, prompt_set, prompts_for
+from codestill.prompts.template import require_python
 from codestill.recipes.iterkd.bins import BINS, Bin
 from codestill.recipes.iterkd.faults import (
     FaultsConfig,
@@ -81,14 +82,31 @@ class Config(TaughtConfig):
     retention_tasks: PositiveInt = 100
     """Tasks of the first round that are attempted again after each: what is forgotten?"""
 
+    @model_validator(mode="after")
+    def _has_question(self) -> "Config":
+        if self.prompts != "auto" and (lack := _lack(self.feedback, prompt_set(self.prompts))):
+            raise ValueError(lack)
+        return self
+
+
+def _lack(feedback: FeedbackConfig, prompts: Prompts) -> str | None:
+    """What the prompts lack for the judge."""
+    if feedback.judge.form == "yes-no" and prompts.verdict is None:
+        return f"feedback.judge.form: {prompts.version} has no question to answer yes or no"
+    return None
+
 
 def distill(config: Config, run: Run) -> "Student":
     """Warm up; then, in each round, solve, attempt, rate, train on correct and faulty programs, update."""
     with config.open(run) as teaching:
-        student = initial_student(config, config.warm_up, teaching.session, run)
-        logits = teaching.session.logits if config.objective.needs_teacher else None
+        if lack := _lack(config.feedback, teaching.prompts):
+            raise ConfigError(f"{lack}.", next_step="Use points, or a teacher that follows instructions.")
         task_set = without_repeats(config.tasks.load(), config.evaluate.tasks, config.decontaminate, run)
         require_trainable(task_set, False)
+        if config.rounds > 1 and config.update.questions != "static":
+            require_python(task_set.tasks, "new tasks are made")
+        student = initial_student(config, config.warm_up, teaching.session, run)
+        logits = teaching.session.logits if config.objective.needs_teacher else None
         retained = task_set.with_tasks(task_set.tasks[: config.retention_tasks])
         tokens = config.attempts.max_new_tokens
         validation = RoundValidation(config.validation.load(), retained, config.stop, tokens)

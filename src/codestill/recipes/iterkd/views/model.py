@@ -1,12 +1,14 @@
 """The model view: a judge rates a program; it sees no test and no execution."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 from pydantic import PositiveInt
 
 from codestill.models import SamplingConfig
 from codestill.prompts import Prompts
+from codestill.prompts.rating import VERDICTS, Rating, read_verdict
 from codestill.tasks import TaskSet
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.session import AnyTeacherConfig
@@ -21,8 +23,12 @@ class JudgeConfig(Settings):
     """The judge: the teacher, or the ``model`` below."""
     model: AnyTeacherConfig = LocalTeacherConfig()
     """Another model or endpoint, such as one that was trained to judge."""
+    form: Literal["auto", "points", "yes-no"] = "auto"
+    """What is asked. points: the criteria's points, in text. yes-no: whether the program is right; the score
+    is the probability of yes against no where the judge gives probabilities, else the word. auto: yes-no of
+    weights on this machine, if the prompts have that question; else points."""
     samples: PositiveInt = 1
-    """Judgements of each program; their mean counts."""
+    """Judgements of each program; their mean counts. Probabilities are the same each time: one is taken."""
     sampling: SamplingConfig = SamplingConfig()
     """How a judgement is sampled; with several, at a temperature."""
 
@@ -55,26 +61,40 @@ def judge(
 ) -> Iterator[Judged]:
     """A judgement of each attempt, whether it passes or not; in any order."""
     tasks, prompts = task_set.by_id, teaching.prompts
+    local = teaching.session.tokenizer is not None
+    chosen = config.form == "yes-no" or (config.form == "auto" and local and prompts.verdict is not None)
+    ask = prompts.to_verdict if chosen else prompts.to_judge
+    samples = 1 if chosen and local else config.samples
     requests = [
         Request(
             task_id=attempt.key,
-            prompt=prompts.to_judge(tasks[attempt.task_id], attempt.completion.text),
+            prompt=ask(tasks[attempt.task_id], attempt.completion.text),
             sample=sample,
         )
         for attempt in owed
-        for sample in range(config.samples)
+        for sample in range(samples)
     ]
+    choices = VERDICTS if chosen else ()
     waiting: dict[str, list[Completion]] = {}
-    for answer in teaching.answers("judgements", requests, config.sampling):
+    for answer in teaching.answers("judgements", requests, config.sampling, choices=choices):
         of_attempt = waiting.setdefault(answer.task_id, [])
         of_attempt.append(answer)
-        if len(of_attempt) == config.samples:
-            yield _read(answer.task_id, waiting.pop(answer.task_id), prompts)
+        if len(of_attempt) == samples:
+            read = _verdict if chosen else partial(_points, prompts)
+            yield _read(answer.task_id, waiting.pop(answer.task_id), read)
 
 
-def _read(attempt: str, answers: list[Completion], prompts: Prompts) -> Judged:
+def _points(prompts: Prompts, answer: Completion) -> Rating | None:
+    return prompts.read_judgement(answer.text)
+
+
+def _verdict(answer: Completion) -> Rating | None:
+    return read_verdict(answer.text, answer.probabilities)
+
+
+def _read(attempt: str, answers: list[Completion], read: Callable[[Completion], Rating | None]) -> Judged:
     answers.sort(key=lambda answer: answer.sample)
-    ratings = [prompts.read_judgement(answer.text) for answer in answers]
+    ratings = [read(answer) for answer in answers]
     readable = [rating for rating in ratings if rating is not None]
     return Judged(
         attempt=attempt,
