@@ -29,8 +29,8 @@ class StudentConfig(Settings):
     from_scratch: bool = False
     """With `model`: use only its shape, and start from fresh weights."""
     tokenizer: str | None = None
-    """A directory, GGUF file or hub id. Default: the model's own; for a preset the teacher's if there is one, else
-    bigcode/starcoder2-3b (for a pocket preset the pocket tokenizer)."""
+    """A directory, GGUF file or hub id. Default: the model's own; for a preset the teacher's if there is one,
+    else bigcode/starcoder2-3b (for a pocket preset the pocket tokenizer)."""
     revision: str | None = None
     """Branch, tag or commit of `model` on the hub."""
     trust_remote_code: bool = False

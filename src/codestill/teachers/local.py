@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 class LocalTeacherConfig(Settings):
-    """A causal language model from a directory, a GGUF file or the hub. A plain string stands for ``model``."""
+    """A causal language model from a directory, GGUF file or hub. A plain string stands for ``model``."""
 
     type: Literal["local"] = "local"
     """Local weights, which give text and logits."""
     model: str = "bigcode/starcoder2-3b"
-    """A directory, GGUF file or hub id (`pocket` is the bundled teacher); of an endpoint, the model's name there."""
+    """A directory, GGUF file or hub id (`pocket` is the bundled teacher); of an endpoint, the model's name
+    there."""
     revision: str | None = None
     """Branch, tag or commit of `model` on the hub."""
     dtype: Dtype = "bfloat16"
