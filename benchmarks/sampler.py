@@ -68,7 +68,7 @@ def main() -> None:
         "top_k": 0,
         "max_new_tokens": NEW_TOKENS,
         "eos_token_id": ends,
-        "pad_token_id": student.eos_id,
+        "pad_token_id": student.codec.end,
     }
 
     def generate(text: str, samples: int) -> list[int]:

@@ -41,6 +41,7 @@ REQUEST = Request(task_id="a", prompt="p")
 class Teacher:
     name = "teacher"
     identity: dict[str, Any] = {"teacher": "t"}  # noqa: RUF012
+    form = None
 
     def complete(self, requests: Any, decoding: Decoding, files: Any = None) -> Iterator[Completion]:
         for request in requests:

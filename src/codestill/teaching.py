@@ -92,7 +92,7 @@ class Teaching:
         """The teacher's answers as they arrive, for a stage of another record; see :class:`Decoding` for
         ``choices``."""
         seed = self.run.seed if seed is None else seed
-        decoding = Decoding(sampling, ended, seed, choices, self.run.watch(stage))
+        decoding = Decoding(sampling, ended, seed, choices, watcher=self.run.watch(stage))
         return self._teacher(stage).complete(requests, decoding)
 
     def ask_for_code(

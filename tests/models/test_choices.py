@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.support.tiny import CPU, tiny_model
 
 from codestill.errors import ModelError
-from codestill.models import Decoding, SamplingConfig
+from codestill.models import ChatConfig, Decoding, SamplingConfig
 from codestill.models.completer import begun, shares
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.frozen import LocalTeacher
@@ -89,8 +89,6 @@ def test_a_chat_is_asked_in_its_template(tmp_path: Path):
     place = tiny_model(tmp_path, "qwen2")
     plain = LocalTeacherConfig(model=str(place), dtype="float32").build(CPU)
     plain.tokenizer.chat_template = "{{ messages[0]['content'] }} Then:"
-    plain.chat = True
-    (in_chat,) = plain.complete(asked("Right?"), YES_NO)
-    plain.chat = False
+    (in_chat,) = plain.asked_as(ChatConfig(chat=True), "chat").complete(asked("Right?"), YES_NO)
     (spelled,) = plain.complete(asked("Right? Then:"), YES_NO)
     assert in_chat.probabilities == pytest.approx(spelled.probabilities)

@@ -1,6 +1,6 @@
 """What completes prompts: a student, a teacher, an endpoint. Nothing here imports torch."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 

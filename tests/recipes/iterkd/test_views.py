@@ -205,7 +205,7 @@ class Chooser:
 
     def __init__(self, yes: list[float], words: list[str], gives: bool = True) -> None:
         self.yes, self.words, self.gives = yes, words, gives
-        self.name, self.asked = "chooser", list[tuple[Request, Decoding]]()
+        self.name, self.form, self.asked = "chooser", None, list[tuple[Request, Decoding]]()
 
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         for request in requests:

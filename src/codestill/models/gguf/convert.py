@@ -17,7 +17,7 @@ from codestill.models.gguf.header import Header
 from codestill.models.gguf.shape import FREQUENCIES, shape_of
 from codestill.models.gguf.tokenizer import end_ids, require_tokenizer, token_id, tokenizer_of
 
-_FILE_BYTES = 512 << 20  # of one safetensors file: what waits in memory to be written
+_FILE_BYTES = 256 << 20  # of one safetensors file: what waits in memory to be written
 _PIECE = 4 << 20  # weights that are dequantised at once
 _OWN_TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _DAMAGED = "The file is damaged, or was converted wrongly: download it again."
@@ -40,7 +40,7 @@ class Conversion:
     def write(self, directory: Path, progress: Callable[[float], None]) -> None:
         """Write weights, config, generation config and tokenizer; ``progress`` gets the part that is done.
 
-        Memory: some 512 MiB of weights that wait to be written, and the largest tensor. Raises ModelError for
+        Memory: some 256 MiB of weights that wait to be written, and the largest tensor. Raises ModelError for
         weights that are not finite and for a tokenizer that makes no sense.
         """
         directory.mkdir(parents=True)
@@ -106,10 +106,8 @@ def _dequantised(header: Header, tensor: Any, config: PreTrainedConfig) -> Tenso
     than bfloat16, or float32 where a weight is out of its range."""
     own = _OWN_TYPES.get(tensor.tensor_type.name, torch.float16)
     values = _in_type(tensor, own)
-    if not values.isfinite().all():
-        values = _in_type(tensor, torch.float32)
-        if not values.isfinite().all():
-            raise header.refused(f"holds numbers that are not finite in {tensor.name}", _DAMAGED)
+    if values is None and (values := _in_type(tensor, torch.float32)) is None:
+        raise header.refused(f"holds numbers that are not finite in {tensor.name}", _DAMAGED)
     if header.architecture == "llama" and ".attn_q." in tensor.name:
         return _unrotated(values, int(config.num_attention_heads))
     if header.architecture == "llama" and ".attn_k." in tensor.name:
@@ -117,15 +115,21 @@ def _dequantised(header: Header, tensor: Any, config: PreTrainedConfig) -> Tenso
     return values
 
 
-def _in_type(tensor: Any, dtype: torch.dtype) -> Tensor:
-    """A tensor's values, some rows at a time: float32 takes many times the room of the blocks."""
+def _in_type(tensor: Any, dtype: torch.dtype) -> Tensor | None:
+    """A tensor's values, some rows at a time, since float32 takes many times the room of the blocks.
+
+    None where a value is not finite in that type.
+    """
     from gguf import dequantize
 
     values = torch.empty([int(size) for size in reversed(tensor.shape)], dtype=dtype)
     step = max(1, _PIECE * len(values) // values.numel())
     for start in range(0, len(values), step):
         piece = dequantize(tensor.data[start : start + step], tensor.tensor_type)
-        values[start : start + step] = torch.from_numpy(np.require(piece, np.float32, ["C", "W"]))
+        part = torch.from_numpy(np.require(piece, np.float32, ["C", "W"])).to(dtype)
+        if not part.isfinite().all():
+            return None
+        values[start : start + step] = part
     return values
 
 
@@ -137,7 +141,7 @@ def _unrotated(values: Tensor, heads: int) -> Tensor:
 
 
 def _write_weights(directory: Path, tensors: Iterator[tuple[str, Tensor]]) -> torch.dtype:
-    """Write safetensors files of some 512 MiB, with an index where there are several.
+    """Write safetensors files of some 256 MiB, with an index where there are several.
 
     Returns the type of most weights.
     """

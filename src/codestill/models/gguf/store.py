@@ -95,9 +95,7 @@ def _made(path: Path) -> Path:
         with _locked(folder):
             if not folder.is_dir():
                 _require_room(path, conversion.bytes)
-                temporary = folder.with_name(
-                    f".{folder.name}.tmp"
-                )  # of this name, only the lock's holder writes
+                temporary = folder.with_name(f".{folder.name}.tmp")  # the lock's holder alone writes it
                 shutil.rmtree(temporary, ignore_errors=True)
                 conversion.write(temporary, lambda part: progress(_SLOW, part))
                 card = Card(
