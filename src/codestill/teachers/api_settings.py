@@ -16,8 +16,7 @@ class ApiSettings(Settings):
     type: Literal["api"] = "api"
     """An OpenAI-compatible endpoint, which gives text and no logits."""
     model: str = "bigcode/starcoder2-3b"
-    """A directory, GGUF file or hub id (`pocket` is the bundled teacher); of an endpoint, the model's name
-    there."""
+    """A directory, GGUF file or hub id (`pocket` is bundled); of an endpoint, the model's name there."""
     base_url: BaseUrl | None = None
     """URL of the API, as `http://host:8000/v1` (default: OpenAI's). Credentials in it are stored nowhere."""
     endpoint: Literal["chat", "completions"] = "chat"

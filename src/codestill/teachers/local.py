@@ -19,8 +19,7 @@ class LocalTeacherConfig(Settings):
     type: Literal["local"] = "local"
     """Local weights, which give text and logits."""
     model: str = "bigcode/starcoder2-3b"
-    """A directory, GGUF file or hub id (`pocket` is the bundled teacher); of an endpoint, the model's name
-    there."""
+    """A directory, GGUF file or hub id (`pocket` is bundled); of an endpoint, the model's name there."""
     revision: str | None = None
     """Branch, tag or commit of `model` on the hub."""
     dtype: Dtype = "bfloat16"
