@@ -2,7 +2,8 @@
 
 ``data/real_answers.jsonl`` holds greedy answers of Qwen2.5-Coder-0.5B-Instruct and 1.5B-Instruct (4-bit
 weights) about tasks of MBPP and HumanEval, as the models wrote them, and beside each what a reader finds in
-it. ``prompts`` is the version of the set that asked.
+it. ``prompts`` is the version of the set that asked. Some repeat their task's text, which is MBPP's (CC-BY
+4.0) or HumanEval's (MIT).
 """
 
 import json

@@ -41,7 +41,8 @@ def verb_and_object(parameter: type) -> type:
     \"\"\"Say what the helper takes, what it does with it, and what it returns.\"\"\"
 ```
 
-Put names and types of this task in their places. Write no bodies, and not the task's function itself.
+Put names and types of this task in their places: a type for each parameter and for the result. Write no
+bodies, and not the task's function itself.
 """,
     evolve="""\
 This is a programming task:

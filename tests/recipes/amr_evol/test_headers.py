@@ -78,6 +78,12 @@ class Summer:
 1. `numbers_in(text: str) -> list[int]`: The numbers.
 2. **add(xs: list[int]) -> int** - Their sum.
 """,
+    "a list, and a block that is cut": """1. `numbers_in(text: str) -> list[int]`: The numbers.
+2. `add(xs: list[int]) -> int`: Their sum.
+   ```python
+   def numbers_in(text: str) -> list[int]:
+       \"\"\"The numbers.\"\"\"
+       return text.spl""",
     "a thought before": """<think>
 ```python
 def wrong(x: int) -> int:

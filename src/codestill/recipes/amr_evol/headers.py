@@ -51,11 +51,11 @@ def headers_in(answer: str) -> tuple[list[Function], list[str]]:
     """The functions with types and a description, each once, and why others are left out.
 
     In fenced blocks, or in the text where there is none: headers with docstrings or comments, whatever their
-    bodies; methods as functions without ``self``; and else lists as ``- name(x: int) -> int: what it does``.
+    bodies; methods as functions without ``self``. And in lists: ``- name(x: int) -> int: what it does``.
     """
     answer = after_thought(answer)
     blocks = [block for block in fenced_blocks(answer) if _DEF.search(block)] or [answer]
-    headers = [header for block in blocks for header in _defined(block)] or list(_listed(answer))
+    headers = [*(header for block in blocks for header in _defined(block)), *_listed(answer)]
     functions: dict[str, Function] = {}
     refused: list[str] = []
     for header in headers:
