@@ -80,7 +80,7 @@ def test_prompts_are_divided_where_that_saves_enough() -> None:
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8}], ids=["greedy", "sampled"])
 def test_divided_prompts_change_no_completion(
-    student: Student, sampling: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    student: Student, sampling: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = draw(student, requests(3), **sampling)
     cohorts: set[int] = set()
