@@ -96,7 +96,7 @@ class Telling(io.StringIO):
 
 
 def test_a_log_gets_lines_of_a_stage_that_goes_on() -> None:
-    out = Telling(2)
+    out = Telling(5)
     bars = ProgressBars(Console(file=out, width=40), every=0.02)
     bars(Event(stage="left", kind="progress", done=1, total=9))
     bars(rows(3, 164))

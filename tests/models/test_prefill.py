@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.models.test_sample import PROMPTS, requests
+from tests.models.test_sample import PROMPTS, draw, requests
 from torch import Tensor, nn
 
 from codestill.models import Decoding, Placement, SamplingConfig, shared
-from codestill.models.decode import OwnPrompts, WholeTexts, chunks
-from codestill.models.shared import SharedPrompts
+from codestill.models.decode import OwnPrompts, Prompt, WholeTexts, chunks
+from codestill.models.shared import SharedPrompts, alike
 from codestill.models.student import Student
 
 MEMORIES = {"shared": SharedPrompts, "own": OwnPrompts, "none": WholeTexts}
@@ -62,3 +62,36 @@ def test_the_head_is_applied_to_last_positions_alone(student: Student) -> None:
     list(student.complete(requests(2), Decoding(SamplingConfig(max_new_tokens=3))))
     hook.remove()
     assert widths == {1}
+
+
+def test_prompts_are_divided_where_that_saves_enough() -> None:
+    def lengths(prompts: list[Prompt], worth: int) -> list[list[int]]:
+        return [[len(prompt) for prompt in prompts[rows]] for rows in alike(prompts, worth)]
+
+    prompts: list[Prompt] = [(0,) * n for n in (90, 88, 50, 48, 47, 10, 9)]
+    assert lengths(prompts, 10_000) == [[90, 88, 50, 48, 47, 10, 9]]
+    assert lengths(prompts, 50) == [[90, 88], [50, 48, 47], [10, 9]]
+    assert lengths(prompts[::-1], 50) == [[9, 10, 47, 48, 50, 88, 90]]
+    assert lengths([(0,) * 5] * 3, 0) == [[5, 5, 5]]
+    # Samples of one prompt stay together, and count once.
+    assert lengths([(0,) * 40, *[(1,) * 10] * 3, (2,) * 10], 60) == [[40], [10, 10, 10, 10]]
+    assert lengths([(0,) * 40, *[(1,) * 10] * 3, (2,) * 10], 61) == [[40, 10, 10, 10, 10]]
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8}], ids=["greedy", "sampled"])
+def test_divided_prompts_change_no_completion(
+    student: Student, sampling: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = draw(student, requests(3), **sampling)
+    cohorts: set[int] = set()
+    step = SharedPrompts.step
+
+    def noted(self: SharedPrompts, tokens_B: Tensor, positions_B: Tensor) -> Tensor:
+        cohorts.add(len(self.rest.cohorts))
+        return step(self, tokens_B, positions_B)
+
+    monkeypatch.setattr(SharedPrompts, "step", noted)
+    monkeypatch.setattr(shared, "WORTH_A_COHORT", 0)
+    assert draw(student, requests(3), **sampling) == wanted
+    assert draw(student, requests(3), batch=7, **sampling) == wanted
+    assert max(cohorts) > 2

@@ -9,7 +9,8 @@ import torch
 from tests.models.test_sample import draw, requests
 
 from codestill.models import Decoding, Placement, SamplingConfig, sample
-from codestill.models.room import USABLE, Estimate, _left_in_groups, available_bytes, bytes_per_token
+from codestill.models.decode import bytes_per_token
+from codestill.models.room import USABLE, Estimate, _left_in_groups, available_bytes
 from codestill.models.shared import SharedPrompts
 from codestill.models.student import Student
 

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -93,6 +94,20 @@ def prefill(
     positions_PT = (mask_PT.cumsum(dim=1) - 1).clamp(min=0)
     logits_PV, cache = forward_last(model, tokens_PT, mask_PT, positions_PT)
     return logits_PV, cache, mask_PT, positions_PT[:, -1]
+
+
+_token_numbers: "WeakKeyDictionary[PreTrainedModel, int]" = WeakKeyDictionary()
+
+
+@torch.inference_mode()
+def bytes_per_token(model: PreTrainedModel) -> int:
+    """Keys and values of a token in all layers, seen in a pass over two tokens; 0 for a model without."""
+    if model not in _token_numbers:
+        tokens_1T = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+        _, cache = forward_last(model, tokens_1T, None, torch.arange(2, device=model.device)[None])
+        held = [getattr(x, name, None) for x in getattr(cache, "layers", ()) for name in ("keys", "values")]
+        _token_numbers[model] = sum(x.numel() for x in held if isinstance(x, Tensor)) // 2
+    return _token_numbers[model] * model.dtype.itemsize
 
 
 class OwnPrompts:

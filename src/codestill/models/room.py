@@ -8,7 +8,7 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
-from codestill.models.decode import ROOM, Prompt, chunks, forward_last
+from codestill.models.decode import ROOM, Prompt, bytes_per_token, chunks
 
 USABLE = 0.8
 """Share of the available memory that decoding may take: allocators and other processes take some, too."""
@@ -68,15 +68,6 @@ class Estimate:
             else:
                 high = middle - 1
         return self.plan(prompts[:low])
-
-
-@torch.inference_mode()
-def bytes_per_token(model: PreTrainedModel) -> int:
-    """Keys and values of a token in all layers, seen in a pass over two tokens; 0 for a model without."""
-    tokens_1T = torch.zeros((1, 2), dtype=torch.long, device=model.device)
-    _, cache = forward_last(model, tokens_1T, None, torch.arange(2, device=model.device)[None])
-    held = [getattr(x, name, None) for x in getattr(cache, "layers", ()) for name in ("keys", "values")]
-    return sum(x.numel() * x.element_size() for x in held if isinstance(x, torch.Tensor)) // 2
 
 
 def available_bytes(device: torch.device) -> int:

@@ -196,9 +196,9 @@ class _Batch:
         else:
             _log.log(logging.WARNING if warn else logging.INFO, "%s", text)
 
-    def _tell(self) -> None:
+    def _tell(self, joining: int = 0) -> None:
         if self.decoding.watcher is not None:
-            going = sum(not row.ended for row in self.rows)
+            going = joining + sum(not row.ended for row in self.rows)
             self.decoding.watcher.decoded(self.tokens, self.limit, going)
 
     @property
@@ -216,6 +216,7 @@ class _Batch:
             return waiting
         free = self.size - len(self.rows)
         rows = waiting[:free]
+        self._tell(len(rows))  # a long prefill begins
         logits_BV, position_B = self.memory.add([row.prompt for row in rows])
         uniforms_BN = _uniforms(rows, self.sampling.max_new_tokens, self.decoding.seed).to(logits_BV.device)
         fresh = logits_BV, position_B, uniforms_BN

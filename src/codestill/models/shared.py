@@ -18,11 +18,21 @@ from transformers import AttentionInterface, DynamicCache, PreTrainedConfig, Pre
 
 from codestill.errors import ModelError
 from codestill.models.cohorts import Cohort, ReadPrompts
-from codestill.models.decode import PREFILL_TOKENS, Memory, OwnPrompts, Prompt, WholeTexts, forward_last
+from codestill.models.decode import (
+    PREFILL_TOKENS,
+    Memory,
+    OwnPrompts,
+    Prompt,
+    WholeTexts,
+    bytes_per_token,
+    forward_last,
+)
 
 _log = logging.getLogger(__name__)
 
 SHARED = "codestill_shared_prompts"
+WORTH_A_COHORT = 16 * 2**20
+"""Bytes of padding that a step would read in vain, from which on a cohort of their own costs rows less."""
 _HARMLESS = {"dropout", "sliding_window", "position_ids", "use_cache", "output_attentions", "cache_position"}
 
 
@@ -36,6 +46,26 @@ def memory_for(
     if fits and can_share(model):
         return SharedPrompts(model, pad, prefill_tokens)
     return OwnPrompts(model, pad, prefill_tokens) if can_cache(model) else _slowly(model, prefill_tokens)
+
+
+def alike(prompts: Sequence[Prompt], worth: int) -> list[slice]:
+    """Where to divide prompts, so that each division saves ``worth`` tokens of padding or more. They come the
+    longest first; others are not divided."""
+    lengths = [len(prompt) for prompt in prompts]
+    if lengths != sorted(lengths, reverse=True):
+        return [slice(0, len(prompts))]
+    first = [0, *(i for i in range(1, len(prompts)) if prompts[i] != prompts[i - 1]), len(prompts)]
+    whole, divided = [(0, len(first) - 1)], []  # ranges of distinct prompts
+    while whole:
+        start, end = whole.pop()
+        longest = lengths[first[start]]
+        saved = [(longest - lengths[first[i]]) * (end - i) for i in range(start, end)]
+        cut = max(range(end - start), key=saved.__getitem__)
+        if saved[cut] >= max(1, worth):
+            whole += [(start, start + cut), (start + cut, end)]
+        else:
+            divided.append(slice(first[start], first[end]))
+    return sorted(divided, key=lambda rows: rows.start)
 
 
 class SharedPrompts:
@@ -53,7 +83,13 @@ class SharedPrompts:
         return [prompt for cohort in self.rest.cohorts for prompt in cohort.read.prompts]
 
     def add(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
-        """See :class:`Memory`; a prompt that is already present is not prefilled again."""
+        """See :class:`Memory`; a prompt that is already present is not prefilled again. Prompts of very
+        different lengths do not join one cohort, whose prompts are all read to the length of its longest."""
+        tokens = WORTH_A_COHORT // max(1, bytes_per_token(self.model))
+        parts = [self._add(prompts[rows]) for rows in alike(prompts, tokens)]
+        return torch.cat([logits_BV for logits_BV, _ in parts]), torch.cat([last_B for _, last_B in parts])
+
+    def _add(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         owed = dict.fromkeys(prompts)
         parts: list[ReadPrompts] = []
         for cohort in self.rest.cohorts:
