@@ -75,7 +75,7 @@ def pocket_data(tasks: int) -> tuple[list[tuple[list[int], int]], torch.Tensor, 
     for task in pocket.generate("train", tasks):
         prompt = teacher.tokenizer(task.prompt)["input_ids"]
         body = teacher.tokenizer(task.reference, add_special_tokens=False)["input_ids"]
-        tokens = [*prompt, *body, teacher.eos_id]
+        tokens = [*prompt, *body, teacher.codec.end]
         batch = torch.tensor([tokens])
         scored = slice(len(prompt) - 1, -1)
         seen.append(teacher.logits(batch, torch.ones_like(batch))[0, scored])

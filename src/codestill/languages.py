@@ -110,7 +110,8 @@ def bound_names(body: Iterable[ast.stmt]) -> list[str]:
     """Names that statements bind in their own scope, each once, in the order of the source: by definitions,
     imports, assignments and patterns, also inside ``if``, ``try``, ``with``, ``match`` and loops."""
     names: dict[str, None] = {}
-    waiting: list[ast.AST] = [*body][::-1]
+    waiting: list[ast.AST] = [*body]
+    waiting.reverse()
     while waiting:
         node = waiting.pop()
         names.update(dict.fromkeys(_binds(node)))

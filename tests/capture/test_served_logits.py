@@ -150,9 +150,10 @@ def test_a_student_trains_from_them_at_temperature_one_alone(server: Server, tmp
         CachedLogits(cache, 2.0)
     config = settings(server)
     with open_run(tmp_path / "run") as run, Sandbox(SandboxConfig()) as sandbox:
-        examples = training_examples(config.examples, teacher, None, sandbox, run)
+        learner = student()
+        examples = training_examples(config.examples, learner, None, sandbox, run)
         steps = TrainConfig(max_steps=3, batch_tokens=400, accumulation=1, precision="float32")
-        fit(student(), examples, Distillation(temperature=1.0), steps, run, teacher=CachedLogits(cache, 1.0))
+        fit(learner, examples, Distillation(temperature=1.0), steps, run, teacher=CachedLogits(cache, 1.0))
     assert len(metrics(tmp_path / "run")) == 3
 
 
