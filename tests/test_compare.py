@@ -385,3 +385,15 @@ def test_an_arm_of_another_needs_that_one_alone(arm: dict[str, Any]) -> None:
     arms = [{"name": "text", "recipe": "sft", "config": ARM}, arm]
     with pytest.raises(ValidationError, match=r"either a recipe or a model|no earlier arm with a recipe"):
         CompareConfig.model_validate(SETTINGS | {"arms": arms, "teacher": None, "differences": []})
+
+
+def test_arms_can_be_compared_by_their_greedy_completions_alone(tmp_path: Path) -> None:
+    evaluate = SETTINGS["evaluate"] | {"samples_per_task": 0}
+    arms = [{"name": "teacher", "model": "pocket"}, {"name": "base", "model": "pocket-base-0.1m"}]
+    found = run(tmp_path, evaluate=evaluate, arms=arms, differences=[["teacher", "base"]], seeds=[0])
+    teacher, base = found.arms
+    assert teacher.greedy == teacher.pass_at[1] and base.greedy == base.pass_at[1]
+    assert teacher.greedy is not None and teacher.greedy.mean > 0
+    (difference,) = found.differences
+    assert difference.interval.mean == pytest.approx(teacher.pass_at[1].mean - base.pass_at[1].mean)
+    print_comparison(found)

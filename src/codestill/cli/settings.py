@@ -20,6 +20,8 @@ def read_settings(
 ) -> tuple[Path | None, Any] | None:
     """The run directory and the config that ``--config FILE``, ``--run-dir`` and options specify.
 
+    Of several files a later one overrides an earlier one, setting by setting.
+
     None when only help was printed. Raises ConfigError or cyclopts' own errors, which name the option or
     the key and the nearest valid name.
     """
@@ -35,13 +37,17 @@ def read_settings(
         "settings": Annotated[model, Parameter(name="*")],
         "run_dir": Annotated[Path | None, Parameter(help="Run directory (default: below runs/).")],
     }
-    path, rest = _take_option(list(arguments), "--config")
-    files = [] if path is None else [_read_yaml(path)]
+    files, rest = _take_options(list(arguments), "--config")
+    paths = [Path(file) for file in files]
+    values: dict[str, Any] = {}
+    for path in paths:
+        values = _merged(values, _read_yaml(path))
+    source = ", ".join(map(str, paths))
     parser = App(
         name=f"codestill {command}",
         help_formatter=_Help(model, None if required else model()),
-        config=files,
-        help=f"{model.__doc__}\n\n--config FILE reads settings from YAML; options override it.",
+        config=[sources.Dict(values, source=source, use_commands_as_keys=False)] if paths else [],
+        help=f"{model.__doc__}\n\n--config FILE reads settings from YAML; a second file overrides it, and options do.",
         version_flags=[],
     )
     parser.default(collect)
@@ -80,7 +86,16 @@ def _path(entry: HelpEntry) -> list[str]:
     return names[0].removeprefix("--").replace("-", "_").split(".") if names else []
 
 
-def _read_yaml(path: Path) -> sources.Dict:
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The settings of both; those of the second win."""
+    both = dict(first)
+    for key, value in second.items():
+        before = both.get(key)
+        both[key] = _merged(before, value) if is_object(before) and is_object(value) else value
+    return both
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = load_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -96,16 +111,22 @@ def _read_yaml(path: Path) -> sources.Dict:
             f"{path} holds one {type(values).__name__}, not a mapping of names to settings.",
             next_step="Write a setting per line, `name: value`.",
         )
-    return sources.Dict(values or {}, source=str(path), use_commands_as_keys=False)
+    return values or {}
 
 
-def _take_option(arguments: list[str], name: str) -> tuple[Path | None, list[str]]:
-    for index, argument in enumerate(arguments):
-        if argument == name and index + 1 < len(arguments):
-            return Path(arguments[index + 1]), arguments[:index] + arguments[index + 2 :]
+def _take_options(arguments: list[str], name: str) -> tuple[list[str], list[str]]:
+    """The values of an option that may be given several times, and the other arguments."""
+    values: list[str] = []
+    rest: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
         if argument.startswith(f"{name}="):
-            return Path(argument.removeprefix(f"{name}=")), arguments[:index] + arguments[index + 1 :]
-    return None, arguments
+            values.append(argument.removeprefix(f"{name}="))
+        elif argument == name and (value := next(waiting, None)) is not None:
+            values.append(value)
+        else:
+            rest.append(argument)
+    return values, rest
 
 
 def _join_booleans(arguments: Sequence[str]) -> list[str]:
