@@ -47,7 +47,8 @@ def read_settings(
         name=f"codestill {command}",
         help_formatter=_Help(model, None if required else model()),
         config=[sources.Dict(values, source=source, use_commands_as_keys=False)] if paths else [],
-        help=f"{model.__doc__}\n\n--config FILE reads settings from YAML; a second file overrides it, and options do.",
+        help=f"{model.__doc__}\n\n--config FILE reads settings from YAML, of several files the last word; "
+        "options override them.",
         version_flags=[],
     )
     parser.default(collect)
