@@ -7,7 +7,7 @@ from functools import partial
 from codestill.errors import SandboxError
 from codestill.models import Completer, Decoding, SamplingConfig
 from codestill.models.completer import Watcher
-from codestill.prompts import CONTINUED, Prompts, prompts_for
+from codestill.prompts import Prompts, prompts_for
 from codestill.run import Run
 from codestill.sandbox import Program, Sandbox
 from codestill.tasks import TaskSet
@@ -73,7 +73,7 @@ class Workbench:
         return self.prompts or prompts_for(model)
 
 
-def requests(task_set: TaskSet, samples: int = 1, prompts: Prompts = CONTINUED) -> list[Request]:
+def requests(task_set: TaskSet, samples: int, prompts: Prompts) -> list[Request]:
     """``samples`` requests for every task, as the prompts phrase them."""
     phrased = [(task.task_id, prompts.to_solve(task)) for task in task_set.tasks]
     return [

@@ -20,6 +20,7 @@ from codestill.examples import ExamplesConfig
 from codestill.files.run_files import read_accounting
 from codestill.files.serialize import write_object
 from codestill.losses import DivergenceName
+from codestill.prompts import fitting
 from codestill.recipes import load_recipe
 from codestill.run import Observer, Run, slug
 from codestill.tasks import TaskSet
@@ -194,7 +195,7 @@ def _as_it_teaches(arm: ArmConfig, model: str, learning: Sequence[Any]) -> dict[
     ]
     # A recipe that needs no teacher has one by default: those that are named count first.
     used = [run_config for run_config in used if "teacher" in run_config.model_fields_set] or used
-    settings = [run_config.teacher.model_dump(mode="json", include=names) for run_config in used]
+    settings = [_asked(run_config).model_dump(mode="json", include=names) for run_config in used]
     for other in settings[1:]:
         for name, value in other.items():
             if value != settings[0][name]:
@@ -204,6 +205,12 @@ def _as_it_teaches(arm: ArmConfig, model: str, learning: Sequence[Any]) -> dict[
                     next_step=f"Say it in that arm, for example `config: {{{name}: {value}}}`.",
                 )
     return settings[0] if settings else {}
+
+
+def _asked(learning: Any) -> LocalTeacherConfig:
+    """The teacher of a recipe's config, asked as its prompts suit it."""
+    prompts = getattr(learning, "prompts", None) or getattr(learning.examples, "prompts", "auto")
+    return fitting(learning.teacher, prompts)
 
 
 def _shared(config: CompareConfig) -> dict[str, Any]:

@@ -53,3 +53,14 @@ class PairedDifference(Record):
     @property
     def excludes_zero(self) -> bool:
         return self.interval.excludes_zero
+
+
+class ChatForm(Record):
+    """The chat template through which a model was asked."""
+
+    template: str
+    """Fingerprint of the template; `server` where the server applies one of its own."""
+    frame: str = ""
+    """The template around a message, with ``{message}`` in its place, up to where the answer begins."""
+    system_prompt: str | None = None
+    """The system prompt, also one that the template puts there by itself."""

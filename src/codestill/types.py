@@ -6,6 +6,7 @@ from pydantic import AfterValidator, ConfigDict, Field, JsonValue, NonNegativeIn
 
 from codestill.assembly import assemble, is_program
 from codestill.languages import known_language
+from codestill.records import ChatForm
 from codestill.records import Interval as Interval
 from codestill.records import PairedDifference as PairedDifference
 from codestill.records import Record as Record
@@ -291,17 +292,6 @@ class Gates(Record):
         if self.pass_body:
             return f"a bare `pass` body passes {self.pass_body}/{self.tasks}"
         return None
-
-
-class ChatForm(Record):
-    """The chat template through which a model was asked."""
-
-    template: str
-    """Fingerprint of the template; `server` where the server applies one of its own."""
-    frame: str = ""
-    """The template around a message, with ``{message}`` in its place, up to where the answer begins."""
-    system_prompt: str | None = None
-    """The system prompt, also one that the template puts there by itself."""
 
 
 class Evaluation(Record):

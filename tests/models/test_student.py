@@ -118,6 +118,7 @@ def test_saved_students_need_transformers_alone(saved: Callable[[str], Path], tm
         student = config.build(placement=CPU)
         assert {file.name for file in student.save(tmp_path / kind).iterdir()} == {
             "config.json",
+            "codestill.json",
             "generation_config.json",
             "model.safetensors",
             "tokenizer.json",

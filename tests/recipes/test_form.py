@@ -1,22 +1,32 @@
 """Rows that are trained on have the form in which the student is evaluated."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.recipes import SETTINGS, TASKS
 from tests.support.tiny import CPU
+from transformers import AutoModelForCausalLM
 
 import codestill.train.loop
 from codestill.assembly import assemble
-from codestill.evaluation import EvaluateModel, evaluate_model, read_evaluation
+from codestill.capture import CaptureRun
+from codestill.compare import CompareConfig, SweepConfig, plan
+from codestill.config import RunConfig
+from codestill.errors import ConfigError, ModelError, StageMismatch
+from codestill.evaluation import EvaluateConfig, EvaluateModel, evaluate, evaluate_model, read_evaluation
 from codestill.models import ChatConfig, StudentConfig
+from codestill.models.chat import ChatCodec
 from codestill.models.student import Student
-from codestill.prompts import prompts_for
+from codestill.prompts import CONTINUED, prompts_for
 from codestill.recipes import load_recipe
+from codestill.recipes.persd.self_repair import SelfRepair, SelfRepairConfig
 from codestill.run import Run
+from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.tasks import STOP_RULES, TasksConfig
+from codestill.teachers import LocalTeacherConfig
 from codestill.types import Example
 
 TEMPLATE = (
@@ -31,7 +41,9 @@ def chatting(tmp_path: Path) -> Path:
     """A pocket student whose tokenizer has a chat template."""
     student = StudentConfig(preset="pocket-0.1m").build(placement=CPU)
     student.tokenizer.chat_template = TEMPLATE
-    return student.save(tmp_path / "chatting")
+    place = student.save(tmp_path / "chatting")
+    (place / "codestill.json").unlink()  # somebody else's model
+    return place
 
 
 @pytest.mark.parametrize(
@@ -119,6 +131,106 @@ def test_a_student_that_learnt_its_rows_solves_their_tasks(chatting: Path, tmp_p
             assert evaluate_model(asked, run).pass_at[1].mean == score
 
 
+def test_a_saved_student_is_asked_as_it_was_trained(chatting: Path, tmp_path: Path) -> None:
+    """By whoever loads it; and whatever its tokenizer's template would say."""
+    for given, chats in (({"chat": False}, False), ({"system_prompt": "Be brief."}, True)):
+        student = StudentConfig.model_validate({"model": str(chatting), **given}).build(placement=CPU)
+        again = StudentConfig(model=str(student.save(tmp_path / "saved"))).build(placement=CPU)
+        assert (again.form is not None) == chats
+        assert again.form == student.form and again.codec.prompt("x") == student.codec.prompt("x")
+        plain = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+        assert not chats or student.codec.end in plain.generation_config.eos_token_id
+    preset = StudentConfig(preset="pocket-0.1m").build(again.tokenizer, placement=CPU)
+    assert StudentConfig(model=str(preset.save(tmp_path / "fresh"))).build(placement=CPU).form is None
+    (tmp_path / "fresh" / "codestill.json").write_text('{"chat": 3}')
+    with pytest.raises(ModelError, match=r"codestill\.json does not say how the model is asked"):
+        StudentConfig(model=str(tmp_path / "fresh")).build(placement=CPU)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        StudentConfig(model="pocket"),
+        StudentConfig(model="pocket", chat=False),
+        LocalTeacherConfig(model="pocket"),
+        EvaluateModel(model="pocket", chat=False),
+        EvaluateModel.model_validate({"model": "m", "served": {"base_url": "http://localhost/v1"}}),
+        CaptureRun(),
+        ChatConfig(reasoning=False, system_prompt=""),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_settings_that_are_read_back_mean_the_same(config: ChatConfig) -> None:
+    """A run's config.yaml holds every default; so does a comparison's teacher."""
+    again = type(config).model_validate(config.model_dump(mode="json"))
+    assert again == config and again.own == config.own
+
+
+def test_the_teacher_of_a_comparison_is_asked_as_it_teaches(tmp_path: Path) -> None:
+    arms = [{"name": "teacher", "model": "pocket"}, {"name": "a", "recipe": "persd", "config": {}}]
+    for prompts, chat in (("continued", False), ("auto", "auto")):
+        arms[1]["config"] = {"teacher": "pocket", "prompts": prompts}
+        given = {"title": "t", "arms": arms, "teacher": "teacher", "seeds": [0]}
+        (run,) = plan(CompareConfig.model_validate(given))["teacher"]
+        assert run.config.chat == chat and not run.config.own
+    sweep = SweepConfig(teacher=LocalTeacherConfig(model="pocket", chat=False), students=("pocket-0.1m",))
+    assert all(
+        run.config.teacher.chat is False for run in plan(sweep.comparison())["pocket-0.1m T=1 alpha=0.1"]
+    )
+
+
+DATED = (
+    "{{ strftime_now('%d %B %Y') }}{% if date_string is defined %} {{ date_string }}{% endif %}" + TEMPLATE
+)
+
+
+def test_the_date_of_a_template_is_always_the_same(chatting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = StudentConfig(model=str(chatting)).build(placement=CPU)
+    student.tokenizer.chat_template = DATED
+    codec = ChatCodec(student.tokenizer, ChatConfig())
+    assert codec.render("x").startswith("26 July 2024 26 Jul 2024### user")
+    assert codec.form == ChatCodec(student.tokenizer, ChatConfig()).form
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        (TEMPLATE, "<|endoftext|>"),
+        (TEMPLATE.replace("{{ m.content }}", "{{ m.content | upper }}"), None),
+        ("{% if messages[-1].role != 'user' %}{{ raise_exception('no') }}{% endif %}" + TEMPLATE, None),
+        ("{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}", None),
+    ],
+    ids=["ends", "changes the answer", "takes no answer", "has no control token"],
+)
+def test_what_ends_a_turn(template: str, end: str | None, chatting: Path) -> None:
+    student = StudentConfig(model=str(chatting), chat=False).build(placement=CPU)
+    student.tokenizer.chat_template = template
+    codec = ChatCodec(student.tokenizer, ChatConfig())
+    assert codec.turn_end == (None if end is None else student.tokenizer.convert_tokens_to_ids(end))
+    assert codec.end == student.tokenizer.eos_token_id
+    chosen = replace(student, saved_form=None).asked_as(ChatConfig(), "chat")
+    assert (chosen.form is not None) == (end is not None)
+
+
+def test_finished_results_of_a_model_that_is_asked_otherwise_are_refused(
+    chatting: Path, tmp_path: Path
+) -> None:
+    evaluation = EvaluateConfig.model_validate(SETTINGS["sft"]["evaluate"])
+    student = StudentConfig(model=str(chatting)).build(placement=CPU)
+    with Sandbox(SandboxConfig(), workers=1) as box, Run.open(tmp_path / "run", RunConfig()) as run:
+        first = evaluate(student, "student", evaluation, box, run)
+        assert evaluate(student, "student", evaluation, box, run) == first
+        for other, prompts in ((replace(student, chat=None), None), (student, CONTINUED)):
+            with pytest.raises(StageMismatch, match="asked otherwise"):
+                evaluate(other, "student", evaluation, box, run, prompts=prompts)
+
+
+def test_an_editor_of_another_form_is_refused(chatting: Path) -> None:
+    student = StudentConfig(model=str(chatting)).build(placement=CPU)
+    with pytest.raises(ConfigError, match="not asked in the same form"):
+        SelfRepair(student, None, None, SelfRepairConfig(), editor=replace(student, chat=None))  # pyright: ignore
+
+
 def test_fresh_weights_continue_whatever_template_their_tokenizer_has(chatting: Path) -> None:
     tokenizer = StudentConfig(model=str(chatting)).build(placement=CPU).tokenizer
     assert StudentConfig(model=str(chatting), from_scratch=True).build(placement=CPU).form is None
@@ -132,9 +244,12 @@ def test_a_base_model_with_the_template_of_its_chat_version_continues(chatting: 
     student = StudentConfig(model=str(chatting)).build(placement=CPU)
     assert student.form is not None
     student.tokenizer.chat_template = TEMPLATE.replace("<|endoftext|>", "<|pad|>")
+    student = replace(student, chat=None)
     base = student.save(chatting.parent / "base")
+    (base / "codestill.json").unlink()
     assert StudentConfig(model=str(base)).build(placement=CPU).form is None
     assert StudentConfig(model=str(base), chat=True).build(placement=CPU).codec.end == student.pad_id
     student.model.generation_config.eos_token_id = [student.pad_id]  # pyright: ignore
-    assert StudentConfig(model=str(student.save(base))).build(placement=CPU).form is not None
+    (student.save(base) / "codestill.json").unlink()
+    assert StudentConfig(model=str(base)).build(placement=CPU).form is not None
     assert isinstance(ChatConfig().chat, str)

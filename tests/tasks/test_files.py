@@ -62,6 +62,12 @@ def test_a_reference_may_bind_its_function_by_any_statement(reference: str, tmp_
     assert load("jsonl", write(tmp_path / "own.jsonl", row))[0].reference == reference
 
 
+def test_the_function_of_an_mbpp_task_is_its_own_and_none_that_is_imported(tmp_path: Path) -> None:
+    code = "from math import isclose, pi\ndef area(r):\n    return pi * r * r"
+    row = MBPP | {"code": code, "test_list": ["assert isclose(area(1), 3.14159, rel_tol=1e-3)"]}
+    assert load("mbpp", write(tmp_path / "mbpp.jsonl", row))[0].entry_point == "area"
+
+
 @pytest.mark.parametrize("name", ["he.jsonl", "he.jsonl.gz"])
 def test_humaneval(tmp_path: Path, name: str) -> None:
     (task,) = load("humaneval", write(tmp_path / name, HUMANEVAL))

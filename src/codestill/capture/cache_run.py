@@ -7,7 +7,6 @@ from codestill.capture.fill import Capture
 from codestill.errors import ConfigError
 from codestill.examples import training_examples, validation_examples
 from codestill.logits import CacheManifest
-from codestill.models import CHAT_SETTINGS
 from codestill.prompts import fitting
 from codestill.run import Run
 
@@ -36,7 +35,7 @@ def capture_run(config: CaptureRun, run: Run) -> CacheManifest:
         from codestill.capture.local import LocalSource
 
         teacher = fitting(config.teacher, config.examples.prompts).build(config.execution)
-        same = config.chat == "auto" and not config.model_fields_set & {*CHAT_SETTINGS}
+        same = config.chat == "auto" and not config.own
         codec = teacher.codec if same else teacher.asked_as(config, "chat").codec
         examples = training_examples(config.examples, codec, teacher, sandbox, run)
     examples += validation_examples(config.examples, codec)

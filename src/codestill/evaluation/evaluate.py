@@ -87,8 +87,15 @@ def evaluate(
     """
     task_set = config.tasks.load()
     require_same_tasks(task_set, run)
+    version = (prompts or prompts_for(model)).version
     if run.result_path(name).exists():
-        return read_evaluation(run.result_path(name))
+        done = read_evaluation(run.result_path(name))
+        if (done.prompts, done.chat) != (version, model.form):
+            raise StageMismatch(
+                f"{run.result_path(name)} is of a model that was asked otherwise.",
+                next_step="Use another run directory for other prompts or another chat template.",
+            )
+        return done
     gates = check_gates(task_set, sandbox, config.known_broken, partial(run.progress, "gates"))
     keep_tasks(task_set, run)
     workbench = Workbench(sandbox, run, prompts)
@@ -100,7 +107,6 @@ def evaluate(
     if config.greedy:
         greedy = workbench.attempt(f"{stage}-greedy", model, task_set, config.greedy_sampling)
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
-    version = (prompts or prompts_for(model)).version
     samples = ExecutedSamples(
         name,
         model.name,
@@ -225,7 +231,7 @@ def _unreadable(task_set: TaskSet, pool: list[Attempt]) -> list[str]:
     if 2 * len(broken) <= len(pool):
         return []
     fences = sum("```" in (answer.raw or answer.text) for answer in broken)
-    hint = f"; {fences} hold code fences: is it a chat model? (--prompts instruct)" if fences else ""
+    hint = f"; {fences} hold code fences: is it a chat model? (--chat true)" if fences else ""
     return [
         f"{len(broken)} of {len(pool)} samples are no Python program that defines the task's function{hint}"
     ]

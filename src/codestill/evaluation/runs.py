@@ -22,7 +22,7 @@ from codestill.evaluation.evaluate import (
 )
 from codestill.evaluation.gates import check_gates
 from codestill.evaluation.samples import Form, form_of, read_as
-from codestill.models import CHAT_SETTINGS, ChatConfig, Completer, Dtype, StudentConfig
+from codestill.models import ChatConfig, Completer, Dtype, StudentConfig
 from codestill.prompts import PromptsSetting, fitting, prompts_for
 from codestill.run import Run
 from codestill.tasks import TaskSet, read_samples
@@ -74,9 +74,9 @@ class EvaluateModel(ChatConfig, RunConfig):
 
     @model_validator(mode="after")
     def _chat_of_weights(self) -> Self:
-        unused = self.model_fields_set & {"chat", *CHAT_SETTINGS}
+        unused = [*(["chat"] if self.chat != "auto" else []), *self.own]
         if self.served is not None and unused:
-            raise ValueError(f"{min(unused)}: a served model applies its own template; set served.endpoint")
+            raise ValueError(f"{unused[0]}: a served model applies its own template; set served.endpoint")
         return self
 
 
@@ -93,9 +93,9 @@ def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
 
 def _loaded(config: EvaluateModel, run: Run) -> Completer:
     """The model, asked as the settings say; what ``auto`` chose is told."""
-    names = ("model", "revision", "dtype", "trust_remote_code", "chat", *CHAT_SETTINGS)
-    given = config.model_dump(include={*names} & config.model_fields_set)
-    student = fitting(StudentConfig(**given), config.prompts).build(placement=config.execution)
+    own = StudentConfig.model_fields.keys() & EvaluateModel.model_fields.keys()
+    given = StudentConfig(**config.model_dump(include=set(own)))
+    student = fitting(given, config.prompts).build(placement=config.execution)
     if student.tokenizer.chat_template:
         way = "in the tokenizer's chat template" if student.form else "as texts to continue"
         run.message("evaluate", f"the model is asked {way}")

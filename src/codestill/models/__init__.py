@@ -3,10 +3,9 @@
 from codestill.models.completer import Asked, Completer, Decoding
 from codestill.models.config import StudentConfig, load_student
 from codestill.models.presets import PRESETS, PresetRow, preset_table
-from codestill.models.settings import CHAT_SETTINGS, ChatConfig, Device, Dtype, Placement, SamplingConfig
+from codestill.models.settings import ChatConfig, Device, Dtype, Placement, SamplingConfig
 
 __all__ = [
-    "CHAT_SETTINGS",
     "PRESETS",
     "Asked",
     "ChatConfig",

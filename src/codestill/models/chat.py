@@ -3,6 +3,7 @@ tokenizer, and an answer a turn of it."""
 
 import re
 from collections.abc import Sequence
+from datetime import date
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -13,10 +14,15 @@ from transformers import PreTrainedTokenizerBase
 from codestill.errors import ModelError
 from codestill.files.serialize import fingerprint
 from codestill.models.codec import TextCodec
-from codestill.models.settings import CHAT_SETTINGS, ChatConfig
+from codestill.models.settings import ChatConfig
 from codestill.types import ChatForm
 
 _MESSAGE, _ANSWER = "Add 1 and 2.", "They make 3."
+_REFUSALS = (TemplateError, TypeError, ValueError)
+_TODAY = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
+_DAY = date(2024, 7, 26)
+"""The date of every prompt whose template writes one: rows, caches and kept answers outlive a day. It is the
+date that Llama's templates write where they are told none."""
 
 
 def require_template(
@@ -36,7 +42,7 @@ def require_template(
             rendered = ChatCodec(tokenizer, config.model_copy(update={"system_prompt": system})).render(
                 _MESSAGE
             )
-        except (TemplateError, TypeError, ValueError) as error:
+        except _REFUSALS as error:
             raise ModelError(
                 f"The chat template of {model} does not take a {what}: {error}",
                 next_step="Unset system_prompt."
@@ -59,11 +65,11 @@ def form_of(
     """
     wanted = config.chat
     if wanted == "auto":
-        wanted = bool(config.model_fields_set & set(CHAT_SETTINGS)) or _ends_its_turns(tokenizer, eos_ids)
+        wanted = bool(config.own) or _ends_its_turns(tokenizer, eos_ids)
     if not wanted:
         return None
     require_template(tokenizer, config, model, setting)
-    return ChatConfig(**config.model_dump(include={"chat", *CHAT_SETTINGS}))
+    return config.alone.model_copy(update={"chat": True})
 
 
 def codec_for(config: ChatConfig, tokenizer: PreTrainedTokenizerBase, model: str) -> TextCodec:
@@ -82,11 +88,7 @@ def _ends_its_turns(tokenizer: PreTrainedTokenizerBase, eos_ids: frozenset[int])
     """
     if not tokenizer.chat_template:
         return False
-    try:
-        end = ChatCodec(tokenizer, ChatConfig()).turn_end
-    except (TemplateError, TypeError, ValueError):
-        return False
-    return end is None or end in eos_ids
+    return ChatCodec(tokenizer, ChatConfig()).turn_end in eos_ids
 
 
 class ChatCodec(TextCodec):
@@ -127,11 +129,13 @@ class ChatCodec(TextCodec):
 
     @cached_property
     def turn_end(self) -> int | None:
-        """The control token behind an answer in the template. Raises what the template raises."""
+        """The control token behind an answer in the template; None where there is none to be seen."""
         turns = [{"role": "user", "content": _MESSAGE}, {"role": "assistant", "content": _ANSWER}]
-        rendered = self._template(turns, add_generation_prompt=False)
-        after = self.native(rendered.rpartition(_ANSWER)[2])
-        return next((id for id in after if id in self.controls), None)
+        try:
+            _, found, after = self._template(turns, add_generation_prompt=False).rpartition(_ANSWER)
+        except _REFUSALS:  # it takes no turn of an assistant
+            return None
+        return next((id for id in self.native(after) if id in self.controls), None) if found else None
 
     @property
     def form(self) -> ChatForm:
@@ -155,8 +159,11 @@ class ChatCodec(TextCodec):
     def _template(self, turns: list[dict[str, str]], **options: Any) -> str:
         if self.config.reasoning is not None:
             options["enable_thinking"] = self.config.reasoning
-        template: Any = self.tokenizer.apply_chat_template
-        return str(template(turns, tokenize=False, **options))
+        template = self.tokenizer.chat_template
+        if isinstance(template, str):
+            options["chat_template"] = _TODAY.sub(lambda call: repr(_DAY.strftime(call[2])), template)
+        render: Any = self.tokenizer.apply_chat_template
+        return str(render(turns, tokenize=False, date_string=_DAY.strftime("%d %b %Y"), **options))
 
     def _system(self) -> str | None:
         """The system prompt, also one that the template adds by itself."""
@@ -165,7 +172,7 @@ class ChatCodec(TextCodec):
         turns = [{"role": "system", "content": _ANSWER}, {"role": "user", "content": _MESSAGE}]
         try:
             before, found, after = self._template(turns, add_generation_prompt=True).partition(_ANSWER)
-        except (TemplateError, TypeError, ValueError):
+        except _REFUSALS:
             return None
         rendered = self.render(_MESSAGE)
         if not found or not (rendered.startswith(before) and rendered.endswith(after)):

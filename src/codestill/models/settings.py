@@ -9,8 +9,6 @@ from codestill.types import Settings
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
 DEFAULT_TOKENIZER = "bigcode/starcoder2-3b"
-CHAT_SETTINGS = ("system_prompt", "answer_prefix", "reasoning")
-"""Settings that only a chat template has a place for."""
 
 
 class ChatConfig(Settings):
@@ -29,12 +27,22 @@ class ChatConfig(Settings):
 
     @model_validator(mode="after")
     def _needs_chat(self) -> Self:
-        unused = [name for name in CHAT_SETTINGS if self.chat is False and name in self.model_fields_set]
-        if unused:
-            raise ValueError(
-                f"{unused[0]} is set, and chat is false: only a chat template has a place for it"
-            )
+        if self.chat is False and self.own:
+            name = self.own[0]
+            raise ValueError(f"{name} is set, and chat is false: only a chat template has a place for it")
         return self
+
+    @property
+    def own(self) -> list[str]:
+        """Names of the settings besides ``chat`` that differ from their defaults: by value, so that a config
+        read back from a file means the same."""
+        names = ("system_prompt", "answer_prefix", "reasoning")
+        return [name for name in names if getattr(self, name) != ChatConfig.model_fields[name].default]
+
+    @property
+    def alone(self) -> "ChatConfig":
+        """These settings without those of the config that has them."""
+        return ChatConfig(**{name: getattr(self, name) for name in ChatConfig.model_fields})
 
 
 class SamplingConfig(Settings):

@@ -7,8 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from codestill.errors import ModelError
 from codestill.models.chat import ChatCodec, form_of
 from codestill.models.choices import choose
 from codestill.models.codec import TextCodec
@@ -19,6 +21,8 @@ from codestill.models.sample import complete, position_limit
 from codestill.models.settings import ChatConfig, Device, Dtype, Placement
 from codestill.models.tokenizers import load_tokenizer, require_rows, warn_if_reload_differs
 from codestill.types import ChatForm, Completion, ModelProfile, Request
+
+_FORM = "codestill.json"
 
 
 @dataclass
@@ -33,6 +37,8 @@ class LanguageModel:
     placement: Placement = field(default_factory=Placement)
     chat: ChatConfig | None = None
     """How prompts are put into the tokenizer's chat template; None where the model continues them."""
+    saved_form: ChatConfig | None = None
+    """How the model was asked when it was saved, which ``chat: auto`` follows; None for others' models."""
     quantization: str | None = None
     """How the weights were quantised in the GGUF file that they came from, e.g. ``Q4_K_M``."""
 
@@ -83,6 +89,8 @@ class LanguageModel:
 
         Raises ModelError where they want a chat template and there is none that serves.
         """
+        if config.chat == "auto" and not config.own and self.saved_form is not None:
+            config = self.saved_form
         return replace(self, chat=form_of(config, self.tokenizer, self._eos_ids, self.name, setting))
 
     @property
@@ -93,7 +101,8 @@ class LanguageModel:
         """Yield one Completion per request as each ends; see :func:`codestill.models.sample.complete`, and
         with ``decoding.choices`` :func:`codestill.models.choices.choose`."""
         if decoding.choices:
-            return choose(self.model, self.codec, requests, decoding.choices)
+            plain = self.chat and self.chat.model_copy(update={"answer_prefix": ""})  # the word comes first
+            return choose(self.model, replace(self, chat=plain).codec, requests, decoding.choices)
         return complete(
             self.model,
             self.tokenizer,
@@ -108,7 +117,8 @@ class LanguageModel:
     def save(self, directory: str | Path) -> Path:
         """Write weights (safetensors), config, generation config and tokenizer: all of it or nothing.
 
-        The directory loads with ``AutoModelForCausalLM`` and ``AutoTokenizer``, without codestill.
+        The directory loads with ``AutoModelForCausalLM`` and ``AutoTokenizer``, without codestill, and ends
+        its turns there too. How the model is asked is in ``codestill.json``.
         """
         directory = Path(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +126,11 @@ class LanguageModel:
         replaced = directory.with_name(f".{directory.name}.old")
         for left_over in (temporary, replaced):
             shutil.rmtree(left_over, ignore_errors=True)
+        if self.chat is not None and self.model.generation_config is not None:
+            self.model.generation_config.eos_token_id = sorted(self._eos_ids | {self.codec.end})
         self.model.save_pretrained(temporary)
+        form = self.chat or ChatConfig(chat=False)
+        (temporary / _FORM).write_text(form.model_dump_json(indent=1) + "\n", encoding="utf-8")
         self.tokenizer.save_pretrained(str(temporary))
         if directory.exists():
             directory.rename(replaced)
@@ -153,6 +167,7 @@ class LanguageModel:
             trust_remote_code,
             revision,
             quantization=quantization_of(place),
+            saved_form=_saved_form(Path(place) / _FORM),
         )
 
     def profile(
@@ -166,6 +181,19 @@ class LanguageModel:
 
 class Student(LanguageModel):
     """The model that is trained."""
+
+
+def _saved_form(path: Path) -> ChatConfig | None:
+    """How a model was asked when it was saved. Raises ModelError for a damaged file."""
+    if not path.is_file():
+        return None
+    try:
+        return ChatConfig.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ModelError(
+            f"{path} does not say how the model is asked: {error.errors()[0]['msg']}.",
+            next_step="Delete the file, and say it by `chat`.",
+        ) from error
 
 
 def name_of(source: str) -> str:

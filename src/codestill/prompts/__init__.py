@@ -7,7 +7,7 @@ form that suits it: :func:`prompts_for`.
 
 from typing import Literal, TypeVar
 
-from codestill.models import CHAT_SETTINGS, Asked, ChatConfig
+from codestill.models import Asked, ChatConfig
 from codestill.pocket.skills import Level
 from codestill.prompts.answers import as_completion
 from codestill.prompts.continued import CONTINUED
@@ -51,5 +51,5 @@ def fitting(config: C, prompts: PromptsSetting) -> C:
     """The settings of a model that is asked with these prompts: ``chat: auto`` puts none into a template that
     the model shall continue."""
     continues = prompts == "continued" or (isinstance(prompts, Prompts) and prompts.answers == "continuation")
-    own = config.chat != "auto" or config.model_fields_set & set(CHAT_SETTINGS)
-    return config if own or not continues else config.model_copy(update={"chat": False})
+    decided = config.chat != "auto" or config.own
+    return config if decided or not continues else config.model_copy(update={"chat": False})

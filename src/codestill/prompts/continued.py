@@ -33,4 +33,4 @@ CONTINUED = Prompts(
     ),
 )
 """Python throughout: the task, the attempt, execution feedback as comments, and the task once more. The
-pocket teacher was trained on this form, and every student is prompted in it."""
+pocket teacher was trained on this form, and models that do not chat are asked in it."""

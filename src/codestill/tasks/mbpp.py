@@ -69,7 +69,9 @@ class MbppRow(Row):
 
     def entry_point(self) -> str:
         """The first function of the reference that the first assertion calls."""
-        defined = bound_names(parse_python(self.solution(), "code").body)
+        body = parse_python(self.solution(), "code").body
+        own = bound_names(node for node in body if not isinstance(node, ast.Import | ast.ImportFrom))
+        defined = own or bound_names(body)
         called = [
             node.func
             for node in ast.walk(parse_python(self.test_list[0], "test_list"))

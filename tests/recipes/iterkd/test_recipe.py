@@ -165,7 +165,10 @@ def test_a_view_no_better_than_chance_is_the_first_line(
 
 def test_a_set_without_the_question_and_tasks_in_another_language_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=r"judge.form: continued-2 has no question to answer yes or no"):
-        Config.model_validate({"feedback": {"judge": {"form": "yes-no"}}})
+        Config.model_validate({"feedback": {"judge": {"form": "yes-no"}}, "prompts": "continued"})
+    with pytest.raises(ConfigError, match=r"judge.form: continued-2 has no question to answer yes or no"):
+        distilled(tmp_path / "asked", feedback={"judge": {"form": "yes-no"}})
+    assert not (tmp_path / "asked" / "warm-up").exists()
     path = tmp_path / "tasks.jsonl"
     path.write_text(json.dumps(javascript_task()) + "\n")
     tasks = {"source": "jsonl", "path": str(path), "split": "train", "stop": "javascript"}

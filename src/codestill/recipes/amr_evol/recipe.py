@@ -105,6 +105,8 @@ def distill(config: Config, run: Run) -> "Student":
     if config.method != "direct" or config.instructions is not None:
         require_python(tasks.tasks, "functions are taken apart, tested and made")
     with config.open(run) as opened:
+        # First, so that one that cannot be loaded is told before anything is paid for.
+        student = config.student.build(opened.session.tokenizer, config.execution, seed=config.seed)
         teaching = replace(opened, stop=tasks.stop)
         if config.instructions is not None:
             tasks = instruct(tasks, teaching, config.instructions, [config.evaluate.tasks.load()])
@@ -112,7 +114,6 @@ def distill(config: Config, run: Run) -> "Student":
         instruction_tokens = teaching.tokens
         responses = _answer(config, tasks.tasks, teaching)
         account(tasks, responses, teaching, instruction_tokens)
-        student = config.student.build(teaching.session.tokenizer, config.execution, seed=config.seed)
         examples = answer_examples(tasks, responses, student, run)
         student = fit(student, examples, CrossEntropy(), config.train, run)
         evaluate(student, "student", config.evaluate, teaching.sandbox, run)

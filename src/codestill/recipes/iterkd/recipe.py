@@ -14,7 +14,7 @@ from codestill.evaluation import evaluate
 from codestill.examples import subset
 from codestill.losses import Contrastive, Objective
 from codestill.models import SamplingConfig
-from codestill.prompts import Prompts, prompt_set, prompts_for
+from codestill.prompts import Prompts, fitting, prompt_set, prompts_for
 from codestill.prompts.template import require_python
 from codestill.recipes.iterkd.bins import BINS, Bin
 from codestill.recipes.iterkd.faults import (
@@ -32,6 +32,7 @@ from codestill.run import Run
 from codestill.synthesis import MADE
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
+from codestill.teachers import LocalTeacherConfig
 from codestill.teaching import TaughtConfig, Teaching
 from codestill.train import TrainConfig, fit
 from codestill.types import Attempt, Example, FaultSource, Task
@@ -90,17 +91,32 @@ class Config(TaughtConfig):
 
 
 def _lack(feedback: FeedbackConfig, prompts: Prompts) -> str | None:
-    """What the prompts lack for the judge."""
-    if feedback.judge.form == "yes-no" and prompts.verdict is None:
+    """What the judge's prompts lack."""
+    if feedback.views != "tool" and feedback.judge.form == "yes-no" and prompts.verdict is None:
         return f"feedback.judge.form: {prompts.version} has no question to answer yes or no"
     return None
+
+
+def _judging(config: Config, teaching: Teaching) -> Teaching:
+    """The judge at work: the teacher, or another model. Raises what is wrong with it before anything is
+    paid."""
+    judge, views = config.feedback.judge, config.feedback.views
+    if judge.by == "model" and views != "tool":
+        settings = judge.model
+        if isinstance(settings, LocalTeacherConfig):
+            settings = fitting(settings, config.prompts)
+        model = settings.build(config.execution)
+        session = replace(teaching.session, teacher=model)
+        teaching = replace(teaching, session=session, prompts=prompts_for(model, config.prompts))
+    if lack := _lack(config.feedback, teaching.prompts):
+        raise ConfigError(f"{lack}.", next_step="Use points, or a judge that follows instructions.")
+    return teaching
 
 
 def distill(config: Config, run: Run) -> "Student":
     """Warm up; then, in each round, solve, attempt, rate, train on correct and faulty programs, update."""
     with config.open(run) as teaching:
-        if lack := _lack(config.feedback, teaching.prompts):
-            raise ConfigError(f"{lack}.", next_step="Use points, or a teacher that follows instructions.")
+        judging = _judging(config, teaching)
         task_set = without_repeats(config.tasks.load(), config.evaluate.tasks, config.decontaminate, run)
         require_trainable(task_set, False)
         if config.rounds > 1 and config.update.questions != "static":
@@ -124,7 +140,8 @@ def distill(config: Config, run: Run) -> "Student":
                 samples=config.attempts_per_task,
                 seed=run.seed + number,
             )
-            feedback = _rate(config, task_set, attempts, here, validation)
+            judge = replace(here, session=judging.session, prompts=judging.prompts)
+            feedback = _rate(config, task_set, attempts, judge, validation)
             binned = bins(config.feedback, feedback.feedback)
             known.bins |= binned
             new = _deliver(config, task_set, correct, attempts, student, here)
@@ -188,17 +205,12 @@ def _rate(
     config: Config,
     task_set: TaskSet,
     attempts: Sequence[Attempt],
-    teaching: Teaching,
+    judge: Teaching,
     validation: RoundValidation,
 ) -> RoundFeedback:
-    """The views' feedback; the judge is the teacher, or another model."""
-    settings = config.feedback
-    if settings.judge.by == "model" and settings.views != "tool":
-        judge = settings.judge.model.build(config.execution)
-        prompts = prompts_for(judge, config.prompts)
-        teaching = replace(teaching, session=replace(teaching.session, teacher=judge), prompts=prompts)
+    """The views' feedback."""
     first = dict(validation.calibrations)
-    feedback = judge_attempts(settings, task_set, attempts, teaching, first)
+    feedback = judge_attempts(config.feedback, task_set, attempts, judge, first)
     for calibration in feedback.calibrations:
         validation.calibrations.setdefault(calibration.view, calibration)
     return feedback

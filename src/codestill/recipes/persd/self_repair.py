@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 
 from codestill.attempt import execute, read
+from codestill.errors import ConfigError
 from codestill.languages import UNPARSABLE
 from codestill.models import Completer, Decoding
 from codestill.prompts import prompts_for
@@ -94,6 +95,13 @@ class SelfRepair:
     config: SelfRepairConfig
     editor: Completer | None = None
     """The model that repairs, where it is another one, as in Self-Edit."""
+
+    def __post_init__(self) -> None:
+        if self.editor is not None and (self.editor.form is None) != (self.model.form is None):
+            raise ConfigError(
+                f"{self.model.name} and its editor {self.editor.name} are not asked in the same form.",
+                next_step="Take two models that chat, or two that continue text; see `chat`.",
+            )
 
     @property
     def name(self) -> str:

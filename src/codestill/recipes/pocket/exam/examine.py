@@ -31,6 +31,7 @@ from codestill.pocket.skills import (
     refine_prompt,
     sub_functions,
 )
+from codestill.prompts import prompts_for
 from codestill.recipes.pocket.exam.records import Exam, ExamConfig, JudgeCalibration, Measure, Score
 from codestill.run import Run
 from codestill.sandbox import Program, Sandbox
@@ -131,7 +132,7 @@ class _Room:
         sampling = SamplingConfig(max_new_tokens=self.config.max_new_tokens, temperature=temperature)
         bench, name = Workbench(self.sandbox, self.run), self.stage(stage)
         produce = partial(bench.try_out, model, chosen, sampling, watcher=self.run.watch(name))
-        return self.run.stage(name, Attempt, asked or requests(chosen), produce)
+        return self.run.stage(name, Attempt, asked or requests(chosen, 1, prompts_for(model)), produce)
 
     def answers(self, stage: str, asked: Sequence[Request], temperature: float = 0.0) -> list[Completion]:
         """What the teacher says to prompts that do not ask for a program."""
