@@ -128,8 +128,8 @@ def test_a_task_is_asked_for_in_its_own_language():
     ]
     for prompt in asked:
         assert "```javascript\n// Twice x.\nfunction double(x) {" in prompt and "ython" not in prompt
-    assert "Complete this JavaScript function" in asked[0]
-    assert "Complete this Python function:\n\n```python\ndef double" in INSTRUCT.to_solve(TASK)
+    assert "Write this JavaScript function" in asked[0]
+    assert "Write this Python function:\n\n```python\ndef double" in INSTRUCT.to_solve(TASK)
     read = INSTRUCT.read("```js\nfunction double(x) { return 2 * x; }\n```", JAVASCRIPT, STOP_RULES["none"])
     assert read.strip() == "function double(x) { return 2 * x; }"
 

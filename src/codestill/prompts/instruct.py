@@ -155,16 +155,15 @@ or no.
 )
 
 INSTRUCT = Prompts(
-    version="instruct-2",
+    version="instruct-3",
     answers="fenced",
     solve="""\
-Complete this {{ called }} function:
+Write this {{ called }} function:
 
 ```{{ language }}
 {{ prompt|ended }}```
 
-Answer with one fenced block of {{ called }} that holds all that the function needs: the imports, then the
-function with its header.
+Answer with one fenced block of {{ called }} that holds the whole function.
 """,
     refine=_ATTEMPTED
     + """\
