@@ -161,6 +161,7 @@ def test_a_watch_tells_now_and_then_and_sums_what_a_stage_asks(tmp_path: Path) -
         watch.decoded(2000, 5000, 0)  # all that were together have ended; others wait
         watch.read(0, 3)
         watch.read(2, 3)
+        watch.read(3, 3)
         watch.decoded(2001, 5000, 3)
         watch.ended()
         watch.message("3 GB")
@@ -170,7 +171,8 @@ def test_a_watch_tells_now_and_then_and_sums_what_a_stage_asks(tmp_path: Path) -
     assert {event.stage for event in heard} == {"round-1/answers"}
     counts = [event.metrics for event in heard if event.kind == "progress"]
     assert len(counts) < 100
-    assert counts[-4] == {"prompts_read": 0, "prompts": 3}  # at once, for a pass may be long
+    assert counts[-5] == {"tokens": 2000, "token_limit": 5000, "in_progress": 0}
+    assert counts[-4] == {"prompts_read": 0, "prompts": 3, "in_progress": 0}  # at once: a pass may be long
     assert counts[-3] == {"tokens": 2001, "token_limit": 5000, "in_progress": 3}
     assert counts[-2] == {"tokens": 2001, "token_limit": 2001, "in_progress": 0}
     assert counts[-1] == {"tokens": 2051, "token_limit": 2101, "in_progress": 1}

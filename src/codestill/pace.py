@@ -28,14 +28,16 @@ class Watch:
     """Tokens of the stage's earlier calls, which have ended."""
     now: int = 0
     """Tokens of the call that is going on."""
+    rows: int = 0
+    """Completions that are being generated."""
     reading: bool = False
     """Whether what was told last is that prompts are read."""
 
     def decoded(self, tokens: int, limit: int, rows: int) -> None:
         """A call's tokens so far, the most that there can be, and completions that are being generated; told
-        now and then."""
-        self.now = tokens
-        if self._is_time(self.reading):
+        now and then, and where none is: these may be the last."""
+        self.now, self.rows = tokens, rows
+        if self._is_time(self.reading or not rows):
             self.reading = False
             self.tell(tokens=self.before + tokens, token_limit=self.before + limit, in_progress=rows)
 
@@ -43,11 +45,11 @@ class Watch:
         """Prompts read so far, of those that are being read; told at their beginning, and now and then."""
         if self._is_time(not prompts):
             self.reading = True
-            self.tell(prompts_read=prompts, prompts=total)
+            self.tell(prompts_read=prompts, prompts=total, in_progress=self.rows)
 
     def ended(self) -> None:
         """The call has ended, and another may follow; always told."""
-        self.before, self.now = self.before + self.now, 0
+        self.before, self.now, self.rows = self.before + self.now, 0, 0
         self.reading = False
         self.last = time.monotonic()
         self.tell(tokens=self.before, token_limit=self.before, in_progress=0)
