@@ -1,6 +1,8 @@
 """Completions are executed as they come; which of a task's attempts is its solution."""
 
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -68,3 +70,31 @@ def test_programs_are_executed_while_the_next_completion_is_generated(
     }
     # A slow program holds up no other's verdict.
     assert attempts[0].task_id == "quick"
+
+
+def test_a_completion_is_not_kept_once_it_is_executed() -> None:
+    task = Task(
+        task_id="t",
+        prompt="def t():\n",
+        entry_point="t",
+        tests=(Test(code="assert t() == 1"),),
+        reference="    return 1\n",
+    )
+    task_set = TaskSet("one", (task,), "test", "zero-shot", STOP_RULES["definitions"])
+    first: list[weakref.ref[Completion]] = []
+
+    def generated() -> Iterator[Completion]:
+        for sample in range(200):
+            completion = Completion(task_id="t", sample=sample, text="    return 1\n")
+            if not first:
+                first.append(weakref.ref(completion))
+            yield completion
+            del completion
+            if first[0]() is None:
+                return
+            time.sleep(0.05)
+        raise AssertionError("the first completion is still held")
+
+    with Sandbox(SandboxConfig(), workers=1) as sandbox:
+        for _ in execute(sandbox, task_set, generated()):
+            pass

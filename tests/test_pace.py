@@ -34,6 +34,11 @@ def decoded(tokens: int, limit: int, in_progress: int) -> Event:
     return Event(stage="s", kind="progress", done=0, total=0, metrics=counts)
 
 
+def reading(prompts: int, total: int) -> Event:
+    counts: dict[str, float | int | str | None] = {"prompts_read": prompts, "prompts": total}
+    return Event(stage="s", kind="progress", done=0, total=0, metrics=counts)
+
+
 def test_items_alone_give_a_time_by_their_rate() -> None:
     clock = Clock()
     pace = Pace(clock)
@@ -55,16 +60,36 @@ def test_tokens_give_a_bound_and_then_an_estimate() -> None:
     clock.now = 10.0
     pace.hear(decoded(1000, 100 * 200, 100))
     assert pace.seconds_left() == (190.0, True)
-    assert pace.note() == "100 in progress, 1,000 tokens, 100 tokens/s, at most 3 min left"
+    assert pace.note() == "100 in progress, 1,000 tokens, 100 tokens/s, at most 3 min for these"
     clock.now = 30.0
     pace.hear(rows(40, 100))
     pace.hear(decoded(3000, 100 * 200, 60))
     # 3000 tokens over 40 ends are 75 tokens each: 60 times that is owed, at 100 a second.
     assert pace.seconds_left() == (45.0, False)
-    clock.now = 31.0
-    pace.hear(decoded(3100, 4000, 60))
-    assert pace.seconds_left() == (9.0, False)  # never more than the limit leaves
-    assert pace.summary() == ", 3,100 tokens in 31 s"
+    # A limit says nothing of what the stage may still ask for.
+    pace.hear(decoded(3000, 3100, 60))
+    assert pace.seconds_left() == (45.0, False)
+    assert pace.summary() == ", 3,000 tokens in 30 s"
+
+
+def test_a_rate_survives_that_completions_begin_anew() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.hear(rows(0, 10))
+    for second, tokens in ((10, 1000), (20, 2000), (30, 0), (40, 500)):
+        clock.now = float(second)
+        pace.hear(decoded(tokens, 10_000, 10))
+    assert pace.seconds_left() == (190.0, True)
+    assert "500 tokens, 50 tokens/s" in pace.note()
+
+
+def test_prompts_that_are_read_are_told_until_tokens_come() -> None:
+    pace = Pace(Clock())
+    pace.hear(rows(0, 164))
+    pace.hear(reading(40, 164))
+    assert pace.note() == "reading prompts (40 of 164)"
+    pace.hear(decoded(164, 10_000, 164))
+    assert pace.note() == "164 in progress, 164 tokens"
 
 
 def test_the_rate_is_that_of_the_last_minute() -> None:
@@ -119,8 +144,11 @@ def test_a_terminal_gets_no_such_lines() -> None:
     bars(decoded(12_345, 10**6, 127))
     bars.bars.refresh()
     time.sleep(0.1)
+    bars(reading(40, 164))
+    bars.bars.refresh()
     bars.close()
     assert "127 in progress, 12,345 tokens" in out.getvalue()
+    assert "127 in progress, reading prompts (40 of 164), 12,345 tokens" in out.getvalue()
     assert "3 of 164" not in out.getvalue()
 
 
@@ -130,7 +158,12 @@ def test_a_watch_tells_now_and_then_and_sums_what_a_stage_asks(tmp_path: Path) -
         watch = run.part("round-1").watch("answers")
         for tokens in range(1, 2000):
             watch.decoded(tokens, 5000, 7)
-        watch.decoded(2000, 5000, 0)
+        watch.decoded(2000, 5000, 0)  # all that were together have ended; others wait
+        watch.read(0, 3)
+        watch.read(2, 3)
+        watch.read(3, 3)
+        watch.decoded(2001, 5000, 3)
+        watch.ended()
         watch.message("3 GB")
         watch.last = -TELL_SECONDS
         watch.decoded(50, 100, 1)
@@ -138,6 +171,9 @@ def test_a_watch_tells_now_and_then_and_sums_what_a_stage_asks(tmp_path: Path) -
     assert {event.stage for event in heard} == {"round-1/answers"}
     counts = [event.metrics for event in heard if event.kind == "progress"]
     assert len(counts) < 100
-    assert counts[-2] == {"tokens": 2000, "token_limit": 5000, "in_progress": 0}
-    assert counts[-1] == {"tokens": 2050, "token_limit": 2100, "in_progress": 1}
+    assert counts[-5] == {"tokens": 2000, "token_limit": 5000, "in_progress": 0}
+    assert counts[-4] == {"prompts_read": 0, "prompts": 3, "in_progress": 0}  # at once: a pass may be long
+    assert counts[-3] == {"tokens": 2001, "token_limit": 5000, "in_progress": 3}
+    assert counts[-2] == {"tokens": 2001, "token_limit": 2001, "in_progress": 0}
+    assert counts[-1] == {"tokens": 2051, "token_limit": 2101, "in_progress": 1}
     assert not (tmp_path / "run" / "metrics.jsonl").exists()

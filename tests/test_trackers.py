@@ -1,6 +1,7 @@
 import io
 import re
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,27 @@ def test_a_line_per_finished_stage_where_there_is_no_terminal() -> None:
         "train: 2 done",
         "",
     ]
+
+
+def test_two_first_events_at_once_start_one_teller(monkeypatch: pytest.MonkeyPatch) -> None:
+    tellers: list[threading.Thread] = []
+
+    class Slow(threading.Thread):
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            time.sleep(0.2)
+            super().__init__(*arguments, **more)
+            tellers.append(self)
+
+    observer, _ = bars(terminal=False)
+    event = Event(stage="answers", kind="progress", done=1, total=4)
+    both = [threading.Thread(target=observer, args=(event,)) for _ in range(2)]
+    monkeypatch.setattr(threading, "Thread", Slow)
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    observer.close()
+    assert len(tellers) == 1
 
 
 def test_bars_on_a_terminal() -> None:

@@ -89,16 +89,16 @@ def execute(sandbox: Sandbox, task_set: TaskSet, completions: Iterable[Completio
     One that the sandbox itself failed on has no verdict and stays owed: after all others, SandboxError is
     raised."""
     tasks = task_set.by_id
-    taken: list[Completion] = []
+    executing: dict[int, Completion] = {}
     lost: list[str] = []
 
     def programs() -> Iterator[Program]:
-        for completion in completions:
-            taken.append(completion)
+        for number, completion in enumerate(completions):
+            executing[number] = completion
             yield Program.of(tasks[completion.task_id], completion.text)
 
     for number, result in sandbox.stream(programs()):
-        completion = taken[number]
+        completion = executing.pop(number)
         if result.verdict == "infra_error":
             lost.append(f"{completion.key} ({result.error})")
         else:

@@ -25,19 +25,41 @@ class Watch:
     last: float = -math.inf
     """When counts were told last, by the monotonic clock."""
     before: int = 0
-    """Tokens of earlier requests of the stage, which have all ended."""
+    """Tokens of the stage's earlier calls, which have ended."""
+    now: int = 0
+    """Tokens of the call that is going on."""
+    rows: int = 0
+    """Completions that are being generated."""
+    reading: bool = False
+    """Whether what was told last is that prompts are read."""
 
     def decoded(self, tokens: int, limit: int, rows: int) -> None:
-        """Tokens generated so far, the most that there can be, and completions that are being generated; told
-        now and then, and at the end."""
+        """A call's tokens so far, the most that there can be, and completions that are being generated; told
+        now and then, and where none is: these may be the last."""
+        self.now, self.rows = tokens, rows
+        if self._is_time(self.reading or not rows):
+            self.reading = False
+            self.tell(tokens=self.before + tokens, token_limit=self.before + limit, in_progress=rows)
+
+    def read(self, prompts: int, total: int) -> None:
+        """Prompts read so far, of those that are being read; told at their beginning, and now and then."""
+        if self._is_time(not prompts):
+            self.reading = True
+            self.tell(prompts_read=prompts, prompts=total, in_progress=self.rows)
+
+    def ended(self) -> None:
+        """The call has ended, and another may follow; always told."""
+        self.before, self.now, self.rows = self.before + self.now, 0, 0
+        self.reading = False
+        self.last = time.monotonic()
+        self.tell(tokens=self.before, token_limit=self.before, in_progress=0)
+
+    def _is_time(self, must: bool) -> bool:
         now = time.monotonic()
-        counts = {"tokens": self.before + tokens, "token_limit": self.before + limit}
-        if not rows:
-            self.before += tokens
-        if rows and now < self.last + TELL_SECONDS:
-            return
+        if not must and now < self.last + TELL_SECONDS:
+            return False
         self.last = now
-        self.tell(**counts, in_progress=rows)
+        return True
 
 
 class Pace:
@@ -46,7 +68,8 @@ class Pace:
     Of generated text the tokens count. The mean length of a completion is estimated by all tokens so far,
     those of unfinished completions included, over the number of finished ones: the maximum-likelihood
     estimate where long lengths are still unknown and an end is equally likely at every token. Until a
-    completion has ended there is an upper bound alone, from ``max_new_tokens``.
+    completion has ended there is an upper bound alone, from ``max_new_tokens``: of the completions that were
+    asked for so far, for a stage may ask for others once it has these.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -54,7 +77,7 @@ class Pace:
         self.started = now()
         self.done = self.total = self.first = 0
         self.tokens = self.limit = self.rows = self.given_rate = 0
-        self.spent = ""
+        self.spent = self.reading = ""
         self.news = False
         """Whether something was heard since this was last set to False."""
         self._seen: deque[tuple[float, int, int]] = deque()
@@ -66,10 +89,16 @@ class Pace:
             if not self.total:
                 self.first = event.done or 0
             self.done, self.total = event.done or 0, event.total
-        self.tokens = int(metrics.get("tokens") or self.tokens)
+        if "tokens" in metrics:
+            tokens = int(metrics["tokens"] or 0)
+            if tokens < self.tokens:  # some begin anew: what was generated before says nothing of the rate
+                self._seen.clear()
+            self.tokens = tokens
         self.limit = int(metrics.get("token_limit") or self.limit)
         if "in_progress" in metrics:
-            self.rows = int(metrics["in_progress"] or 0)
+            self.rows, self.reading = int(metrics["in_progress"] or 0), ""
+        if "prompts_read" in metrics:
+            self.reading = f"reading prompts ({metrics['prompts_read']:,} of {metrics['prompts']:,})"
         self.given_rate = int(metrics.get("tokens_per_second") or 0)
         if "teacher_calls" in metrics:
             money = float(metrics["teacher_money"] or 0)
@@ -87,7 +116,8 @@ class Pace:
         return (amounts[1] - amounts[0]) / seconds if seconds > 0 else 0.0
 
     def seconds_left(self) -> tuple[float, bool] | None:
-        """An estimate, and whether it is only an upper bound; None while nothing is known."""
+        """An estimate of the stage's, and False; or an upper bound of the completions asked for so far, and
+        True; None while nothing is known."""
         ended, owed = self.done - self.first, self.total - self.done
         if not self.tokens:
             rate = self._rate(1)
@@ -95,23 +125,24 @@ class Pace:
         rate = self._rate(2)
         if rate <= 0:
             return None
-        bound = max(0, self.limit - self.tokens) / rate if self.limit else float("inf")
-        if not ended:
-            return (bound, True) if self.limit else None
-        return min(self.tokens * owed / ended / rate, bound), False
+        if ended:
+            return self.tokens * owed / ended / rate, False
+        return (max(0, self.limit - self.tokens) / rate, True) if self.limit > self.tokens else None
 
     def note(self) -> str:
         """``127 in progress, 12,345 tokens, 310 tokens/s, about 4 min left``, as far as it is known."""
         rate = self.given_rate or round(self._rate(2))
         parts = [
             f"{self.rows:,} in progress" if self.rows else "",
+            self.reading,
             f"{self.tokens:,} tokens" if self.tokens else "",
             f"{rate:,} tokens/s" if rate else "",
             self.spent,
         ]
         if (left := self.seconds_left()) is not None and self.done < self.total:
             seconds, bound = left
-            parts.append(f"{'at most' if bound else 'about'} {duration(seconds)} left")
+            time_left = duration(seconds)
+            parts.append(f"at most {time_left} for these" if bound else f"about {time_left} left")
         return ", ".join(part for part in parts if part)
 
     def summary(self) -> str:

@@ -48,9 +48,9 @@ class ProgressBars:
         if event.kind == "progress":
             with self._lock:
                 self._show(event)
-            if self._lines is None and not self.console.is_terminal:
-                self._lines = threading.Thread(target=self._keep_telling, daemon=True)
-                self._lines.start()
+                if self._lines is None and not self.console.is_terminal:
+                    self._lines = threading.Thread(target=self._keep_telling, daemon=True)
+                    self._lines.start()
 
     def _show(self, event: Event) -> None:
         if event.stage not in self.stages:

@@ -89,8 +89,11 @@ def test_greedy_alone_is_one_sample_at_temperature_zero(
     ]
     (page, *_) = write_report([tmp_path / "run"])
     assert "0.500" in page.read_text(encoding="utf-8")
+    head = next(line for line in page.with_suffix(".md").read_text().splitlines() if "pass@1 |" in line)
+    assert "greedy" not in head  # it would be the same column
     print_runs([tmp_path / "run"])
-    assert "50.0% [" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.count("50.0% [") == 1 and "greedy" not in out.splitlines()[0]
 
 
 def test_neither_a_pool_nor_greedy_is_refused() -> None:

@@ -1,6 +1,4 @@
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -246,98 +244,6 @@ def test_llama3_takes_whole_words(source: Path, tmp_path: Path) -> None:
     assert tokenizer.tokenize("xyz") == ["xy", "z"]
 
 
-# the cache
-
-
-def test_a_file_is_converted_once(
-    file: Path,
-    cache: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    folder = folder_of(file)
-    assert "tiny.gguf: dequantising, once" in capsys.readouterr().err
-
-    def fail(*_: Any) -> None:
-        raise AssertionError("converted again")
-
-    monkeypatch.setattr(convert.Conversion, "write", fail)
-    copy = Path(shutil.copy(file, tmp_path / "copy.gguf"))
-    assert folder_of(copy) == folder
-    assert capsys.readouterr().err == ""
-    monkeypatch.setitem(sys.modules, "gguf", None)  # what is in the cache needs no package
-    assert folder_of(file) == folder
-    monkeypatch.undo()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    copy.write_bytes(
-        write_gguf(tiny_model(tmp_path / "b", "llama", seed=1), tmp_path / "b.gguf").read_bytes()
-    )
-    assert folder_of(copy) != folder
-    assert len([path for path in cache.iterdir() if path.name[0] not in ".k"]) == 2
-
-
-CONVERT = """
-import os, signal, sys, time
-from codestill.models.gguf import convert
-from codestill.models.load import resolve
-kept = convert._dequantised
-def act(tensor): {act}
-convert._dequantised = lambda header, tensor, config: act(tensor) or kept(header, tensor, config)
-convert._FILE_BYTES = 1000
-print("ready", flush=True)
-sys.stdin.readline()
-print(resolve(sys.argv[1]))
-"""
-
-
-def _process(act: str, file: Path) -> "subprocess.Popen[str]":
-    """A process that converts the file once it reads a line, and does ``act`` before every tensor."""
-    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    script = CONVERT.format(act=act)
-    process = subprocess.Popen([sys.executable, "-c", script, str(file)], text=True, **pipes)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-@pytest.mark.slow
-def test_a_kill_leaves_nothing_that_is_taken_for_whole(source: Path, file: Path, cache: Path) -> None:
-    killed = _process("'blk.1.ffn_up' in tensor.name and os.kill(os.getpid(), signal.SIGKILL)", file)
-    killed.communicate("\n")
-    assert killed.returncode == -signal.SIGKILL
-    assert [path.suffix for path in cache.iterdir() if path.is_dir() and path.name != "known"] == [".tmp"]
-    torch.testing.assert_close(_logits(folder_of(file)), _logits(source), rtol=0, atol=0)
-    assert not list(cache.glob(".*.tmp"))
-
-
-@pytest.mark.slow
-def test_two_processes_at_once(source: Path, file: Path) -> None:
-    both = [_process("time.sleep(0.2)", file) for _ in range(2)]
-    for process in both:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    outputs = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    assert len({out for out, _ in outputs}) == 1
-    assert sum("dequantising" in error for _, error in outputs) == 1  # the other waits for it
-    torch.testing.assert_close(_logits(outputs[0][0].strip()), _logits(source), rtol=0, atol=0)
-
-
-def test_no_room(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(ModelError, match="GB left") as caught:
-        folder_of(file)
-    assert "XDG_CACHE_HOME" in caught.value.next_step
-    (tmp_path / "occupied").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "occupied"))
-    with pytest.raises(ModelError, match="cannot be converted below") as caught:
-        folder_of(file)
-    assert "XDG_CACHE_HOME" in caught.value.next_step
-
-
 # what is refused
 
 
@@ -384,6 +290,9 @@ def test_files_that_are_no_whole_gguf(file: Path, tmp_path: Path) -> None:
         ({"tokenizer.ggml.model": "llama"}, "of the kind 'llama'"),
         ({"tokenizer.ggml.pre": "novel"}, "by the rule 'novel'"),
         ({"tokenizer.ggml.pre": None}, "lacks tokenizer.ggml.pre"),
+        ({"tokenizer.ggml.tokens": None}, "lacks tokenizer.ggml.tokens"),
+        ({"tokenizer.ggml.token_type": None}, "lacks tokenizer.ggml.token_type"),
+        ({"tokenizer.ggml.merges": None}, "lacks tokenizer.ggml.merges"),
         ({"tokenizer.ggml.eos_token_id": None}, "no end-of-sequence"),
         ({"tokenizer.ggml.merges": ["unheard of"]}, "tokenizer that makes no sense"),
     ],

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from codestill.evaluation import read_evaluation
 from codestill.evaluation.differences import correction
+from codestill.evaluation.metrics import greedy_alone
 from codestill.models import PresetRow
 from codestill.tasks import TaskSet, TasksReport
 from codestill.tasks.families import FAMILIES
@@ -46,9 +47,10 @@ def print_runs(directories: Sequence[Path]) -> None:
         for path in sorted((directory / "results").rglob("*.json"))
     }
     levels = _levels(list(evaluations.values()))
-    table, notes = _score_table(levels), []
+    twice = greedy_alone(evaluations.values())
+    table, notes = _score_table(levels, twice), []
     for name, evaluation in evaluations.items():
-        table.add_row(name, evaluation.tasks, *_scores(evaluation, levels))
+        table.add_row(name, evaluation.tasks, *_scores(evaluation, levels, twice))
         notes += _notes(evaluation)
     for evaluation in evaluations.values():
         for warning in evaluation.warnings:
@@ -93,23 +95,24 @@ def _levels(scored: Sequence[Evaluation | Arm]) -> list[str]:
     return sorted(name for name in names if name.rpartition("=")[2].isdigit())
 
 
-def _score_table(levels: Sequence[str]) -> Table:
+def _score_table(levels: Sequence[str], twice: bool) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("model")
     table.add_column("tasks")
-    for name in ("pass@1", *levels, "pass@k", "greedy", "BLEU", "ms/token", "parameters", "MB"):
+    greedy = () if twice else ("greedy",)
+    for name in ("pass@1", *levels, "pass@k", *greedy, "BLEU", "ms/token", "parameters", "MB"):
         table.add_column(name.replace("=", " "), justify="right")
     return table
 
 
-def _scores(e: Evaluation | Arm, levels: Sequence[str]) -> list[str]:
+def _scores(e: Evaluation | Arm, levels: Sequence[str], twice: bool) -> list[str]:
     top = max(e.pass_at)
     profile = e.profile
     return [
         _percent(e.pass_at[1]),
         *(_percent(e.by_difficulty.get(level)) for level in levels),
         f"@{top} {_percent(e.pass_at[top])}" if top > 1 else "-",
-        _percent(e.greedy),
+        *(() if twice else (_percent(e.greedy),)),
         "-" if e.bleu is None else f"{e.bleu:.1f}",
         f"{profile.token_milliseconds:.2f}" if profile else "-",
         f"{profile.parameters:,}" if profile else "-",
@@ -138,9 +141,11 @@ def print_comparison(comparison: Comparison) -> None:
         f"\n{comparison.title}: {comparison.task_count} tasks of {comparison.tasks}", highlight=False
     )
     levels = _levels(comparison.arms)
-    table = _score_table(levels)
+    twice = greedy_alone(comparison.arms)
+    table = _score_table(levels, twice)
     for arm in comparison.arms:
-        table.add_row(arm.name, f"{len(arm.runs)} run{'s' * (len(arm.runs) > 1)}", *_scores(arm, levels))
+        runs = f"{len(arm.runs)} run{'s' * (len(arm.runs) > 1)}"
+        table.add_row(arm.name, runs, *_scores(arm, levels, twice))
     console.print(table)
     for difference in comparison.differences:
         console.print(difference_sentence(difference), highlight=False, soft_wrap=True, markup=False)

@@ -1,7 +1,8 @@
 """Scores and their uncertainty: unbiased pass@k, intervals over tasks, paired differences, BLEU."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +12,21 @@ DRAWS = 10_000
 FEW_SEEDS = 5
 """Below it a bootstrap over seeds is too narrow where seeds differ: a t interval stands beside it."""
 Z95 = 1.959963984540054
+
+
+class Scores(Protocol):
+    """Of a model."""
+
+    @property
+    def pass_at(self) -> Mapping[int, Interval]: ...
+
+    @property
+    def greedy(self) -> Interval | None: ...
+
+
+def greedy_alone(scored: Iterable[Scores]) -> bool:
+    """Whether every pass@1 is that of the greedy completion, so that a table needs no column for both."""
+    return all(dict(scores.pass_at) == {1: scores.greedy} for scores in scored)
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:

@@ -122,9 +122,10 @@ def sweep(directory: Path) -> None:
 LOCK_SECONDS = 2.0
 
 
-def lock(stream: IO[str]) -> None:
-    """Lock an open file until it is closed. Raises OSError where another process keeps it locked."""
-    deadline = time.monotonic() + LOCK_SECONDS  # a killed run's last child may hold it for a moment
+def lock(stream: IO[str], seconds: float = LOCK_SECONDS) -> None:
+    """Lock an open file until it is closed. Raises OSError where another process keeps it locked for so many
+    seconds: BlockingIOError, except on Windows. Any other says that files cannot be locked there."""
+    deadline = time.monotonic() + seconds  # a killed run's last child may hold it for a moment
     while True:
         try:
             return _lock_now(stream)

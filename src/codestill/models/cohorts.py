@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from codestill.models.decode import ROOM, Prompt, chunks, longer, prefill, unused_columns
+from codestill.models.decode import ROOM, Prompt, Reading, chunks, longer, prefill, unused_columns
 
 
 @dataclass
@@ -31,10 +31,12 @@ class ReadPrompts:
     values_GHPD: list[Tensor]
 
     @classmethod
-    def of(cls, model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: int, tokens: int) -> "ReadPrompts":
+    def of(
+        cls, model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: int, tokens: int, reading: Reading
+    ) -> "ReadPrompts":
         """Prefill, at most ``tokens`` in a pass. Raises NotImplementedError for a model whose kind of cache
         cannot be shared."""
-        return cls.joined([cls._of(model, part, pad_id) for part in chunks(prompts, tokens)])
+        return cls.joined([cls._of(model, part, pad_id) for part in reading.passes(chunks(prompts, tokens))])
 
     @classmethod
     def _of(cls, model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: int) -> "ReadPrompts":

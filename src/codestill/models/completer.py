@@ -16,8 +16,17 @@ class Watcher(Protocol):
         ...
 
     def decoded(self, tokens: int, limit: int, rows: int) -> None:
-        """After every step: the tokens generated so far, the most that there can be, and the completions that
-        are being generated."""
+        """After every step of a call: the tokens generated so far, the most that there can be, and the
+        completions that are being generated."""
+        ...
+
+    def read(self, prompts: int, total: int) -> None:
+        """Before the first and after every pass over prompts: those that have been read, of those that are
+        being read."""
+        ...
+
+    def ended(self) -> None:
+        """After the last step of a call."""
         ...
 
 

@@ -5,9 +5,10 @@ For most models ``codestill.models.shared`` needs less memory and time.
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,10 +23,39 @@ ROOM = 16
 PREFILL_TOKENS = Placement().prefill_tokens
 NO_LIMIT = 2**31
 Prompt = tuple[int, ...]
+T = TypeVar("T")
+
+
+@dataclass
+class Reading:
+    """Counts prompts as they are read, pass by pass."""
+
+    tell: Callable[[int, int], None] = lambda read, total: None
+    """Called with the prompts that have been read, and with all of them."""
+    read: int = 0
+    total: int = 0
+
+    def begin(self, total: int) -> None:
+        """So many prompts are to be read."""
+        self.read, self.total = 0, total
+        if total:
+            self.tell(0, total)
+
+    def passes(self, parts: Iterable[list[T]]) -> Iterator[list[T]]:
+        """The parts, one after another; each has been read when the next is asked for."""
+        for part in parts:
+            yield part
+            self.read += len(part)
+            self.tell(self.read, self.total)
 
 
 class Memory(Protocol):
     """The keys and values of a batch's rows."""
+
+    reading: Reading
+    """Told of the prompts that :meth:`add` reads."""
+    prefill_tokens: int
+    """Of prompts, at most so many tokens are read in one pass, or one prompt."""
 
     @property
     def takes_more(self) -> bool:
@@ -120,6 +150,7 @@ class OwnPrompts:
         layers = DynamicCache(config=model.config).layers
         # A sliding window's layer drops the tokens before its window, and cannot be padded later.
         self.prefill_tokens = prefill_tokens if all(type(x) is DynamicLayer for x in layers) else NO_LIMIT
+        self.reading = Reading()
 
     @property
     def takes_more(self) -> bool:
@@ -132,8 +163,9 @@ class OwnPrompts:
         parts = chunks(list(dict.fromkeys(prompts)), self.prefill_tokens)
         index = {prompt: i for i, prompt in enumerate(prompt for part in parts for prompt in part)}
         chosen_B = torch.tensor([index[prompt] for prompt in prompts], device=self.model.device)
+        self.reading.begin(len(index))
         logits, caches, masks, last = zip(
-            *(prefill(self.model, part, self.pad) for part in parts), strict=True
+            *(prefill(self.model, part, self.pad) for part in self.reading.passes(parts)), strict=True
         )
         cache, mask_PT = joined(caches, masks)
         cache.batch_select_indices(chosen_B)
@@ -169,15 +201,17 @@ class WholeTexts:
     takes_more = True
 
     def __init__(self, model: PreTrainedModel, prefill_tokens: int = PREFILL_TOKENS) -> None:
-        self.model, self.tokens = model, prefill_tokens
+        self.model, self.prefill_tokens = model, prefill_tokens
         self.texts: list[list[int]] = []
+        self.reading = Reading()
 
     def add(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """See :class:`Memory`."""
         texts = [list(prompt) for prompt in prompts]
         self.texts += texts
         last_B = torch.tensor([len(text) - 1 for text in texts], device=self.model.device)
-        return self._logits(texts), last_B
+        self.reading.begin(len(texts))
+        return self._logits(texts, self.reading), last_B
 
     def keep(self, alive: Tensor) -> None:
         """Drop all other rows."""
@@ -187,14 +221,14 @@ class WholeTexts:
         """See :class:`Memory`."""
         for text, token, position in zip(self.texts, tokens_B.tolist(), positions_B.tolist(), strict=True):
             text[position:] = [token]  # a row that has ended stays at its last position
-        return self._logits(self.texts)
+        return self._logits(self.texts, Reading())
 
-    def _logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
+    def _logits(self, texts: Sequence[Sequence[int]], reading: Reading) -> Tensor:
         """Texts of equal length together, so that no padding disturbs a model."""
         by_length: dict[int, list[int]] = {}
         for row, text in enumerate(texts):
             by_length.setdefault(len(text), []).append(row)
-        sizes = {length: max(1, self.tokens // length) for length in by_length}
+        sizes = {length: max(1, self.prefill_tokens // length) for length in by_length}
         alike = [
             rows[start : start + sizes[length]]
             for length, rows in by_length.items()
@@ -202,7 +236,7 @@ class WholeTexts:
         ]
         keep = {"logits_to_keep": 1} if takes(type(self.model), "logits_to_keep") else {}
         parts = []
-        for rows in alike:
+        for rows in reading.passes(alike):
             tokens_BT = torch.tensor([texts[row] for row in rows], device=self.model.device)
             parts.append(self.model(input_ids=tokens_BT, use_cache=False, **keep).logits[:, -1])
         order = torch.tensor([row for rows in alike for row in rows], device=self.model.device)

@@ -8,7 +8,8 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
-from codestill.models.decode import ROOM, Prompt, bytes_per_token, chunks
+from codestill.models.decode import ROOM, Memory, Prompt, WholeTexts, bytes_per_token, chunks
+from codestill.models.shared import SharedPrompts
 
 USABLE = 0.8
 """Share of the available memory that decoding may take: allocators and other processes take some, too."""
@@ -34,16 +35,16 @@ class Plan:
 class Estimate:
     """What decoding with a model takes."""
 
-    def __init__(
-        self, model: PreTrainedModel, *, shares: bool, samples: bool, new_tokens: int, prefill_tokens: int
-    ) -> None:
-        """``shares``: rows of one prompt share its keys and values; ``samples``: decoding is not greedy."""
-        config = model.config.get_text_config()
-        self.token_bytes = bytes_per_token(model)
-        self.logit_bytes = config.vocab_size * (model.dtype.itemsize + _SAMPLING * samples)
-        width = int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
-        self.pass_bytes = (3 * width + 6 * config.hidden_size) * model.dtype.itemsize
-        self.shares, self.new_tokens, self.prefill_tokens = shares, new_tokens, prefill_tokens
+    def __init__(self, model: PreTrainedModel, memory: Memory, *, samples: bool, new_tokens: int) -> None:
+        """``memory``: of the kind that decoding uses; ``samples``: decoding is not greedy."""
+        # A model that reads whole texts may not even run with a cache.
+        self.token_bytes = 0 if isinstance(memory, WholeTexts) else bytes_per_token(model)
+        self.logit_bytes = _stated(model, "vocab_size") * (model.dtype.itemsize + _SAMPLING * samples)
+        hidden = _stated(model, "hidden_size")
+        width = _stated(model, "intermediate_size") or 4 * hidden
+        self.pass_bytes = (3 * width + 6 * hidden) * model.dtype.itemsize
+        self.shares, self.new_tokens = isinstance(memory, SharedPrompts), new_tokens
+        self.prefill_tokens = memory.prefill_tokens
 
     def plan(self, prompts: Sequence[Prompt]) -> Plan:
         """For rows with these prompts, all of which go on to the last token."""
@@ -68,6 +69,12 @@ class Estimate:
             else:
                 high = middle - 1
         return self.plan(prompts[:low])
+
+
+def _stated(model: PreTrainedModel, size: str) -> int:
+    """A size in the model's config, the largest where layers differ; 0 where it states none."""
+    found = getattr(model.config.get_text_config(), size, None) or 0
+    return int(max(found) if isinstance(found, list | tuple) else found)
 
 
 def available_bytes(device: torch.device) -> int:

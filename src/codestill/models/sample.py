@@ -8,6 +8,7 @@ rounding.
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -21,10 +22,10 @@ from codestill import matmul
 from codestill.files.serialize import seed_for
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
-from codestill.models.decode import NO_LIMIT, PREFILL_TOKENS
+from codestill.models.decode import NO_LIMIT, PREFILL_TOKENS, Reading
 from codestill.models.room import Estimate, available_bytes, stated
 from codestill.models.settings import Placement, SamplingConfig
-from codestill.models.shared import SharedPrompts, memory_for
+from codestill.models.shared import memory_for
 from codestill.models.tokenizers import id_count
 from codestill.types import Completion, Request
 
@@ -96,21 +97,22 @@ def complete(
     model.eval()
     try:
         with matmul.inference(model):
-            running = _Batch(model, tokenizer, decoding, waiting, batch_size, prefill_tokens)
-            while waiting or running.rows:
-                ended = None
-                try:
-                    running.advance()
-                    waiting = running.fill(waiting)
-                    ended = running.append(finish)
-                except torch.OutOfMemoryError:
-                    if running.size == 1:
-                        raise
-                if ended is None:  # outside the handler, whose traceback holds what is to be freed
-                    waiting = [*running.halve(), *waiting]
-                    continue
-                for row, how in ended:
-                    yield _completion(codec, row, stop_ids, how)
+            batch = _Batch(model, tokenizer, decoding, waiting, batch_size, prefill_tokens)
+            with closing(batch) as running:
+                while waiting or running.rows:
+                    ended = None
+                    try:
+                        running.advance()
+                        waiting = running.fill(waiting)
+                        ended = running.append(finish)
+                    except torch.OutOfMemoryError:
+                        if running.tried == 1:
+                            raise
+                    if ended is None:  # outside the handler, whose traceback holds what is to be freed
+                        waiting = [*running.halve(), *waiting]
+                        continue
+                    for row, how in ended:
+                        yield _completion(codec, row, stop_ids, how)
     finally:
         model.train(was_training)
 
@@ -165,24 +167,31 @@ class _Batch:
         self.empty_memory = partial(memory_for, model, pad, longest, prefill_tokens)
         self.tokens, self.limit = 0, sum(row.room for row in rows)
         self._clear()
-        self.size = self._fitting(rows, most, prefill_tokens)
+        self.size = self._fitting(rows, most)
 
     def _clear(self) -> None:
         self.memory = self.empty_memory()
+        if self.decoding.watcher is not None:
+            self.memory.reading = Reading(self.decoding.watcher.read)
         self.rows: list[_Row] = []
+        self.joining = 0
         empty = torch.empty(0, device=self.model.device)
         self.logits_BV = self.position_B = self.uniforms_BN = self.next_B = empty
 
-    def _fitting(self, rows: Sequence[_Row], most: int, prefill_tokens: int) -> int:
+    def close(self) -> None:
+        """Tell that nothing more is decoded."""
+        if self.decoding.watcher is not None:
+            self.decoding.watcher.ended()
+
+    def _fitting(self, rows: Sequence[_Row], most: int) -> int:
         """How many rows decode together; says so where it is worth knowing."""
         if not rows:
             return most
         estimate = Estimate(
             self.model,
-            shares=isinstance(self.memory, SharedPrompts),
+            self.memory,
             samples=self.sampling.temperature > 0,
             new_tokens=max(row.room for row in rows),
-            prefill_tokens=prefill_tokens,
         )
         wanted = min(most, len(rows))
         plan = estimate.fitting([row.prompt for row in rows], most, available_bytes(self.model.device))
@@ -196,10 +205,15 @@ class _Batch:
         else:
             _log.log(logging.WARNING if warn else logging.INFO, "%s", text)
 
-    def _tell(self, joining: int = 0) -> None:
+    def _tell(self) -> None:
         if self.decoding.watcher is not None:
-            going = joining + sum(not row.ended for row in self.rows)
+            going = sum(not row.ended for row in self.rows)
             self.decoding.watcher.decoded(self.tokens, self.limit, going)
+
+    @property
+    def tried(self) -> int:
+        """Rows that are in memory, or that memory was to take."""
+        return min(self.size, len(self.rows) + self.joining)
 
     @property
     def takes_more(self) -> bool:
@@ -216,14 +230,14 @@ class _Batch:
             return waiting
         free = self.size - len(self.rows)
         rows = waiting[:free]
-        self._tell(len(rows))  # a long prefill begins
+        self.joining = len(rows)
         logits_BV, position_B = self.memory.add([row.prompt for row in rows])
         uniforms_BN = _uniforms(rows, self.sampling.max_new_tokens, self.decoding.seed).to(logits_BV.device)
         fresh = logits_BV, position_B, uniforms_BN
         if self.rows:
             here = self.logits_BV, self.position_B, self.uniforms_BN
             fresh = tuple(torch.cat(pair) for pair in zip(here, fresh, strict=True))
-        self.rows = [*self.rows, *rows]
+        self.rows, self.joining = [*self.rows, *rows], 0
         self.logits_BV, self.position_B, self.uniforms_BN = fresh
         return waiting[free:]
 
@@ -262,9 +276,9 @@ class _Batch:
             self.logits_BV = self.memory.step(self.next_B, self.position_B)
 
     def halve(self) -> list[_Row]:
-        """Out of memory: half as many rows from now on. Returns the rows that have not ended, which begin
-        anew and come to the same tokens."""
-        self.size //= 2
+        """Out of memory: half as many rows from now on as were tried. Returns the rows that have not ended,
+        which begin anew and come to the same tokens."""
+        self.size = self.tried // 2
         owed = [row for row in self.rows if not row.ended]
         for row in owed:
             self.tokens -= len(row.tokens)

@@ -23,6 +23,7 @@ from codestill.models.decode import (
     Memory,
     OwnPrompts,
     Prompt,
+    Reading,
     WholeTexts,
     bytes_per_token,
     forward_last,
@@ -75,7 +76,7 @@ class SharedPrompts:
 
     def __init__(self, model: PreTrainedModel, pad: int, prefill_tokens: int = PREFILL_TOKENS) -> None:
         self.model, self.pad, self.prefill_tokens = model, pad, prefill_tokens
-        self.rest = _Rest()
+        self.rest, self.reading = _Rest(), Reading()
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -85,6 +86,7 @@ class SharedPrompts:
     def add(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """See :class:`Memory`; a prompt that is already present is not prefilled again. Prompts of very
         different lengths do not join one cohort, whose prompts are all read to the length of its longest."""
+        self.reading.begin(len(set(prompts) - set(self.prompts)))
         tokens = WORTH_A_COHORT // max(1, bytes_per_token(self.model))
         parts = [self._add(prompts[rows]) for rows in alike(prompts, tokens)]
         return torch.cat([logits_BV for logits_BV, _ in parts]), torch.cat([last_B for _, last_B in parts])
@@ -97,7 +99,7 @@ class SharedPrompts:
                 parts.append(cohort.read.chosen(held))
                 owed = {prompt: None for prompt in owed if prompt not in parts[-1].prompts}
         if owed:
-            parts.append(ReadPrompts.of(self.model, list(owed), self.pad, self.prefill_tokens))
+            parts.append(ReadPrompts.of(self.model, list(owed), self.pad, self.prefill_tokens, self.reading))
         read = ReadPrompts.joined(parts)
         index = {prompt: i for i, prompt in enumerate(read.prompts)}
         group_B = torch.tensor([index[prompt] for prompt in prompts], device=self.model.device)

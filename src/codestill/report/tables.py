@@ -6,7 +6,7 @@ from statistics import median
 from typing import get_args
 
 from codestill.evaluation.differences import correction
-from codestill.evaluation.metrics import holm
+from codestill.evaluation.metrics import greedy_alone, holm
 from codestill.report.claims import bounds, each_seed, evaluation_settings, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Report, Section
 from codestill.report.files import RunFiles
@@ -84,7 +84,7 @@ def results(section: Section) -> Table:
     }
     if k != PASS_AT_1:
         scores[f"pass@{k}"] = lambda a: a.pass_at.get(k)
-    if any(arm.greedy for arm in section.arms):
+    if any(arm.greedy for arm in section.arms) and not greedy_alone(section.arms):
         scores["greedy"] = lambda a: a.greedy
     columns: list[tuple[str, Callable[[ArmView], Cell]]] = [
         (name, lambda arm, value=value, draw=name == "pass@1": _score(arm, teacher, value, draw))

@@ -66,6 +66,20 @@ def test_repairs_follow_each_other_until_the_visible_tests_pass(task_set: TaskSe
     assert all(prompt.endswith(TASKS[2].prompt) for prompt in of_third)
 
 
+def test_an_evaluation_states_how_the_weights_were_quantised(
+    task_set: TaskSet, sandbox: Sandbox, tmp_path
+) -> None:
+    class Quantised(Scripted):
+        quantization = "Q4_K_M"
+
+    config = SelfRepairConfig()
+    settings = EvaluateConfig.model_validate({"tasks": str(tmp_path / "t.jsonl"), "samples_per_task": 0})
+    for model, label in ((Quantised, "Q4_K_M"), (Scripted, None)):
+        stepper = SelfRepair(model(lambda _: RIGHT), visible_tasks(task_set, config), sandbox, config)
+        with Run.open(tmp_path / str(label), RunConfig()) as run:
+            assert evaluate(stepper, "student", settings, sandbox, run).quantization == label
+
+
 def test_hidden_tests_cannot_reach_a_prompt(task_set: TaskSet, sandbox: Sandbox):
     """Nor can what they show: an answer that fails hidden tests alone is not repaired."""
     only_visible = "    return 6\n"

@@ -61,12 +61,21 @@ class Header:
     def want(self, key: str) -> Any:
         """The value of a metadata key. Raises ModelError where the file lacks it."""
         if (value := self.get(key)) is None:
-            raise self.refused(f"lacks {key}", "Its converter was too old or went wrong: " + _ORIGINAL)
+            raise self._lacks(key)
         return value
+
+    def count(self, key: str) -> int:
+        """The number of entries of an array. Raises ModelError where the file lacks it."""
+        if (field := self.reader.get_field(key)) is None:
+            raise self._lacks(key)
+        return len(field.data)
 
     def refused(self, reason: str, next_step: str = _ORIGINAL) -> ModelError:
         """An error that names the file."""
         return ModelError(f"{self.path.name} {reason}.", next_step=next_step)
+
+    def _lacks(self, key: str) -> ModelError:
+        return self.refused(f"lacks {key}", "Its converter was too old or went wrong: " + _ORIGINAL)
 
     @cached_property
     def architecture(self) -> str:

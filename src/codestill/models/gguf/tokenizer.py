@@ -138,7 +138,7 @@ def require_tokenizer(header: Header) -> None:
 def token_id(header: Header, role: str) -> int | None:
     """The id of the file's ``bos``, ``eos``, ``unknown`` or ``padding`` token; None where it names none."""
     id: Any = header.get(f"tokenizer.ggml.{role}_token_id")
-    count = len(header.reader.fields["tokenizer.ggml.tokens"].data)
+    count = header.count("tokenizer.ggml.tokens")
     return int(id) if id is not None and 0 <= int(id) < count else None
 
 

@@ -111,6 +111,11 @@ class SelfRepair:
     def form(self) -> ChatForm | None:
         return self.model.form
 
+    @property
+    def quantization(self) -> str | None:
+        """How the model's weights were quantised, as an evaluation states it."""
+        return getattr(self.model, "quantization", None)
+
     def complete(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yield the last answer to each request: the first that passes the visible tests, or the last repair.
 
