@@ -209,8 +209,8 @@ def _as_it_teaches(arm: ArmConfig, model: str, learning: Sequence[Any]) -> dict[
 
 def _asked(learning: Any) -> LocalTeacherConfig:
     """The teacher of a recipe's config, asked as its prompts suit it."""
-    prompts = getattr(learning, "prompts", None) or getattr(learning.examples, "prompts", "auto")
-    return fitting(learning.teacher, prompts)
+    asking: Any = learning if hasattr(learning, "prompts") else learning.examples
+    return fitting(learning.teacher, asking.prompts)
 
 
 def _shared(config: CompareConfig) -> dict[str, Any]:
