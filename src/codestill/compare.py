@@ -209,8 +209,8 @@ def _as_it_teaches(arm: ArmConfig, model: str, learning: Sequence[Any]) -> dict[
 
 def _asked(learning: Any) -> LocalTeacherConfig:
     """The teacher of a recipe's config, asked as its prompts suit it."""
-    asking: Any = learning if hasattr(learning, "prompts") else learning.examples
-    return fitting(learning.teacher, asking.prompts)
+    asking = learning if hasattr(learning, "prompts") else getattr(learning, "examples", None)
+    return fitting(learning.teacher, getattr(asking, "prompts", "auto"))
 
 
 def _shared(config: CompareConfig) -> dict[str, Any]:
