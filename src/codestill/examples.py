@@ -13,6 +13,7 @@ from codestill.prompts import PromptsSetting, prompts_for
 from codestill.run import Keyed, Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
+from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
 from codestill.types import Example, Settings, Task
 
 K = TypeVar("K", bound=Keyed)
@@ -39,6 +40,8 @@ class ExamplesConfig(Settings):
     """How the teacher is prompted: `continued`, `instruct`, or ``auto``, which suits it."""
     unsolved: Literal["drop", "reference"] = "drop"
     """What becomes of a task that the teacher does not solve."""
+    decontaminate: DecontaminateConfig | None = None
+    """Leave out tasks that repeat evaluation tasks; pocket tasks are split by composition instead."""
     allow_test_split: bool = False
     """Train on test tasks all the same. Scores on them then mean nothing."""
 
@@ -48,15 +51,22 @@ class ExamplesConfig(Settings):
 
 
 def training_examples(
-    config: ExamplesConfig, student: Asked, teacher: Completer | None, sandbox: Sandbox, run: Run
+    config: ExamplesConfig,
+    student: Asked,
+    teacher: Completer | None,
+    sandbox: Sandbox,
+    run: Run,
+    evaluated: TasksConfig | None = None,
 ) -> list[Example]:
     """One example per training task, in the form in which the student is asked; with a teacher, of answers
-    that passed the tests.
+    that passed the tests. With ``config.decontaminate``, none of a task that ``evaluated`` repeats.
 
     Raises TaskError when the tasks are a test split, ConfigError when a teacher is needed and missing.
     """
     task_set = config.tasks.load()
     require_trainable(task_set, config.allow_test_split)
+    if evaluated is not None:
+        task_set = without_repeats(task_set, evaluated, config.decontaminate, run)
     if not config.needs_teacher:
         examples = references(task_set, student)
         run.account(tasks=len(task_set), references=len(examples), teacher_answers=0, teacher_calls=0)

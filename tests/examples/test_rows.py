@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.forms import CONTINUES
@@ -13,6 +14,7 @@ from codestill.models import Decoding
 from codestill.recipes.persd.refine import Refinement, is_kept
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
+from codestill.tasks import TasksConfig, write_tasks
 from codestill.types import Attempt, Completion, ExecutionResult
 
 TASKS = [
@@ -61,6 +63,23 @@ def test_rows_hold_programs_that_pass_and_none_that_was_cut(tmp_path: Path) -> N
         exec(row.prompt + row.completion, space)
         assert space[name](3) == 6
     assert "```python" in teacher.prompts[0]
+
+
+@pytest.mark.parametrize("decontaminate", [None, {"neighbours": 0}])
+def test_tasks_that_the_evaluation_repeats_are_left_out(decontaminate, tmp_path: Path) -> None:
+    given = {"source": "pocket", "split": "train", "count": 5}
+    tasks = TasksConfig.model_validate(given).load().tasks
+    again = [
+        task.model_copy(update={"task_id": f"again/{task.task_id}", "split": "test"}) for task in tasks[:2]
+    ]
+    write_tasks(tmp_path / "test.jsonl", again)
+    evaluated = TasksConfig.model_validate(f"{tmp_path}/test.jsonl")
+    config = ExamplesConfig.model_validate({"tasks": given, "decontaminate": decontaminate})
+    nowhere: Any = None  # references are not executed
+    with Run.open(tmp_path / "run", RunConfig()) as run:
+        rows = training_examples(config, CONTINUES, None, nowhere, run, evaluated)
+    left_out = {task.task_id for task in tasks} - {row.example_id for row in rows}
+    assert left_out == ({task.task_id for task in tasks[:2]} if decontaminate else set())
 
 
 @pytest.mark.parametrize("finish", ["stop", "length"])

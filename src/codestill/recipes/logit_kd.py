@@ -70,7 +70,7 @@ def distill(config: Config, run: Run) -> "Student":
             student.vocabulary_size,
             student.vocabulary_size if teacher is None else teacher.vocabulary_size,
         )
-        examples = training_examples(config.examples, student, teacher, sandbox, run)
+        examples = training_examples(config.examples, student, teacher, sandbox, run, config.evaluate.tasks)
         validation = validation_examples(config.examples, student)
         logits = teacher
         if config.teacher_logits == "cached":

@@ -48,7 +48,7 @@ def distill(config: Config, run: Run) -> "Student":
         teacher = settings.build(config.execution) if config.examples.needs_teacher else None
         tokenizer = teacher.tokenizer if teacher else None
         student = config.student.build(tokenizer, config.execution, seed=config.seed)
-        examples = training_examples(config.examples, student, teacher, sandbox, run)
+        examples = training_examples(config.examples, student, teacher, sandbox, run, config.evaluate.tasks)
         validation = validation_examples(config.examples, student)
         student = fit(student, examples, CrossEntropy(), config.train, run, validation=validation)
         evaluate(student, "student", config.evaluate, sandbox, run)
