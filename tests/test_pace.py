@@ -61,6 +61,10 @@ def test_tokens_give_a_bound_and_then_an_estimate() -> None:
     pace.hear(decoded(1000, 100 * 200, 100))
     assert pace.seconds_left() == (190.0, True)
     assert pace.note() == "100 in progress, 1,000 tokens, 100 tokens/s, at most 3 min for these"
+    # One end in a hundred is no mean length: it would say 99,000 tokens to come.
+    pace.hear(rows(1, 100))
+    pace.hear(decoded(1000, 100 * 200, 99))
+    assert pace.seconds_left() == (190.0, True)
     clock.now = 30.0
     pace.hear(rows(40, 100))
     pace.hear(decoded(3000, 100 * 200, 60))

@@ -10,6 +10,9 @@ from codestill.types import Event
 
 TELL_SECONDS = 0.5
 """Seconds between two counts that are told."""
+FEW = 0.05
+"""Share of the completions of which as many must have ended before their mean length is worth estimating: by
+one that is done and 160 that go on, hours would be left."""
 _WINDOW = 60.0
 """Seconds over which a rate is measured."""
 
@@ -125,9 +128,10 @@ class Pace:
         rate = self._rate(2)
         if rate <= 0:
             return None
-        if ended:
+        bound = (self.limit - self.tokens) / rate if self.limit > self.tokens else None
+        if ended >= FEW * (self.total - self.first) or (ended and bound is None):
             return self.tokens * owed / ended / rate, False
-        return (max(0, self.limit - self.tokens) / rate, True) if self.limit > self.tokens else None
+        return None if bound is None else (bound, True)
 
     def note(self) -> str:
         """``127 in progress, 12,345 tokens, 310 tokens/s, about 4 min left``, as far as it is known."""
