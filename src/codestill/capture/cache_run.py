@@ -35,8 +35,7 @@ def capture_run(config: CaptureRun, run: Run) -> CacheManifest:
         from codestill.capture.local import LocalSource
 
         teacher = fitting(config.teacher, config.examples.prompts).build(config.execution)
-        same = config.chat == "auto" and not config.own
-        codec = teacher.codec if same else teacher.asked_as(config, "chat").codec
+        codec = teacher.codec if config.undecided else teacher.asked_as(config, "chat").codec
         examples = training_examples(config.examples, codec, teacher, sandbox, run)
     examples += validation_examples(config.examples, codec)
     capture = Capture(LocalSource(teacher), codec, config.temperatures, config.capture, directory, run)

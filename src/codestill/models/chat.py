@@ -63,9 +63,7 @@ def form_of(
 
     Raises ModelError, which names ``setting``, where they want a chat template and there is none that serves.
     """
-    wanted = config.chat
-    if wanted == "auto":
-        wanted = bool(config.own) or _ends_its_turns(tokenizer, eos_ids)
+    wanted = _ends_its_turns(tokenizer, eos_ids) if config.undecided else config.chat
     if not wanted:
         return None
     require_template(tokenizer, config, model, setting)

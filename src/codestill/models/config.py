@@ -80,11 +80,7 @@ class StudentConfig(ChatConfig):
         student.placement = placement
         # With fresh weights, `auto` has nothing to follow: nothing was trained to end a turn.
         fresh = self.from_scratch or self.model is None
-        return (
-            student
-            if fresh and self.chat == "auto" and not self.own
-            else student.asked_as(self, "student.chat")
-        )
+        return student if fresh and self.undecided else student.asked_as(self, "student.chat")
 
 
 def _fresh(

@@ -36,8 +36,13 @@ class ChatConfig(Settings):
     def own(self) -> list[str]:
         """Names of the settings besides ``chat`` that differ from their defaults: by value, so that a config
         read back from a file means the same."""
-        names = ("system_prompt", "answer_prefix", "reasoning")
-        return [name for name in names if getattr(self, name) != ChatConfig.model_fields[name].default]
+        fields = ChatConfig.model_fields.items()
+        return [name for name, field in fields if name != "chat" and getattr(self, name) != field.default]
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is left to the model if it chats."""
+        return self.chat == "auto" and not self.own
 
     @property
     def alone(self) -> "ChatConfig":

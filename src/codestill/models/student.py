@@ -89,7 +89,7 @@ class LanguageModel:
 
         Raises ModelError where they want a chat template and there is none that serves.
         """
-        if config.chat == "auto" and not config.own and self.saved_form is not None:
+        if config.undecided and self.saved_form is not None:
             config = self.saved_form
         return replace(self, chat=form_of(config, self.tokenizer, self._eos_ids, self.name, setting))
 

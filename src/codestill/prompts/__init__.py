@@ -51,5 +51,4 @@ def fitting(config: C, prompts: PromptsSetting) -> C:
     """The settings of a model that is asked with these prompts: ``chat: auto`` puts none into a template that
     the model shall continue."""
     continues = prompts == "continued" or (isinstance(prompts, Prompts) and prompts.answers == "continuation")
-    decided = config.chat != "auto" or config.own
-    return config if decided or not continues else config.model_copy(update={"chat": False})
+    return config.model_copy(update={"chat": False}) if continues and config.undecided else config
