@@ -70,12 +70,17 @@ def form_of(
     return config.alone.model_copy(update={"chat": True})
 
 
+def codec_of(tokenizer: PreTrainedTokenizerBase, chat: ChatConfig | None) -> TextCodec:
+    """Encodes messages in a chat template, or without one text that goes on."""
+    return ChatCodec(tokenizer, chat) if chat else TextCodec(tokenizer)
+
+
 def codec_for(config: ChatConfig, tokenizer: PreTrainedTokenizerBase, model: str) -> TextCodec:
     """Encodes what a model reads of which the tokenizer alone is here. Raises as :func:`form_of`."""
     own = tokenizer.eos_token_id
     eos_ids = frozenset() if own is None else frozenset([own])
     form = form_of(config, tokenizer, eos_ids, model, "chat")  # pyright: ignore[reportArgumentType]
-    return ChatCodec(tokenizer, form) if form else TextCodec(tokenizer)
+    return codec_of(tokenizer, form)
 
 
 def _ends_its_turns(tokenizer: PreTrainedTokenizerBase, eos_ids: frozenset[int]) -> bool:

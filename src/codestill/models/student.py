@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from codestill.errors import ModelError
-from codestill.models.chat import ChatCodec, form_of
+from codestill.models.chat import codec_of, form_of
 from codestill.models.choices import choose
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
@@ -77,7 +77,7 @@ class LanguageModel:
     @cached_property
     def codec(self) -> TextCodec:
         """Encodes what the model reads, in training as when it is asked, and decodes what it answers."""
-        return ChatCodec(self.tokenizer, self.chat) if self.chat else TextCodec(self.tokenizer)
+        return codec_of(self.tokenizer, self.chat)
 
     @property
     def form(self) -> ChatForm | None:
@@ -102,7 +102,7 @@ class LanguageModel:
         with ``decoding.choices`` :func:`codestill.models.choices.choose`."""
         if decoding.choices:
             plain = self.chat and self.chat.model_copy(update={"answer_prefix": ""})  # the word comes first
-            return choose(self.model, replace(self, chat=plain).codec, requests, decoding.choices)
+            return choose(self.model, codec_of(self.tokenizer, plain), requests, decoding.choices)
         return complete(
             self.model,
             self.tokenizer,
