@@ -26,7 +26,7 @@ from codestill.run import Observer, Run, slug
 from codestill.tasks import TaskSet
 from codestill.teachers import LocalTeacherConfig
 from codestill.train import TrainConfig
-from codestill.types import Arm, Comparison, Difference, Evaluation, Event, Settings
+from codestill.types import Arm, Comparison, Difference, Evaluation, Event, Interval, Settings
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -256,6 +256,7 @@ def _conclude(
                 pass_at={k: interval_over_seeds([_rates(e, k) for e in of_arm]) for k in of_arm[0].pass_at},
                 greedy=interval_over_seeds(greedy) if all(greedy) else None,
                 bleu=sum(bleus) / len(bleus) if bleus else None,
+                nats_per_byte=_likelihood(of_arm),
                 profile=of_arm[0].profile,
                 by_difficulty={
                     level: interval_over_seeds([_rates(e, 1, ids) for e in of_arm])
@@ -283,6 +284,12 @@ def _rates(evaluation: Evaluation, k: int, tasks: Collection[str] | None = None)
         for task_id, (n, passed) in evaluation.per_task.items()
         if tasks is None or task_id in tasks
     ]
+
+
+def _likelihood(of_arm: Sequence[Evaluation]) -> Interval | None:
+    """Nats per byte over seeds and the tasks that fit the model."""
+    values = [[*evaluation.nats_per_byte_per_task.values()] for evaluation in of_arm]
+    return interval_over_seeds(values) if all(values) else None
 
 
 def _differences(a: str, b: str, evaluations: dict[str, list[Evaluation]]) -> Iterator[Difference]:

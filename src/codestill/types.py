@@ -326,6 +326,11 @@ class Evaluation(Record):
     bleu: float | None = None
     """Corpus BLEU of the greedy (else first) completion against the reference, 0-100."""
     bleu_signature: str = ""
+    likelihood_tasks: str = ""
+    """Name of the task set of ``nats_per_byte``."""
+    nats_per_byte: Interval | None = None
+    """-log p(reference solution | prompt) per byte of it, the mean over those tasks: less is better."""
+    nats_per_byte_per_task: dict[str, float] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     """What to know before the scores are believed, e.g. that hardly a sample is a program."""
     profile: ModelProfile | None = None
@@ -366,6 +371,7 @@ class Arm(Record):
     """pass@k over tasks and seeds."""
     greedy: Interval | None = None
     bleu: float | None = None
+    nats_per_byte: Interval | None = None
     profile: ModelProfile | None = None
     by_difficulty: dict[str, Interval] = Field(default_factory=dict)
     """pass@1 over seeds and the tasks of one difficulty that is a number, e.g. ``depth=3``."""

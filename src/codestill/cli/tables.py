@@ -100,7 +100,7 @@ def _score_table(levels: Sequence[str], twice: bool) -> Table:
     table.add_column("model")
     table.add_column("tasks")
     greedy = () if twice else ("greedy",)
-    for name in ("pass@1", *levels, "pass@k", *greedy, "BLEU", "ms/token", "parameters", "MB"):
+    for name in ("pass@1", *levels, "pass@k", *greedy, "BLEU", "nats/byte", "ms/token", "parameters", "MB"):
         table.add_column(name.replace("=", " "), justify="right")
     return table
 
@@ -114,6 +114,7 @@ def _scores(e: Evaluation | Arm, levels: Sequence[str], twice: bool) -> list[str
         f"@{top} {_percent(e.pass_at[top])}" if top > 1 else "-",
         *(() if twice else (_percent(e.greedy),)),
         "-" if e.bleu is None else f"{e.bleu:.1f}",
+        "-" if e.nats_per_byte is None else f"{e.nats_per_byte.mean:.3f}",
         f"{profile.token_milliseconds:.2f}" if profile else "-",
         f"{profile.parameters:,}" if profile else "-",
         f"{profile.file_megabytes:.1f}" if profile else "-",

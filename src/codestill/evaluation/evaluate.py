@@ -1,7 +1,7 @@
 """Evaluation: gates first, then one pool of samples, its pass@k, and what the model costs to run."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
@@ -12,6 +12,7 @@ from codestill.attempt import Workbench
 from codestill.environment import environment
 from codestill.errors import StageMismatch
 from codestill.evaluation.gates import check_gates
+from codestill.evaluation.likelihood import nats_per_byte, require_weights
 from codestill.evaluation.metrics import bleu, interval, pass_at_k
 from codestill.files.serialize import read_jsonl, read_record, sealed_lines, write_jsonl, write_object
 from codestill.models import Completer, SamplingConfig
@@ -38,6 +39,9 @@ class EvaluateConfig(Settings):
     """Longest completion, in tokens."""
     greedy: bool = True
     """Also complete every task greedily: greedy pass@1, and BLEU."""
+    likelihood: TasksConfig | None = None
+    """Tasks whose reference solutions are scored, too, by the likelihood that the model gives them: nats per
+    byte tell models apart of which no program passes. Local weights alone."""
     profile: bool = True
     """Measure latency, memory and size."""
     known_broken: tuple[str, ...] = ()
@@ -96,6 +100,7 @@ def evaluate(
                 next_step="Use another run directory for other prompts or another chat template.",
             )
         return done
+    likely = (require_weights(model), config.likelihood.load()) if config.likelihood else None
     gates = check_gates(task_set, sandbox, config.known_broken, partial(run.progress, "gates"))
     keep_tasks(task_set, run)
     workbench = Workbench(sandbox, run, prompts)
@@ -106,6 +111,7 @@ def evaluate(
         pool = workbench.attempt(stage, model, task_set, config.sampling, samples=count)
     if config.greedy:
         greedy = workbench.attempt(f"{stage}-greedy", model, task_set, config.greedy_sampling)
+    likelihoods = nats_per_byte(*likely, prompts or prompts_for(model), run) if likely else {}
     profile = model.profile() if config.profile and isinstance(model, Profiled) else None
     samples = ExecutedSamples(
         name,
@@ -118,6 +124,7 @@ def evaluate(
         prompts=version,
         chat=model.form,
         quantization=getattr(model, "quantization", None),
+        likelihoods=likelihoods,
     )
     return conclude(samples, gates, config, workbench)
 
@@ -142,6 +149,8 @@ class ExecutedSamples:
     chat: ChatForm | None = None
     """The chat template around them; None without one."""
     quantization: str | None = None
+    likelihoods: dict[str, float] = field(default_factory=dict)
+    """Task id -> nats per byte of its reference solution, where ``config.likelihood`` has tasks."""
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -203,6 +212,9 @@ def conclude(
         unfinished=_unfinished(pool),
         bleu=score,
         bleu_signature=signature,
+        likelihood_tasks=config.likelihood.load().name if config.likelihood and samples.likelihoods else "",
+        nats_per_byte=interval([*samples.likelihoods.values()]) if samples.likelihoods else None,
+        nats_per_byte_per_task=samples.likelihoods,
         warnings=(*_unreadable(task_set, pool), *samples.warnings),
         profile=samples.profile,
         gates=gates,

@@ -30,6 +30,7 @@ class ArmView:
     pass_at: dict[int, Interval]
     greedy: Interval | None
     bleu: float | None
+    nats_per_byte: Interval | None
     profile: ModelProfile | None
     accounting: dict[str, int | float | str]
     sources: tuple[EvaluatedRun, ...]
@@ -226,6 +227,7 @@ def _comparison_section(directory: Path, comparison: Comparison, collector: _Col
                 pass_at=arm.pass_at,
                 greedy=arm.greedy,
                 bleu=arm.bleu,
+                nats_per_byte=arm.nats_per_byte,
                 profile=arm.profile,
                 accounting=arm.accounting,
                 sources=tuple(sources),
@@ -266,6 +268,7 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
                     pass_at=evaluation.pass_at,
                     greedy=evaluation.greedy,
                     bleu=evaluation.bleu,
+                    nats_per_byte=evaluation.nats_per_byte,
                     profile=evaluation.profile,
                     accounting={},
                     sources=(EvaluatedRun(run, stem, evaluation),),

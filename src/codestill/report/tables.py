@@ -92,6 +92,8 @@ def results(section: Section) -> Table:
     ]
     if any(arm.bleu is not None for arm in section.arms):
         columns.append(("BLEU", lambda arm: _plain(arm, teacher, lambda a: a.bleu, lambda v: f"{v:.1f}")))
+    if any(arm.nats_per_byte for arm in section.arms):
+        columns.append(("nats/byte", lambda arm: _score(arm, teacher, lambda a: a.nats_per_byte, draw=False)))
     if any(arm.profile for arm in section.arms):
         for name, value, text in PROFILE:
             columns.append((name, lambda arm, v=value, t=text: _plain(arm, teacher, v, t)))

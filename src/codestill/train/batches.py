@@ -54,10 +54,11 @@ class TokenData(NamedTuple):
 def tokenize(
     examples: Sequence[Example],
     codec: TextCodec | PreTrainedTokenizerBase,
-    max_length: int,
+    max_length: int | None,
     faults: bool = False,
 ) -> list[TokenExample]:
-    """Tokens of every example of at most ``max_length`` tokens, in order; with its ``faults`` of that length.
+    """Tokens of every example of at most ``max_length`` tokens (None: any number), in order; with its
+    ``faults`` of that length.
 
     A prompt has the ids that it has at inference, where only the prompt is known; the completion's are those
     that follow in the ids of the whole text (:meth:`codestill.models.codec.TextCodec.examples`). A tokenizer
@@ -76,8 +77,8 @@ def tokenize(
         (prompt, completion), *others = islice(encoded, count)
         tokens = [*prompt, *completion, codec.end]
         wrong = ([*prompt, *other, codec.end] for _, other in others)
-        kept = tuple(ids for ids in wrong if len(ids) <= max_length)
-        if len(tokens) <= max_length:
+        kept = tuple(ids for ids in wrong if max_length is None or len(ids) <= max_length)
+        if max_length is None or len(tokens) <= max_length:
             tokenized.append(TokenExample(tokens, len(prompt), example.example_id, kept))
     return tokenized
 

@@ -8,17 +8,11 @@ from torch import Tensor
 
 from codestill.losses import Contrastive
 from codestill.losses.batch import Loss
-from codestill.losses.contrast import (
-    StepCounts,
-    contrastive_loss,
-    linear_log_probabilities,
-    log_probabilities,
-    scores,
-)
-from codestill.models.heads import hidden_states_alone
+from codestill.losses.contrast import StepCounts, contrastive_loss, scores
 from codestill.models.student import Student
 from codestill.run import Run
 from codestill.train.batches import Collator, TokenExample
+from codestill.train.likelihood import scored_tokens
 
 
 def contrast(
@@ -56,9 +50,5 @@ def _log_probabilities(
     model: torch.nn.Module, head: Tensor | None, inputs: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities of all scored tokens, of correct and faulty programs; and all labels."""
-    student = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"use_cache": False}
     labels_BT = torch.maximum(inputs["labels"], inputs["fault_labels"])
-    if head is None:
-        return log_probabilities(model(**student).logits, labels_BT), labels_BT
-    hidden_BTD = model(**student, **hidden_states_alone(model)).hidden_states[-1]
-    return linear_log_probabilities(hidden_BTD, head, labels_BT), labels_BT
+    return scored_tokens(model, head, inputs, labels_BT), labels_BT
