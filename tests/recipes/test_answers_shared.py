@@ -95,8 +95,9 @@ def test_a_budget_stops_the_run_and_a_larger_one_goes_on(recipe: str, tmp_path: 
     assert len(distilled(recipe, tmp_path, teacher_usage={"budget": {"calls": 5}})) == 5
 
 
-def test_the_cache_finds_the_answers_of_a_run(tmp_path: Path) -> None:
+def test_the_cache_finds_the_answers_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distilled("logit_kd", tmp_path / "run", seed=2)
+    monkeypatch.setattr(LocalTeacher, "complete", lambda *_: pytest.fail("the teacher is asked again"))
     kept = {"teacher_usage": {"answers": str(tmp_path / "run" / "answers"), "replay": "only"}}
     config = CaptureRun.model_validate(LOCAL | kept | {"execution": {"device": "cpu"}})
     with Run.open(tmp_path / "cache", config) as run:
