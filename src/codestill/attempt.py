@@ -58,7 +58,9 @@ class Workbench:
         """Complete each request and execute the program in the answer; in any order, outside any stage."""
         tasks, prompts = task_set.by_id, self._prompts(model)
         seed = self.run.seed if seed is None else seed
-        decoding = Decoding(sampling, prompts.ended(task_set.stop), seed, watcher=watcher)
+        ended = prompts.ended(task_set.stop)
+        rule = task_set.stop.name if ended else ""
+        decoding = Decoding(sampling, ended, seed, stop=rule, watcher=watcher)
         completions = (
             read(answer, prompts, tasks[answer.task_id], task_set.stop)
             for answer in model.complete(asked, decoding)

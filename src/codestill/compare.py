@@ -25,10 +25,13 @@ from codestill.recipes import load_recipe
 from codestill.run import Observer, Run, slug
 from codestill.tasks import TaskSet
 from codestill.teachers import LocalTeacherConfig
+from codestill.teachers.session import TeacherUsage
 from codestill.train import TrainConfig
 from codestill.types import Arm, Comparison, Difference, Evaluation, Event, Interval, Settings
 
 C = TypeVar("C", bound=RunConfig)
+ANSWERS = "kept_answers"
+"""Directory of the teachers' answers that a comparison's runs share. No arm's has this name: see ``slug``."""
 
 
 class PlannedRun(NamedTuple):
@@ -106,6 +109,9 @@ class CompareConfig(RunConfig):
 def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer] = ()) -> Comparison:
     """Run every arm with every seed, and write ``comparison.json``.
 
+    Runs that name no directory for their teacher's answers share one, so that no run asks what another has
+    asked.
+
     Raises ConfigError, before anything runs, when an arm's config is not valid for its recipe.
     """
     runs = plan(config)
@@ -114,6 +120,7 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
         for arm in config.arms:
             for name, recipe, run_config in runs[arm.name]:
                 watching = [partial(_tell, observer, name) for observer in observers]
+                run_config = _sharing(run_config, directory / ANSWERS)
                 with Run.open(directory / name, run_config, watching) as run:
                     if recipe is None:
                         evaluation = evaluate_model(run_config, run)
@@ -216,6 +223,14 @@ def _asked(learning: Any) -> LocalTeacherConfig:
 def _shared(config: CompareConfig) -> dict[str, Any]:
     """What is the same in every run."""
     return {"evaluate": config.evaluate, "sandbox": config.sandbox, "execution": config.execution}
+
+
+def _sharing(run_config: Any, answers: Path) -> Any:
+    """The config of a run that keeps its teacher's answers there, unless it says where it keeps them."""
+    usage = getattr(run_config, "teacher_usage", None)
+    if not isinstance(usage, TeacherUsage) or usage.answers is not None:
+        return run_config
+    return run_config.model_copy(update={"teacher_usage": usage.model_copy(update={"answers": answers})})
 
 
 def _valid(arm: ArmConfig, what: str, model: type[C], values: dict[str, Any]) -> C:

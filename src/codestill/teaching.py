@@ -186,9 +186,7 @@ class TaughtConfig(RunConfig):
         Raises what cannot be evaluated or loaded first, before anything is paid for.
         """
         self.evaluate.tasks.load()
-        teacher = self.teacher
-        if isinstance(teacher, LocalTeacherConfig):
-            teacher = fitting(teacher, self.prompts)
+        teacher = fitting(self.teacher, self.prompts)
         session = open_session(teacher, self.teacher_usage, self.execution, run)
         with self.execution.sandbox(self.sandbox) as sandbox:
             yield Teaching(session, prompts_for(session, self.prompts), sandbox, run)

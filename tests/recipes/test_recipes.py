@@ -12,13 +12,12 @@ from tests.support.worlds import DieAt, assert_killed, metrics
 
 from codestill.errors import TaskError, VocabularyError
 from codestill.evaluation import read_evaluation
-from codestill.files.serialize import read_jsonl
 from codestill.models import Decoding, SamplingConfig
 from codestill.recipes import RECIPES, load_recipe
 from codestill.run import Observer, Run
 from codestill.teachers.frozen import LocalTeacher
 from codestill.train.loop import DistillationTrainer
-from codestill.types import Attempt, Completion, Request
+from codestill.types import Completion, Request
 
 
 def subject(recipe: str) -> str:
@@ -169,20 +168,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return keys
 
 
-@pytest.mark.parametrize("recipe", ["sft", "logit_kd"])
-def test_no_answer_is_asked_for_twice(recipe: str, tmp_path: Path, asked: list[str]) -> None:
-    directory = tmp_path / "run"
-    assert_killed(die_at, recipe, directory, "answers", 2)
-    kept = [one.key for one in read_jsonl(directory / "stages" / "answers.jsonl", Attempt)]
-    assert len(kept) == 2
-    distil(recipe, directory)
-    assert len(asked) == 3
-    assert len({*asked, *kept}) == 5
-
-
 @pytest.mark.parametrize(
     ("recipe", "stage", "done"),
     [
+        ("sft", "answers", 2),
+        ("logit_kd", "answers", 2),
         ("persd", "round-1/solutions", 2),
         ("persd", "round-1/refinements", 1),
         ("persd", "round-1/refinements", 2),

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,15 @@ def server() -> Iterator[Server]:
         yield made
 
 
-def kept(url: str, directory: Path, concurrency: int = 1) -> Replayed:
-    config = {"model": "big", "base_url": url, "concurrency": concurrency, "timeout_seconds": 5}
+def kept(url: str, directory: Path, concurrency: int = 1, **settings: Any) -> Replayed:
+    config = {"model": "big", "base_url": url, "concurrency": concurrency, "timeout_seconds": 5, **settings}
     teacher = ApiTeacherConfig.model_validate(config).build()
     teacher.ledger = Ledger(directory / "run" / "ledger.jsonl")
     return Replayed(teacher, directory / "answers")
 
 
-def ask(one: Replayed) -> Iterator[Any]:
-    return one.complete([Request(task_id=f"t/{n}", prompt=f"say {n}") for n in range(4)], DECODING)
+def ask(one: Replayed, decoding: Decoding = DECODING) -> Iterator[Any]:
+    return one.complete([Request(task_id=f"t/{n}", prompt=f"say {n}") for n in range(4)], decoding)
 
 
 def entered(directory: Path) -> list[str]:
@@ -249,3 +250,22 @@ def test_a_full_disk_loses_no_other_answer(
     with pytest.raises(OSError, match="No space"):
         list(ask(kept(server.url, tmp_path, concurrency=4)))
     assert entered(tmp_path) == ["t/0#0", "t/2#0", "t/3#0"] and len(answer_files(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(("omit", "calls"), [([], 4), (["temperature"], 8)])
+def test_seeds_share_what_is_not_sampled(omit: list[str], calls: int, server: Server, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        assert len(list(ask(kept(server.url, tmp_path, omit=omit), replace(DECODING, seed=seed)))) == 4
+    assert len(server.asked) == calls
+
+
+def test_greedy_answers_that_were_kept_under_a_seed_are_not_paid_for_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As earlier versions kept them."""
+    seeded = replace(DECODING, seed=3)
+    with monkeypatch.context() as before:
+        before.setattr(Replayed, "_samples", lambda *_: True)
+        first = list(ask(kept(server.url, tmp_path), seeded))
+    assert list(ask(kept(server.url, tmp_path), seeded)) == first
+    assert len(server.asked) == 4

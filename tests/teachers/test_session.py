@@ -76,6 +76,20 @@ def test_a_budget_is_kept_and_a_larger_one_goes_on(tmp_path: Path, limit: dict[s
     assert rest.ledger.budget == Budget(calls=5)
 
 
+def test_greedy_answers_are_those_of_every_seed(tmp_path: Path):
+    greedy = [Decoding(SAMPLING, seed=seed) for seed in (0, 7)]
+    lively = [Decoding(SAMPLING.model_copy(update={"temperature": 1.0}), seed=seed) for seed in (0, 7)]
+    for decoding in (*greedy, *lively):
+        assert len(list(opened(tmp_path).stage("s").complete(ASKED, decoding))) == 5
+    assert len(calls(tmp_path)) == 3 * 5
+
+
+def test_answers_that_another_stop_rule_ended_are_others(tmp_path: Path):
+    for rule in ("", "definitions", "human-eval"):
+        list(opened(tmp_path).stage(rule).complete(ASKED, Decoding(SAMPLING, stop=rule)))
+    assert [one.stage for one in calls(tmp_path)] == [""] * 5 + ["human-eval"] * 5
+
+
 def test_a_question_that_stands_twice_is_asked_once(tmp_path: Path):
     twice = [Request(task_id=name, prompt=ASKED[0].prompt) for name in ("a", "b")]
     lively = SamplingConfig(max_new_tokens=8, temperature=1.0)

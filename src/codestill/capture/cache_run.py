@@ -9,6 +9,7 @@ from codestill.examples import training_examples, validation_examples
 from codestill.logits import CacheManifest
 from codestill.prompts import fitting
 from codestill.run import Run
+from codestill.teachers.session import session_of
 
 
 def capture_run(config: CaptureRun, run: Run) -> CacheManifest:
@@ -36,7 +37,8 @@ def capture_run(config: CaptureRun, run: Run) -> CacheManifest:
 
         teacher = fitting(config.teacher, config.examples.prompts).build(config.execution)
         codec = teacher.codec if config.undecided else teacher.asked_as(config, "chat").codec
-        examples = training_examples(config.examples, codec, teacher, sandbox, run)
+        asked = session_of(teacher, config.teacher_usage, run).stage("answers")
+        examples = training_examples(config.examples, codec, asked, sandbox, run)
     examples += validation_examples(config.examples, codec)
     capture = Capture(LocalSource(teacher), codec, config.temperatures, config.capture, directory, run)
     fill_shards = None

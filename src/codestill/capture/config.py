@@ -11,6 +11,7 @@ from codestill.logits import Threshold, Truncation
 from codestill.models import ChatConfig
 from codestill.openai_client import BaseUrl
 from codestill.teachers import LocalTeacherConfig
+from codestill.teachers.session import TeacherUsage
 from codestill.types import Settings, TailRule
 
 Temperatures = Annotated[
@@ -68,6 +69,8 @@ class CaptureRun(ChatConfig, RunConfig):
     """Kind of run."""
     teacher: LocalTeacherConfig = LocalTeacherConfig()
     """The teacher, unless a server is named."""
+    teacher_usage: TeacherUsage = TeacherUsage()
+    """What is kept of its answers, with ``examples.answers=teacher``, and their budget."""
     server: ServerConfig | None = None
     """Use this server instead. Of the tail it gives only the total probability, at temperature 1."""
     examples: ExamplesConfig = ExamplesConfig()

@@ -42,6 +42,8 @@ class Decoding:
     choices: tuple[str, ...] = ()
     """Words to choose from in place of a text: a completer that can says how probable it is that its answer
     begins with each (``Completion.probabilities``). One that cannot answers with text."""
+    stop: str = ""
+    """Name of the stop rule that ``stopped`` applies, if it applies one."""
     watcher: Watcher | None = field(default=None, compare=False)
 
 

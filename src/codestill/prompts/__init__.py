@@ -32,7 +32,7 @@ PROMPT_SETS: dict[str, Prompts] = {"continued": CONTINUED, "instruct": INSTRUCT}
 PromptSetName = Literal["continued", "instruct"]
 PromptsSetting = Literal["auto"] | PromptSetName | Prompts
 """``auto``: the set that suits the model. A set of one's own is a mapping of templates."""
-C = TypeVar("C", bound=ChatConfig)
+C = TypeVar("C")
 
 
 def prompt_set(prompts: PromptSetName | Prompts) -> Prompts:
@@ -49,6 +49,8 @@ def prompts_for(model: Asked, prompts: PromptsSetting = "auto") -> Prompts:
 
 def fitting(config: C, prompts: PromptsSetting) -> C:
     """The settings of a model that is asked with these prompts: ``chat: auto`` puts none into a template that
-    the model shall continue."""
+    the model shall continue. Those of an endpoint, whose template is the server's, stay as they are."""
+    if not isinstance(config, ChatConfig):
+        return config
     continues = prompts == "continued" or (isinstance(prompts, Prompts) and prompts.answers == "continuation")
     return config.model_copy(update={"chat": False}) if continues and config.undecided else config

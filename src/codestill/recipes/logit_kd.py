@@ -20,6 +20,7 @@ from codestill.prompts import fitting
 from codestill.run import Run
 from codestill.teachers import LocalTeacherConfig, require_same_vocabulary
 from codestill.teachers.cached import CachedLogits
+from codestill.teachers.session import TeacherUsage, session_of
 from codestill.train import TrainConfig, fit
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Config(RunConfig):
     """The model to train; a preset takes the teacher's tokenizer."""
     teacher: LocalTeacherConfig = LocalTeacherConfig()
     """Local weights: a text-only endpoint gives no logits."""
+    teacher_usage: TeacherUsage = TeacherUsage()
+    """What is kept of its answers, with ``examples.answers=teacher``, and their budget."""
     objective: Distillation = Distillation()
     """Divergence, temperature and weight."""
     teacher_logits: Literal["live", "cached"] = "live"
@@ -70,7 +73,10 @@ def distill(config: Config, run: Run) -> "Student":
             student.vocabulary_size,
             student.vocabulary_size if teacher is None else teacher.vocabulary_size,
         )
-        examples = training_examples(config.examples, student, teacher, sandbox, run, config.evaluate.tasks)
+        session = None if teacher is None else session_of(teacher, config.teacher_usage, run)
+        asked = session.stage("answers") if session else None
+        examples = training_examples(config.examples, student, asked, sandbox, run, config.evaluate.tasks)
+        del session, asked  # a cache of its logits takes the teacher's place
         validation = validation_examples(config.examples, student)
         logits = teacher
         if config.teacher_logits == "cached":

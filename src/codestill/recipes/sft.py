@@ -17,6 +17,7 @@ from codestill.models import StudentConfig
 from codestill.prompts import fitting
 from codestill.run import Run
 from codestill.teachers import LocalTeacherConfig
+from codestill.teachers.session import AnyTeacherConfig, TeacherUsage, open_session
 from codestill.train import TrainConfig, fit
 
 if TYPE_CHECKING:
@@ -30,8 +31,11 @@ class Config(RunConfig):
     """Name of the recipe."""
     student: StudentConfig = StudentConfig(preset="gpt2-44m")
     """The model to train."""
-    teacher: LocalTeacherConfig = LocalTeacherConfig()
-    """Who answers, with ``examples.answers=teacher``; else only its tokenizer would serve a preset."""
+    teacher: AnyTeacherConfig = LocalTeacherConfig()
+    """Who answers, with ``examples.answers=teacher``: local weights, whose tokenizer a preset takes, or an
+    OpenAI-compatible endpoint. It is not opened for reference solutions."""
+    teacher_usage: TeacherUsage = TeacherUsage()
+    """What is kept of its answers, and their budget."""
     examples: ExamplesConfig = ExamplesConfig()
     """What the student reads."""
     train: TrainConfig = TrainConfig()
@@ -44,11 +48,15 @@ def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train by cross-entropy, evaluate."""
     config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
     with config.execution.sandbox(config.sandbox) as sandbox:
-        settings = fitting(config.teacher, config.examples.prompts)
-        teacher = settings.build(config.execution) if config.examples.needs_teacher else None
-        tokenizer = teacher.tokenizer if teacher else None
+        session = None
+        if config.examples.needs_teacher:
+            settings = fitting(config.teacher, config.examples.prompts)
+            session = open_session(settings, config.teacher_usage, config.execution, run)
+        tokenizer = session.tokenizer if session else None
         student = config.student.build(tokenizer, config.execution, seed=config.seed)
+        teacher = session.stage("answers") if session else None
         examples = training_examples(config.examples, student, teacher, sandbox, run, config.evaluate.tasks)
+        del session, teacher  # the student trains without it
         validation = validation_examples(config.examples, student)
         student = fit(student, examples, CrossEntropy(), config.train, run, validation=validation)
         evaluate(student, "student", config.evaluate, sandbox, run)

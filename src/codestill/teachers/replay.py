@@ -19,6 +19,8 @@ Replay = Literal["record", "only"]
 """``record``: kept answers are reused, all others requested and kept. ``only``: no request is sent."""
 
 
+DEFAULT_STOP = "definitions"
+"""The rule whose answers are kept without its name: that of nearly all."""
 AnswerFiles = Callable[[Completion], AnswerFile]
 """Gives an answer the file that keeps it."""
 
@@ -46,8 +48,9 @@ class Keeping(Identified, Protocol):
 class Replayed:
     """A teacher whose answers are kept in ``directory``, one file each, named by the hash of the request.
 
-    The hash leaves task ids out: the same prompt for another task is the same request. Safe with concurrent
-    processes: files are written atomically, and the second of two answers to a request replaces the first.
+    The hash leaves task ids out: the same prompt for another task is the same request. It leaves out the seed
+    where nothing is sampled, so that runs of all seeds share greedy answers. Safe with concurrent processes:
+    files are written atomically, and the second of two answers to a request replaces the first.
     """
 
     teacher: Keeping
@@ -98,7 +101,9 @@ class Replayed:
                 yield answer.model_copy(update={"task_id": request.task_id, "sample": request.sample})
 
     def _read(self, request: Request, decoding: Decoding) -> Completion | None:
-        path = self._path(request, decoding)
+        # Earlier versions kept greedy answers under the seed, too.
+        own = self._named(request, decoding, decoding.seed)
+        path = own if own.exists() else self._path(request, decoding)
         if not path.exists():
             return None
         # Answers were paid for: those that were kept before there were checksums are used as they are.
@@ -111,14 +116,24 @@ class Replayed:
             ) from error
 
     def _path(self, request: Request, decoding: Decoding) -> Path:
+        return self._named(request, decoding, decoding.seed if self._samples(decoding) else 0)
+
+    def _samples(self, decoding: Decoding) -> bool:
+        """Whether another seed may give another answer: an endpoint that is sent no temperature samples at
+        its own."""
+        omitted = "temperature" in self.teacher.identity.get("omit", ())
+        return omitted or decoding.sampling.temperature > 0
+
+    def _named(self, request: Request, decoding: Decoding, seed: int) -> Path:
         name = fingerprint(
             {
                 "teacher": self.teacher.identity,
                 "prompt": request.prompt,
                 "sampling": decoding.sampling.model_dump(mode="json"),
                 "sample": request.sample,
-                "seed": decoding.seed,
+                "seed": seed,
             }
             | ({"choices": decoding.choices} if decoding.choices else {})
+            | ({"stop": decoding.stop} if decoding.stop not in ("", DEFAULT_STOP) else {})
         )
         return self.directory / name[:2] / f"{name}.json"

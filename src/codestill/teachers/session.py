@@ -176,10 +176,15 @@ def open_session(
     config: AnyTeacherConfig, usage: TeacherUsage, placement: Placement, run: Run
 ) -> TeacherSession:
     """Build the teacher. Raises ModelError or ConfigError where that is impossible, before any call."""
+    return session_of(config.build(placement), usage, run)
+
+
+def session_of(teacher: Identified, usage: TeacherUsage, run: Run) -> TeacherSession:
+    """A teacher that is built already, during one run. Raises RunError where the run's ledger is damaged."""
     ledger = Ledger(run.ledger_path, usage.budget, partial(_show, run))
     answers = usage.answers or run.answers_directory
     sweep(answers)
-    return TeacherSession(config.build(placement), ledger, usage, answers, run.message)
+    return TeacherSession(teacher, ledger, usage, answers, run.message)
 
 
 def _count_tokens(encode: Callable[[str], list[int]], prompt: str) -> int:

@@ -32,7 +32,6 @@ from codestill.run import Run
 from codestill.synthesis import MADE
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
-from codestill.teachers import LocalTeacherConfig
 from codestill.teaching import TaughtConfig, Teaching
 from codestill.train import TrainConfig, fit
 from codestill.types import Attempt, Example, FaultSource, Task
@@ -102,10 +101,7 @@ def _judging(config: Config, teaching: Teaching) -> Teaching:
     paid."""
     judge, views = config.feedback.judge, config.feedback.views
     if judge.by == "model" and views != "tool":
-        settings = judge.model
-        if isinstance(settings, LocalTeacherConfig):
-            settings = fitting(settings, config.prompts)
-        model = settings.build(config.execution)
+        model = fitting(judge.model, config.prompts).build(config.execution)
         session = replace(teaching.session, teacher=model)
         teaching = replace(teaching, session=session, prompts=prompts_for(model, config.prompts))
     if lack := _lack(config.feedback, teaching.prompts):
