@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 console = Terminal(width=None if sys.stdout.isatty() else 150)
 
 
+NONE = "-"
+
+
 def _percent(value: Interval | None) -> str:
-    return "-" if value is None else value.percent()
+    return NONE if value is None else value.percent()
 
 
 def print_runs(directories: Sequence[Path]) -> None:
@@ -46,16 +49,11 @@ def print_runs(directories: Sequence[Path]) -> None:
         for directory in directories
         for path in sorted((directory / "results").rglob("*.json"))
     }
-    levels = _levels(list(evaluations.values()))
-    twice = greedy_alone(evaluations.values())
-    table, notes = _score_table(levels, twice), []
-    for name, evaluation in evaluations.items():
-        table.add_row(name, evaluation.tasks, *_scores(evaluation, levels, twice))
-        notes += _notes(evaluation)
+    notes = [note for evaluation in evaluations.values() for note in _notes(evaluation)]
     for evaluation in evaluations.values():
         for warning in evaluation.warnings:
             console.print(f"WARNING: {warning}", style="bold", highlight=False, soft_wrap=True, markup=False)
-    console.print(table)
+    console.print(_score_table([(name, e.tasks, e) for name, e in evaluations.items()]))
     for note in dict.fromkeys(notes):
         console.print(note, highlight=False, soft_wrap=True)
     for directory in directories:
@@ -95,30 +93,37 @@ def _levels(scored: Sequence[Evaluation | Arm]) -> list[str]:
     return sorted(name for name in names if name.rpartition("=")[2].isdigit())
 
 
-def _score_table(levels: Sequence[str], twice: bool) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("model")
-    table.add_column("tasks")
-    greedy = () if twice else ("greedy",)
-    for name in ("pass@1", *levels, "pass@k", *greedy, "BLEU", "nats/byte", "ms/token", "parameters", "MB"):
-        table.add_column(name.replace("=", " "), justify="right")
+def _score_table(rows: Sequence[tuple[str, str, Evaluation | Arm]]) -> Table:
+    """A row of scores under each name, with what it is a score on; columns without a value are left out."""
+    scored = [scores for _, _, scores in rows]
+    columns: dict[str, Callable[[Evaluation | Arm], str]] = {"pass@1": lambda e: _percent(e.pass_at[1])}
+    columns |= {
+        level.replace("=", " "): lambda e, level=level: _percent(e.by_difficulty.get(level))
+        for level in _levels(scored)
+    }
+    columns["pass@k"] = _large_k
+    if not greedy_alone(scored):
+        columns["greedy"] = lambda e: _percent(e.greedy)
+    columns |= {
+        "BLEU": lambda e: NONE if e.bleu is None else f"{e.bleu:.1f}",
+        "nats/byte": lambda e: f"{e.nats_per_byte.mean:.3f}" if e.nats_per_byte else NONE,
+        "ms/token": lambda e: f"{e.profile.token_milliseconds:.2f}" if e.profile else NONE,
+        "parameters": lambda e: f"{e.profile.parameters:,}" if e.profile else NONE,
+        "MB": lambda e: f"{e.profile.file_megabytes:.1f}" if e.profile else NONE,
+    }
+    cells = {name: [of(scores) for scores in scored] for name, of in columns.items()}
+    cells = {name: column for name, column in cells.items() if set(column) != {NONE}}
+    table = Table("model", "tasks", box=None, pad_edge=False)
+    for name in cells:
+        table.add_column(name, justify="right")
+    for number, (name, tasks, _) in enumerate(rows):
+        table.add_row(name, tasks, *(column[number] for column in cells.values()))
     return table
 
 
-def _scores(e: Evaluation | Arm, levels: Sequence[str], twice: bool) -> list[str]:
-    top = max(e.pass_at)
-    profile = e.profile
-    return [
-        _percent(e.pass_at[1]),
-        *(_percent(e.by_difficulty.get(level)) for level in levels),
-        f"@{top} {_percent(e.pass_at[top])}" if top > 1 else "-",
-        *(() if twice else (_percent(e.greedy),)),
-        "-" if e.bleu is None else f"{e.bleu:.1f}",
-        "-" if e.nats_per_byte is None else f"{e.nats_per_byte.mean:.3f}",
-        f"{profile.token_milliseconds:.2f}" if profile else "-",
-        f"{profile.parameters:,}" if profile else "-",
-        f"{profile.file_megabytes:.1f}" if profile else "-",
-    ]
+def _large_k(scores: Evaluation | Arm) -> str:
+    top = max(scores.pass_at)
+    return f"@{top} {_percent(scores.pass_at[top])}" if top > 1 else NONE
 
 
 def _notes(evaluation: Evaluation) -> list[str]:
@@ -141,13 +146,8 @@ def print_comparison(comparison: Comparison) -> None:
     console.print(
         f"\n{comparison.title}: {comparison.task_count} tasks of {comparison.tasks}", highlight=False
     )
-    levels = _levels(comparison.arms)
-    twice = greedy_alone(comparison.arms)
-    table = _score_table(levels, twice)
-    for arm in comparison.arms:
-        runs = f"{len(arm.runs)} run{'s' * (len(arm.runs) > 1)}"
-        table.add_row(arm.name, runs, *_scores(arm, levels, twice))
-    console.print(table)
+    runs = {arm.name: f"{len(arm.runs)} run{'s' * (len(arm.runs) > 1)}" for arm in comparison.arms}
+    console.print(_score_table([(arm.name, runs[arm.name], arm) for arm in comparison.arms]))
     for difference in comparison.differences:
         console.print(difference_sentence(difference), highlight=False, soft_wrap=True, markup=False)
     if note := correction(comparison.differences):
