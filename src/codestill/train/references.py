@@ -15,5 +15,5 @@ def short_answers(student: Asked, examples: Sequence[Example]) -> str | None:
     return (
         f"the student chats, and {references} of {len(examples)} examples are reference solutions: short "
         "references teach an instruct model short, careless answers (docs/real-models.md has measured it). "
-        "With examples.answers=teacher it learns a teacher's verified answers instead."
+        "examples.answers=teacher and examples.unsolved=drop teach it a teacher's verified answers alone."
     )
