@@ -33,8 +33,8 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     parsed = []
     read = commands.read_settings
 
-    def only_read(model: Any, command: str, arguments: Any) -> None:
-        read(model, command, arguments)
+    def only_read(model: Any, command: str, arguments: Any, *bundled: Any) -> None:
+        read(model, command, arguments, *bundled)
         parsed.append(command)
 
     monkeypatch.setattr(commands, "read_settings", only_read)
@@ -52,11 +52,11 @@ def stand(command: Command, directory: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def with_config(command: Command, directory: Path) -> list[str]:
-    """The arguments; a ``--config`` file that does not exist is the YAML block on the same page."""
+    """The arguments; a ``--config`` file that does not exist is the YAML block on the same page. A name
+    without an ending is a bundled config."""
     arguments = list(command.arguments)
-    if "--config" in arguments:
-        place = arguments.index("--config") + 1
-        if not (ROOT / arguments[place]).exists():
+    for place in [number + 1 for number, word in enumerate(arguments) if word == "--config"]:
+        if arguments[place].endswith(".yaml") and not (ROOT / arguments[place]).exists():
             (text,) = [text for language, text in blocks(ROOT / command.page) if language == "yaml"]
             path = directory / arguments[place]
             path.write_text(text, encoding="utf-8")

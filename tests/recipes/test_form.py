@@ -131,6 +131,41 @@ def test_a_student_that_learnt_its_rows_solves_their_tasks(chatting: Path, tmp_p
             assert evaluate_model(asked, run).pass_at[1].mean == score
 
 
+REFERENCES: dict[str, Any] = {"answers": "reference", "tasks": TASKS, "validation": None}
+TAUGHT = SETTINGS["sft"]["examples"] | {"unsolved": "drop"}
+WARM_UP = {"tasks": TASKS, "train": SETTINGS["persd"]["train"] | {"max_length": 1024}}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "chats", "settings", "warned"),
+    [
+        ("sft", True, {"examples": REFERENCES}, True),
+        ("logit_kd", True, {"examples": REFERENCES}, True),
+        ("persd", True, {"warm_up": WARM_UP}, True),
+        ("sft", False, {"examples": REFERENCES}, False),
+        ("sft", True, {"examples": TAUGHT}, False),
+        ("logit_kd", True, {"examples": TAUGHT}, False),
+        ("persd", True, {"warm_up": None}, False),
+    ],
+)
+def test_a_chat_model_is_not_trained_on_references_without_a_word(
+    recipe: str, chats: bool, settings: dict[str, Any], warned: bool, chatting: Path, tmp_path: Path
+) -> None:
+    module = load_recipe(recipe)
+    student = {"model": str(chatting), "chat": "auto" if chats else False}
+    given = SETTINGS[recipe] | {"student": student} | settings
+    config = module.Config.model_validate(given | {"train": given["train"] | {"max_length": 1024}})
+    with Run.open(tmp_path / "run", config) as run:
+        module.distill(config, run)
+    events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    said = [n for n, event in enumerate(events) if "answers=teacher" in (event["message"] or "")]
+    assert len(said) == warned
+    steps = [n for n, event in enumerate(events) if event["kind"] == "metrics" and "loss" in event["metrics"]]
+    for number in said:
+        assert number < steps[0]  # before it is trained
+        assert "5 of 5 examples" in events[number]["message"]
+
+
 def test_a_saved_student_is_asked_as_it_was_trained(chatting: Path, tmp_path: Path) -> None:
     """By whoever loads it; and whatever its tokenizer's template would say."""
     for given, chats in (({"chat": False}, False), ({"system_prompt": "Be brief."}, True)):

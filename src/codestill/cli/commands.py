@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from codestill.cli import tables
+from codestill.cli.bundled import CONFIGS, comparisons, recipe_configs
 from codestill.cli.settings import read_settings
 from codestill.config import RunConfig
 from codestill.errors import ConfigError, GateError, SandboxError
@@ -17,7 +18,7 @@ from codestill.run import Observer, Run, slug
 from codestill.tasks import TasksConfig, TaskSet
 
 Rest = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
-QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+QUICKSTART = CONFIGS / "quickstart.yaml"
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def _run(recipe: str, command: str, options: Sequence[str], default: Path) -> Pa
     from codestill.recipes import load_recipe
 
     module = load_recipe(recipe)
-    settings = read_settings(module.Config, command, options)
+    settings = read_settings(module.Config, command, options, recipe_configs(recipe))
     if settings is None:
         return None
     directory, config = settings
@@ -171,11 +172,11 @@ def cache(*arguments: Rest) -> None:
 
 
 def compare(config_file: Rest, /, *options: Rest) -> None:
-    """Run a comparison of recipes: arms, seeds and paired differences, from a YAML file."""
+    """Run a comparison of recipes: arms, seeds and paired differences, from a YAML file or a bundled one."""
     from codestill.compare import CompareConfig
 
     file = [config_file] if config_file.startswith("-") else ["--config", config_file]  # --help, alone
-    settings = read_settings(CompareConfig, "compare FILE", [*file, *options])
+    settings = read_settings(CompareConfig, "compare FILE", [*file, *options], comparisons())
     if settings is None:
         return
     directory, config = settings

@@ -1,7 +1,8 @@
 """A run's config from a YAML file and options, for any config model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -14,13 +15,16 @@ from codestill.errors import ConfigError
 from codestill.files.serialize import is_object
 from codestill.files.strict_yaml import NotYaml, load_yaml
 
+NONE: Mapping[str, Path] = MappingProxyType({})
+
 
 def read_settings(
-    model: type[BaseModel], command: str, arguments: Sequence[str]
+    model: type[BaseModel], command: str, arguments: Sequence[str], bundled: Mapping[str, Path] = NONE
 ) -> tuple[Path | None, Any] | None:
     """The run directory and the config that ``--config FILE``, ``--run-dir`` and options specify.
 
-    Of several files a later one overrides an earlier one, setting by setting.
+    Of several files a later one overrides an earlier one, setting by setting. A name in ``bundled`` stands
+    for that file, unless there is a file of this name here.
 
     None when only help was printed. Raises ConfigError or cyclopts' own errors, which name the option or
     the key and the nearest valid name.
@@ -38,17 +42,17 @@ def read_settings(
         "run_dir": Annotated[Path | None, Parameter(help="Run directory (default: below runs/).")],
     }
     files, rest = _take_options(list(arguments), "--config")
-    paths = [Path(file) for file in files]
+    paths = [_place(file, bundled) for file in files]
     values: dict[str, Any] = {}
     for path in paths:
-        values = _merged(values, _read_yaml(path))
+        values = _merged(values, _read_yaml(path, bundled))
     source = ", ".join(map(str, paths))
     parser = App(
         name=f"codestill {command}",
         help_formatter=_Help(model, None if required else model()),
         config=[sources.Dict(values, source=source, use_commands_as_keys=False)] if paths else [],
         help=f"{model.__doc__}\n\n--config FILE reads settings from YAML, of several files the last word; "
-        "options override them.",
+        f"options override them.{_names(' Bundled, by name: {}.', bundled)}",
         version_flags=[],
     )
     parser.default(collect)
@@ -96,12 +100,25 @@ def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _place(file: str, bundled: Mapping[str, Path]) -> Path:
+    """The file itself, or the bundled one of this name. A directory of the name is no config, and no
+    obstacle."""
+    path = Path(file)
+    return bundled[file] if file in bundled and (path.is_dir() or not path.exists()) else path
+
+
+def _names(sentence: str, bundled: Mapping[str, Path]) -> str:
+    """The sentence with the bundled names; nothing where there are none."""
+    return sentence.format(", ".join(bundled)) if bundled else ""
+
+
+def _read_yaml(path: Path, bundled: Mapping[str, Path]) -> dict[str, Any]:
     try:
         values = load_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(
-            f"cannot read the config file {path}: {error.strerror}.", next_step="Check the path."
+            f"cannot read the config file {path}: {error.strerror}.",
+            next_step=f"Check the path{_names(', or give the name of a bundled config: {}', bundled)}.",
         ) from error
     except (NotYaml, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}.", next_step="Correct the file.") from error

@@ -39,6 +39,7 @@ from codestill.train.batches import (
 from codestill.train.checkpoints import Checkpoints, TrainingProgress
 from codestill.train.contrast import contrast, scored_before
 from codestill.train.optimizers import build_optimizer
+from codestill.train.references import short_answers
 from codestill.types import Example
 
 BF16_MIN_PARAMETERS = 2_000_000
@@ -66,12 +67,13 @@ def fit(
         }
 
         def fitting(name: str, given: Sequence[Example]) -> list[TokenExample]:
-            what = f"{name} example"
-            tokenized, said = tokenize_within(limits, given, student.codec, contrasts, what)
+            tokenized, said = tokenize_within(limits, given, student.codec, contrasts, f"{name} example")
             if said and _place()[0] == 0:
                 run.message("train", said)
             return tokenized
 
+        if _place()[0] == 0 and (said := short_answers(student, examples)):
+            run.message("train", said)
         data = TokenData(
             fitting("training", examples), fitting("validation", validation) if validation else []
         )
