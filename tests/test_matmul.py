@@ -1,5 +1,7 @@
 """Matrix products: the same numbers by every kernel."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.support.tiny import tiny_config
@@ -12,6 +14,7 @@ from codestill.losses.batch import LossOptions
 from codestill.losses.chunks import rows_at_once
 from codestill.losses.linear import linear_loss
 from codestill.losses.targets import LinearTeacher
+from codestill.teachers.frozen import LocalTeacher
 
 ONEDNN = torch.backends.mkldnn.is_available()
 
@@ -105,3 +108,27 @@ def test_half_precision_keeps_its_kernels(onednn):
     with matmul.inference(model), torch.inference_mode():
         assert model(torch.ones(2, 4).bfloat16()).dtype == torch.bfloat16
         assert "forward" not in vars(model)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_frozen_output_layer_reads_slices_at_once(rows, monkeypatch):
+    head = nn.Linear(4, 3).requires_grad_(False)
+    matmul.take_slices(head)
+    matmul.take_slices(head)  # once is enough
+    assert len(head._forward_pre_hooks) == 1
+    read = []
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(
+        torch.nn.functional, "linear", lambda x, *more: read.append(x.stride()) or linear(x, *more)
+    )
+    hidden = torch.randn(rows, 5, 4)
+    for x in (hidden, hidden[:, -1:], hidden[:, -2:], hidden[:, -1]):
+        torch.testing.assert_close(head(x), x @ head.weight.T + head.bias)
+    # The strides of a matrix: PyTorch then makes a single product.
+    assert read == [(20, 4, 1), (4, 4, 1), (8, 4, 1), (20, 1)]
+
+
+def test_a_teacher_reads_slices_at_once():
+    teacher = LocalTeacher.load("pocket")
+    assert len(teacher.model.get_output_embeddings()._forward_pre_hooks) == 1
+    assert len(replace(teacher, name="other").model.get_output_embeddings()._forward_pre_hooks) == 1

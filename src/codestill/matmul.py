@@ -34,6 +34,22 @@ def add_product(total_NM: Tensor, a_NK: Tensor, b_KM: Tensor) -> None:
         total_NM += matmul(a_NK, b_KM)
 
 
+def take_slices(head: nn.Module | None) -> None:
+    """Let a frozen output layer read a slice of hidden states, such as every row's last position, at once.
+
+    Where neither factor needs a gradient, PyTorch multiplies a three-dimensional slice row by row, with the
+    weights copied for each: at 151,936 rows in bfloat16, seconds instead of milliseconds.
+    """
+    if head is not None and _dense not in head._forward_pre_hooks.values():
+        head.register_forward_pre_hook(_dense)
+
+
+def _dense(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    x, *more = inputs
+    whole = x.dim() != 3 or x.stride(0) == x.shape[1] * x.stride(1)
+    return inputs if whole else (x.clone(memory_format=torch.contiguous_format), *more)
+
+
 @contextlib.contextmanager
 def inference(model: nn.Module) -> Generator[None, None, None]:
     """Run a float32 model's linear layers on the CPU with these kernels, as long as no gradient is needed."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from codestill import matmul
 from codestill.losses.targets import LinearTeacher
 from codestill.models.decode import takes
 from codestill.models.fingerprints import weights_fingerprint
@@ -21,6 +22,7 @@ class LocalTeacher(LanguageModel):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.model.eval().requires_grad_(False)
+        matmul.take_slices(self.model.get_output_embeddings())
 
     @cached_property
     def head(self) -> nn.Parameter | None:
