@@ -27,11 +27,16 @@ SETTINGS = {
 
 
 def test_nats_per_byte_of_a_model(tmp_path: Path) -> None:
-    settings = EvaluateConfig.model_validate(SETTINGS)
-    with Run.open(tmp_path / "run", EvaluateModel(model="pocket", evaluate=settings)) as run:
-        found = evaluate_model(EvaluateModel(model="pocket", evaluate=settings), run)
-    model = load_student("pocket")
-    tasks = TasksConfig.model_validate(HELD_OUT).load()
+    drawn = TasksConfig.model_validate(HELD_OUT).load().tasks
+    # Without their last newline, so that the end is no matter of course.
+    unended = [task.model_copy(update={"reference": task.reference.rstrip("\n")}) for task in drawn]
+    write_tasks(tmp_path / "unended.jsonl", unended)
+    held_out = str(tmp_path / "unended.jsonl")
+    settings = EvaluateConfig.model_validate(SETTINGS | {"likelihood": held_out})
+    with Run.open(tmp_path / "run", EvaluateModel(model="pocket-base", evaluate=settings)) as run:
+        found = evaluate_model(EvaluateModel(model="pocket-base", evaluate=settings), run)
+    model = load_student("pocket-base")
+    tasks = TasksConfig.model_validate(held_out).load()
     for task in tasks.tasks:
         ((prompt, completion),) = model.codec.examples([(task.prompt, task.reference)])
         ids = [*prompt, *completion, model.codec.end]
@@ -69,7 +74,7 @@ def test_solutions_beyond_the_positions(tmp_path: Path) -> None:
         file = tmp_path / f"{name}.jsonl"
         write_tasks(file, among)
         settings = EvaluateConfig.model_validate(SETTINGS | {"likelihood": str(file)})
-        config = EvaluateModel(model="pocket", evaluate=settings)
+        config = EvaluateModel(model="pocket-base", evaluate=settings)
         messages: list[str] = []
         with Run.open(tmp_path / name, config, [lambda event: messages.append(event.message)]) as run:
             return evaluate_model(config, run), "\n".join(messages)
