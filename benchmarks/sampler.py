@@ -42,10 +42,11 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--new-tokens", type=int, default=NEW_TOKENS)
     parser.add_argument("--loop", type=int, default=12, help="prompts of the loop of generate")
-    parser.add_argument("--batches", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--batches", type=int, nargs="*", default=[16, 64])
     parser.add_argument(
         "--server", help="an OpenAI-compatible server of the same weights, as http://host:8080/v1"
     )
+    parser.add_argument("--server-pid", type=int, help="its process, whose CPU time is read")
     parser.add_argument("--concurrency", type=int, default=8, help="calls to the server at a time")
     parser.add_argument("--preset", choices=get_args(PresetName), default="pocket-0.9m")
     parser.add_argument("--prompts", type=int, default=128)

@@ -6,8 +6,9 @@ first, with the best of ``--batches`` counting, and ours. A completion ends with
 ``--new-tokens``, for every method; no stop rule looks at the text. Where ``CODESTILL_DATA`` is not set, the
 prompts are heads of the standard library's functions.
 
-With ``--server`` the same prompts go to a server of the same weights, ``--concurrency`` at a time; its CPU
-time is not known here, so wall times are compared: run both with the same threads.
+With ``--server`` the same prompts go to a server of the same weights, ``--concurrency`` at a time. Its CPU
+time is read from its process (``--server-pid``, on Linux); without that, wall times are compared: run both
+with the same threads.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,13 +39,15 @@ class Timed:
     cpu: float = 0.0
     wall: float = 0.0
 
-    def measure(self, produce: Iterator[tuple[int, str, int]]) -> "Timed":
-        """Run it: (number of the prompt, text, tokens with the end)."""
-        cpu, wall = time.process_time(), time.perf_counter()
+    def measure(
+        self, produce: Iterator[tuple[int, str, int]], clock: Callable[[], float] = time.process_time
+    ) -> "Timed":
+        """Run it: (number of the prompt, text, tokens with the end). ``clock``: CPU seconds so far."""
+        cpu, wall = clock(), time.perf_counter()
         for number, text, tokens in produce:
             self.texts[number] = text
             self.tokens += tokens
-        self.cpu, self.wall = time.process_time() - cpu, time.perf_counter() - wall
+        self.cpu, self.wall = clock() - cpu, time.perf_counter() - wall
         return self
 
     @property
@@ -92,9 +96,20 @@ def compare_real(arguments: argparse.Namespace, spare: list[str]) -> None:
         print(_agreement(own, other))
     if arguments.server:
         served = Timed(f"server, {arguments.concurrency} at a time")
-        _show(served.measure(answered(arguments.server, arguments.concurrency, student, prompts, new)))
-        print(f"codestill / server, per second: {own.per_second / served.per_second:.2f}")
+        produce = answered(arguments.server, arguments.concurrency, student, prompts, new)
+        if pid := arguments.server_pid:
+            _show(served.measure(produce, lambda: cpu_seconds(pid)))
+            print(f"codestill / server, per CPU second: {own.per_cpu_second / served.per_cpu_second:.2f}")
+        else:
+            _show(served.measure(produce))
+            print(f"codestill / server, per second: {own.per_second / served.per_second:.2f}")
         print(_agreement(own, served))
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far, all threads together; of Linux."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _show(timed: Timed) -> Timed:
