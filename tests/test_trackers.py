@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from codestill.compare import CompareConfig, compare
 from codestill.config import ExecutionConfig, RunConfig
 from codestill.errors import ConfigError
 from codestill.run import Run
@@ -54,6 +55,47 @@ def test_wandb_offline_run_holds_the_metrics(tmp_path: Path, monkeypatch: pytest
         found = re.findall(rb"train/loss[^\d]{1,4}(\d\.\d+)", path.read_bytes())
         time.sleep(0.05)
     assert sorted({float(value) for value in found}) == sorted(LOSSES.values())
+
+
+def test_the_runs_of_a_comparison_are_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One W&B run per arm and seed, with its own config, metrics over its own steps, and the scores."""
+    started: list[Any] = []
+
+    class FakeRun:
+        def __init__(self, **settings: Any) -> None:
+            self.settings, self.axes, self.logged = settings, dict[str, str](), list[dict[str, Any]]()
+            self.finished = False
+            started.append(self)
+
+        def define_metric(self, name: str, step_metric: str) -> None:
+            self.axes[name] = step_metric
+
+        def log(self, values: dict[str, Any]) -> None:
+            self.logged.append(values)
+
+        def finish(self) -> None:
+            self.finished = True
+
+    monkeypatch.setattr("wandb.init", FakeRun)
+    arm = {"recipe": "sft", "config": {"student": "pocket-base", "train": {"max_steps": 2}}}
+    examples = {"tasks": {"source": "pocket", "split": "train", "count": 8}, "validation": None}
+    arm["config"] |= {"examples": examples}
+    evaluate = {"tasks": {"source": "pocket", "split": "test", "count": 3}, "samples_per_task": 1}
+    evaluate |= {"max_new_tokens": 4, "profile": False}
+    config = CompareConfig.model_validate(
+        {"title": "t", "seeds": [0, 1], "arms": [arm | {"name": "an arm"}], "evaluate": evaluate}
+        | {"execution": {"trackers": ["wandb"]}}
+    )
+    compare(config, tmp_path / "both")
+    assert [run.settings["name"] for run in started] == ["an-arm/seed-0", "an-arm/seed-1"]
+    for seed, run in enumerate(started):
+        assert run.settings["group"] == "both" and run.finished
+        assert run.settings["config"]["seed"] == seed and run.settings["config"]["recipe"] == "sft"
+        assert run.axes["train/*"] == "train/step"
+        assert [values["train/step"] for values in run.logged if "train/step" in values][-1] == 2
+        assert "evaluate/student/pass@1" in run.logged[-1]
+    compare(config, tmp_path / "both")
+    assert len(started) == 2  # nothing was done again
 
 
 def test_trackers_are_off_by_default(tmp_path: Path) -> None:

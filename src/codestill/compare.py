@@ -6,6 +6,7 @@ it stopped. Differences are paired over tasks and seeds.
 
 import itertools
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -26,6 +27,7 @@ from codestill.run import Observer, Run, slug
 from codestill.tasks import TaskSet
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.session import TeacherUsage
+from codestill.trackers import close_trackers, open_trackers
 from codestill.train import TrainConfig
 from codestill.types import Arm, Comparison, Difference, Evaluation, Event, Interval, Settings
 
@@ -119,9 +121,11 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
         evaluations: dict[str, list[Evaluation]] = {}
         for arm in config.arms:
             for name, recipe, run_config in runs[arm.name]:
-                watching = [partial(_tell, observer, name) for observer in observers]
                 run_config = _sharing(run_config, directory / ANSWERS)
-                with Run.open(directory / name, run_config, watching) as run:
+                with (
+                    _watching(name, run_config, directory, observers) as watching,
+                    Run.open(directory / name, run_config, watching) as run,
+                ):
                     if recipe is None:
                         evaluation = evaluate_model(run_config, run)
                     else:
@@ -156,6 +160,19 @@ def _result(arm: ArmConfig, run: Path) -> Evaluation:
             next_step="Name one of these; `student-self-repair` is made where `self_repair` is set.",
         )
     return read_evaluation(path)
+
+
+@contextmanager
+def _watching(
+    name: str, run_config: RunConfig, directory: Path, observers: Sequence[Observer]
+) -> Iterator[list[Observer]]:
+    """The comparison's observers, and trackers of the run's own, in the comparison's group."""
+    values = run_config.model_dump(mode="json")
+    own = open_trackers(run_config.execution.trackers, directory / name, values, group=directory)
+    try:
+        yield [*(partial(_tell, observer, name) for observer in observers), *own]
+    finally:
+        close_trackers(own)
 
 
 def _tell(observer: Observer, run: str, event: Event) -> None:

@@ -4,6 +4,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,9 @@ from codestill.plugins import is_plugin, load_plugin, suggestion
 from codestill.run import Observer
 from codestill.terminal import Terminal, printable
 from codestill.types import Event
+
+if TYPE_CHECKING:
+    import wandb
 
 _TRANSIENT = ("gates",)  # stages that keep no records: they get a bar, but no line once they are done
 
@@ -113,28 +117,42 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """Metrics as ``stage/name`` in a W&B run; ``WANDB_MODE=offline`` needs no account.
+    """Metrics as ``stage/name`` over ``stage/step`` in a W&B run; ``WANDB_MODE=offline`` needs no account.
 
-    Every command that continues a run starts another W&B run of the same name.
+    Every command that continues a run starts another W&B run of the same name. The runs of a comparison, an
+    arm and a seed each, are a group.
     """
 
-    def __init__(self, directory: Path, config: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, config: dict[str, Any], group: Path | None = None) -> None:
         try:
             import wandb
         except ImportError as error:
             raise _missing("wandb", "wandb") from error
-        self.wandb, self.directory, self.config = wandb, directory, config
+        self.wandb, self.directory, self.config, self.group = wandb, directory, config, group
         self.run: wandb.Run | None = None
+        self.stages: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         if event.kind != "metrics":
             return
-        if self.run is None:
-            self.run = self.wandb.init(
-                project="codestill", name=self.directory.name, dir=str(self.directory), config=self.config
-            )
+        run = self.run or self._start()
         step = {} if event.step is None else {f"{event.stage}/step": event.step}
-        self.wandb.log({**_numbers(event), **step})
+        if step and event.stage not in self.stages:
+            self.stages.add(event.stage)
+            run.define_metric(f"{event.stage}/*", step_metric=f"{event.stage}/step")
+        run.log({**_numbers(event), **step})
+
+    def _start(self) -> "wandb.Run":
+        name = self.directory.relative_to(self.group).as_posix() if self.group else self.directory.name
+        run = self.wandb.init(
+            project="codestill",
+            name=name,
+            group=self.group.name if self.group else None,
+            dir=str(self.directory),
+            config=self.config,
+        )
+        self.run = run
+        return run
 
     def close(self) -> None:
         if self.run is not None:
@@ -162,17 +180,21 @@ else:
     TrackerName = Annotated[Literal[tuple(TRACKERS)] | str, AfterValidator(_known_tracker)]
 
 
-def open_trackers(names: Sequence[TrackerName], directory: Path, config: dict[str, Any]) -> list[Observer]:
-    """The observers that a run's config names, in that order.
+def open_trackers(
+    names: Sequence[TrackerName], directory: Path, config: dict[str, Any], group: Path | None = None
+) -> list[Observer]:
+    """The observers that a run's config names, in that order; ``group`` is the directory of the comparison
+    that the run belongs to.
 
     Raises ConfigError where a package is not installed, or a class of the user's own is missing or raises.
     """
-    return [_open(name, directory, config) for name in names]
+    return [_open(name, directory, config, group) for name in names]
 
 
-def _open(name: TrackerName, directory: Path, config: dict[str, Any]) -> Observer:
+def _open(name: TrackerName, directory: Path, config: dict[str, Any], group: Path | None) -> Observer:
     try:
-        tracker = _opener(name)(directory, config)
+        grouped = partial(WeightsAndBiases, group=group) if name == "wandb" else _opener(name)
+        tracker = grouped(directory, config)
     except ConfigError:
         raise
     except Exception as error:

@@ -192,9 +192,11 @@ def quickstart(*options: Rest) -> None:
 def _compare(config: Any, directory: Path) -> None:
     from codestill.compare import compare as compare_
     from codestill.report import write_report
+    from codestill.trackers import ProgressBars
 
-    with observers(config, directory) as watching:
-        comparison = compare_(config, directory, watching)
+    config.execution.prepare()
+    with closing(ProgressBars()) as bars:
+        comparison = compare_(config, directory, [bars])
     page, _ = write_report([directory])
     tables.print_comparison(comparison)
     tables.console.print(f"report: {page}", highlight=False, soft_wrap=True)
