@@ -133,3 +133,20 @@ def test_a_teacher_reads_slices_at_once():
     for built in (teacher, replace(teacher, name="another")):
         head = built.model.get_output_embeddings()
         assert head is not None and len(head._forward_pre_hooks) == 1
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "vendor", "fast"),
+    [
+        (True, True, "GenuineIntel", True),
+        (False, True, "GenuineIntel", False),
+        (False, True, "AuthenticAMD", True),
+        (False, False, "AuthenticAMD", False),
+        (False, True, "", False),
+    ],
+)
+def test_who_multiplies_bfloat16_fast(amx, avx512, vendor, fast, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(matmul, "_vendor", lambda: vendor)
+    assert matmul.has_bfloat16_kernels.__wrapped__() is fast

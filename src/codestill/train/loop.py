@@ -21,6 +21,7 @@ from codestill.losses.compute import compute
 from codestill.losses.contrast import PER_GROUP, StepCounts
 from codestill.losses.linear import linear_loss
 from codestill.losses.targets import LinearTeacher, SparseTargets
+from codestill.matmul import has_bfloat16_kernels
 from codestill.models.heads import hidden_states_alone, linear_head
 from codestill.models.load import load_weights
 from codestill.models.student import Student
@@ -395,5 +396,4 @@ def _bfloat16(student: Student, config: TrainConfig) -> bool:
         return config.precision == "bfloat16"
     if student.model.device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    # AVX-512's bfloat16 alone made a step 1.4 times slower on an Intel core (dev/lab-log.md).
-    return torch.cpu._is_amx_tile_supported() and student.model.num_parameters() > BF16_MIN_PARAMETERS
+    return has_bfloat16_kernels() and student.model.num_parameters() > BF16_MIN_PARAMETERS
