@@ -1,8 +1,9 @@
 """Which student a run trains. torch is imported only when the student is built."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from codestill.errors import ModelError
 from codestill.models.presets import POCKET_VOCABULARY, PRESET_NAMES, PRESETS, PresetName
@@ -27,6 +28,9 @@ class StudentConfig(ChatConfig):
     bundled."""
     from_scratch: bool = False
     """With `model`: use only its shape, and start from fresh weights."""
+    layers: PositiveInt | tuple[NonNegativeInt, ...] | None = None
+    """With `model`: keep only so many of its layers, at even distances, or only these, by number from 0.
+    Widths, embeddings and head stay."""
     tokenizer: str | None = None
     """A directory, GGUF file or hub id. Default: the model's own; for a preset the teacher's if there is one,
     else bigcode/starcoder2-3b (for a pocket preset the pocket tokenizer)."""
@@ -48,6 +52,12 @@ class StudentConfig(ChatConfig):
     def _one_origin(self) -> "StudentConfig":
         if (self.preset is None) == (self.model is None):
             raise ValueError("give exactly one of `preset` and `model`")
+        if self.layers is not None and self.model is None:
+            raise ValueError("layers: only those of a `model` can be chosen; a preset has its own")
+        if isinstance(self.layers, tuple) and [*self.layers] != sorted(set(self.layers)):
+            raise ValueError("layers: numbers must ascend, each at most once")
+        if self.layers == ():
+            raise ValueError("layers: a student needs at least one")
         return self
 
     def build(
@@ -77,16 +87,28 @@ class StudentConfig(ChatConfig):
                 trust_remote_code=self.trust_remote_code,
                 device=placement.device,
             )
+            if self.layers is not None:
+                student = _cut(student, self.layers)
         student.placement = placement
         # With fresh weights, `auto` has nothing to follow: nothing was trained to end a turn.
         fresh = self.from_scratch or self.model is None
         return student if fresh and self.undecided else student.asked_as(self, "student.chat")
 
 
+def _cut(student: "Student", layers: int | tuple[int, ...]) -> "Student":
+    """A student of some of the model's layers."""
+    from codestill.models.cut import chosen, cut_model, named
+
+    kept = chosen(layers, student.model.config, student.name)
+    model = cut_model(student.model, kept, student.name, student.trust_remote_code)
+    return replace(student, model=model, name=named(student.name, kept))
+
+
 def _fresh(
     config: StudentConfig, tokenizer: "PreTrainedTokenizerBase | None", device: Device, seed: int
 ) -> "Student":
     """A student with the shape of a preset or a model, and fresh weights."""
+    from codestill.models.cut import chosen, cut_config, named
     from codestill.models.load import fresh_weights, load_config, resolve
     from codestill.models.student import Student, name_of
     from codestill.models.tokenizers import load_tokenizer, require_rows
@@ -101,6 +123,9 @@ def _fresh(
             else load_tokenizer(place, revision=config.revision, trust_remote_code=trust)
         )
         shape = load_config(place, revision=config.revision, trust_remote_code=trust)
+        if config.layers is not None:
+            layers = chosen(config.layers, shape, name)
+            shape, name = cut_config(shape, layers), named(name, layers)
         for key, value in _token_ids(ids).items():
             setattr(shape, key, value)
     elif config.preset is not None:
