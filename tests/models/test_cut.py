@@ -70,6 +70,11 @@ def test_a_number_of_layers(tmp_path: Path) -> None:
     assert by_count.name == by_number.name
 
 
+def test_numbers_as_an_option() -> None:
+    assert StudentConfig.model_validate({"model": "x", "layers": "0,3,6"}).layers == (0, 3, 6)
+    assert StudentConfig.model_validate({"model": "x", "layers": "3"}).layers == 3
+
+
 def test_the_same_shape_from_scratch(tmp_path: Path) -> None:
     place = whole("qwen2", tmp_path / "whole")
     settings = {"model": str(place), "layers": 2}

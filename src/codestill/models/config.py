@@ -1,9 +1,9 @@
 """Which student a run trains. torch is imported only when the student is built."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import BeforeValidator, NonNegativeInt, PositiveInt, model_validator
 
 from codestill.errors import ModelError
 from codestill.models.presets import POCKET_VOCABULARY, PRESET_NAMES, PRESETS, PresetName
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from codestill.models.student import Student
+
+
+def _numbers(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) and "," in value else value
+
+
+Layers = Annotated[PositiveInt | tuple[NonNegativeInt, ...], BeforeValidator(_numbers)]
 
 
 class StudentConfig(ChatConfig):
@@ -28,9 +35,9 @@ class StudentConfig(ChatConfig):
     bundled."""
     from_scratch: bool = False
     """With `model`: use only its shape, and start from fresh weights."""
-    layers: PositiveInt | tuple[NonNegativeInt, ...] | None = None
-    """With `model`: keep only so many of its layers, at even distances, or only these, by number from 0.
-    Widths, embeddings and head stay."""
+    layers: Layers | None = None
+    """With `model`: keep only so many of its layers, at even distances, or only these, by number from 0 (as an
+    option `0,3,6`). Widths, embeddings and head stay."""
     tokenizer: str | None = None
     """A directory, GGUF file or hub id. Default: the model's own; for a preset the teacher's if there is one,
     else bigcode/starcoder2-3b (for a pocket preset the pocket tokenizer)."""
