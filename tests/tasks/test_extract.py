@@ -138,6 +138,8 @@ LONG = [
     "<think>" * 5000 + "f",
     "<think>a</thought>\n" * 5000 + "f",
     ">>> f(1)\n2\n" * 3000,
+    # Comments that no statement follows, behind code that does not define the function.
+    "def g(x):\n    return x\n\nprint(g(1))\n# Output:\n# f\n",
 ]
 
 
@@ -227,6 +229,7 @@ PIECES += [
     "- ",
     "import math\n",
     "x = 1\n",
+    "# f\n",
 ]
 answers = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 

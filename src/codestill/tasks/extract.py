@@ -189,7 +189,7 @@ def _code_in(text: str) -> str:
             kept += ["\n"] if kept and not line.strip() else []
             place = line_end
             continue
-        end = _statement_end(text, place, indent)
+        end = max(_statement_end(text, place, indent), line_end)  # the last comment begins no statement
         source = re.sub(f"^{indent}", "", text[place:end], flags=re.MULTILINE)
         try:
             body = parse_python(source).body
