@@ -36,8 +36,8 @@ class StudentConfig(ChatConfig):
     from_scratch: bool = False
     """With `model`: use only its shape, and start from fresh weights."""
     layers: Layers | None = None
-    """With `model`: keep only so many of its layers, at even distances, or only these, by number from 0 (as an
-    option `0,3,6`). Widths, embeddings and head stay."""
+    """With `model`: keep only so many of its layers, at even distances, or only these, by number from 0 (as
+    an option `0,3,6`). Widths, embeddings and head stay."""
     tokenizer: str | None = None
     """A directory, GGUF file or hub id. Default: the model's own; for a preset the teacher's if there is one,
     else bigcode/starcoder2-3b (for a pocket preset the pocket tokenizer)."""
