@@ -10,8 +10,9 @@ from tests.support.tiny import CPU, tiny_model
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from codestill.cli import main
 from codestill.errors import ModelError
-from codestill.models import StudentConfig
+from codestill.models import StudentConfig, model_table
 from codestill.models.cut import spaced
 
 KINDS = {
@@ -117,3 +118,24 @@ def test_layers_that_are_not_there_are_refused(layers: object, tmp_path: Path) -
     place = whole("llama", tmp_path / "whole")
     with pytest.raises(ModelError, match=r"has 5 layers.*\n.*0 to 4"):
         StudentConfig.model_validate({"model": str(place), "layers": layers}).build(placement=CPU)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sizes_of_a_model_and_of_students_cut_out_of_it(kind: str, tmp_path: Path) -> None:
+    place = whole(kind, tmp_path / "whole")
+    rows = model_table(str(place), [2, (0, 1, 4)])
+    assert [row.layers for row in rows] == [5, 2, 3] and rows[2].name == "layers 0+1+4"
+    for row, layers in zip(rows, (5, 2, (0, 1, 4)), strict=True):
+        student = StudentConfig.model_validate({"model": str(place), "layers": layers}).build(placement=CPU)
+        assert row.parameters == student.model.num_parameters()
+
+
+def test_the_command_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = whole("llama", tmp_path / "whole")
+    with pytest.raises(SystemExit, match="0"):
+        main(["students", str(place), "--layers", "2", "--layers", "0,4"])
+    out = capsys.readouterr().out
+    assert "layers 0+4" in out and f"{model_table(str(place), [2])[1].parameters:,}" in out
+    with pytest.raises(SystemExit, match="2"):
+        main(["students", "--layers", "2"])
+    assert "Name one" in capsys.readouterr().err

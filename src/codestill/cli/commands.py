@@ -223,11 +223,25 @@ def report(*runs: Path) -> None:
         tables.console.print(str(path), highlight=False, soft_wrap=True)
 
 
-def students() -> None:
-    """List the student presets with exact parameter counts and sizes."""
-    from codestill.models import preset_table
+def students(model: str | None = None, /, *, layers: tuple[str, ...] = ()) -> None:
+    """List the student presets with exact parameter counts and sizes, or a model and students cut out of it.
 
-    tables.print_students(preset_table())
+    Parameters
+    ----------
+    model
+        A directory, GGUF file or hub id: its own row, and one for each `--layers`.
+    layers
+        Layers that a student keeps: so many at even distances, or their numbers as `0,3,6`.
+    """
+    from codestill.models import StudentConfig, model_table, preset_table
+
+    if model is None and layers:
+        raise ConfigError("--layers are those of a model.", next_step="Name one: codestill students MODEL.")
+    rows = preset_table()
+    if model is not None:
+        kept = [StudentConfig.model_validate({"model": model, "layers": wanted}).layers for wanted in layers]
+        rows = model_table(model, [wanted for wanted in kept if wanted is not None])
+    tables.print_students(rows)
 
 
 def doctor(*, sandbox: Annotated[bool, Parameter(negative="")] = False) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from codestill.evaluation import read_evaluation
 from codestill.evaluation.differences import correction
 from codestill.evaluation.metrics import greedy_alone
-from codestill.models import PresetRow
+from codestill.models import SizeRow
 from codestill.tasks import TaskSet, TasksReport
 from codestill.tasks.families import FAMILIES
 from codestill.terminal import Terminal
@@ -197,10 +197,10 @@ def print_exams(directory: Path) -> None:
         console.print(table)
 
 
-def print_students(rows: Sequence[PresetRow]) -> None:
+def print_students(rows: Sequence[SizeRow]) -> None:
     """The presets with exact parameter counts."""
     table = Table(box=None, pad_edge=False)
-    names = list(PresetRow.model_fields)
+    names = list(SizeRow.model_fields)
     for name in names:
         table.add_column(
             name.replace("_", " "), justify="left" if name in ("name", "architecture") else "right"

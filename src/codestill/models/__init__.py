@@ -2,7 +2,7 @@
 
 from codestill.models.completer import Asked, Completer, Decoding
 from codestill.models.config import StudentConfig, load_student
-from codestill.models.presets import PRESETS, PresetRow, preset_table
+from codestill.models.presets import PRESETS, SizeRow, model_table, preset_table
 from codestill.models.settings import ChatConfig, Device, Dtype, Placement, SamplingConfig
 
 __all__ = [
@@ -14,9 +14,10 @@ __all__ = [
     "Device",
     "Dtype",
     "Placement",
-    "PresetRow",
     "SamplingConfig",
+    "SizeRow",
     "StudentConfig",
     "load_student",
+    "model_table",
     "preset_table",
 ]

@@ -1,6 +1,8 @@
 """Student shapes that ship with codestill, as plain data: no weights, and no torch at import."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from codestill.types import Record
@@ -96,10 +98,10 @@ PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 NO_IDS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
-class PresetRow(Record):
-    """A preset with its exact size."""
+class SizeRow(Record):
+    """A shape with its exact size."""
 
-    name: PresetName
+    name: str
     architecture: str
     layers: int
     width: int
@@ -113,28 +115,42 @@ class PresetRow(Record):
     bf16_megabytes: float
 
 
-def preset_table() -> tuple[PresetRow, ...]:
+def preset_table() -> tuple[SizeRow, ...]:
     """Every preset with its exact parameter count; no weight is allocated."""
+    return tuple(size_row(name, preset.transformers_config(**NO_IDS)) for name, preset in PRESETS.items())
+
+
+def model_table(source: str, layers: Sequence["int | tuple[int, ...]"] = ()) -> tuple[SizeRow, ...]:
+    """A model, and students that keep some of its layers (as ``student.layers``), with their exact parameter
+    counts; no weight is loaded. Raises ModelError."""
+    from codestill.models.cut import chosen, cut_config, named
+    from codestill.models.load import load_config, resolve
+
+    config = load_config(resolve(source), revision=None, trust_remote_code=False)
+    rows = [size_row(Path(source).name, config)]
+    for wanted in layers:
+        kept = chosen(wanted, config, source)
+        rows.append(size_row(named("", kept).lstrip(", "), cut_config(config, kept)))
+    return tuple(rows)
+
+
+def size_row(name: str, config: "PreTrainedConfig") -> SizeRow:
+    """The shape of a causal language model with this config."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    rows = []
-    for name, preset in PRESETS.items():
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(preset.transformers_config(**NO_IDS))
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        rows.append(
-            PresetRow(
-                name=name,
-                architecture=preset.architecture,
-                layers=preset.layers,
-                width=preset.width,
-                heads=preset.heads,
-                positions=preset.positions,
-                vocabulary=preset.vocabulary,
-                parameters=parameters,
-                fp32_megabytes=parameters * 4 / 1e6,
-                bf16_megabytes=parameters * 2 / 1e6,
-            )
-        )
-    return tuple(rows)
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return SizeRow(
+        name=name,
+        architecture=config.model_type,
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        heads=config.num_attention_heads,
+        positions=config.max_position_embeddings,
+        vocabulary=config.vocab_size,
+        parameters=parameters,
+        fp32_megabytes=parameters * 4 / 1e6,
+        bf16_megabytes=parameters * 2 / 1e6,
+    )
