@@ -38,17 +38,19 @@ class _Header:
     description: str
 
     def function(self) -> Function:
-        """As a function. Raises ValueError with the reason where it lacks types or a description."""
+        """As a function, without types where the header has none, as small models often write. Raises
+        ValueError with the reason where it lacks a description."""
         if not self.description:
             raise ValueError(f"{self.name} has no docstring")
         parameters = re.sub(r"\(\s*(?:self|cls)\s*(?:,\s*|(?=\)))", "(", self.parameters, count=1)
         returns = f" -> {self.returns}" if self.returns else ""
         said = textwrap.indent(self.description.replace("\\", "\\\\").replace('"""', "'''"), "    ").strip()
-        return read_headers(f'def {self.name}{parameters}{returns}:\n    """{said}\n    """\n')[0]
+        header = f'def {self.name}{parameters}{returns}:\n    """{said}\n    """\n'
+        return read_headers(header, typed=False)[0]
 
 
 def headers_in(answer: str) -> tuple[list[Function], list[str]]:
-    """The functions with types and a description, each once, and why others are left out.
+    """The functions with a description, each once, and why others are left out.
 
     In fenced blocks, or in the text where there is none: headers with docstrings or comments, whatever their
     bodies; methods as functions without ``self``. And in lists: ``- name(x: int) -> int: what it does``.

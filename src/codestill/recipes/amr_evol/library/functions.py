@@ -88,11 +88,12 @@ def read_functions(program: str, origin: str = "") -> list[Function]:
     return functions
 
 
-def read_headers(program: str) -> list[Function]:
+def read_headers(program: str, *, typed: bool = True) -> list[Function]:
     """The functions of a program that consists of headers with docstrings, in order.
 
     Raises ValueError with the reason if the program does not parse, has anything but functions and imports at
-    its top level, defines a function twice, or has one without docstring or with a missing annotation.
+    its top level, defines a function twice, or has one without docstring or, if they must be ``typed``, with
+    a missing annotation.
     """
     try:
         tree = parse(program)
@@ -107,7 +108,8 @@ def read_headers(program: str) -> list[Function]:
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         if not ast.get_docstring(node):
             raise ValueError(f"{node.name} has no docstring")
-        if any(argument.annotation is None for argument in arguments) or node.returns is None:
+        annotations = [node.returns, *(argument.annotation for argument in arguments)]
+        if typed and None in annotations:
             raise ValueError(f"{node.name} lacks type annotations")
         if node.name in functions:
             raise ValueError(f"{node.name} is defined twice")
