@@ -4,9 +4,9 @@
     python experiments/real/tables.py --keep runs/real      # from run directories
 
 ``--keep`` adds the finished runs below ``runs/real`` to ``result.json``; a run is named CONFIG-SEED, an
-evaluation beside it CONFIG-SEED-TASKS or MODEL-TASKS. Kept are, for each evaluation, whether each task's greedy
-program passed the base tests, and whether it passed all, a digit each, in the order of the set; and each run's
-accounting and seconds. All scores and intervals are computed from these digits.
+evaluation beside it CONFIG-SEED-TASKS or MODEL-TASKS. Kept are, for each evaluation, whether each task's
+greedy program passed all tests, a digit each, in the order of the set; and each run's accounting and wall
+time. All scores and intervals are computed from these digits.
 """
 
 import json
@@ -48,19 +48,24 @@ def keep(directory: Path) -> None:
         run = path.parent.parent
         evaluation = read_evaluation(path)
         tasks = evaluation.tasks.split("/")[0]
-        if (set_name := next((name for name in SETS if tasks.startswith(name)), None)) and not evaluation.subset:
+        if (
+            set_name := next((name for name in SETS if tasks.startswith(name)), None)
+        ) and not evaluation.subset:
             name = run.name.removesuffix(f"-{set_name}")
             kept = result["scores"].setdefault(name, {})
             kept[set_name] = digits(run) | {"data_hash": evaluation.data_hash, "prompts": evaluation.prompts}
         accounting = run / "accounting.json"
         if not re.search(r"-plus$", run.name) and accounting.exists():
-            result["runs"][run.name] = json.loads(accounting.read_text(encoding="utf-8"))
+            counts = json.loads(accounting.read_text(encoding="utf-8"))
+            counts.pop("checksum", None)
+            minutes = (path.stat().st_mtime - (run / "config.yaml").stat().st_mtime) / 60
+            result["runs"][run.name] = {"minutes": round(minutes), **counts}
         result |= {"date": date.today().isoformat(), "versions": evaluation.versions}
     RESULT.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def digits(run: Path) -> dict[str, Any]:
-    """Whether each task's greedy program passed the base tests, and all; the tasks' numbers; tokens."""
+    """Whether each task's greedy program passed all tests; the tasks' numbers; tokens."""
     (path,) = (run / "tasks").glob("*-plus*.jsonl")
     tasks = list(read_jsonl(path, Task))
     attempts = {
@@ -76,7 +81,7 @@ def digits(run: Path) -> dict[str, Any]:
 
 
 def scores(result: dict[str, Any], arm: str, tasks: str) -> list[list[float]]:
-    """Passes of every task (columns) with every seed (rows); of MBPP+ those that no student was trained on."""
+    """Passes of every task (columns) with every seed (rows); of MBPP+ those that no student learnt."""
     rows = []
     for name, sets in sorted(result["scores"].items()):
         if re.fullmatch(rf"{re.escape(arm)}(-\d+)?", name) and tasks in sets:
@@ -114,7 +119,7 @@ def difference(values: list[list[float]], before: list[list[float]]) -> str:
 
 def score_table(result: dict[str, Any]) -> list[str]:
     """Markdown: every arm on both sets, and its difference from the student as it was."""
-    lines = ["| student | trained by | set | seeds | pass@1, % | difference, points (by seed) | tokens per answer |"]
+    lines = ["| student | trained by | set | seeds | pass@1, % | difference, points (by seed) | tokens |"]
     lines.append("|---|---|---|---|---|---|---|")
     for group, arms in GROUPS.items():
         for tasks, title in SETS.items():
@@ -130,10 +135,9 @@ def score_table(result: dict[str, Any]) -> list[str]:
                 ]
                 tokens = sum(f["tokens"] for f in found) / sum(len(f["plus"]) for f in found)
                 gained = "" if arm == group else difference(values, before)
-                lines.append(
-                    f"| {STUDENTS[group]} | {label} | {title} ({len(values[0])}) | {len(values)} | {cell(values)} "
-                    f"| {gained} | {tokens:.0f} |"
-                )
+                set_name = f"{title} ({len(values[0])})"
+                cells = (STUDENTS[group], label, set_name, len(values), cell(values), gained, f"{tokens:.0f}")
+                lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 
 

@@ -4,9 +4,9 @@
     python experiments/seed_sweep/tables.py --figure docs/seed-sweep.png
     python experiments/seed_sweep/tables.py --keep runs/seed_sweep runs/seed_sweep_202m
 
-``--keep`` writes ``result.json`` from finished comparisons: of each arm how many of a task's samples passed, a
-digit per task in base 11, the nats per byte of every held-out solution, cost, and the losses of training and
-validation. All intervals are computed from these.
+``--keep`` writes ``result.json`` from finished comparisons: of each arm how many of a task's samples passed,
+a digit per task in base 11, the nats per byte of every held-out solution, cost, and the losses of training
+and validation. All intervals are computed from these.
 """
 
 import json
@@ -105,7 +105,11 @@ def tables(result: dict[str, Any]) -> list[str]:
             percent(interval([float(digit) for digit in arm["greedy"]])),
             f"{arm['bleu']:.1f}" + ratio(arm["bleu"], teacher["bleu"]),
         ]
-        for key, form in (("token_milliseconds", "{:.2f}"), ("parameters", "{:,}"), ("file_megabytes", "{:.0f}")):
+        for key, form in (
+            ("token_milliseconds", "{:.2f}"),
+            ("parameters", "{:,}"),
+            ("file_megabytes", "{:.0f}"),
+        ):
             cells.append(form.format(own[key]) + ratio(own[key], theirs[key]) if own else "–")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += ["", "| difference of nats/byte on the same solutions | |", "|---|---|"]
