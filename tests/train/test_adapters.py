@@ -28,6 +28,7 @@ from codestill.teachers import LocalTeacherConfig
 from codestill.train import TrainConfig, fit
 from codestill.train.batches import Collator, tokenize
 from codestill.train.checkpoints import Checkpoints
+from codestill.train.optimizers import Both, build_optimizer
 from codestill.types import Event
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -336,3 +337,20 @@ def test_attention_reaches_the_layers(tmp_path: Path) -> None:
     losses = [[event.metrics["loss"] for event in metrics(tmp_path / name)] for name in ("eager", "sdpa")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert weights(tmp_path / "eager") != weights(tmp_path / "sdpa"), "they round differently"
+
+
+def test_states_of_matrices_alone_have_8_bits(tmp_path: Path) -> None:
+    given = student("pocket-base")
+    config = TrainConfig(optimizer="adamw_8bit", learning_rate=1e-3)
+    optimizer = build_optimizer(given.model, config)
+    tokens = torch.arange(40).reshape(2, 20)
+    given.model(input_ids=tokens, labels=tokens).loss.backward()
+    optimizer.step()
+    assert isinstance(optimizer, Both)
+    states = [(p, state) for part in optimizer.parts for p, state in part.state.items()]
+    names = {id(p): name for name, p in given.model.named_parameters()}
+    small = {names[id(p)] for p, s in states if s.get("state1", torch.empty(0)).dtype == torch.uint8}
+    assert small == {name for name in names.values() if "proj" in name}
+    assert {names[id(p)] for p, _ in states} == set(names.values())
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-3] * 3
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.01, 0.0]
