@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from codestill.errors import ModelError
 from codestill.files.whole import written_whole
-from codestill.models.nf4 import quantize, require_nf4, restored
+from codestill.models.nf4 import has_4_bits, quantize, require_nf4, restored
 from codestill.models.settings import AdapterConfig, Quantization
 
 ADAPTER = "default"
@@ -130,17 +130,15 @@ def merge(wrapped: Any, dtype: torch.dtype) -> PreTrainedModel:
     """The plain model with the adapter in its weights. Weights in 4 bits become ``dtype`` first, with the
     values that they had in training, and are never quantised again."""
     model = wrapped.get_base_model()
-    if not getattr(model, "is_loaded_in_4bit", False):
-        return wrapped.merge_and_unload()
     for name, layer in list(model.named_modules()):
-        if hasattr(layer, "get_delta_weight"):
+        if hasattr(layer, "get_delta_weight") and has_4_bits(layer.get_base_layer()):
             added = layer.get_delta_weight(ADAPTER).detach()
             model.set_submodule(name, restored(layer.get_base_layer(), added, dtype))
     for name, layer in list(model.named_modules()):
-        if type(layer).__name__ == "Linear4bit":  # no target of the adapter
+        if has_4_bits(layer):  # no target of the adapter
             model.set_submodule(name, restored(layer, None, dtype))
-    del model.is_loaded_in_4bit, model.peft_config
-    return model
+    model.is_loaded_in_4bit = False
+    return wrapped.merge_and_unload()
 
 
 @torch.no_grad()

@@ -45,6 +45,11 @@ def quantize(model: PreTrainedModel) -> None:
     model.is_loaded_in_4bit = True  # by which peft and accelerate know
 
 
+def has_4_bits(layer: nn.Module) -> bool:
+    """Whether the layer's own weights are quantised."""
+    return hasattr(layer._parameters.get("weight"), "quant_state")
+
+
 def restored(layer: Any, added: torch.Tensor | None, dtype: torch.dtype) -> nn.Linear:
     """A plain layer: the 4-bit weights as they count in training, plus ``added``, in ``dtype``."""
     from bitsandbytes.functional import dequantize_4bit  # pyright: ignore[reportMissingImports]
