@@ -49,10 +49,11 @@ def test_embeddings_of_positions_are_refused(tmp_path: Path) -> None:
 
 def test_targets_choose_the_layers(tmp_path: Path) -> None:
     given = build()
-    for chosen, expected in (
+    cases: list[tuple[Any, set[str]]] = [
         ("all-linear", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
         (("v_proj", "mlp.up_proj"), {"v_proj", "up_proj"}),
-    ):
+    ]
+    for chosen, expected in cases:
         adapter = AdapterConfig(rank=2, targets=chosen)
         wrapped = attach(build().model, adapter, None, seed=0)
         trained = {name.split(".")[-4] for name, p in wrapped.named_parameters() if p.requires_grad}

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,8 @@ def student(model: str | Path = "pocket-base-0.1m", placement: Placement = CPU, 
 
 
 def train(directory: Path, kind: str, *observers: Callable[[Event], None], **changes: Any) -> Student:
-    config = CONFIG.model_copy(update={"optimizer": "adamw_8bit"} if kind == "8 bit" else {} | changes)
+    optimizer = {"optimizer": "adamw_8bit"} if kind == "8 bit" else {}
+    config = CONFIG.model_copy(update=optimizer | changes)
     with open_run(directory, *observers) as run:
         held_out = examples(3, "validation")
         return fit(student(**SETTINGS[kind]), examples(12), CrossEntropy(), config, run, validation=held_out)
@@ -332,7 +332,7 @@ def test_attention_reaches_the_layers(tmp_path: Path) -> None:
     for name in ("eager", "sdpa"):
         given = student(placement=Placement(device="cpu", attention=name))
         with open_run(tmp_path / name) as run:
-            fit(replace(given, model=given.model), examples(12), CrossEntropy(), CONFIG, run)
+            fit(given, examples(12), CrossEntropy(), CONFIG, run)
         assert given.model.config._attn_implementation == name
     losses = [[event.metrics["loss"] for event in metrics(tmp_path / name)] for name in ("eager", "sdpa")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -25,7 +25,7 @@ def require_adaptable(
     """Raises ModelError where the adapter's targets are no layers of the model, or are its embeddings or
     head; and where a package is missing that training needs."""
     try:
-        import peft  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import peft  # noqa: F401
     except ImportError as error:
         raise ModelError(
             "student.adapter needs the package peft.", next_step="pip install 'codestill[adapters]'"
@@ -76,7 +76,7 @@ def attach(
     Raises ModelError; see :func:`require_adaptable`.
     """
     require_adaptable(model, adapter, quantization)
-    from peft import LoraConfig, get_peft_model  # pyright: ignore[reportMissingImports]
+    from peft import LoraConfig, get_peft_model
 
     if quantization is not None:
         quantize(model)
@@ -101,7 +101,7 @@ def attach(
 
 def read_adapter(wrapped: Any, checkpoint: Path) -> None:
     """Take the adapter of a checkpoint. Raises ModelError where it is another model's."""
-    from peft import load_peft_weights, set_peft_model_state_dict  # pyright: ignore[reportMissingImports]
+    from peft import load_peft_weights, set_peft_model_state_dict
 
     weights = load_peft_weights(str(checkpoint), device=str(wrapped.device))
     result = set_peft_model_state_dict(wrapped, weights)

@@ -12,7 +12,7 @@ from codestill.errors import ModelError
 def require_nf4(device: torch.device) -> None:
     """Raises ModelError where bitsandbytes is missing or does not work on ``device``."""
     try:
-        import bitsandbytes  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import bitsandbytes  # noqa: F401
     except ImportError as error:
         raise ModelError(
             "student.quantize: nf4 needs the package bitsandbytes.",
@@ -42,7 +42,8 @@ def quantize(model: PreTrainedModel) -> None:
     for name in chosen:
         layer: Any = model.get_submodule(name)
         model.set_submodule(name, _quantized(layer))
-    model.is_loaded_in_4bit = True  # by which peft and accelerate know
+    marked: Any = model
+    marked.is_loaded_in_4bit = True  # by which peft and accelerate know
 
 
 def has_4_bits(layer: nn.Module) -> bool:
@@ -52,7 +53,7 @@ def has_4_bits(layer: nn.Module) -> bool:
 
 def restored(layer: Any, added: torch.Tensor | None, dtype: torch.dtype) -> nn.Linear:
     """A plain layer: the 4-bit weights as they count in training, plus ``added``, in ``dtype``."""
-    from bitsandbytes.functional import dequantize_4bit  # pyright: ignore[reportMissingImports]
+    from bitsandbytes.functional import dequantize_4bit
 
     weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(torch.float32)
     if added is not None:
@@ -65,7 +66,7 @@ def restored(layer: Any, added: torch.Tensor | None, dtype: torch.dtype) -> nn.L
 
 
 def _quantized(layer: nn.Linear) -> nn.Module:
-    from bitsandbytes.nn import Linear4bit, Params4bit  # pyright: ignore[reportMissingImports]
+    from bitsandbytes.nn import Linear4bit, Params4bit
 
     made = Linear4bit(
         layer.in_features,
