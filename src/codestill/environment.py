@@ -7,7 +7,10 @@ from pathlib import Path
 
 from codestill.version import __version__
 
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy", "pydantic", "sacrebleu")
+PACKAGES = (
+    *("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy", "pydantic", "sacrebleu"),
+    *("peft", "bitsandbytes"),  # where a student has an adapter
+)
 
 
 def environment() -> dict[str, str]:

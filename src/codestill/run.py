@@ -2,7 +2,7 @@
 
     config.yaml  environment.json  metrics.jsonl  ledger.jsonl  accounting.json
     stages/[round-1/]attempts.jsonl + attempts.json   records, and whether they are complete
-    checkpoints/  student/  tasks/<set>.jsonl  samples/<name>.jsonl  results/<name>.json
+    checkpoints/  student/  adapter/  tasks/<set>.jsonl  samples/<name>.jsonl  results/<name>.json
     report.html  report.md
 
 A run directory belongs to one config. Any process may be killed at any moment: the same command
@@ -173,6 +173,11 @@ class Run:
     @property
     def student_directory(self) -> Path:
         return self.directory / self.prefix / "student"
+
+    @property
+    def adapter_directory(self) -> Path:
+        """What was trained of the student, where that was an adapter."""
+        return self.directory / self.prefix / "adapter"
 
     def tasks_path(self, name: str) -> Path:
         return self.directory / "tasks" / f"{slug(name)}.jsonl"

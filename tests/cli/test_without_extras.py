@@ -50,6 +50,8 @@ EXTRAS = (
     "rapidfuzz",
     "sentence_transformers",
     "ruff",
+    "peft",
+    "bitsandbytes",
 )
 
 

@@ -7,7 +7,15 @@ from pydantic import BeforeValidator, NonNegativeInt, PositiveInt, model_validat
 
 from codestill.errors import ModelError
 from codestill.models.presets import POCKET_VOCABULARY, PRESET_NAMES, PRESETS, PresetName
-from codestill.models.settings import DEFAULT_TOKENIZER, ChatConfig, Device, Dtype, Placement
+from codestill.models.settings import (
+    DEFAULT_TOKENIZER,
+    AdapterConfig,
+    ChatConfig,
+    Device,
+    Dtype,
+    Placement,
+    Quantization,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,13 +54,19 @@ class StudentConfig(ChatConfig):
     trust_remote_code: bool = False
     """Run Python code that comes with `model`. Read that code first."""
     dtype: Dtype = "float32"
-    """Type of the weights in memory and in the saved student."""
+    """Type of the weights in memory and in the saved student (with `quantize`, the default is bfloat16)."""
+    adapter: AdapterConfig | None = None
+    """Train low-rank adapters (LoRA) beside the weights of `model`, which stay as they are."""
+    quantize: Quantization | None = None
+    """With an adapter: keep the weights in 4 bits while it is trained (QLoRA)."""
 
     @model_validator(mode="before")
     @classmethod
     def _from_string(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"preset" if value in PRESET_NAMES else "model": value}
+        if isinstance(value, dict) and value.get("quantize"):
+            return {"dtype": "bfloat16"} | value
         return value
 
     @model_validator(mode="after")
@@ -65,6 +79,10 @@ class StudentConfig(ChatConfig):
             raise ValueError("layers: numbers must ascend, each at most once")
         if self.layers == ():
             raise ValueError("layers: a student needs at least one")
+        if self.adapter and (self.preset or self.from_scratch):
+            raise ValueError("an adapter needs trained weights to adapt: give a `model`, not fresh weights")
+        if self.quantize and not self.adapter:
+            raise ValueError(f"{self.quantize} weights cannot be trained: set `adapter` beside `quantize`")
         return self
 
     def build(
@@ -77,10 +95,12 @@ class StudentConfig(ChatConfig):
 
         ``seed`` determines fresh weights.
 
-        Raises ModelError when it cannot be loaded or has no chat template that is asked for, VocabularyError
-        when the tokenizer has more ids than the model's embedding has rows.
+        Raises ModelError when it cannot be loaded, has no chat template that is asked for, or cannot be
+        trained as the settings say; VocabularyError when the tokenizer has more ids than the model's
+        embedding has rows.
         """
         from codestill.models.student import Student
+        from codestill.models.trainable import require_trainable
 
         placement = placement or Placement()
         if self.model is None or self.from_scratch:
@@ -96,7 +116,8 @@ class StudentConfig(ChatConfig):
             )
             if self.layers is not None:
                 student = _cut(student, self.layers)
-        student.placement = placement
+        student.placement, student.adapter, student.quantize = placement, self.adapter, self.quantize
+        require_trainable(student)  # before a teacher is asked for anything
         # With fresh weights, `auto` has nothing to follow: nothing was trained to end a turn.
         fresh = self.from_scratch or self.model is None
         return student if fresh and self.undecided else student.asked_as(self, "student.chat")

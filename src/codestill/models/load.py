@@ -1,5 +1,6 @@
 """Load a causal language model from a directory or the hub, or explain why that is impossible."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from codestill.models.settings import Device, Dtype
 from codestill.pocket import BUNDLED, bundled_directory
 
 transformers_logging.disable_progress_bar()  # the run shows its own
+# bitsandbytes, which transformers imports where it is installed, says there that it lacks a kernel for CPUs
+# that only a package of its own would bring.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _WANTED = "a directory that holds config.json, model.safetensors and tokenizer.json, or a GGUF file"

@@ -1,6 +1,6 @@
 """How models are run and sampled from. Nothing here imports torch, or another file of this room."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -8,6 +8,8 @@ from codestill.types import Settings
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
+Quantization = Literal["nf4"]
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
 DEFAULT_TOKENIZER = "bigcode/starcoder2-3b"
 
 
@@ -50,6 +52,20 @@ class ChatConfig(Settings):
         return ChatConfig(**{name: getattr(self, name) for name in ChatConfig.model_fields})
 
 
+class AdapterConfig(Settings):
+    """Low-rank adapters (LoRA): each chosen layer W becomes W + alpha / rank * B A, and B and A alone are
+    trained. The student is saved with them merged into its weights; see docs/models.md."""
+
+    rank: PositiveInt = 16
+    """Rows of A and columns of B: how many directions an update has."""
+    alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
+    """The update counts alpha / rank times."""
+    targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    """Which layers: every linear one but the head, or names as in the model (`q_proj`, or longer ones)."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a layer's inputs that its adapter does not see in a training step."""
+
+
 class SamplingConfig(Settings):
     """How completions are sampled."""
 
@@ -74,6 +90,10 @@ class Placement(Settings):
     """Padded tokens of prompts that a local model reads in one pass."""
     compile: bool = False
     """Compile the student with ``torch.compile`` for training."""
+    gradient_checkpointing: bool = False
+    """Compute the student's activations again in the backward pass: less memory, a slower step."""
+    attention: Attention | None = None
+    """The student's attention while it is trained, by transformers' names (default: transformers' choice)."""
     fused_loss: bool | None = None
     """Compile the loss (default: on CUDA with Triton)."""
     capture_batch_tokens: PositiveInt = 2048

@@ -1,6 +1,5 @@
 """A model with its tokenizer: complete requests, save, load, profile."""
 
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from codestill.errors import ModelError
+from codestill.files.whole import written_whole
 from codestill.models.chat import codec_of, form_of
 from codestill.models.choices import choose
 from codestill.models.codec import TextCodec
@@ -18,7 +18,7 @@ from codestill.models.completer import Decoding
 from codestill.models.gguf.store import quantization_of
 from codestill.models.load import DTYPES, load_weights, resolve
 from codestill.models.sample import complete, position_limit
-from codestill.models.settings import ChatConfig, Device, Dtype, Placement
+from codestill.models.settings import AdapterConfig, ChatConfig, Device, Dtype, Placement, Quantization
 from codestill.models.tokenizers import load_tokenizer, require_rows, warn_if_reload_differs
 from codestill.types import ChatForm, Completion, ModelProfile, Request
 
@@ -121,21 +121,13 @@ class LanguageModel:
         its turns there too. How the model is asked is in ``codestill.json``.
         """
         directory = Path(directory)
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = directory.with_name(f".{directory.name}.tmp")
-        replaced = directory.with_name(f".{directory.name}.old")
-        for left_over in (temporary, replaced):
-            shutil.rmtree(left_over, ignore_errors=True)
         if self.chat is not None and self.model.generation_config is not None:
             self.model.generation_config.eos_token_id = sorted(self._eos_ids | {self.codec.end})
-        self.model.save_pretrained(temporary)
-        form = self.chat or ChatConfig(chat=False)
-        (temporary / _FORM).write_text(form.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        self.tokenizer.save_pretrained(str(temporary))
-        if directory.exists():
-            directory.rename(replaced)
-        temporary.rename(directory)
-        shutil.rmtree(replaced, ignore_errors=True)
+        with written_whole(directory) as temporary:
+            self.model.save_pretrained(temporary)
+            form = self.chat or ChatConfig(chat=False)
+            (temporary / _FORM).write_text(form.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            self.tokenizer.save_pretrained(str(temporary))
         warn_if_reload_differs(str(directory), self.tokenizer)
         return directory
 
@@ -179,8 +171,15 @@ class LanguageModel:
         return profile(self.model, prompt_tokens, new_tokens, repeats, threads, self.trust_remote_code)
 
 
+@dataclass
 class Student(LanguageModel):
-    """The model that is trained."""
+    """The model that is trained. Between trainings it is always a plain model: an adapter exists only while
+    one runs."""
+
+    adapter: AdapterConfig | None = None
+    """What is trained beside the weights, instead of them; None: the weights themselves."""
+    quantize: Quantization | None = None
+    """How the weights are kept while an adapter is trained; None: as they are."""
 
 
 def _saved_form(path: Path) -> ChatConfig | None:

@@ -1,9 +1,10 @@
 """``fit``: the only training loop. Recipes differ in their examples and objectives."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from codestill.types import Example, Settings
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainConfig", "fit"]
 
+
+LEARNING_RATE = 5e-5
+ADAPTER_LEARNING_RATE = 10 * LEARNING_RATE
+"""An adapter's update begins at nothing and has few directions: it wants about ten times the rate."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -33,10 +38,12 @@ class TrainConfig(Settings):
     """Batches per optimiser step; the loss is normalised over all of them together."""
     max_length: PositiveInt = 512
     """Longer examples, in tokens of prompt and completion, are left out and counted."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """``muon``: matrices by Muon (its own rate below), everything else by AdamW."""
-    learning_rate: Positive = 5e-5
-    """Peak rate of AdamW."""
+    optimizer: Literal["adamw", "muon", "adamw_8bit"] = "adamw"
+    """``muon``: matrices by Muon (its own rate below), everything else by AdamW. ``adamw_8bit``: AdamW whose
+    states of matrices have 8 bits (bitsandbytes); those of embeddings and vectors stay exact."""
+    learning_rate: Positive | None = None
+    """Peak rate of AdamW (default: 5e-5; for an adapter 5e-4). One that is given counts as it is, with an
+    adapter too."""
     muon_learning_rate: Positive = 0.02
     """Peak rate of Muon, where it is used."""
     schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "linear"
@@ -54,6 +61,22 @@ class TrainConfig(Settings):
     keep: Literal["last", "best"] = "last"
     """Which checkpoint becomes the student: the last, or the one with the lowest validation loss."""
 
+    @model_validator(mode="after")
+    def _has_optimizer(self) -> Self:
+        if self.optimizer == "adamw_8bit" and find_spec("bitsandbytes") is None:
+            raise ValueError("adamw_8bit needs the package bitsandbytes: pip install 'codestill[quantize]'")
+        return self
+
+    @property
+    def peak_rate(self) -> float:
+        """Peak rate of AdamW, where the weights themselves are trained if none is given."""
+        return LEARNING_RATE if self.learning_rate is None else self.learning_rate
+
+    @property
+    def for_adapter(self) -> Self:
+        """The same settings for an adapter: they differ where no rate is given."""
+        return self.model_copy(update={"learning_rate": self.learning_rate or ADAPTER_LEARNING_RATE})
+
 
 def fit(
     student: "Student",
@@ -66,6 +89,9 @@ def fit(
     validation: Sequence[Example] = (),
 ) -> "Student":
     """Train ``student`` on ``examples`` and save it in the run's student directory.
+
+    A student with ``adapter`` gets a new one, which is saved in the run's adapter directory; the student that
+    is saved and returned has it in its weights.
 
     A killed training continues from its last checkpoint, with the same batches and the same result; a
     finished one is loaded. Raises TrainingError, with a saved state, when a loss is not finite;

@@ -4,14 +4,14 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
 from torch.utils._triton import has_triton
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_utils import set_seed
 
 from codestill.errors import ConfigError, LogitsError, TrainingError
@@ -21,14 +21,15 @@ from codestill.losses.compute import compute
 from codestill.losses.contrast import PER_GROUP, StepCounts
 from codestill.losses.linear import linear_loss
 from codestill.losses.targets import LinearTeacher, SparseTargets
-from codestill.matmul import has_bfloat16_kernels
+from codestill.models.adapters import attach, save_adapter
 from codestill.models.heads import hidden_states_alone, linear_head
-from codestill.models.load import load_weights
 from codestill.models.student import Student
+from codestill.models.trainable import prepare
 from codestill.run import Run
 from codestill.teachers import LogitTeacher, require_same_vocabulary
 from codestill.teachers.cached import CachedLogits
 from codestill.train import TrainConfig
+from codestill.train.arguments import training_arguments
 from codestill.train.batches import (
     Collator,
     Examples,
@@ -39,12 +40,10 @@ from codestill.train.batches import (
 )
 from codestill.train.checkpoints import Checkpoints, TrainingProgress
 from codestill.train.contrast import contrast, scored_before
+from codestill.train.finish import device_of, save_student
 from codestill.train.optimizers import build_optimizer
 from codestill.train.references import short_answers
 from codestill.types import Example
-
-BF16_MIN_PARAMETERS = 2_000_000
-"""Below this size, autocast's casts cost a CPU more than its products gain (dev/lab-log.md)."""
 
 
 def fit(
@@ -85,9 +84,10 @@ def fit(
         Checkpoints(run.checkpoints).intact(run.student_directory),
         dtype=student.dtype,
         trust_remote_code=student.trust_remote_code,
-        device=_device(student),
+        device=device_of(student),
     )
-    return replace(saved, name=student.name, placement=student.placement, chat=student.chat)
+    kept = {name: getattr(student, name) for name in ("name", "placement", "chat", "adapter", "quantize")}
+    return replace(saved, **kept)
 
 
 def _train(trainer: "DistillationTrainer") -> None:
@@ -105,21 +105,10 @@ def _train(trainer: "DistillationTrainer") -> None:
     if step < trainer.args.max_steps:  # Trainer would add a step to a training that has had its last
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if first:
-        kept = checkpoints.kept(trainer.fit_config.keep)
-        weights = load_weights(
-            str(kept),
-            revision=None,
-            trust_remote_code=student.trust_remote_code,
-            dtype=student.dtype,
-            device=_device(student),
-        )
-        checkpoints.note(replace(student, model=weights).save(run.student_directory))
+        save_student(student, checkpoints.kept(trainer.fit_config.keep), trainer.data.training[0], run)
+        checkpoints.note(run.student_directory)
         checkpoints.finish()
     trainer.accelerator.wait_for_everyone()
-
-
-def _device(student: Student) -> Literal["cpu", "cuda"]:
-    return "cuda" if student.model.device.type == "cuda" else "cpu"
 
 
 def _place() -> tuple[int, int]:
@@ -146,6 +135,11 @@ class DistillationTrainer(Trainer):
         teacher: LogitTeacher | CachedLogits | None,
     ) -> None:
         set_seed(run.seed)
+        prepare(student)
+        if student.adapter is not None:
+            config = config.for_adapter
+            wrapped = attach(student.model, student.adapter, student.quantize, run.seed)
+            student = replace(student, model=wrapped)
         self.student, self.objective, self.fit_config, self.run = student, objective, config, run
         self.teacher, self.vocabulary = teacher, None
         self.head = linear_head(student.model)
@@ -171,12 +165,13 @@ class DistillationTrainer(Trainer):
         self.step_groups: Tensor | None = None
         if self.contrast is not None and self.contrast.contrast == "dpo":
             data = TokenData(*(scored_before(student, self.head, examples, run) for examples in data))
+        self.data = data
         self.sums: dict[str, float] = {}
         self.step_batches: list[dict[str, Tensor]] = []
         self.checkpoints = Checkpoints(run.checkpoints)
         super().__init__(
             model=student.model,
-            args=_arguments(student, config, run, len(self.batches), bool(data.validation)),
+            args=training_arguments(student, config, run, len(self.batches), bool(data.validation)),
             data_collator=Collator(student.pad_id, self.contrast is not None),
             train_dataset=Examples(data.training),
             eval_dataset=Examples(data.validation) if data.validation else None,
@@ -196,7 +191,18 @@ class DistillationTrainer(Trainer):
         precision = "bfloat16" if self.args.bf16 else "float32"
         loss = "hidden states" if self.head is not None else "whole logits"
         fused = " (fused)" if self.head is not None and self.fused else ""
-        return f"on {where}, {precision} products, loss from {loss}{fused}, {self.args.max_steps:,} steps"
+        steps = f"{self.args.max_steps:,} steps"
+        return f"on {where}, {precision} products, loss from {loss}{fused}, {steps}{self._trained}"
+
+    @property
+    def _trained(self) -> str:
+        """What an adapter leaves to train; empty without one."""
+        adapter, parameters = self.student.adapter, list(self.student.model.parameters())
+        if adapter is None:
+            return ""
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        beside = f" beside {self.student.quantize} weights" if self.student.quantize else ""
+        return f"; an adapter of rank {adapter.rank} ({trained:,} parameters){beside}"
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.train_dataset, self.batches)
@@ -280,7 +286,10 @@ class DistillationTrainer(Trainer):
         indices = [index for batch in batches for index in batch["example_index"].tolist()]
         names = [self.train_dataset.examples[index].example_id for index in indices]  # type: ignore[union-attr]
         directory = self.checkpoints.directory / f"not-finite-step-{step}"
-        self.student.save(directory)
+        if self.student.adapter is None:
+            self.student.save(directory)
+        else:
+            save_adapter(self.student.model, directory, None)
         torch.save({"batches": batches, "example_ids": names}, directory / "batches.pt")
         raise TrainingError(
             f"training stopped at step {step}: {what}."
@@ -351,49 +360,3 @@ class DistillationTrainer(Trainer):
         # Tells the flow that this step has been validated; the end of an epoch would do it again.
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, validated)
         return validated
-
-
-def _arguments(
-    student: Student, config: TrainConfig, run: Run, batches: int, validates: bool
-) -> TrainingArguments:
-    steps_per_epoch = -(-batches // config.accumulation)
-    steps = config.max_steps or math.ceil(config.epochs * steps_per_epoch)
-    warmup = round(config.warmup_fraction * steps)
-    interval = config.checkpoint_steps or steps_per_epoch
-    decays = config.schedule == "warmup_stable_decay"
-    return TrainingArguments(
-        output_dir=str(run.checkpoints),
-        max_steps=steps,
-        gradient_accumulation_steps=config.accumulation,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if config.schedule == "constant" else config.schedule,
-        lr_scheduler_kwargs={"num_decay_steps": round(0.6 * steps)} if decays else {},
-        warmup_steps=warmup,
-        max_grad_norm=config.max_grad_norm,
-        bf16=_bfloat16(student, config),
-        torch_compile=student.placement.compile,
-        use_cpu=student.model.device.type == "cpu",
-        seed=run.seed,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=interval,
-        eval_strategy="steps" if validates else "no",
-        eval_steps=interval if validates else None,
-        metric_for_best_model="eval_loss" if validates else None,
-        greater_is_better=False if validates else None,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        report_to=[],
-        disable_tqdm=True,
-        log_level="error",
-        dataloader_pin_memory=student.model.device.type == "cuda",
-    )
-
-
-def _bfloat16(student: Student, config: TrainConfig) -> bool:
-    if config.precision != "auto":
-        return config.precision == "bfloat16"
-    if student.model.device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return has_bfloat16_kernels() and student.model.num_parameters() > BF16_MIN_PARAMETERS

@@ -1,4 +1,5 @@
-"""The optimisers of ``fit``: AdamW, or Muon for the matrices with AdamW for the rest."""
+"""The optimisers of ``fit``: AdamW, or for the matrices Muon or AdamW with states of 8 bits, with AdamW for
+the rest."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,26 +15,39 @@ BETAS = (0.9, 0.98)
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """An optimiser over the trainable parameters; weight decay on matrices only."""
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    # Embeddings (and a head tied to them) are look-up tables: Muon's orthogonal update is not for them.
+    # Embeddings (and a head tied to them) are look-up tables: Muon's orthogonal update is not for them, and
+    # the large gradients of rare tokens need exact states.
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     head = getattr(model, "get_output_embeddings", lambda: None)()
     if head is not None:
         tables.add(id(head.weight))
     hidden = [p for _, p in trainable if p.ndim == 2 and id(p) not in tables]
+    chosen = {id(p) for p in hidden}
+    rest = [p for _, p in trainable if id(p) not in chosen]
     if config.optimizer == "muon" and hidden:
-        chosen = {id(p) for p in hidden}
-        rest = [p for _, p in trainable if id(p) not in chosen]
         return Both(
             torch.optim.Muon(hidden, lr=config.muon_learning_rate, weight_decay=config.weight_decay),
-            torch.optim.AdamW(rest, lr=config.learning_rate, betas=BETAS, weight_decay=0.0),
+            _adamw([{"params": rest, "weight_decay": 0.0}], config),
         )
-    matrices = [p for _, p in trainable if p.ndim >= 2]
-    vectors = [p for _, p in trainable if p.ndim < 2]
-    groups = [
+    if config.optimizer == "adamw_8bit" and hidden:
+        from bitsandbytes.optim import AdamW8bit
+
+        first = AdamW8bit(hidden, lr=config.peak_rate, betas=BETAS, weight_decay=config.weight_decay)
+        return Both(first, _adamw(_groups(rest, config), config))
+    return _adamw(_groups([p for _, p in trainable], config), config)
+
+
+def _groups(parameters: list[nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
+    matrices = [p for p in parameters if p.ndim >= 2]
+    vectors = [p for p in parameters if p.ndim < 2]
+    return [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=BETAS)
+
+
+def _adamw(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=config.peak_rate, betas=BETAS)
 
 
 class Both(torch.optim.Optimizer):
