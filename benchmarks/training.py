@@ -78,7 +78,7 @@ class Step:
             adapter = AdapterConfig(**chosen["adapter"])
             self.model = attach(student.model, adapter, chosen.get("quantize"), seed=0)
         self.model.train()
-        self.head = linear_head(self.model)
+        self.head: Any = linear_head(self.model)
         config = TrainConfig(optimizer=chosen.get("optimizer", "adamw"))
         self.optimizer = build_optimizer(self.model, config)
         generator = torch.Generator().manual_seed(0)

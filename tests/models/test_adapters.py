@@ -103,7 +103,7 @@ def test_a_missing_optimizer_is_told_with_the_settings(monkeypatch: pytest.Monke
 
 
 def test_a_device_without_kernels_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     def fails(*_: Any, **__: Any) -> None:
         raise NotImplementedError("no kernel image is available")

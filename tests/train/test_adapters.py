@@ -15,7 +15,7 @@ from tests.support.worlds import DieAt, assert_killed, die, examples, metrics, o
 from transformers import AutoModelForCausalLM
 
 from codestill.errors import TrainingError
-from codestill.losses import CrossEntropy, Distillation, Objective
+from codestill.losses import CrossEntropy, Distillation
 from codestill.losses.batch import LossOptions
 from codestill.losses.compute import compute
 from codestill.losses.linear import linear_loss
@@ -74,7 +74,7 @@ def left(directory: Path) -> dict[str, bytes]:
     ids=["llama", "nf4", "gpt2"],
 )
 def test_hidden_states_give_the_gradients_of_whole_logits(
-    settings: dict[str, Any], rank: int, objective: Objective, tmp_path: Path
+    settings: dict[str, Any], rank: int, objective: CrossEntropy | Distillation, tmp_path: Path
 ) -> None:
     settings = {"adapter": {"rank": rank}} | settings
     if "model" in settings:
@@ -226,7 +226,7 @@ def test_the_saved_student_is_a_plain_model(kind: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's
 def test_the_adapter_is_saved_in_pefts_format(tmp_path: Path) -> None:
     trained = train(tmp_path, "adapter")
-    source = Student.load("pocket-base-0.1m").model.name_or_path
+    source = str(Student.load("pocket-base-0.1m").model.name_or_path)
     base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     wrapped = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
     tokens = torch.tensor([[5, 6, 7]])
@@ -260,7 +260,7 @@ def test_the_best_adapter_is_kept(tmp_path: Path) -> None:
     train(tmp_path / "best", "adapter", **changes)
     losses = [float(event.metrics["loss"] or 0) for event in metrics(tmp_path / "best", "validation")]
     best = losses.index(min(losses)) + 1
-    assert best < CONFIG.max_steps, losses
+    assert best < len(losses), losses
     train(tmp_path / "short", "adapter", max_steps=best, **changes)
     assert weights(tmp_path / "best") == weights(tmp_path / "short")
 

@@ -49,7 +49,8 @@ def hidden_states_alone(model: nn.Module) -> dict[str, Any]:
     It may be wrapped for several processes, compiled, or have adapters."""
     while (inner := getattr(model, "module", None) or getattr(model, "_orig_mod", None)) is not None:
         model = inner
-    if hasattr(model, "get_base_model"):
-        model = model.get_base_model()  # peft's wrapper passes on whatever it is given
+    wrapper: Any = model
+    if hasattr(wrapper, "get_base_model"):
+        model = wrapper.get_base_model()  # peft's wrapper passes on whatever it is given
     fewest = {"logits_to_keep": 1} if takes(type(model), "logits_to_keep") else {}
     return {"output_hidden_states": True, **fewest}

@@ -66,9 +66,10 @@ def restored(layer: Any, added: torch.Tensor | None, dtype: torch.dtype) -> nn.L
 
 
 def _quantized(layer: nn.Linear) -> nn.Module:
-    from bitsandbytes.nn import Linear4bit, Params4bit
+    import bitsandbytes
 
-    made = Linear4bit(
+    library: Any = bitsandbytes.nn
+    made = library.Linear4bit(
         layer.in_features,
         layer.out_features,
         bias=layer.bias is not None,
@@ -79,6 +80,6 @@ def _quantized(layer: nn.Linear) -> nn.Module:
     # On some CPUs it would otherwise repack the weights at their first use without gradients, and round their
     # scales: a training that was validated would have other weights than one that continues.
     made.support_avx512bf16_for_cpu = False
-    made.weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
+    made.weight = library.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
     made.bias = layer.bias
     return made.to(layer.weight.device)  # where the weights are quantised

@@ -20,7 +20,7 @@ def require_trainable(student: Student) -> None:
     if student.placement.attention is not None:
         before = model.config._attn_implementation
         _set_attention(student, student.placement.attention)
-        model.set_attn_implementation(before)
+        model.set_attn_implementation(before or "eager")
     if student.adapter is not None:
         require_adaptable(model, student.adapter, student.quantize)
 

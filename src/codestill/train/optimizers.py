@@ -30,7 +30,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
             _adamw([{"params": rest, "weight_decay": 0.0}], config),
         )
     if config.optimizer == "adamw_8bit" and hidden:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim.adamw import AdamW8bit
 
         first = AdamW8bit(hidden, lr=config.peak_rate, betas=BETAS, weight_decay=config.weight_decay)
         return Both(first, _adamw(_groups(rest, config), config))
