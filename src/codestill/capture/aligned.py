@@ -33,7 +33,7 @@ def read_aligned(
     first, *others = (AlignedLogits.over(cache, temperature, pair, rows) for temperature in temperatures)
     for logits in (first, *others):
         run.message("logits", f"aligned: {logits.agreement}")
-        run.account(**dict(logits.account()))
+        run.account(**logits.account)
     if first.agreement.warning:
         run.message("logits", first.agreement.warning)
     return first

@@ -52,12 +52,11 @@ def reindex(rows: SparseRows, sources_N: NDArray[np.int64], ids_V: NDArray[np.in
     log_tail_N = np.zeros(len(sources_N), dtype=np.float32)
     taken = sources_N[present_N]
     if len(taken):
-        mapped = ids_V[rows.ids_NK[taken]]
-        log_p = rows.log_probabilities_NK[taken]
-        known = mapped != ABSENT
+        mapped, log_p = ids_V[rows.ids_NK[taken]], rows.log_probabilities_NK[taken]
+        lacking = np.nonzero(mapped == ABSENT)
+        lost = np.bincount(lacking[0], np.exp(log_p[lacking]), len(taken))
+        mapped[lacking], log_p[lacking] = 0, -np.inf
+        ids_NK[present_N], log_p_NK[present_N] = mapped, log_p
         with np.errstate(divide="ignore"):
-            lost = np.log(np.where(known, 0.0, np.exp(log_p)).sum(axis=1))
-        ids_NK[present_N] = np.where(known, mapped, 0)
-        log_p_NK[present_N] = np.where(known, log_p, -np.inf)
-        log_tail_N[present_N] = np.logaddexp(rows.log_tail_N[taken], lost)
+            log_tail_N[present_N] = np.logaddexp(rows.log_tail_N[taken], np.log(lost))
     return SparseRows(rows.temperature, ids_NK, log_p_NK, log_tail_N, None)

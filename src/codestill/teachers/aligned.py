@@ -5,7 +5,7 @@ same place, they answer the same question, and the student learns the teacher's 
 own. At every other position it gets one without an event, which costs nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -119,22 +119,42 @@ class Agreement:
     """Share of them that end where a token of the teacher's ends."""
     one_to_one: float
     """Share of them that are a token of the teacher's: these get its distribution."""
-    lost: float
-    """Mean probability, in those distributions, of tokens that the student does not have; it joins the
-    tail."""
-    temperature: float
-    """At which it is lost."""
     untaught: int
     """Rows without a single distribution: texts that the tokenizers read differently, or that the cache does
     not hold."""
+    lost: float | None = None
+    """Mean probability, in those distributions, of tokens that the student does not have; it joins the tail.
+    None where there is no cache to tell."""
+    temperature: float = 1.0
+    """At which it is lost."""
+
+    @classmethod
+    def of(cls, alignments: Sequence[Alignment], lost: float | None = None, temperature: float = 1.0) -> Self:
+        """Of all rows together; ``lost`` is the sum over their distributions."""
+        tokens = max(sum(len(found.rows_N) for found in alignments), 1)
+        taught = [int((found.rows_N != ABSENT).sum()) for found in alignments]
+        return cls(
+            tokens,
+            sum(int(found.shared_N.sum()) for found in alignments) / tokens,
+            sum(taught) / tokens,
+            taught.count(0),
+            None if lost is None else lost / max(sum(taught), 1),
+            temperature,
+        )
 
     def __str__(self) -> str:
-        text = (
+        parts = [
             f"of {self.tokens:,} tokens {self.boundaries:.1%} end where one of the teacher's ends, and "
-            f"{self.one_to_one:.1%} are one of its tokens and get its distribution; {self.lost:.1%} of that "
-            f"probability (T={self.temperature:g}) is on tokens that the student lacks"
-        )
-        return text + (f"; {self.untaught} rows get none of the teacher's" if self.untaught else "")
+            f"{self.one_to_one:.1%} are one of its tokens and get its distribution"
+        ]
+        if self.lost is not None:
+            parts.append(
+                f"{self.lost:.1%} of that probability (T={self.temperature:g}) is on tokens that the student "
+                "lacks"
+            )
+        if self.untaught:
+            parts.append(f"{self.untaught} rows get none of the teacher's")
+        return "; ".join(parts)
 
     @property
     def warning(self) -> str | None:
@@ -215,31 +235,24 @@ class AlignedLogits(CachedLogits):
     @cached_property
     def agreement(self) -> Agreement:
         """Over all rows; reads them once."""
-        alignments = [place.alignment for place in self.places.values()]
-        tokens = sum(len(found.rows_N) for found in alignments)
-        taught = sum(int((found.rows_N != ABSENT).sum()) for found in alignments)
         places, lost = iter(self.places.values()), 0.0
         while some := list(islice(places, _AT_ONCE)):
             rows, sources_N = self._rows(some)
             taken = sources_N[sources_N != ABSENT]
             kept = reindex(rows, taken, self.pair.student_ids).log_tail_N
             lost += float((np.exp(kept) - np.exp(rows.log_tail_N[taken])).sum(dtype=np.float64))
-        return Agreement(
-            tokens,
-            sum(int(found.shared_N.sum()) for found in alignments) / max(tokens, 1),
-            taught / max(tokens, 1),
-            lost / max(taught, 1),
-            self.temperature,
-            sum(not (found.rows_N != ABSENT).any() for found in alignments),
-        )
+        return Agreement.of([place.alignment for place in self.places.values()], lost, self.temperature)
 
-    def account(self) -> Iterator[tuple[str, float | str]]:
-        """The agreement and the map of ids, as numbers for a run's accounting."""
+    @property
+    def account(self) -> dict[str, float | str]:
+        """The agreement, and a hash of the map of ids, for a run's accounting."""
         agreement = self.agreement
-        yield "aligned_boundaries", round(agreement.boundaries, 4)
-        yield "aligned_one_to_one", round(agreement.one_to_one, 4)
-        yield f"aligned_lost_T{self.temperature:g}", round(agreement.lost, 4)
-        yield "aligned_vocabulary", fingerprint(self.pair.student_ids.tolist())
+        return {
+            "aligned_boundaries": round(agreement.boundaries, 4),
+            "aligned_one_to_one": round(agreement.one_to_one, 4),
+            f"aligned_lost_T{self.temperature:g}": round(agreement.lost or 0.0, 4),
+            "aligned_vocabulary": fingerprint(self.pair.student_ids.tolist()),
+        }
 
     def _place(self, name: str) -> Place:
         if name not in self.places:
