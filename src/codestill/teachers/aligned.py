@@ -123,8 +123,8 @@ class Agreement:
     """Rows without a single distribution: texts that the tokenizers read differently, or that the cache does
     not hold."""
     lost: float | None = None
-    """Mean probability, in those distributions, of tokens that the student does not have; it joins the tail.
-    None where there is no cache to tell."""
+    """Mean probability, in those distributions, of listed tokens that the student does not have; it joins the
+    tail's. None where there is no cache to tell."""
     temperature: float = 1.0
     """At which it is lost."""
 
