@@ -102,7 +102,7 @@ def test_a_cache_for_a_student_is_read_without_its_teacher(
     with Run.open(tmp_path / "cache", config, [said.append]) as run:
         capture_run(config, run)
     told = [event.message for event in said if (event.message or "").startswith("aligned: ")]
-    assert len(told) == 2 and "(T=1)" in told[0] and "(T=2)" in told[1]
+    assert len(told) == 1 and "% at T=1, " in told[0] and "% at T=2" in told[0]
     assert {"aligned_lost_T1", "aligned_lost_T2"} <= run.accounting.keys()
 
     monkeypatch.setattr(LocalTeacher, "load", lambda *_, **__: pytest.fail("the teacher is loaded"))

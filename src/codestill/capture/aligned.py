@@ -1,6 +1,7 @@
 """A cache of the teacher's rows, for a student with another tokenizer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codestill.capture.config import CaptureConfig
@@ -30,10 +31,12 @@ def read_aligned(
 
     ours, theirs = tokenize(examples, pair.student, None), tokenize(examples, pair.reader, None)
     rows = [row for row in zip(ours, theirs, strict=True) if len(row[0].tokens) <= config.max_length]
-    first, *others = (AlignedLogits.over(cache, temperature, pair, rows) for temperature in temperatures)
-    for logits in (first, *others):
-        run.message("logits", f"aligned: {logits.agreement}")
-        run.account(**logits.account)
-    if first.agreement.warning:
-        run.message("logits", first.agreement.warning)
+    first = AlignedLogits.over(cache, temperatures[0], pair, rows)
+    each = [replace(first, temperature=temperature).agreement for temperature in temperatures]
+    lost = {temperature: share for found in each for temperature, share in found.lost.items()}
+    agreement = replace(each[0], lost=lost)
+    run.message("logits", f"aligned: {agreement}")
+    run.account(**agreement.numbers, aligned_vocabulary=pair.fingerprint)
+    if agreement.warning:
+        run.message("logits", agreement.warning)
     return first

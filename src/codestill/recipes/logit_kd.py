@@ -2,6 +2,7 @@
 
 loss = alpha * T^2 * KL(teacher || student) + (1 - alpha) * cross-entropy (Hinton et al., 2015), or another
 divergence by name; on completion and end-of-sequence tokens only, over the whole accumulated batch.
+A teacher with another tokenizer teaches where both cut the text alike (docs/other-tokenizers.md).
 
 Stages: answers (with ``examples.answers=teacher``), logits (with ``cache``), student, evaluation.
 Our deviations from the common notebook form: prompt and pads are masked in both terms, logits and targets are

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -69,6 +70,11 @@ class TokenizerPair:
             student_ids[self.reader.end] = self.student.end
         return student_ids
 
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits for the map of ids."""
+        return fingerprint(self.student_ids.tolist())
+
     def align(self, ours: Row, theirs: Row) -> Alignment:
         """Of the scored tokens of one row; nothing is aligned where the two texts differ, because one
         tokenizer normalises characters, say."""
@@ -122,15 +128,13 @@ class Agreement:
     untaught: int
     """Rows without a single distribution: texts that the tokenizers read differently, or that the cache does
     not hold."""
-    lost: float | None = None
-    """Mean probability, in those distributions, of listed tokens that the student does not have; it joins the
-    tail's. None where there is no cache to tell."""
-    temperature: float = 1.0
-    """At which it is lost."""
+    lost: Mapping[float, float] = field(default_factory=dict)
+    """Temperature -> mean probability, in those distributions, of listed tokens that the student does not
+    have; it joins the tail's. Empty where there is no cache to tell."""
 
     @classmethod
-    def of(cls, alignments: Sequence[Alignment], lost: float | None = None, temperature: float = 1.0) -> Self:
-        """Of all rows together; ``lost`` is the sum over their distributions."""
+    def of(cls, alignments: Sequence[Alignment], lost: Mapping[float, float] = MappingProxyType({})) -> Self:
+        """Of all rows together; ``lost`` are sums over their distributions."""
         tokens = max(sum(len(found.rows_N) for found in alignments), 1)
         taught = [int((found.rows_N != ABSENT).sum()) for found in alignments]
         return cls(
@@ -138,8 +142,7 @@ class Agreement:
             sum(int(found.shared_N.sum()) for found in alignments) / tokens,
             sum(taught) / tokens,
             taught.count(0),
-            None if lost is None else lost / max(sum(taught), 1),
-            temperature,
+            {temperature: total / max(sum(taught), 1) for temperature, total in lost.items()},
         )
 
     def __str__(self) -> str:
@@ -147,14 +150,23 @@ class Agreement:
             f"of {self.tokens:,} tokens {self.boundaries:.1%} end where one of the teacher's ends, and "
             f"{self.one_to_one:.1%} are one of its tokens and get its distribution"
         ]
-        if self.lost is not None:
-            parts.append(
-                f"{self.lost:.1%} of that probability (T={self.temperature:g}) is on tokens that the student "
-                "lacks"
+        if self.lost:
+            shares = ", ".join(
+                f"{share:.1%} at T={temperature:g}" for temperature, share in self.lost.items()
             )
+            parts.append(f"of their probability tokens that the student lacks have {shares}")
         if self.untaught:
             parts.append(f"{self.untaught} rows get none of the teacher's")
         return "; ".join(parts)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """As a run's accounting has them."""
+        return {
+            "aligned_boundaries": round(self.boundaries, 4),
+            "aligned_one_to_one": round(self.one_to_one, 4),
+            **{f"aligned_lost_T{temperature:g}": round(share, 4) for temperature, share in self.lost.items()},
+        }
 
     @property
     def warning(self) -> str | None:
@@ -241,18 +253,7 @@ class AlignedLogits(CachedLogits):
             taken = sources_N[sources_N != ABSENT]
             kept = reindex(rows, taken, self.pair.student_ids).log_tail_N
             lost += float((np.exp(kept) - np.exp(rows.log_tail_N[taken])).sum(dtype=np.float64))
-        return Agreement.of([place.alignment for place in self.places.values()], lost, self.temperature)
-
-    @property
-    def account(self) -> dict[str, float | str]:
-        """The agreement, and a hash of the map of ids, for a run's accounting."""
-        agreement = self.agreement
-        return {
-            "aligned_boundaries": round(agreement.boundaries, 4),
-            "aligned_one_to_one": round(agreement.one_to_one, 4),
-            f"aligned_lost_T{self.temperature:g}": round(agreement.lost or 0.0, 4),
-            "aligned_vocabulary": fingerprint(self.pair.student_ids.tolist()),
-        }
+        return Agreement.of([place.alignment for place in self.places.values()], {self.temperature: lost})
 
     def _place(self, name: str) -> Place:
         if name not in self.places:
