@@ -65,7 +65,7 @@ def test_a_teacher_with_another_tokenizer_teaches(uninterrupted: Path) -> None:
     assert "aligned: of " in said and "get its distribution" in said
 
 
-@pytest.mark.parametrize(("stage", "done"), [("logits", 3), ("train", 2)])
+@pytest.mark.parametrize(("stage", "done"), [("logits", 3), pytest.param("train", 2, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_with_the_same_bytes(
     stage: str, done: int, uninterrupted: Path, tokenizer: Path, tmp_path: Path
 ) -> None:

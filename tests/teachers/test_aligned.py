@@ -117,7 +117,7 @@ def test_alignment_is_what_comparing_all_spans_gives(widths: list[int], joins: s
     assert found.shared_N.tolist() == [end in {end for _, end in spans[1]} for _, end in spans[0]]
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     texts=st.lists(TEXTS, min_size=1, max_size=3),
     exchanged=st.booleans(),
