@@ -61,6 +61,7 @@ mutants: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/losses.py
+	$(BIN)/python benchmarks/aligned.py
 	$(BIN)/python benchmarks/sampler.py
 
 # The peers have an environment of their own, and two of them are no packages:

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from tests.support.tiny import CPU
+from tests.support.tiny import CPU, tiny_tokenizer
 from tests.support.worlds import metrics, open_run, student
 
 from codestill import openai_client
@@ -155,6 +155,18 @@ def test_a_student_trains_from_them_at_temperature_one_alone(server: Server, tmp
         steps = TrainConfig(max_steps=3, batch_tokens=400, accumulation=1, precision="float32")
         fit(learner, examples, Distillation(temperature=1.0), steps, run, teacher=CachedLogits(cache, 1.0))
     assert len(metrics(tmp_path / "run")) == 3
+
+
+def test_a_student_with_another_tokenizer_is_named_and_the_servers_tokens_are_sent(
+    server: Server, teacher: LocalTeacher, tmp_path: Path
+) -> None:
+    tiny_tokenizer(320).save_pretrained(str(tmp_path / "tokenizer"))
+    learner = {"preset": "pocket-0.1m", "tokenizer": str(tmp_path / "tokenizer")}
+    cache = captured(server, tmp_path / "cache", student=learner)
+    texts = {teacher.tokenizer.decode(one["prompt"]) for one in server.asked}
+    assert len(cache) == len(texts) == 5 and all(text.startswith("def ") for text in texts)
+    accounted = json.loads((tmp_path / "cache" / "accounting.json").read_text())
+    assert 0.2 < accounted["aligned_one_to_one"] < 1 and "aligned_lost_T1" in accounted
 
 
 def test_what_has_come_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Codestill
@@ -12,6 +13,7 @@ from tests.sandbox.forbid import (
     SECCOMP_REFUSED,
     run_without,
 )
+from tests.support.tiny import tiny_tokenizer
 
 from codestill import doctor
 from codestill.sandbox import Sandbox
@@ -33,6 +35,19 @@ def test_the_machine_in_a_page(codestill: Codestill) -> None:
     assert printed["python"].startswith(platform.python_version())
     assert {"torch", "libraries", "cores", "memory", "expected values", "models"} <= printed.keys()
     assert printed["sandbox"].startswith("works, tier ")
+
+
+def test_two_tokenizers_side_by_side(codestill: Codestill, tmp_path: Path) -> None:
+    tiny_tokenizer(320).save_pretrained(str(tmp_path / "tiny"))
+    outcome = codestill(
+        "doctor", "--teacher", "pocket", "--student", tmp_path / "tiny", "--tasks", "pocket:test"
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    printed = rows(outcome.out)
+    assert "1,024 tokens in all" in printed["teacher"] and "320 tokens in all" in printed["student"]
+    assert "are one of its tokens" in printed["aligned"]
+    alone = codestill("doctor", "--teacher", "pocket")
+    assert alone.code == 2 and "a teacher alone" in alone.err and "--student" in alone.err
 
 
 def test_every_layer_tier_and_probe_where_all_is_there(codestill: Codestill) -> None:

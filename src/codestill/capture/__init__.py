@@ -7,10 +7,12 @@ would have without the interruption.
     local      a teacher on this machine
     served     a teacher on a server
     parallel   several processes fill one cache
+    aligned    a cache of the teacher's rows, for a student with another tokenizer
     error      what training from a cache loses
     cache_run  ``codestill cache``
 """
 
+from codestill.capture.aligned import read_aligned
 from codestill.capture.cache_run import capture_run
 from codestill.capture.config import CacheConfig, CaptureConfig, CaptureRun, ServerConfig
 from codestill.capture.fill import Capture, LogitSource, capture, fill, is_finished, open_cache
@@ -27,4 +29,5 @@ __all__ = [
     "fill",
     "is_finished",
     "open_cache",
+    "read_aligned",
 ]

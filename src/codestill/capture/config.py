@@ -1,14 +1,14 @@
 """What can be set about a capture."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from codestill.config import RunConfig
 from codestill.examples import ExamplesConfig
 from codestill.logits import Threshold, Truncation
-from codestill.models import ChatConfig
+from codestill.models import ChatConfig, StudentConfig
 from codestill.openai_client import BaseUrl
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.session import TeacherUsage
@@ -38,6 +38,19 @@ class CacheConfig(CaptureConfig):
     is, if it is this teacher's and holds these examples."""
     tail: TailRule = "bucket"
     """What stands for the tokens that are not kept; see docs/logit-cache.md."""
+    vocabularies: Literal["same", "aligned"] = "same"
+    """``same``: student and teacher share a tokenizer, or nothing is trained. ``aligned``: the teacher has
+    another, captures its own tokens, and teaches where both cut the text alike; see
+    docs/other-tokenizers.md."""
+
+    @model_validator(mode="after")
+    def _aligned_needs_a_bucket(self) -> Self:
+        if self.vocabularies == "aligned" and self.tail != "bucket":
+            raise ValueError(
+                f"tail is {self.tail}, and vocabularies is aligned: what the student lacks of the teacher's "
+                "tokens needs the tail rule bucket"
+            )
+        return self
 
 
 class ServerConfig(Settings):
@@ -63,6 +76,7 @@ class CaptureRun(ChatConfig, RunConfig):
     """``codestill cache``: the logits of a teacher over the examples of a task set.
 
     ``chat`` and what belongs to it are the student's, whose rows are captured; ``auto`` takes the teacher's.
+    With ``student`` they are how the teacher is asked.
     """
 
     recipe: Literal["cache"] = "cache"
@@ -73,6 +87,9 @@ class CaptureRun(ChatConfig, RunConfig):
     """What is kept of its answers, with ``examples.answers=teacher``, and their budget."""
     server: ServerConfig | None = None
     """Use this server instead. Of the tail it gives only the total probability, at temperature 1."""
+    student: StudentConfig | None = None
+    """A student with another tokenizer, for whose rows the teacher's tokens are captured
+    (`cache.vocabularies=aligned`); says how much of the teacher will reach it."""
     examples: ExamplesConfig = ExamplesConfig()
     """Prompts and completions to capture; the validation tasks are captured, too."""
     temperatures: Temperatures = (1.0, 2.0)

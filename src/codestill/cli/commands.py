@@ -244,7 +244,13 @@ def students(model: str | None = None, /, *, layers: tuple[str, ...] = ()) -> No
     tables.print_students(rows)
 
 
-def doctor(*, sandbox: Annotated[bool, Parameter(negative="")] = False) -> None:
+def doctor(
+    *,
+    sandbox: Annotated[bool, Parameter(negative="")] = False,
+    teacher: str | None = None,
+    student: str | None = None,
+    tasks: str = "humaneval",
+) -> None:
     """Show versions, devices and caches, and whether programs can be executed safely here.
 
     Parameters
@@ -252,10 +258,23 @@ def doctor(*, sandbox: Annotated[bool, Parameter(negative="")] = False) -> None:
     sandbox
         Test every isolation layer and tier, and run harmless programs that try to break out. Exits with 0
         when all are contained, 1 when one is not, 2 when this machine has no sandbox.
+    teacher
+        Instead, with a student, say how well their tokenizers agree: a directory, GGUF file or hub id.
+    student
+        Likewise.
+    tasks
+        The tasks whose reference solutions the tokenizers are compared on.
     """
     from codestill import doctor as examine
     from codestill.sandbox import Sandbox
 
+    if teacher and student:
+        return tables.print_pairs(examine.compare_tokenizers(teacher, student, tasks))
+    if teacher or student:
+        raise ConfigError(
+            f"doctor was given a {'teacher' if teacher else 'student'} alone.",
+            next_step="Give --teacher and --student, whose tokenizers are then compared.",
+        )
     if not sandbox:
         return tables.print_pairs([*examine.machine(), ("sandbox", examine.sandbox_in_short())])
     tables.print_findings("layer", examine.layers())

@@ -2,23 +2,28 @@
 
 loss = alpha * T^2 * KL(teacher || student) + (1 - alpha) * cross-entropy (Hinton et al., 2015), or another
 divergence by name; on completion and end-of-sequence tokens only, over the whole accumulated batch.
+A teacher with another tokenizer teaches where both cut the text alike (docs/other-tokenizers.md).
 
 Stages: answers (with ``examples.answers=teacher``), logits (with ``cache``), student, evaluation.
 Our deviations from the common notebook form: prompt and pads are masked in both terms, logits and targets are
 shifted together, and the divergence is averaged over tokens, not over sequences.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from codestill.capture import CacheConfig, capture, is_finished, open_cache
+from pydantic import model_validator
+
+from codestill.capture import CacheConfig, capture, is_finished, open_cache, read_aligned
 from codestill.config import RunConfig
 from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.examples import ExamplesConfig, training_examples, validation_examples
 from codestill.losses import Distillation
+from codestill.losses.table import find
 from codestill.models import StudentConfig
 from codestill.prompts import fitting
 from codestill.run import Run
 from codestill.teachers import LocalTeacherConfig, require_same_vocabulary
+from codestill.teachers.aligned import TokenizerPair
 from codestill.teachers.cached import CachedLogits
 from codestill.teachers.session import TeacherUsage, session_of
 from codestill.train import TrainConfig, fit
@@ -52,9 +57,27 @@ class Config(RunConfig):
     evaluate: EvaluateConfig = EvaluateConfig()
     """How it is evaluated."""
 
+    @model_validator(mode="after")
+    def _aligned_is_cached(self) -> Self:
+        if self.cache.vocabularies == "same":
+            return self
+        if self.teacher_logits != "cached":
+            raise ValueError(
+                "cache.vocabularies is aligned, and teacher_logits is live: a teacher with another tokenizer "
+                "teaches through the cache; set teacher_logits to cached"
+            )
+        if "bucket" not in find(self.objective.divergence).tail_rules:
+            raise ValueError(
+                f"objective.divergence is {self.objective.divergence}, which needs the whole vocabulary: "
+                "with aligned vocabularies choose one that takes the tail rule bucket, such as forward_kl"
+            )
+        return self
+
 
 def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train against the teacher's logits, evaluate."""
+    from codestill.models.chat import codec_for
+
     config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
     temperature = config.objective.temperature
     directory = config.cache.directory or run.logits_directory
@@ -67,12 +90,18 @@ def distill(config: Config, run: Run) -> "Student":
         teacher = None if absent else settings.build(config.execution)
         tokenizer = config.teacher.tokenizer() if teacher is None else teacher.tokenizer
         student = config.student.build(tokenizer, config.execution, seed=config.seed)
-        require_same_vocabulary(
-            student.tokenizer,
-            tokenizer,
-            student.vocabulary_size,
-            student.vocabulary_size if teacher is None else teacher.vocabulary_size,
-        )
+        codec, pair = student.codec, None
+        if config.cache.vocabularies == "aligned":
+            asked_as = codec_for(settings, tokenizer, settings.model) if teacher is None else teacher.codec
+            pair = TokenizerPair(student.codec, asked_as)
+            codec = pair.reader
+        else:
+            require_same_vocabulary(
+                student.tokenizer,
+                tokenizer,
+                student.vocabulary_size,
+                student.vocabulary_size if teacher is None else teacher.vocabulary_size,
+            )
         session = None if teacher is None else session_of(teacher, config.teacher_usage, run)
         asked = session.stage("answers") if session else None
         examples = training_examples(config.examples, student, asked, sandbox, run, config.evaluate.tasks)
@@ -83,10 +112,14 @@ def distill(config: Config, run: Run) -> "Student":
             kept = (temperature,), config.cache
             every = [*examples, *validation]
             if teacher is None:
-                cache = open_cache(directory, every, student.codec, *kept, run)
+                cache = open_cache(directory, every, codec, *kept, run)
             else:
-                cache = capture(every, teacher, *kept, directory, run, student.codec)
-            logits, teacher = CachedLogits(cache, temperature, config.cache.tail), None
+                cache = capture(every, teacher, *kept, directory, run, codec)
+            if pair is None:
+                logits = CachedLogits(cache, temperature, config.cache.tail)
+            else:
+                logits = read_aligned(cache, (temperature,), pair, every, config.cache, run)
+            teacher = None
         student = fit(
             student, examples, config.objective, config.train, run, teacher=logits, validation=validation
         )

@@ -55,14 +55,20 @@ class CachedLogits:
 
         Raises LogitsError for a sequence that is not in the cache.
         """
-        from codestill.losses.batch import IGNORED
-
-        names = []
-        for tokens, mask, labels in zip(tokens_BT.cpu(), mask_BT.cpu(), labels_BT.cpu(), strict=True):
-            scored = (labels != IGNORED).nonzero()
-            if len(scored):
-                names.append(digest(tokens[: int(mask.sum())].tolist(), int(scored[0])))
+        names = sequence_names(tokens_BT, mask_BT, labels_BT)
         return sparse_targets(self.cache.targets(names, self.temperature), self.rule, tokens_BT.device)
+
+
+def sequence_names(tokens_BT: "Tensor", mask_BT: "Tensor", labels_BT: "Tensor") -> list[str]:
+    """Digests of a right-padded batch's sequences, without those that have no scored position."""
+    from codestill.losses.batch import IGNORED
+
+    names = []
+    for tokens, mask, labels in zip(tokens_BT.cpu(), mask_BT.cpu(), labels_BT.cpu(), strict=True):
+        scored = (labels != IGNORED).nonzero()
+        if len(scored):
+            names.append(digest(tokens[: int(mask.sum())].tolist(), int(scored[0])))
+    return names
 
 
 def sparse_targets(rows: SparseRows, rule: TailRule, device: "torch.device") -> "SparseTargets":
