@@ -4,9 +4,9 @@
     python experiments/seed_sweep/tables.py --figure docs/seed-sweep.png
     python experiments/seed_sweep/tables.py --keep runs/seed_sweep runs/seed_sweep_202m
 
-``--keep`` writes ``result.json`` from finished comparisons: of each arm how many of a task's samples passed,
-a digit per task in base 11, the nats per byte of every held-out solution, cost, and the losses of training
-and validation. All intervals are computed from these.
+``--keep`` adds finished arms to ``result.json``: of each how many of a task's samples passed, a digit per
+task in base 11, the nats per byte of every held-out solution, cost, and the losses of training and
+validation. All intervals are computed from these.
 """
 
 import json
@@ -29,8 +29,8 @@ TEACHER = "teacher"
 
 
 def keep(directories: list[Path]) -> None:
-    """Write the result of the finished arms of comparisons."""
-    arms: dict[str, Any] = {}
+    """Add the finished arms of comparisons to the result."""
+    arms: dict[str, Any] = kept()["arms"] if RESULT.exists() else {}
     about: dict[str, Any] = {}
     for directory in directories:
         for path in sorted(directory.glob("**/results/*.json")):
@@ -44,6 +44,10 @@ def keep(directories: list[Path]) -> None:
                 arms[name]["accounting"] = json.loads(accounting.read_text(encoding="utf-8"))
     result = {"date": date.today().isoformat(), **about, "arms": arms}
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def kept() -> dict[str, Any]:
+    return json.loads(RESULT.read_text(encoding="utf-8"))
 
 
 def scored(evaluation: Evaluation) -> dict[str, Any]:
@@ -159,9 +163,9 @@ def main(arguments: list[str]) -> None:
         case ["--keep", *directories] if directories:
             keep([Path(directory) for directory in directories])
         case ["--figure", picture]:
-            draw(json.loads(RESULT.read_text(encoding="utf-8")), Path(picture))
+            draw(kept(), Path(picture))
         case []:
-            print("\n".join(tables(json.loads(RESULT.read_text(encoding="utf-8")))))
+            print("\n".join(tables(kept())))
         case _:
             sys.exit(__doc__)
 
