@@ -163,7 +163,7 @@ def test_a_student_with_another_tokenizer_is_named_and_the_servers_tokens_are_se
     tiny_tokenizer(320).save_pretrained(str(tmp_path / "tokenizer"))
     learner = {"preset": "pocket-0.1m", "tokenizer": str(tmp_path / "tokenizer")}
     cache = captured(server, tmp_path / "cache", student=learner)
-    texts = {teacher.tokenizer.decode(one["prompt"]) for one in server.asked}
+    texts = {str(teacher.tokenizer.decode(one["prompt"])) for one in server.asked}
     assert len(cache) == len(texts) == 5 and all(text.startswith("def ") for text in texts)
     accounted = json.loads((tmp_path / "cache" / "accounting.json").read_text())
     assert 0.2 < accounted["aligned_one_to_one"] < 1 and "aligned_lost_T1" in accounted

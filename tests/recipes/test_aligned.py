@@ -57,7 +57,7 @@ def uninterrupted(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_a_teacher_with_another_tokenizer_teaches(uninterrupted: Path) -> None:
     logged = metrics(uninterrupted)
-    assert len(logged) == 3 and all((event.metrics["divergence"] or 0) > 0 for event in logged)
+    assert len(logged) == 3 and all(float(event.metrics["divergence"] or 0) > 0 for event in logged)
     accounted = json.loads((uninterrupted / "accounting.json").read_text())
     assert 0.2 < accounted["aligned_one_to_one"] < accounted["aligned_boundaries"] < 1
     assert 0 < accounted["aligned_lost_T2"] < 1 and len(accounted["aligned_vocabulary"]) == 16

@@ -68,7 +68,7 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     )
     with Run.open(tmp_path / "run", trained) as run:
         logit_kd.distill(trained, run)
-    divergences = [event.metrics["divergence"] or 0 for event in metrics(tmp_path / "run")]
+    divergences = [float(event.metrics["divergence"] or 0) for event in metrics(tmp_path / "run")]
     with capsys.disabled():
         print("divergence by step:", divergences)
     assert 0 < divergences[-1] < divergences[0] < 3

@@ -227,7 +227,7 @@ def test_the_same_tokenizer_gives_the_cached_targets_bit_for_bit(temperature: fl
 def test_nearly_equal_vocabularies_share_the_rest(tmp_path: Path) -> None:
     """A token more for the teacher: only its mass is lost."""
     more = tiny_tokenizer(320)
-    more.add_tokens([AddedToken("unheard")])
+    more.add_tokens([AddedToken("unheard")])  # pyright: ignore[reportArgumentType]
     examples = rows_of(CODE, "    return 1\n")
     logits = reader(tmp_path, STUDENT, TextCodec(more), examples)
     assert logits.pair.student_ids.tolist() == [*range(320), ABSENT]
