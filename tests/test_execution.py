@@ -12,7 +12,8 @@ from codestill.run import Run
 @pytest.mark.parametrize("name", [*Placement.model_fields, "threads", "workers"])
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_a_setting_of_speed_alone_refuses_no_run_directory(tmp_path: Path, recipe: str, name: str) -> None:
-    other = {"device": "cpu", "compile": True, "fused_loss": False}.get(name, 3)
+    others = {"device": "cpu", "compile": True, "fused_loss": False, "attention": "eager"}
+    other = (others | {"gradient_checkpointing": True}).get(name, 3)
     config = load_recipe(recipe).Config
     with Run.open(tmp_path / "run", config()) as run:
         first = run.fingerprint

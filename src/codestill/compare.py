@@ -19,7 +19,7 @@ from codestill.evaluation import EvaluateConfig, EvaluateModel, evaluate_model, 
 from codestill.evaluation.metrics import compare_pairs, interval_over_seeds, pass_at_k
 from codestill.examples import ExamplesConfig
 from codestill.files.run_files import read_accounting
-from codestill.files.serialize import write_object
+from codestill.files.serialize import fingerprint, write_object
 from codestill.losses import DivergenceName
 from codestill.prompts import fitting
 from codestill.recipes import load_recipe
@@ -243,10 +243,13 @@ def _shared(config: CompareConfig) -> dict[str, Any]:
 
 
 def _sharing(run_config: Any, answers: Path) -> Any:
-    """The config of a run that keeps its teacher's answers there, unless it says where it keeps them."""
+    """The config of a run that keeps its teacher's answers there, unless it says where it keeps them. Those
+    of two endpoints, which may serve other weights by the same name, are kept apart."""
     usage = getattr(run_config, "teacher_usage", None)
     if not isinstance(usage, TeacherUsage) or usage.answers is not None:
         return run_config
+    if (url := getattr(run_config.teacher, "base_url", None)) is not None:
+        answers /= fingerprint(str(url))
     return run_config.model_copy(update={"teacher_usage": usage.model_copy(update={"answers": answers})})
 
 

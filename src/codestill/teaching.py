@@ -185,7 +185,7 @@ class TaughtConfig(RunConfig):
 
         Raises what cannot be evaluated or loaded first, before anything is paid for.
         """
-        self.evaluate.tasks.load()
+        self.evaluate.require()
         teacher = fitting(self.teacher, self.prompts)
         session = open_session(teacher, self.teacher_usage, self.execution, run)
         with self.execution.sandbox(self.sandbox) as sandbox:

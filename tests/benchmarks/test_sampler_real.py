@@ -37,6 +37,7 @@ def test_every_method_has_the_same_completions(
             loop=2,
             batches=[2],
             server=server.url,
+            server_pid=None,
             concurrency=2,
         )
         compare_real(asked, PROMPTS)

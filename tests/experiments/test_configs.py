@@ -11,7 +11,9 @@ from codestill.recipes import load_recipe
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FILES = sorted(EXPERIMENTS.glob("*/*.yaml"))
 COMPARISONS = [path for path in FILES if "arms" in yaml.safe_load(path.read_text(encoding="utf-8"))]
-RECIPES = {"amr_evol/start.yaml": "sft"}
+REAL = ("sft", "logit_kd", "persd", "amr_evol", "iterkd")
+RECIPES = {"amr_evol/start.yaml": "sft", "real/references.yaml": "sft"}
+RECIPES |= {f"real/{recipe}.yaml": recipe for recipe in REAL}
 
 
 def name(path: Path) -> str:

@@ -11,9 +11,11 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from codestill.cli import main
+from codestill.cli.settings import read_settings
 from codestill.errors import ModelError
 from codestill.models import StudentConfig, model_table
 from codestill.models.cut import spaced
+from codestill.recipes import sft
 
 KINDS = {
     "gpt2": "transformer.h",
@@ -139,3 +141,19 @@ def test_the_command_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit, match="2"):
         main(["students", "--layers", "2"])
     assert "Name one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "expected"), [("3", 3), ("[0, 2]", (0, 2))])
+def test_layers_in_a_file(given: str, expected: object, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"student: {{model: pocket-base, layers: {given}}}\n")
+    read = read_settings(sft.Config, "run sft", ["--config", str(tmp_path / "c.yaml")])
+    assert read is not None and read[1].student.layers == expected
+
+
+def test_an_adapters_targets_in_a_file_and_as_an_option(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("student: {model: pocket-base, adapter: {targets: [q_proj, v_proj]}}\n")
+    read = read_settings(sft.Config, "run sft", ["--config", str(tmp_path / "c.yaml")])
+    option = ["--student.model", "pocket-base", "--student.adapter.targets", "q_proj,v_proj"]
+    other = read_settings(sft.Config, "run sft", option)
+    for settings in (read, other):
+        assert settings is not None and settings[1].student.adapter.targets == ("q_proj", "v_proj")

@@ -16,6 +16,7 @@ from codestill.capture.aligned import read_aligned
 from codestill.capture.cache_run import capture_run
 from codestill.capture.config import CacheConfig, CaptureConfig, CaptureRun, ServerConfig
 from codestill.capture.fill import Capture, LogitSource, capture, fill, is_finished, open_cache
+from codestill.teachers.aligned import TokenizerPair
 
 __all__ = [
     "CacheConfig",
@@ -24,6 +25,7 @@ __all__ = [
     "CaptureRun",
     "LogitSource",
     "ServerConfig",
+    "TokenizerPair",
     "capture",
     "capture_run",
     "fill",

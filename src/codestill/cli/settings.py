@@ -45,7 +45,7 @@ def read_settings(
     paths = [_place(file, bundled) for file in files]
     values: dict[str, Any] = {}
     for path in paths:
-        values = _merged(values, _read_yaml(path, bundled))
+        values = _merged(values, _joined(_read_yaml(path, bundled)))
     source = ", ".join(map(str, paths))
     parser = App(
         name=f"codestill {command}",
@@ -89,6 +89,23 @@ def _path(entry: HelpEntry) -> list[str]:
     """Names of the fields that lead to a setting: train, max_steps for --train.max-steps."""
     names = entry.positive_names[:1]
     return names[0].removeprefix("--").replace("-", "_").split(".") if names else []
+
+
+LISTS = ("layers", "targets")
+"""Settings that are a number or a word, or else a list of them."""
+
+
+def _joined(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings with these lists as an option has them, ``0,3,6``: of a choice between one value and a
+    list, the parser of options would take a list's first."""
+    joined: dict[str, Any] = {}
+    for name, value in values.items():
+        if is_object(value):
+            value = _joined(value)
+        elif name in LISTS and isinstance(value, list):
+            value = "".join(f"{item}," for item in value)  # pyright: ignore[reportUnknownVariableType]
+        joined[name] = value
+    return joined
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

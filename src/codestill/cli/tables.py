@@ -214,7 +214,7 @@ def print_students(rows: Sequence[SizeRow]) -> None:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return NONE if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def print_families() -> None:

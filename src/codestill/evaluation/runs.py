@@ -77,6 +77,8 @@ class EvaluateModel(ChatConfig, RunConfig):
         unused = [*(["chat"] if self.chat != "auto" else []), *self.own]
         if self.served is not None and unused:
             raise ValueError(f"{unused[0]}: a served model applies its own template; set served.endpoint")
+        if self.served is not None and self.evaluate.likelihood is not None:
+            raise ValueError("evaluate.likelihood: a served model answers with text alone")
         return self
 
 

@@ -95,10 +95,15 @@ def _reverse_kl(p: "Tensor", q: "Tensor", log_p: "Tensor", log_q: "Tensor") -> "
     return value, value + q
 
 
+def _above_zero(m: "Tensor") -> "Tensor":
+    """A mixture, in place, where a probability near the smallest number loses its share of it to rounding."""
+    return m.clamp_(min=2.0**-126)
+
+
 def _generalized_jsd(
     p: "Tensor", q: "Tensor", log_p: "Tensor", log_q: "Tensor", *, beta: float
 ) -> "tuple[Tensor, Tensor]":
-    log_m = (beta * p + (1 - beta) * q).log_()
+    log_m = _above_zero(beta * p + (1 - beta) * q).log_()
     of_p = p * (log_p - log_m).masked_fill_(p == 0, 0.0)
     of_q = q * (log_q - log_m).masked_fill_(q == 0, 0.0)
     return beta * of_p + (1 - beta) * of_q, (1 - beta) * of_q
@@ -107,7 +112,7 @@ def _generalized_jsd(
 def _skew_kl(
     p: "Tensor", q: "Tensor", log_p: "Tensor", log_q: "Tensor", *, skew: float
 ) -> "tuple[Tensor, Tensor]":
-    m = skew * p + (1 - skew) * q
+    m = _above_zero(skew * p + (1 - skew) * q)
     value = p * (log_p - m.log()).masked_fill_(p == 0, 0.0)
     return value, (p * q).mul_(skew - 1).div_(m).masked_fill_(p == 0, 0.0)
 
@@ -115,7 +120,7 @@ def _skew_kl(
 def _skew_reverse_kl(
     p: "Tensor", q: "Tensor", log_p: "Tensor", log_q: "Tensor", *, skew: float
 ) -> "tuple[Tensor, Tensor]":
-    m = skew * q + (1 - skew) * p
+    m = _above_zero(skew * q + (1 - skew) * p)
     value = q * (log_q - m.log()).masked_fill_(q == 0, 0.0)
     return value, value + q - (q * q).mul_(skew).div_(m).masked_fill_(q == 0, 0.0)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from codestill import matmul
 from codestill.errors import ModelError
 from codestill.files.whole import written_whole
 from codestill.models.nf4 import has_4_bits, quantize, require_nf4, restored
@@ -76,6 +77,7 @@ def attach(
     Raises ModelError; see :func:`require_adaptable`.
     """
     require_adaptable(model, adapter, quantization)
+    matmul.take_slices(model.get_output_embeddings())  # which is frozen now
     from peft import LoraConfig, get_peft_model
 
     if quantization is not None:
@@ -148,4 +150,4 @@ def probe(model: Any, tokens: list[int]) -> Tensor:
     ids_BT = torch.tensor([tokens], device=model.device)
     logits_BTV = model.eval()(input_ids=ids_BT, use_cache=False).logits
     model.train(was_training)
-    return logits_BTV[0].float()
+    return logits_BTV[0].float().cpu()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _numbers(value: Any) -> Any:
-    return value.split(",") if isinstance(value, str) and "," in value else value
+    return value.strip(",").split(",") if isinstance(value, str) and "," in value else value
 
 
 Layers = Annotated[PositiveInt | tuple[NonNegativeInt, ...], BeforeValidator(_numbers)]

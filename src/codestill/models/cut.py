@@ -97,5 +97,6 @@ def cut_model(
             next_step="Its layers differ in kind: choose layers in the same order of kinds, or leave "
             "student.layers out.",
         ) from error
+    built.config.name_or_path = ""  # it is not the model of that name: an adapter for it would fit neither
     built.generation_config = copy.deepcopy(model.generation_config)
     return built.to(model.device).eval()

@@ -105,8 +105,10 @@ class SizeRow(Record):
     architecture: str
     layers: int
     width: int
-    heads: int
-    positions: int
+    heads: int | None
+    """None for a model without attention."""
+    positions: int | None
+    """None where the config names no limit."""
     vocabulary: int
     parameters: int
     """Exact number; a tied head counts once."""
@@ -147,8 +149,8 @@ def size_row(name: str, config: "PreTrainedConfig") -> SizeRow:
         architecture=config.model_type,
         layers=config.num_hidden_layers,
         width=config.hidden_size,
-        heads=config.num_attention_heads,
-        positions=config.max_position_embeddings,
+        heads=getattr(config, "num_attention_heads", None),
+        positions=getattr(config, "max_position_embeddings", None),
         vocabulary=config.vocab_size,
         parameters=parameters,
         fp32_megabytes=parameters * 4 / 1e6,

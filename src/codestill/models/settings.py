@@ -1,8 +1,8 @@
 """How models are run and sampled from. Nothing here imports torch, or another file of this room."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from codestill.types import Settings
 
@@ -52,6 +52,15 @@ class ChatConfig(Settings):
         return ChatConfig(**{name: getattr(self, name) for name in ChatConfig.model_fields})
 
 
+def _names(value: Any) -> Any:
+    return value.strip(",").split(",") if isinstance(value, str) and value != "all-linear" else value
+
+
+Targets = Annotated[
+    Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)], BeforeValidator(_names)
+]
+
+
 class AdapterConfig(Settings):
     """Low-rank adapters (LoRA): each chosen layer W becomes W + alpha / rank * B A, and B and A alone are
     trained. The student is saved with them merged into its weights; see docs/models.md."""
@@ -60,7 +69,7 @@ class AdapterConfig(Settings):
     """Rows of A and columns of B: how many directions an update has."""
     alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
     """The update counts alpha / rank times."""
-    targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    targets: Targets = "all-linear"
     """Which layers: every linear one but the head, or names as in the model (`q_proj`, or longer ones)."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of a layer's inputs that its adapter does not see in a training step."""

@@ -58,6 +58,15 @@ class Config(RunConfig):
     """How it is evaluated."""
 
     @model_validator(mode="after")
+    def _cache_holds_what_is_trained(self) -> Self:
+        if self.teacher_logits == "cached" and self.train.max_length > self.cache.max_length:
+            raise ValueError(
+                f"train.max_length is {self.train.max_length}, and cache.max_length {self.cache.max_length}: "
+                "longer examples would be trained on without logits; set both to the same"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _aligned_is_cached(self) -> Self:
         if self.cache.vocabularies == "same":
             return self
@@ -78,7 +87,7 @@ def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train against the teacher's logits, evaluate."""
     from codestill.models.chat import codec_for
 
-    config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
+    config.evaluate.require()  # what cannot be evaluated must fail before anything is paid for
     temperature = config.objective.temperature
     directory = config.cache.directory or run.logits_directory
     # A finished cache makes do without the teacher, which this machine may not even hold.

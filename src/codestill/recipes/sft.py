@@ -46,7 +46,7 @@ class Config(RunConfig):
 
 def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train by cross-entropy, evaluate."""
-    config.evaluate.tasks.load()  # what cannot be evaluated must fail before anything is paid for
+    config.evaluate.require()  # what cannot be evaluated must fail before anything is paid for
     with config.execution.sandbox(config.sandbox) as sandbox:
         session = None
         if config.examples.needs_teacher:

@@ -30,7 +30,7 @@ _UNSEEN = re.compile("[\u200b-\u200d\u2060\ufeff]")
 _TRANSCRIPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)", re.MULTILINE)
 
 # A fence may stand in a quotation, in a list, behind a sentence, or behind the last line of the code.
-_FENCE = re.compile(r"(?P<mark>`{3,}|~{3,})(?P<info>[^\n`]*)$", re.MULTILINE)
+_FENCE = re.compile(r"(?P<mark>`{3,}+|(?<!~)~{3,}+)(?P<info>[^\n`]*+)$", re.MULTILINE)
 _CLAUSE = re.compile(r"(?:else|elif|except|finally|case)\b")
 _REPORTS = {"print", "unittest", "doctest", "pytest"}
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

@@ -12,6 +12,9 @@ from codestill.models.student import Student
 from codestill.run import Run
 from codestill.train.batches import TokenExample
 
+PROBED = 64
+"""Tokens of an example whose logits are compared, all of which are held at once."""
+
 
 def device_of(student: Student) -> Literal["cpu", "cuda"]:
     """Where the student is."""
@@ -37,11 +40,12 @@ def save_student(student: Student, kept: Path, example: TokenExample, run: Run) 
 def _merged(student: Student, kept: Path, example: TokenExample, run: Run) -> PreTrainedModel:
     wrapped, dtype = student.model, student.dtype
     read_adapter(wrapped, kept)
-    before_TV = probe(wrapped, example.tokens)
+    probed = example.tokens[:PROBED]
+    before_TV = probe(wrapped, probed)
     source = wrapped.config.name_or_path
     save_adapter(wrapped, run.adapter_directory, None if not source or Path(source).exists() else source)
     weights = merge(wrapped, DTYPES[dtype])
-    after_TV = probe(weights, example.tokens)
+    after_TV = probe(weights, probed)
     difference, largest = float((after_TV - before_TV).abs().max()), float(before_TV.abs().max())
     run.message(
         "train", f"the adapter is merged: logits differ by at most {difference:.1e} (largest: {largest:.1f})"

@@ -57,7 +57,9 @@ def headers_in(answer: str) -> tuple[list[Function], list[str]]:
     """
     answer = after_thought(answer)
     blocks = [block for block in fenced_blocks(answer) if _DEF.search(block)] or [answer]
-    headers = [*(header for block in blocks for header in _defined(block)), *_listed(answer)]
+    headers = [header for block in blocks for header in _defined(block)]
+    if len(headers) < 2:  # beside two and more, what is listed are remarks and calls
+        headers += _listed(answer)
     functions: dict[str, Function] = {}
     refused: list[str] = []
     for header in headers:
