@@ -65,7 +65,7 @@ def test_its_logits_stand_where_the_student_predicts_the_same_tokens(
             whole_TV = teacher.logits(ids, torch.ones_like(ids))[0]
             wanted.append(whole_TV[read.first_scored - 1 : -1])
     torch.testing.assert_close(logits_NV, torch.cat(alone), rtol=1e-4, atol=1e-4)
-    # The prompt matters: behind the task alone they are others, but where the teacher has no prompt of its own.
+    # Behind the task alone they are others, except where the teacher has no prompt of its own.
     apart = (logits_NV - torch.cat(plain)).abs().amax(dim=-1).split([len(rows) for rows in plain])
     assert apart[0].max() > 0.1 and apart[2].max() > 0.1
     assert apart[1].max() < 1e-3
