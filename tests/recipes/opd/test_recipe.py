@@ -9,7 +9,7 @@ from tests.support.recipes import COMMON, FROM_TEACHER, TASKS
 from tests.support.tiny import CPU, tiny_gpt2
 from tests.support.worlds import DieAt, assert_killed, examples, open_run, student, weights
 
-from codestill.errors import ConfigError, TaskError, VocabularyError
+from codestill.errors import TaskError, VocabularyError
 from codestill.files.run_files import read_accounting
 from codestill.files.serialize import read_jsonl
 from codestill.losses import Distillation
@@ -170,9 +170,10 @@ def test_ends_of_sequence_and_templates_are_compared(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="gives no logits"):
-        endpoint = {"type": "api", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
-        distilled(tmp_path / "api", **SMALL | {"teacher": endpoint})
+    endpoint = {"type": "api", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
+    with pytest.raises(ValueError, match="a text-only endpoint has none"):
+        opd.Config.model_validate(SMALL | {"teacher": endpoint, "row": "feedback"})
+    assert opd.Config.model_validate(SMALL | {"teacher": endpoint, "row": "sdft", "solutions": "teacher"})
+    nothing = {"solutions": "teacher", "on_policy": 0, "refine": {"sampling": {"max_new_tokens": 1}}}
     with pytest.raises(TaskError, match="no training example"):
-        nothing = {"solutions": "teacher", "on_policy": 0, "refine": {"sampling": {"max_new_tokens": 1}}}
         distilled(tmp_path / "none", **SMALL | nothing)

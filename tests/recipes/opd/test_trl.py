@@ -1,4 +1,4 @@
-"""Loss and gradient on the same samples are those of TRL's GKD trainer. Needs trl, which nothing else does."""
+"""Loss and gradient on the same samples are those of TRL's GKD trainer. Needs trl; nothing else does."""
 
 import warnings
 

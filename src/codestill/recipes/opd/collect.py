@@ -6,11 +6,21 @@ refinements (the teacher's, of attempts that failed).
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, Field, PositiveInt
 
 from codestill.attempt import Workbench, solved
-from codestill.recipes.opd.rows import is_on_policy, off_policy_example, on_policy_examples
-from codestill.refine import Refinement, refine
+from codestill.models import SamplingConfig
+from codestill.recipes.opd.rows import (
+    ROWS,
+    Row,
+    RowName,
+    is_on_policy,
+    off_policy_example,
+    on_policy_examples,
+)
+from codestill.refine import RefineConfig, Refinement, refine
 from codestill.run import Run
 from codestill.tasks import TaskSet
 from codestill.teaching import Teaching
@@ -18,11 +28,45 @@ from codestill.types import Attempt, Example
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
-    from codestill.recipes.opd.recipe import Config
+
+
+class CollectConfig(BaseModel):
+    """Settings of one collection."""
+
+    row: RowName = "gkd"
+    """Whose text is scored, what the teacher is shown, and who teaches."""
+    on_policy: float = Field(default=1.0, ge=0, le=1)
+    """Share of the tasks whose text is the student's own; of the others a solution is scored."""
+    solutions: Literal["reference", "teacher"] = "reference"
+    """Whose solutions are shown or scored: the tasks' own, or the teacher's that pass the tests."""
+    attempts: SamplingConfig = SamplingConfig(temperature=1.0)
+    """How the student's attempts are sampled."""
+    attempts_per_task: PositiveInt = 1
+    """Attempts at each task."""
+    refine: RefineConfig = RefineConfig()
+    """How the teacher is prompted to solve and to repair, and the form of the feedback."""
+
+    @property
+    def table_row(self) -> Row:
+        """The row of the table."""
+        return ROWS[self.row]
+
+    @property
+    def needs_solutions(self) -> bool:
+        """Whether any solution is shown or scored."""
+        row = self.table_row
+        to_repair = row.text == "repair" and self.refine.show_solution
+        return self.on_policy < 1 or row.shown == "solution" or to_repair
+
+    @property
+    def needs_session(self) -> bool:
+        """Whether another model than the student is needed."""
+        asks = self.needs_solutions and self.solutions == "teacher"
+        return asks or self.table_row.teacher == "external"
 
 
 def collect(
-    config: "Config",
+    config: CollectConfig,
     task_set: TaskSet,
     student: "Student",
     bench: Workbench,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from codestill.attempt import Workbench
 from codestill.errors import TaskError, VocabularyError
@@ -13,12 +13,10 @@ from codestill.evaluation import evaluate
 from codestill.examples import subset
 from codestill.files.serialize import is_object
 from codestill.losses import Distillation
-from codestill.models import SamplingConfig
 from codestill.prompts import fitting, prompts_for
-from codestill.recipes.opd.collect import collect
+from codestill.recipes.opd.collect import CollectConfig, collect
 from codestill.recipes.opd.gap import measure_gap
-from codestill.recipes.opd.rows import ROWS, Row, RowName
-from codestill.refine import RefineConfig
+from codestill.recipes.opd.rows import ROWS
 from codestill.run import Run
 from codestill.tasks import TasksConfig, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
@@ -34,29 +32,17 @@ if TYPE_CHECKING:
     from codestill.teachers.frozen import LocalTeacher
 
 
-class Config(TaughtConfig):
+class Config(CollectConfig, TaughtConfig):
     """On-policy distillation. The defaults run offline on the bundled pocket tasks and teacher."""
 
     recipe: Literal["opd"] = "opd"
     """Name of the recipe."""
-    row: RowName = "gkd"
-    """Whose text is scored, what the teacher is shown, and who teaches."""
     warm_up: WarmUpConfig | None = WarmUpConfig()
     """Fine-tuning before the first round; none for a student that can write code already."""
     tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=500, skip=1000)
     """What is attempted; pocket tasks are fresh in every round."""
     decontaminate: DecontaminateConfig | None = None
     """Leave out tasks that repeat evaluation tasks; pocket tasks are split by composition instead."""
-    on_policy: float = Field(default=1.0, ge=0, le=1)
-    """Share of the tasks whose text is the student's own; of the others a solution is scored."""
-    solutions: Literal["reference", "teacher"] = "reference"
-    """Whose solutions are shown or scored: the tasks' own, or the teacher's that pass the tests."""
-    attempts: SamplingConfig = SamplingConfig(temperature=1.0)
-    """How the student's attempts are sampled."""
-    attempts_per_task: PositiveInt = 1
-    """Attempts at each task."""
-    refine: RefineConfig = RefineConfig()
-    """How the teacher is prompted to solve and to repair, and the form of the feedback."""
     rounds: PositiveInt = 1
     """Collections, each followed by training."""
     evaluated: Literal["all", "last"] = "all"
@@ -80,7 +66,16 @@ class Config(TaughtConfig):
         return values | {"objective": own | given} if is_object(given) else values
 
     @model_validator(mode="after")
-    def _teaches(self) -> "Config":
+    def _gives_what_is_learnt(self) -> "Config":
+        if self.table_row.teacher == "external" and self.teacher.type != "local":
+            raise ValueError(
+                f"teacher: row {self.row} reads its logits, and a text-only endpoint has none: give a local "
+                "one, or choose a row in which the student teaches itself"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _learns_from_the_teacher(self) -> "Config":
         if self.objective.alpha == 0:
             raise ValueError("objective.alpha is 0, which is cross-entropy alone: use sft or persd for that")
         if self.objective.alpha < 1 and self.on_policy > 0 and self.table_row.text == "attempt":
@@ -89,24 +84,6 @@ class Config(TaughtConfig):
                 "at 1, or choose the row `refined`, or on_policy=0"
             )
         return self
-
-    @property
-    def table_row(self) -> Row:
-        """The row of the table."""
-        return ROWS[self.row]
-
-    @property
-    def needs_solutions(self) -> bool:
-        """Whether any solution is shown or scored."""
-        row = self.table_row
-        to_repair = row.text == "repair" and self.refine.show_solution
-        return self.on_policy < 1 or row.shown == "solution" or to_repair
-
-    @property
-    def needs_session(self) -> bool:
-        """Whether another model than the student is needed."""
-        asks = self.needs_solutions and self.solutions == "teacher"
-        return asks or self.table_row.teacher == "external"
 
     @contextmanager
     def bench(self, run: Run) -> Iterator[tuple[Workbench, Teaching | None]]:
@@ -119,8 +96,9 @@ class Config(TaughtConfig):
         usage, placement = self.teacher_usage, self.execution
         session = open_session(teacher, usage, placement, run) if self.needs_session else None
         with self.execution.sandbox(self.sandbox) as sandbox:
-            prompts = session and prompts_for(session, self.prompts)
-            teaching = Teaching(session, prompts, sandbox, run) if session and prompts else None
+            teaching = None
+            if session is not None:
+                teaching = Teaching(session, prompts_for(session, self.prompts), sandbox, run)
             yield Workbench(sandbox, run), teaching
 
 
