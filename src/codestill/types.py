@@ -30,9 +30,7 @@ TailRule = Literal["bucket", "renormalise", "drop", "sampled"]
 more outcome, for the student too; ``renormalise`` scales the listed ones up to 1; ``drop`` leaves the mass
 out; ``sampled`` divides it among tokens sampled from them."""
 
-
 FaultSource = Literal["student", "teacher", "mutation"]
-
 
 if TYPE_CHECKING:
     Language = str
@@ -120,6 +118,8 @@ class Example(Record):
     """Where the completion comes from, e.g. ``reference`` or ``teacher``."""
     faults: tuple[Fault, ...] = ()
     """Completions of the same prompt that fail; only a contrastive objective trains on them."""
+    teacher_prompt: str = Field(default="", exclude_if=lambda value: not value)
+    """What a teacher of logits reads in the prompt's place; empty for the prompt itself."""
 
     @property
     def key(self) -> str:

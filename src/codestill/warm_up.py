@@ -1,5 +1,6 @@
 """Warm-up: fine-tune the base student on reference solutions before the first round."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,11 +47,19 @@ class SharedWarmUp(RunConfig):
 
 
 def initial_student(
-    config: TaughtConfig, warm_up: WarmUpConfig | None, session: TeacherSession, run: Run
+    config: TaughtConfig,
+    warm_up: WarmUpConfig | None,
+    session: TeacherSession | None,
+    run: Run,
+    require: Callable[["Student"], None] | None = None,
 ) -> "Student":
     """The student before the first round: warmed up once, loaded on resume. A preset takes the tokenizer of a
-    local teacher."""
-    student = config.student.build(session.tokenizer, config.execution, seed=run.seed)
+    local teacher, if there is one. ``require`` is called before any work, and raises what speaks against it.
+    """
+    tokenizer = session.tokenizer if session else None
+    student = config.student.build(tokenizer, config.execution, seed=run.seed)
+    if require is not None:
+        require(student)
     if warm_up is None:
         return student
     task_set = warm_up.tasks.load()

@@ -11,7 +11,8 @@ from tests.support.scripted import Scripted
 from codestill.config import RunConfig
 from codestill.examples import ExamplesConfig, training_examples
 from codestill.models import Decoding
-from codestill.recipes.persd.refine import Refinement, is_kept
+from codestill.recipes.persd.keep import is_kept
+from codestill.refine import Refinement
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.tasks import TasksConfig, write_tasks

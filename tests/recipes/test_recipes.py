@@ -50,6 +50,8 @@ EVERY_MOMENT: list[tuple[str, str, int]] = [
         ("iterkd", f"round-1/{stage}", done)
         for stage, done in (("judgements", 3), ("tools", 2), ("train", 2), ("first-tasks", 1))
     ),
+    *(("opd", f"round-{n}/{stage}", 2) for n in (1, 2) for stage in ("solutions", "attempts", "gap")),
+    ("opd", "round-1/train", 2),
     ("iterkd", "round-1/hard/proposals", 2),
     ("iterkd", "round-2/judgements", 1),
     ("pocket_teacher", "first/train", 2),
@@ -71,6 +73,7 @@ FAST = {
     ("persd", "round-1/attempts"),
     ("persd", "round-2/refinements"),
     ("persd", "evaluate-student-self-repair"),
+    ("opd", "round-2/gap"),
     ("amr_evol", "wave-1/growth-novelty"),
     ("amr_evol", "wave-2/evolved"),
     ("iterkd", "round-1/judgements"),
@@ -134,7 +137,7 @@ def test_runs_end_to_end(recipe: str, uninterrupted: Callable[[str], Path]) -> N
     assert found.gates.reference == 3
     logged = metrics(directory)
     assert [event.step for event in logged] == [1, 2, 3]
-    assert all(("divergence" in event.metrics) == recipe.startswith("logit_kd") for event in logged)
+    assert all(("divergence" in event.metrics) == recipe.startswith(("logit_kd", "opd")) for event in logged)
     assert (directory / "student" / "model.safetensors").exists()
 
 
@@ -176,6 +179,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("persd", "round-1/solutions", 2),
         ("persd", "round-1/refinements", 1),
         ("persd", "round-1/refinements", 2),
+        ("opd", "round-1/solutions", 2),
         ("amr_evol", "wave-1/evolved", 1),
         ("amr_evol", "wave-1/growth-calls", 1),
         ("iterkd", "round-1/judgements", 3),

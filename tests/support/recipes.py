@@ -44,6 +44,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "refine": {"sampling": {"max_new_tokens": 64}, "keep": "all"},
         "self_repair": {"visible": "first", "repairs": 1},
     },
+    "opd": COMMON
+    | {
+        "teacher": FROM_TEACHER["teacher"],
+        "row": "feedback",
+        "warm_up": {"tasks": TASKS, "train": COMMON["train"]},
+        "tasks": TASKS | {"count": 4, "skip": 5},
+        "on_policy": 0.7,
+        "solutions": "teacher",
+        "rounds": 2,
+        "replay_examples": 2,
+        "attempts": {"max_new_tokens": 24},
+        "refine": {"sampling": {"max_new_tokens": 64}},
+    },
     "iterkd": COMMON
     | {
         "teacher": FROM_TEACHER["teacher"],

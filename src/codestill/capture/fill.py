@@ -1,6 +1,6 @@
 """The shards of a cache: captured batch by batch, and opened for training."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,12 +93,14 @@ class Capture:
         """The cache of the examples' scored tokens, filled unless it is finished.
 
         Examples longer than ``max_length`` or than the teacher's positions are left out and counted.
+        A teacher reads its own prompt where an example has one; the rows are found by what the student reads.
         ``fill_shards`` replaces filling by this process. Raises ConfigError when no example is left;
-        LogitsError when a finished cache is another teacher's, lacks a temperature, or lacks an example; each
-        difference is named.
+        LogitsError when a finished cache is another teacher's, lacks a temperature, or lacks an example, each
+        difference named, and when two examples differ in the teacher's prompt alone.
         """
         tokenized = self._tokenized(examples)
         by_digest = {sequence.digest: sequence for sequence in tokenized}
+        _require_one_prompt(tokenized, by_digest)
         sequences = list(by_digest.values())
         if not is_finished(self.directory):
             (fill_shards or self._fill_shards)(self.spec, sequences)
@@ -110,11 +112,11 @@ class Capture:
         return _complete(cache, sequences, self.run)
 
     def _tokenized(self, examples: Sequence[Example]) -> "list[TokenExample]":
-        from codestill.train.batches import tokenize_within
+        from codestill.train.batches import TEACHERS_POSITIONS, tokenize_within
 
         limits = {
             "capture.max_length": self.config.max_length,
-            "the teacher's positions": self.source.positions,
+            TEACHERS_POSITIONS: self.source.positions,
         }
         tokenized, said = tokenize_within(limits, examples, self.codec)
         if said:
@@ -153,6 +155,18 @@ def capture(
     source = LocalSource(teacher)
     made = Capture(source, codec or teacher.codec, tuple(temperatures), config, directory, run)
     return made.cache(examples)
+
+
+def _require_one_prompt(sequences: "Sequence[TokenExample]", by_digest: "Mapping[str, TokenExample]") -> None:
+    """Raise LogitsError where the student reads the same twice and the teacher does not."""
+    for one in sequences:
+        other = by_digest[one.digest]
+        if one.teacher_prompt != other.teacher_prompt:
+            raise LogitsError(
+                f"{one.example_id} and {other.example_id} differ in the teacher's prompt alone, and a cache "
+                "keeps its rows by what the student reads.",
+                next_step="Leave one of them out, or capture them into two directories.",
+            )
 
 
 def is_finished(directory: Path) -> bool:

@@ -81,7 +81,7 @@ class LocalSource:
     def _logits(self, batch: Sequence[TokenExample]) -> Iterator[Tensor]:
         """Logits [n, V] at the batch's scored positions, in order, a chunk at a time."""
         width, device = self.teacher.vocabulary_size, self.teacher.model.device
-        inputs = Collator(self.teacher.pad_id)(list(enumerate(batch)))
+        inputs = Collator(self.teacher.pad_id)([(0, sequence.as_taught) for sequence in batch])
         tokens_BT, mask_BT, labels_BT = (
             inputs[name].to(device) for name in ("input_ids", "attention_mask", "labels")
         )

@@ -92,7 +92,7 @@ class ServedSource:
         return ()
 
     def _ask(self, sequence: TokenExample, spec: CaptureSpec) -> CapturedRows:
-        config = self.config
+        config, sequence = self.config, sequence.as_taught
         try:
             listed = ask_for_json(
                 lambda: self._client.completions.with_raw_response.create(

@@ -20,6 +20,7 @@ CONTINUED = Prompts(
     solve="{{ prompt }}",
     refine="{% if solution %}{{ prompt }}{{ solution|ended }}\n{% endif %}"
     "{{ prompt }}{{ attempt|ended }}{{ feedback|commented }}{{ prompt }}",
+    show="{{ prompt }}{{ solution|ended }}\n{{ prompt }}",
     propose="{{ seeds[0] }}# {{ level }}\n",
     inputs="{{ prompt }}{{ solution|ended }}# tests\n",
     judge="{{ prompt }}{{ solution|ended }}# judge\n",

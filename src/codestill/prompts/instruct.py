@@ -176,6 +176,19 @@ Mend the student's program. {{ nearness }}
 Answer with one fenced block of {{ called }} that holds all that the function needs: the imports, then the
 function with its header.
 """,
+    show="""\
+Write this {{ called }} function:
+
+```{{ language }}
+{{ prompt|ended }}```
+
+Somebody solved it like this:
+
+```{{ language }}
+{{ solved|ended }}```
+
+Now solve it yourself. Answer with one fenced block of {{ called }} that holds the whole function.
+""",
     explain=_ATTEMPTED
     + """\
 

@@ -40,9 +40,11 @@ class Prompts(Settings):
     refine: str
     """Asks for the repair of ``attempt``, given ``feedback``, ``nearness`` and, if it is to be shown, the
     ``solution``."""
+    show: str | None = None
+    """Asks for a solution and shows one, the ``solution``. None if the set has no such prompt."""
     explain: str | None = None
-    """The same without execution feedback: first the mistakes in prose, then the repair. None if the set has
-    no such prompt."""
+    """Asks for a repair without execution feedback: first the mistakes in prose, then the repair. None if
+    the set has no such prompt."""
     propose: str | None = None
     """Asks for a new task, given ``seeds`` (it should vary the first) and ``level``."""
     inputs: str | None = None
@@ -109,6 +111,10 @@ class Prompts(Settings):
             nearness=self.nearness.get(nearness, ""),
             **_language(task),
         )
+
+    def to_show(self, task: Task, solution: str) -> str:
+        """The prompt that asks for a solution and shows one. Raises ConfigError if the set has none."""
+        return _with_solution(_needed(self.show, self, "a solution beside another"), task, solution)
 
     def to_propose(self, seeds: Sequence[Task], level: Level) -> str:
         """The prompt that asks for a new task. Raises ConfigError if the set has none, or a seed is not in

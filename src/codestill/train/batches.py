@@ -17,6 +17,8 @@ from codestill.losses.batch import IGNORED
 from codestill.models.codec import TextCodec
 from codestill.types import Example
 
+TEACHERS_POSITIONS = "the teacher's positions"
+"""The name of that limit in :func:`tokenize_within`."""
 BUCKET = 8
 """Lengths are rounded up to a multiple of this: fewer shapes, and a budget that holds in every epoch."""
 
@@ -32,15 +34,25 @@ class TokenExample:
     """Token ids of the same prompt with completions that fail."""
     before: tuple[float, ...] = ()
     """Scores of it and of each fault before training, where the objective compares with them."""
+    teacher_prompt: tuple[int, ...] = ()
+    """Ids that a teacher of logits reads in the prompt's place; none for the prompt itself."""
 
     @property
     def first_scored(self) -> int:
         """Index of the first token that is a target: nothing predicts a sequence's first token."""
         return max(self.prompt_length, 1)
 
+    @property
+    def as_taught(self) -> "TokenExample":
+        """The example as a teacher of logits reads it: the same completion, behind the teacher's prompt."""
+        if not self.teacher_prompt:
+            return self
+        completion = self.tokens[self.prompt_length :]
+        return TokenExample([*self.teacher_prompt, *completion], len(self.teacher_prompt), self.example_id)
+
     @cached_property
     def digest(self) -> str:
-        """Its name in a logit cache."""
+        """Its name in a logit cache: of what the student reads, whatever prompt the teacher has."""
         return digest(self.tokens, self.first_scored)
 
 
@@ -79,7 +91,10 @@ def tokenize(
         wrong = ([*prompt, *other, codec.end] for _, other in others)
         kept = tuple(ids for ids in wrong if max_length is None or len(ids) <= max_length)
         if max_length is None or len(tokens) <= max_length:
-            tokenized.append(TokenExample(tokens, len(prompt), example.example_id, kept))
+            taught = tuple(codec.prompt(example.teacher_prompt)) if example.teacher_prompt else ()
+            tokenized.append(
+                TokenExample(tokens, len(prompt), example.example_id, kept, teacher_prompt=taught)
+            )
     return tokenized
 
 
@@ -95,17 +110,31 @@ def tokenize_within(
     what: str = "example",
 ) -> tuple[list[TokenExample], str]:
     """As :func:`tokenize`, within the least of named limits (None is none), and what to say of the examples
-    that exceed it; empty when none does. Raises ConfigError when all do."""
+    that exceed it; empty when none does. An example whose teacher has a prompt of its own must fit the
+    teacher's positions behind that one, too. Raises ConfigError when all exceed a limit."""
     limit, reason = min((limit, reason) for reason, limit in limits.items() if limit is not None)
-    tokenized = tokenize(examples, codec, limit, faults)
+    positions = limits.get(TEACHERS_POSITIONS)
+    tokenized = [
+        example
+        for example in tokenize(examples, codec, limit, faults)
+        if positions is None or len(example.as_taught.tokens) <= positions
+    ]
     if not tokenized:
         raise ConfigError(
-            f"no {what} is left: of {len(examples)} given, none has at most {limit} tokens ({reason}).",
+            f"no {what} is left: of {len(examples)} given, none has at most {limit} tokens ({reason})"
+            f"{_behind(examples, positions)}.",
             next_step="Give more or shorter examples, or raise that limit; a model's positions come with it, "
             "and another model has others.",
         )
     too_long = len(examples) - len(tokenized)
-    return tokenized, f"{too_long} {what}s exceed {limit} tokens ({reason}): left out" if too_long else ""
+    said = f"{too_long} {what}s exceed {limit} tokens ({reason}){_behind(examples, positions)}: left out"
+    return tokenized, said if too_long else ""
+
+
+def _behind(examples: Sequence[Example], positions: int | None) -> str:
+    """What else limits examples whose teacher has a prompt of its own."""
+    own = positions is not None and any(example.teacher_prompt for example in examples)
+    return f" or {positions} behind the teacher's own prompt ({TEACHERS_POSITIONS})" if own else ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +148,9 @@ class Collator:
     row's correct program, ``fault_labels`` are the labels of faulty ones, and ``groups`` counts correct
     ones that have any. Faulty programs count in no token budget: without ``contrast``, a batch has the same
     correct programs.
+
+    Where a teacher of logits has a prompt of its own for any of them, what it reads is the same batch with
+    ``teacher_`` before its names.
     """
 
     pad_id: int
@@ -155,6 +187,11 @@ class Collator:
             collated |= {"fault_labels": fault_labels_BT, "group": group_B, "groups": groups}
             before = [e.before[0] for e in examples if e.before] + [x for e in examples for x in e.before[1:]]
             collated |= {"before": torch.tensor(before)} if before else {}
+        if any(example.teacher_prompt for example in examples):
+            taught = Collator(self.pad_id)([(index, example.as_taught) for index, example in batch])
+            collated |= {
+                f"teacher_{name}": taught[name] for name in ("input_ids", "attention_mask", "labels")
+            }
         return collated
 
 

@@ -31,6 +31,7 @@ from codestill.teachers.cached import CachedLogits
 from codestill.train import TrainConfig
 from codestill.train.arguments import training_arguments
 from codestill.train.batches import (
+    TEACHERS_POSITIONS,
     Collator,
     Examples,
     LengthBatches,
@@ -41,6 +42,7 @@ from codestill.train.batches import (
 from codestill.train.checkpoints import Checkpoints, TrainingProgress
 from codestill.train.contrast import contrast, scored_before
 from codestill.train.finish import device_of, save_student
+from codestill.train.live import live_targets
 from codestill.train.optimizers import build_optimizer
 from codestill.train.references import short_answers
 from codestill.types import Example
@@ -63,7 +65,7 @@ def fit(
         limits = {
             "train.max_length": config.max_length,
             "the student's positions": student.positions,
-            "the teacher's positions": getattr(asked, "positions", None),  # one of one's own may not say
+            TEACHERS_POSITIONS: getattr(asked, "positions", None),  # one of one's own may not say
         }
 
         def fitting(name: str, given: Sequence[Example]) -> list[TokenExample]:
@@ -250,7 +252,7 @@ class DistillationTrainer(Trainer):
         if self.contrast is not None:
             return contrast(self.contrast, model, self.head, inputs, StepCounts(normalizer, groups))
         student = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"use_cache": False}
-        teacher = self._targets(**inputs)
+        teacher = self._targets(inputs)
         if self.head is None:
             logits_BTV = model(**student).logits
             assert not isinstance(teacher, LinearTeacher)
@@ -263,16 +265,13 @@ class DistillationTrainer(Trainer):
         options = LossOptions(normalizer, self.vocabulary, fused=self.fused)
         return linear_loss(self.plain, hidden_BTD, self.head, labels_BT, teacher, options)
 
-    def _targets(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: Tensor
-    ) -> LinearTeacher | SparseTargets | Tensor | None:
+    def _targets(self, inputs: dict[str, Tensor]) -> LinearTeacher | SparseTargets | Tensor | None:
         """The teacher's targets for the batch, as hidden states wherever possible."""
         if isinstance(self.teacher, CachedLogits):
-            return self.teacher.targets(input_ids, attention_mask, labels)
+            return self.teacher.targets(inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
         if self.teacher is None:
             return None
-        linear = self.teacher.linear(input_ids, attention_mask) if self.head is not None else None
-        return self.teacher.logits(input_ids, attention_mask) if linear is None else linear
+        return live_targets(self.teacher, inputs, hidden=self.head is not None)
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         norm: Any = super()._clip_grad_norm(model)

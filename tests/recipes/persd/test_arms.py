@@ -8,7 +8,8 @@ from tests.support.forms import CONTINUES
 from codestill.examples import subset
 from codestill.prompts import CONTINUED
 from codestill.recipes.persd.arms import ARMS, ArmName, arm_examples
-from codestill.recipes.persd.refine import Keep, Refinement, is_kept
+from codestill.recipes.persd.keep import Keep, is_kept
+from codestill.refine import Refinement
 from codestill.tasks import STOP_RULES, TaskSet
 from codestill.types import Attempt, Completion, Example, ExecutionResult, Task
 

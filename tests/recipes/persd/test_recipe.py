@@ -14,8 +14,8 @@ from codestill.files.serialize import read_jsonl, read_object
 from codestill.models.student import Student
 from codestill.recipes.persd import recipe
 from codestill.recipes.persd.recipe import Config, distill
-from codestill.recipes.persd.refine import Refinement
 from codestill.recipes.persd.similarity import similarity
+from codestill.refine import Refinement
 from codestill.report import write_report
 from codestill.run import Run
 from codestill.tasks import TasksConfig, write_tasks

@@ -9,7 +9,7 @@ from tests.support.scripted import Scripted, teaching_by
 from tests.support.worlds import open_run
 
 from codestill.prompts import INSTRUCT
-from codestill.recipes.persd.refine import RefineConfig, Refinement, refine
+from codestill.refine import RefineConfig, Refinement, refine
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.tasks import STOP_RULES, TaskSet
 from codestill.types import Attempt, Completion, ExecutionResult, Task, TestResult

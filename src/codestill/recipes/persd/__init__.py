@@ -12,8 +12,8 @@ Our deviations: tasks come with tests, or bring solutions whose tests were made 
 the function's header; the teacher does not see its own solution unless ``refine.show_solution`` is set; a
 round's optimiser starts anew. For self-repair only the visible tests are run.
 
-``recipe`` is the loop; ``collect`` one round's records; ``refine`` the repairs; ``arms`` the training
-examples of every arm; ``similarity`` how personal a repair is; ``self_repair`` multi-step inference.
+``recipe`` is the loop; ``collect`` one round's records; ``keep`` which repairs are used; ``arms`` the
+training examples of every arm; ``similarity`` how personal a repair is; ``self_repair`` multi-step inference.
 """
 
 from codestill.recipes.persd.recipe import Config, distill

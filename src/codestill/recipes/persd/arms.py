@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from codestill.examples import row
 from codestill.models import Asked
 from codestill.prompts import prompts_for
-from codestill.recipes.persd.refine import Refinement
+from codestill.refine import Refinement
 from codestill.tasks import TaskSet
 from codestill.types import Attempt, Example
 

@@ -16,8 +16,9 @@ from codestill.embeddings import Embedder, OptionalEmbedderConfig, cosines
 from codestill.files.serialize import seed_for
 from codestill.models import Completer, SamplingConfig
 from codestill.recipes.persd.arms import DataArm
-from codestill.recipes.persd.refine import RefineConfig, Refinement, is_kept, refine
+from codestill.recipes.persd.keep import KeepConfig, is_kept
 from codestill.recipes.persd.similarity import similarity, summarise
+from codestill.refine import Refinement, refine
 from codestill.run import Run
 from codestill.tasks import TaskSet
 from codestill.teaching import Teaching
@@ -33,7 +34,7 @@ class CollectConfig(BaseModel):
     """How the student's attempts are sampled."""
     attempts_per_task: PositiveInt = 1
     """Attempts at each task."""
-    refine: RefineConfig = RefineConfig()
+    refine: KeepConfig = KeepConfig()
     """How the teacher is prompted to repair."""
     embedder: OptionalEmbedderConfig = None
     """Also measures by embeddings how close refinements are to attempts and solutions."""

@@ -1,19 +1,15 @@
 """Refinements: a teacher repairs one attempt, given its execution feedback, and the repair is executed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 from pydantic import PositiveInt
 
 from codestill.models import SamplingConfig
 from codestill.prompts import Nearness
-from codestill.recipes.persd.similarity import similarity
 from codestill.sandbox.feedback import Form, feedback
 from codestill.tasks import TaskSet
 from codestill.teaching import Teaching
 from codestill.types import Attempt, Completion, ExecutionResult, Record, Request, Settings
-
-Keep = Literal["all", "passed", "not-copied", "personal"]
 
 
 class Refinement(Record):
@@ -51,26 +47,10 @@ class RefineConfig(Settings):
     """Form of the execution feedback."""
     feedback_words: PositiveInt = 50
     """Words to which each value and message is cut."""
-    keep: Keep = "passed"
-    """Which repairs are trained on: all; those that pass their tests; of these, those that are not the
-    solution once more; or those that are closer to the attempt than the solution is."""
 
     def feedback_on(self, failed: Attempt) -> str:
         """The execution feedback on an attempt that failed."""
         return feedback(failed.result, self.feedback_words, self.feedback)
-
-
-def is_kept(refinement: Refinement, solution: str, keep: Keep) -> bool:
-    """Whether a refinement is trained on: none that the token limit cut. ``solution`` is the teacher's own
-    code for the task."""
-    if not refinement.completion.is_whole:
-        return False
-    if keep == "all" or not refinement.result.passed:
-        return keep == "all"
-    if keep == "passed":
-        return True
-    measured = similarity(refinement.attempt.completion.text, refinement.completion.text, solution)
-    return measured.personal if keep == "personal" else not measured.copied
 
 
 def refine(

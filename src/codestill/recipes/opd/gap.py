@@ -1,0 +1,108 @@
+"""The gap: how far the student is from its teacher on the text that it is about to be trained on.
+
+Where the teacher says what the student says already there is nothing to learn; and how much a student gains
+grows with the gap (arXiv:2605.30070).
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from codestill.examples import subset
+from codestill.losses import Distillation
+from codestill.run import Run
+from codestill.types import Example, Record
+
+if TYPE_CHECKING:
+    from codestill.models.student import Student
+    from codestill.teachers.frozen import LocalTeacher
+
+MEASURED = 256
+"""Examples that are measured at most."""
+NIL = 1e-4
+"""Nats per token below which a gap counts as none."""
+
+
+class Gap(Record):
+    """What there is to learn from one example."""
+
+    key: str
+    """The example's."""
+    divergence: float
+    """The objective's, at its temperature, summed over the scored tokens, in nats."""
+    tokens: int
+    """Scored tokens; 0 for an example that is too long to be trained on."""
+
+
+def measure_gap(
+    student: "Student",
+    teacher: "LocalTeacher",
+    examples: Sequence[Example],
+    objective: Distillation,
+    max_length: int,
+    run: Run,
+) -> float:
+    """Nats per token between teacher and student before training, as a stage of the run: logged, accounted,
+    and said where it is nil."""
+    measured = subset(examples, MEASURED, run.seed)
+    produce = partial(_measure, student, teacher, objective, max_length)
+    gaps = run.stage("gap", Gap, measured, produce)
+    tokens = sum(gap.tokens for gap in gaps)
+    nats = sum(gap.divergence for gap in gaps) / max(tokens, 1)
+    if run.named("gap_nats_per_token") not in run.accounting:  # said once, however often the run resumes
+        run.log("gap", {"nats_per_token": nats, "tokens": tokens})
+        if tokens and nats < NIL:
+            run.message(
+                "gap", f"the teacher differs from the student by {nats:.1g} nats per token: {NOTHING}"
+            )
+        run.account(gap_nats_per_token=round(nats, 6), gap_tokens=tokens)
+    return nats
+
+
+NOTHING = (
+    "there is nothing to learn. Show the teacher more (another row), or choose a stronger one; a student "
+    "that makes nothing of what it is shown cannot teach itself."
+)
+
+
+def _measure(
+    student: "Student",
+    teacher: "LocalTeacher",
+    objective: Distillation,
+    max_length: int,
+    examples: Sequence[Example],
+) -> Iterator[Gap]:
+    """Each example by itself, so that rounding does not depend on the others."""
+    import torch
+
+    from codestill.losses.batch import LossOptions
+    from codestill.losses.compute import compute
+    from codestill.losses.linear import linear_loss
+    from codestill.losses.targets import LinearTeacher
+    from codestill.models.heads import hidden_states_alone, linear_head
+    from codestill.teachers import require_same_vocabulary
+    from codestill.train.batches import Collator, tokenize
+    from codestill.train.live import live_targets
+
+    widths = student.vocabulary_size, teacher.vocabulary_size
+    options = LossOptions(vocabulary=require_same_vocabulary(student.tokenizer, teacher.tokenizer, *widths))
+    limits = [limit for limit in (max_length, student.positions, teacher.positions) if limit is not None]
+    model, head = student.model.eval(), linear_head(student.model)
+    collate = Collator(student.pad_id)
+    for example in examples:
+        tokenized = tokenize([example], student.codec, min(limits))
+        if not tokenized or len(tokenized[0].as_taught.tokens) > (teacher.positions or 1 << 60):
+            yield Gap(key=example.key, divergence=0.0, tokens=0)
+            continue
+        inputs = {name: tensor.to(model.device) for name, tensor in collate([(0, tokenized[0])]).items()}
+        read = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"use_cache": False}
+        with torch.no_grad():
+            targets = live_targets(teacher, inputs, hidden=head is not None)
+            if head is None:
+                assert not isinstance(targets, LinearTeacher)
+                loss = compute(objective, model(**read).logits, inputs["labels"], targets, options)
+            else:
+                hidden_BTD = model(**read, **hidden_states_alone(model)).hidden_states[-1]
+                loss = linear_loss(objective, hidden_BTD, head, inputs["labels"], targets, options)
+        tokens = int(loss.parts["tokens"])
+        yield Gap(key=example.key, divergence=float(loss.parts["divergence"]), tokens=tokens)
