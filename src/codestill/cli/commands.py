@@ -237,11 +237,9 @@ def students(model: str | None = None, /, *, layers: tuple[str, ...] = ()) -> No
 
     if model is None and layers:
         raise ConfigError("--layers are those of a model.", next_step="Name one: codestill students MODEL.")
-    rows = preset_table()
-    if model is not None:
-        kept = [StudentConfig.model_validate({"model": model, "layers": wanted}).layers for wanted in layers]
-        rows = model_table(model, [wanted for wanted in kept if wanted is not None])
-    tables.print_students(rows)
+    kept = [StudentConfig.model_validate({"model": model, "layers": wanted}).layers for wanted in layers]
+    wanted = [chosen for chosen in kept if chosen is not None]
+    tables.print_students(preset_table() if model is None else model_table(model, wanted))
 
 
 def doctor(
