@@ -132,6 +132,7 @@ def evaluate(
         chat=model.form,
         quantization=getattr(model, "quantization", None),
         likelihoods=likelihoods,
+        likelihood_tasks=likely[1].name if likely else "",
     )
     return conclude(samples, gates, config, workbench)
 
@@ -158,6 +159,8 @@ class ExecutedSamples:
     quantization: str | None = None
     likelihoods: dict[str, float] = field(default_factory=dict)
     """Task id -> nats per byte of its reference solution, where ``config.likelihood`` has tasks."""
+    likelihood_tasks: str = ""
+    """Name of those tasks."""
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -219,7 +222,7 @@ def conclude(
         unfinished=_unfinished(pool),
         bleu=score,
         bleu_signature=signature,
-        likelihood_tasks=config.likelihood.load().name if config.likelihood and samples.likelihoods else "",
+        likelihood_tasks=samples.likelihood_tasks,
         nats_per_byte=interval([*samples.likelihoods.values()]) if samples.likelihoods else None,
         nats_per_byte_per_task=samples.likelihoods,
         warnings=(*_unreadable(task_set, pool), *samples.warnings),
