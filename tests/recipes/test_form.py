@@ -75,6 +75,8 @@ def test_rows_have_the_form_of_the_evaluation(
     student = {"model": str(chatting), "chat": "auto" if chats else False}
     settings = SETTINGS[recipe] | {"student": student}
     settings["train"] = settings["train"] | {"max_length": 1024}
+    if settings.get("teacher_logits") == "cached":
+        settings["cache"] = {"max_length": 1024}
     if "warm_up" in settings:
         settings["warm_up"] = {"tasks": TASKS, "train": settings["train"]}
     config = module.Config.model_validate(settings)
