@@ -6,7 +6,8 @@
 ``--keep`` adds the finished runs below ``runs/real`` to ``result.json``; a run is named CONFIG-SEED, an
 evaluation beside it CONFIG-SEED-TASKS or MODEL-TASKS. Kept are, for each evaluation, whether each task's
 greedy program passed all tests, a digit each, in the order of the set; and each run's accounting and wall
-time. All scores and intervals are computed from these digits.
+time. All scores and intervals are computed from these digits. The 0.5B student as it is was evaluated for
+``experiments/published_scores``.
 """
 
 import json
@@ -23,6 +24,7 @@ from codestill.types import Attempt, Interval, Task
 
 HERE = Path(__file__).parent
 RESULT = HERE / "result.json"
+PUBLISHED = HERE.parent / "published_scores" / "result.json"
 SETS = {"humaneval-plus": "HumanEval+", "mbpp-plus": "MBPP+, tasks not trained on"}
 FIRST_TRAINED = 601
 """MBPP's training tasks are 601 to 974; MBPP+ contains 129 of them."""
@@ -31,6 +33,7 @@ GROUPS = {
         "smollm2": "as it is",
         "references": "`sft`, references",
         "sft": "`sft`, teacher's verified answers",
+        "aligned": "`logit_kd`, the same answers, aligned vocabularies",
         "persd": "`persd`",
     },
     "qwen-0.5b": {"qwen-0.5b": "as it is", "logit_kd": "`logit_kd`"},
@@ -74,7 +77,7 @@ def digits(run: Path) -> dict[str, Any]:
     }
     return {
         "plus": "".join(str(int(attempts[task.task_id].result.passed)) for task in tasks),
-        "numbers": [int(task.task_id.rpartition("/")[2]) for task in tasks],
+        "numbers": " ".join(task.task_id.rpartition("/")[2] for task in tasks),
         "tokens": sum(attempt.completion.tokens for attempt in attempts.values()),
         "cut": sum(attempt.completion.finish == "length" for attempt in attempts.values()),
     }
@@ -89,11 +92,24 @@ def scores(result: dict[str, Any], arm: str, tasks: str) -> list[list[float]]:
             rows.append(
                 [
                     float(digit)
-                    for digit, number in zip(found["plus"], found["numbers"], strict=True)
-                    if tasks != "mbpp-plus" or number < FIRST_TRAINED
+                    for digit, number in zip(found["plus"], found["numbers"].split(), strict=True)
+                    if tasks != "mbpp-plus" or int(number) < FIRST_TRAINED
                 ]
             )
     return rows
+
+
+def read() -> dict[str, Any]:
+    """The kept result, with the published scores' evaluations of the 0.5B student on the same tasks."""
+    result: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8"))
+    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))["scores"]["qwen2.5-coder-0.5b-instruct"]
+    for name, set_name in (("humaneval", "humaneval-plus"), ("mbpp", "mbpp-plus")):
+        for sets in [*result["scores"].values()]:
+            found, own = sets.get(set_name), published[name]
+            if found and (found["data_hash"], found["prompts"]) == (own["data_hash"], own["prompts"]):
+                before = result["scores"].setdefault("qwen-0.5b", {})
+                before[set_name] = own | {"numbers": found["numbers"]}
+    return result
 
 
 def points(value: float) -> str:
@@ -155,7 +171,7 @@ def main(arguments: list[str]) -> None:
         case ["--keep", directory]:
             keep(Path(directory))
         case []:
-            result = json.loads(RESULT.read_text(encoding="utf-8"))
+            result = read()
             print("\n".join([*score_table(result), "", *rates(result)]))
         case _:
             sys.exit(__doc__)

@@ -12,7 +12,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FILES = sorted(EXPERIMENTS.glob("*/*.yaml"))
 COMPARISONS = [path for path in FILES if "arms" in yaml.safe_load(path.read_text(encoding="utf-8"))]
 REAL = ("sft", "logit_kd", "persd", "amr_evol", "iterkd")
-RECIPES = {"amr_evol/start.yaml": "sft", "real/references.yaml": "sft"}
+RECIPES = {"amr_evol/start.yaml": "sft", "real/references.yaml": "sft", "real/aligned.yaml": "logit_kd"}
 RECIPES |= {f"real/{recipe}.yaml": recipe for recipe in REAL}
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from codestill.cli import main
 from codestill.errors import RunError
 from codestill.files.seal import seal_text
 from codestill.files.serialize import append_jsonl, read_object, write_object
@@ -258,6 +259,21 @@ def test_a_sweep_warns_of_its_winner(make: SimpleNamespace, tmp_path: Path) -> N
     assert "the highest of 10 arms" in page
     assert "pass@1 by objective.alpha" in page
     assert "--arm-9: hsl(" in page
+
+
+def test_a_report_on_several_leaves_the_first_ones_own_alone(
+    make: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        make.run(tmp_path / name, tasks=3, steps=0)
+    own = texts(tmp_path / "a")
+    html, markdown = write_report([tmp_path / "a", tmp_path / "b"])
+    assert (html, markdown) == (tmp_path / "report-a-b.html", tmp_path / "report-a-b.md")
+    assert html.exists() and written(tmp_path / "a") == own
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "both.html")])
+    assert ended.value.code == 0 and str(tmp_path / "both.html") in capsys.readouterr().out
+    assert (tmp_path / "both.html").read_text(encoding="utf-8") == html.read_text(encoding="utf-8")
 
 
 def test_the_same_files_give_the_same_page(compared: Path, tmp_path: Path) -> None:

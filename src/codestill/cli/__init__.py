@@ -40,6 +40,12 @@ for name, text in {
 }.items():
     app.command(f"{COMMANDS}:{name}", name=name, help=text, help_flags=[])
 app.command(f"{COMMANDS}:report", name="report", help="Write an HTML report on runs or comparisons.")
+for name, text in {
+    "runs": "List runs with their state, score and age.",
+    "show": "Show the rows of a run's stages: codestill show RUN --stage attempts --verdict failing",
+    "data": "Write a run's training examples as a dataset: codestill data RUN --to messages",
+}.items():
+    app.command(f"codestill.cli.browse:{name}", name=name, help=text)
 app.command(f"{COMMANDS}:students", name="students", help="List student presets with exact parameter counts.")
 app.command(
     f"{COMMANDS}:doctor", name="doctor", help="Show versions and devices; --sandbox tests the isolation."

@@ -213,13 +213,19 @@ def sweep(*options: Rest) -> None:
     _compare(config.comparison(), directory or Path("runs/sweep"))
 
 
-def report(*runs: Path) -> None:
-    """Write an HTML report (and Markdown) on runs or comparisons, into the first one's directory."""
+def report(*runs: Path, output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None) -> None:
+    """Write an HTML report (and Markdown) on runs or comparisons.
+
+    Parameters
+    ----------
+    output
+        The page (default: `report.html` in the run's directory; on several, a page beside the first one).
+    """
     from codestill.report import write_report
 
     if not runs:
         raise ConfigError("no run directory is given.", next_step="Give one or more run directories.")
-    for path in write_report(list(runs)):
+    for path in write_report(list(runs), output):
         tables.console.print(str(path), highlight=False, soft_wrap=True)
 
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.syntax import Syntax
 from rich.table import Table
 
-from codestill.cli.tables import console
+from codestill.cli.console import console
 from codestill.errors import ConfigError
 from codestill.recipes.amr_evol.library import Function, read_library
 

@@ -1,7 +1,6 @@
 """What the commands print."""
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,22 +9,18 @@ from typing import TYPE_CHECKING
 from rich.syntax import Syntax
 from rich.table import Table
 
+from codestill.cli.console import console
 from codestill.evaluation import read_evaluation
 from codestill.evaluation.differences import correction
 from codestill.evaluation.metrics import greedy_alone
 from codestill.models import SizeRow
 from codestill.tasks import TaskSet, TasksReport
 from codestill.tasks.families import FAMILIES
-from codestill.terminal import Terminal
 from codestill.types import Arm, Comparison, Difference, Evaluation, Interval, Task
 
 if TYPE_CHECKING:
     from codestill.doctor import Availability, Probed
     from codestill.logits import CacheManifest
-
-# Where no terminal says how wide it is, tables keep their columns whole.
-console = Terminal(width=None if sys.stdout.isatty() else 150)
-
 
 NONE = "-"
 

@@ -146,6 +146,19 @@ def _lock_now(stream: IO[str]) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process keeps the file locked; False where there is no file, or none can be locked."""
+    try:
+        with path.open("r+") as stream:
+            # Held for a moment: `lock` waits longer than that.
+            _lock_now(stream)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def problem(details: "ErrorDetails", whole: str = "") -> str:
     """``field.subfield: reason`` of one entry of ``ValidationError.errors()``.
 

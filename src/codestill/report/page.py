@@ -15,8 +15,11 @@ from codestill.report import claims, figures, rounds, svg, tables
 from codestill.report.collect import PASS_AT_1, Report, Section, read_report
 from codestill.report.samples import choose_samples
 from codestill.report.tables import Table
+from codestill.run import slug
 from codestill.terminal import printable
 
+LONGEST_NAME = 120
+"""Characters of a page's name."""
 PALETTE = 8
 """Arms that the style sheet has hand-picked colours for; more of them get a ramp of hues."""
 
@@ -24,17 +27,26 @@ PALETTE = 8
 def write_report(directories: Sequence[Path], output: Path | None = None) -> tuple[Path, Path]:
     """Write the report on runs and comparisons; returns the paths of the HTML and the Markdown page.
 
-    ``output`` is the HTML page, by default ``report.html`` in the first directory; the Markdown page is
-    written beside it. Raises RunError for a directory that is neither a run nor a comparison, and for a
-    file in one that cannot be read. What a run has not written yet is listed as missing.
+    ``output`` is the HTML page, by default ``report.html`` in the directory, or, on several, a page beside
+    the first that is named after all; the Markdown page is written beside it. Raises RunError for a
+    directory that is neither a run nor a comparison, and for a file in one that cannot be read. What a run
+    has not written yet is listed as missing.
     """
     report = read_report(directories)
-    html_path = output if output is not None else directories[0] / "report.html"
+    html_path = output or _default_page(directories)
     markdown_path = html_path.with_suffix(".md")
     html, markdown = render_report(report)
     write_atomic(html_path, html)
     write_atomic(markdown_path, markdown)
     return html_path, markdown_path
+
+
+def _default_page(directories: Sequence[Path]) -> Path:
+    """A report on several leaves the first one's own as it is."""
+    if len(directories) == 1:
+        return directories[0] / "report.html"
+    names = "-".join(directory.resolve().name for directory in directories)
+    return directories[0].resolve().parent / f"{slug(f'report-{names}')[:LONGEST_NAME]}.html"
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,10 @@ def fit(
                 run.message("train", said)
             return tokenized
 
-        if _place()[0] == 0 and (said := short_answers(student, examples)):
-            run.message("train", said)
+        if _place()[0] == 0:
+            run.write("examples.jsonl", examples)
+            if said := short_answers(student, examples):
+                run.message("train", said)
         data = TokenData(
             fitting("training", examples), fitting("validation", validation) if validation else []
         )

@@ -96,8 +96,8 @@ def test_faults_are_the_students_and_failed(made: tuple[Path, list[RoundRecord]]
 def test_new_questions_are_new(made: tuple[Path, list[RoundRecord]]) -> None:
     directory, cycles = made
     first, second = (
-        {row.prompt for row in read_jsonl(directory / f"round-{n}" / "examples.jsonl", Example)}
-        for n in (1, 2)
+        {row.prompt for row in read_jsonl(directory / name, Example)}
+        for name in ("round-1/examples.jsonl", "examples.jsonl")
     )
     assert second and not first & second
     assert cycles[1].tasks == cycles[1].solved  # each brings the answer that its tests were made of
@@ -127,8 +127,8 @@ def test_static_questions_with_cross_entropy_alone_and_examples_replayed(tmp_pat
     }
     cycles = distilled(tmp_path / "run", **changes)
     rows = [
-        {row.prompt for row in read_jsonl(tmp_path / "run" / f"round-{n}" / "examples.jsonl", Example)}
-        for n in (1, 2)
+        {row.prompt for row in read_jsonl(tmp_path / "run" / name, Example)}
+        for name in ("round-1/examples.jsonl", "examples.jsonl")
     ]
     assert rows[0] == rows[1]
     account = json.loads((tmp_path / "run" / "accounting.json").read_text())

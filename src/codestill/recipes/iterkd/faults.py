@@ -141,16 +141,13 @@ def contrastive_examples(
     student: Asked,
     run: Run,
 ) -> list[Example]:
-    """A correct program of each task with its faulty ones, in the tasks' order; kept in ``examples.jsonl``,
-    so that each can be traced to its source."""
+    """A correct program of each task with its faulty ones, in the tasks' order."""
     faults = choose(config, task_set, correct, candidates, run.seed)
-    examples = [
+    return [
         _contrasted(student, task, correct[task.task_id], faults[task.task_id], run)
         for task in task_set.tasks
         if task.task_id in correct
     ]
-    run.write("examples.jsonl", examples)
-    return examples
 
 
 def _contrasted(student: Asked, task: Task, correct: str, faults: Sequence[Fault], run: Run) -> Example:
