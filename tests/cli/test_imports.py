@@ -25,6 +25,8 @@ COMMANDS = (
     "sweep --help",
     "tasks --help",
     "tasks ls",
+    "students",
+    "runs src",
     "library --help",
     "run persd --help",
     "run iterkd --help",

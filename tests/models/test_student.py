@@ -24,7 +24,7 @@ from transformers import (
 
 from codestill.errors import ModelError, VocabularyError
 from codestill.models import PRESETS, Decoding, SamplingConfig, StudentConfig, preset_table
-from codestill.models.presets import PRESET_NAMES
+from codestill.models.presets import NO_IDS, PRESET_NAMES, PresetName, size_row
 from codestill.models.student import Student
 from codestill.models.tokenizers import load_tokenizer, same_ids
 from codestill.types import Request
@@ -61,6 +61,12 @@ def test_presets_have_exact_sizes() -> None:
     ]
     assert tuple(PRESETS) == PRESET_NAMES
     assert preset_table()[0].bf16_megabytes == pytest.approx(88.686592)
+
+
+@pytest.mark.parametrize("name", PRESET_NAMES)
+def test_sizes_by_arithmetic_are_those_of_the_models(name: PresetName) -> None:
+    rows = {row.name: row for row in preset_table()}
+    assert rows[name] == size_row(name, PRESETS[name].transformers_config(**NO_IDS))
 
 
 def test_config_needs_no_torch() -> None:

@@ -46,15 +46,18 @@ for name, text in {
     "data": "Write a run's training examples as a dataset: codestill data RUN --to messages",
 }.items():
     app.command(f"codestill.cli.browse:{name}", name=name, help=text)
-app.command(f"{COMMANDS}:students", name="students", help="List student presets with exact parameter counts.")
+app.command(
+    "codestill.cli.models:students", name="students", help="List student presets with exact parameter counts."
+)
 app.command(
     f"{COMMANDS}:doctor", name="doctor", help="Show versions and devices; --sandbox tests the isolation."
 )
-tasks.command(f"{COMMANDS}:tasks_ls", name="ls", help="List the task families.")
-tasks.command(f"{COMMANDS}:tasks_show", name="show", help="Show a task set, or one task of it.")
-tasks.command(
-    f"{COMMANDS}:tasks_check", name="check", help="Check that known answers get the correct verdicts."
-)
+for name, text in {
+    "ls": "List the task families.",
+    "show": "Show a task set, or one task of it.",
+    "check": "Check that known answers get the correct verdicts.",
+}.items():
+    tasks.command(f"codestill.cli.tasks:{name}", name=name, help=text)
 for name, text in {
     "ls": "List a library's functions.",
     "show": "Show a function: its code, its tests and its origin.",

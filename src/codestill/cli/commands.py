@@ -12,10 +12,9 @@ from codestill.cli import tables
 from codestill.cli.bundled import CONFIGS, comparisons, recipe_configs
 from codestill.cli.settings import read_settings
 from codestill.config import RunConfig
-from codestill.errors import ConfigError, GateError, SandboxError
+from codestill.errors import ConfigError, SandboxError
 from codestill.evaluation import EvaluateConfig
 from codestill.run import Observer, Run, slug
-from codestill.tasks import TasksConfig, TaskSet
 
 Rest = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 QUICKSTART = CONFIGS / "quickstart.yaml"
@@ -229,25 +228,6 @@ def report(*runs: Path, output: Annotated[Path | None, Parameter(name=("--output
         tables.console.print(str(path), highlight=False, soft_wrap=True)
 
 
-def students(model: str | None = None, /, *, layers: tuple[str, ...] = ()) -> None:
-    """List the student presets with exact parameter counts and sizes, or a model and students cut out of it.
-
-    Parameters
-    ----------
-    model
-        A directory, GGUF file or hub id: its own row, and one for each `--layers`.
-    layers
-        Layers that a student keeps: so many at even distances, or their numbers as `0,3,6`.
-    """
-    from codestill.models import StudentConfig, model_table, preset_table
-
-    if model is None and layers:
-        raise ConfigError("--layers are those of a model.", next_step="Name one: codestill students MODEL.")
-    kept = [StudentConfig.model_validate({"model": model, "layers": wanted}).layers for wanted in layers]
-    wanted = [chosen for chosen in kept if chosen is not None]
-    tables.print_students(preset_table() if model is None else model_table(model, wanted))
-
-
 def doctor(
     *,
     sandbox: Annotated[bool, Parameter(negative="")] = False,
@@ -298,51 +278,3 @@ def doctor(
         f"{best.isolation}: all {len(probes) - 1} hostile programs are contained.", highlight=False
     )
     return None
-
-
-def tasks_ls() -> None:
-    """List the task families, their splits, and the local files that were found."""
-    tables.print_families()
-
-
-def tasks_show(tasks: str, task_id: str | None = None) -> None:
-    """Show a task set, or one of its tasks: ``codestill tasks show mbpp:train 601``."""
-    task_set = _whole_tasks(tasks)
-    if task_id is None:
-        return tables.print_task_set(task_set)
-    shown = next(
-        (task for task in task_set if task_id in (task.task_id, task.task_id.rsplit("/", 1)[-1])), None
-    )
-    if shown is None:
-        raise ConfigError(
-            f"{task_set.name} has no task {task_id!r}.", next_step="List them without a task id."
-        )
-    tables.print_task(shown)
-    return None
-
-
-def _whole_tasks(tasks: str) -> TaskSet:
-    """The tasks, in any language: nothing is generated, so no stop rule has to suit them."""
-    return TasksConfig.model_validate(tasks).model_copy(update={"stop": "none"}).load()
-
-
-def tasks_check(tasks: str) -> None:
-    """Check a task set: references must pass, an empty completion and a bare ``pass`` must not."""
-    from codestill.evaluation import known_answers
-    from codestill.sandbox import Sandbox, SandboxConfig
-    from codestill.trackers import ProgressBars
-    from codestill.types import Event
-
-    task_set = _whole_tasks(tasks)
-    with Sandbox(SandboxConfig()) as sandbox, closing(ProgressBars()) as bars:
-
-        def progress(done: int, total: int) -> None:
-            bars(Event(stage="gates", kind="progress", done=done, total=total))
-
-        report = known_answers(task_set, sandbox, progress)
-    tables.print_tasks_report(report)
-    if not report.holds:
-        raise GateError(
-            f"{len(report.findings)} known answers got the wrong verdict: a score here would be a lie.",
-            next_step="Correct these tasks' tests or references, or name them in evaluate.known_broken.",
-        )

@@ -1,22 +1,16 @@
 """What the commands print."""
 
-import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.syntax import Syntax
 from rich.table import Table
 
 from codestill.cli.console import console
 from codestill.evaluation import read_evaluation
 from codestill.evaluation.differences import correction
 from codestill.evaluation.metrics import greedy_alone
-from codestill.models import SizeRow
-from codestill.tasks import TaskSet, TasksReport
-from codestill.tasks.families import FAMILIES
-from codestill.types import Arm, Comparison, Difference, Evaluation, Interval, Task
+from codestill.types import Arm, Comparison, Difference, Evaluation, Interval
 
 if TYPE_CHECKING:
     from codestill.doctor import Availability, Probed
@@ -190,78 +184,6 @@ def print_exams(directory: Path) -> None:
         title = f"{exam.model}, {exam.split} compositions; it repairs and judges attempts of {exam.student}"
         console.print(f"\n{title}", highlight=False, soft_wrap=True)
         console.print(table)
-
-
-def print_students(rows: Sequence[SizeRow]) -> None:
-    """The presets with exact parameter counts."""
-    table = Table(box=None, pad_edge=False)
-    names = list(SizeRow.model_fields)
-    for name in names:
-        table.add_column(
-            name.replace("_", " "), justify="left" if name in ("name", "architecture") else "right"
-        )
-    for row in rows:
-        table.add_row(*(_cell(getattr(row, name)) for name in names))
-    console.print(table)
-    console.print("Any Hugging Face causal language model works as a student: --student DIRECTORY_OR_HUB_ID")
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.1f}"
-    return NONE if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def print_families() -> None:
-    """The task families, the local files that were found, and where they are looked for."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("name", "splits", "about", "file"):
-        table.add_column(name)
-    place = os.environ.get("CODESTILL_DATA")
-    for family in FAMILIES.values():
-        file = family.found()
-        found = "" if file is None else str(file.relative_to(place) if place else file)
-        table.add_row(family.name, " ".join(family.splits), family.about, found)
-    console.print(table)
-    where = f"CODESTILL_DATA={place}" if place else "CODESTILL_DATA (not set), then the hub"
-    console.print(
-        f"Benchmark files are read from {where}; or give a file: path/to/tasks.jsonl", soft_wrap=True
-    )
-
-
-def print_task_set(task_set: TaskSet) -> None:
-    """A task set's identity and its tasks, a line each."""
-    console.print(f"{task_set.name}: {len(task_set)} tasks, data hash {task_set.data_hash}", highlight=False)
-    console.print(f"prompt mode {task_set.prompt_mode}", highlight=False)
-    splits = Counter(task.split for task in task_set.tasks)
-    console.print(
-        "splits: " + ", ".join(f"{name} {count}" for name, count in splits.items()), highlight=False
-    )
-    for task in task_set.tasks:
-        console.print(f"  {task.task_id}  {task.entry_point}  {len(task.tests)} tests", highlight=False)
-
-
-def print_task(task: Task) -> None:
-    """One task: prompt, reference, tests."""
-    console.print(f"{task.task_id} ({task.split}), entry point {task.entry_point}", highlight=False)
-    tests = "\n".join(test.code for test in task.tests)
-    setup = task.test_setup if len(task.test_setup) < 4000 else f"{task.test_setup[:4000]}\n# ... cut"
-    program = f"{task.prompt}{task.reference.rstrip()}\n\n# tests\n{setup}\n{tests}"
-    console.print(Syntax(program, "python", background_color="default"))
-
-
-def print_tasks_report(report: TasksReport) -> None:
-    """How the known answers fared, and each that got the wrong verdict."""
-    count = report.task_count
-    console.print(
-        f"{report.tasks}: {'holds' if report.holds else 'DOES NOT HOLD'}. References pass "
-        f"{report.reference_passes}/{count}, an empty completion {len(report.wrong('empty'))}/{count}, "
-        f"a bare pass body {len(report.wrong('pass-body'))}/{count}.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    for finding in report.findings:
-        console.print(f"  {finding}", highlight=False, soft_wrap=True, markup=False)
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:

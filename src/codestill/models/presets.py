@@ -38,6 +38,17 @@ class Preset:
     intermediate: int
     """Width of the feed-forward layer; the Llama shape has three such matrices per layer, GPT-2 two."""
 
+    @property
+    def parameters(self) -> int:
+        """Exact number of parameters; the tied head counts once."""
+        width, inner = self.width, self.intermediate
+        if self.architecture == "gpt2":
+            norms, attention = 4 * width, 4 * width * (width + 1)
+            layer = norms + attention + 2 * width * inner + inner + width
+            return (self.vocabulary + self.positions) * width + self.layers * layer + 2 * width
+        layer = 2 * width + 4 * width * width + 3 * width * inner
+        return self.vocabulary * width + self.layers * layer + width
+
     def transformers_config(self, **token_ids: Any) -> "PreTrainedConfig":
         """The transformers config of this shape; ``token_ids`` are its bos, eos and pad ids.
 
@@ -118,8 +129,22 @@ class SizeRow(Record):
 
 
 def preset_table() -> tuple[SizeRow, ...]:
-    """Every preset with its exact parameter count; no weight is allocated."""
-    return tuple(size_row(name, preset.transformers_config(**NO_IDS)) for name, preset in PRESETS.items())
+    """Every preset with its exact parameter count, by arithmetic."""
+    return tuple(
+        SizeRow(
+            name=name,
+            architecture=preset.architecture,
+            layers=preset.layers,
+            width=preset.width,
+            heads=preset.heads,
+            positions=preset.positions,
+            vocabulary=preset.vocabulary,
+            parameters=preset.parameters,
+            fp32_megabytes=preset.parameters * 4 / 1e6,
+            bf16_megabytes=preset.parameters * 2 / 1e6,
+        )
+        for name, preset in PRESETS.items()
+    )
 
 
 def model_table(source: str, layers: Sequence["int | tuple[int, ...]"] = ()) -> tuple[SizeRow, ...]:
