@@ -1,6 +1,8 @@
 """What the configs of all runs share: limits, execution, seed."""
 
 import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import BaseModel, PositiveInt, ValidationError, model_validator
@@ -37,8 +39,8 @@ class ExecutionConfig(Placement):
 class RunConfig(Settings):
     """Base of a run's config: groups of settings may be given in part.
 
-    What a group leaves out keeps this config's default. A student, a teacher and a task set are choices, not
-    groups: one that is given replaces the default as a whole.
+    What a group leaves out keeps this config's default. A student, a teacher and a task set are choices: one
+    that names another model or source than the default's replaces it as a whole.
     """
 
     sandbox: SandboxConfig = SandboxConfig()
@@ -56,18 +58,26 @@ class RunConfig(Settings):
         return {name: _filled(cls, name, value) for name, value in values.items()}
 
 
-CHOICES = ("student", "teacher", "tasks", "validation")
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "student": ("preset", "model"),
+        "teacher": ("type", "model"),
+        "tasks": ("source", "path"),
+        "validation": ("source", "path"),
+    }
+)
+"""Settings that are a choice, and what names it: the default's other settings do not apply to another."""
 
 
 def _filled(model: type[BaseModel], name: str, value: Any) -> Any:
     field = model.model_fields.get(name)
-    if field is None or name in CHOICES or not is_object(value):
+    if field is None or not is_object(value):
         return value
     default = field.get_default(call_default_factory=True)
     if not isinstance(default, BaseModel):
         return value
-    if value.get("type", getattr(default, "type", None)) != getattr(default, "type", None):
-        return value  # another type: the default's settings do not apply to it
+    if any(value[key] != getattr(default, key, None) for key in CHOICES.get(name, ("type",)) if key in value):
+        return value
     kept = default.model_dump(exclude_unset=True)
     filled = {key: _filled(type(default), key, inner) for key, inner in value.items()}
     return kept | ({"type": default.type} if hasattr(default, "type") else {}) | filled  # type: ignore[attr-defined]
