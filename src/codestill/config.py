@@ -55,7 +55,13 @@ class RunConfig(Settings):
     def _fill_groups(cls, values: Any) -> Any:
         if not is_object(values):
             return values
-        return {name: _filled(cls, name, value) for name, value in values.items()}
+        fields = cls.model_fields
+        return {
+            name: _filled(name, fields[name].get_default(call_default_factory=True), value)
+            if name in fields
+            else value
+            for name, value in values.items()
+        }
 
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -69,17 +75,14 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Settings that are a choice, and what names it: the default's other settings do not apply to another."""
 
 
-def _filled(model: type[BaseModel], name: str, value: Any) -> Any:
-    field = model.model_fields.get(name)
-    if field is None or not is_object(value):
-        return value
-    default = field.get_default(call_default_factory=True)
-    if not isinstance(default, BaseModel):
+def _filled(name: str, default: Any, value: Any) -> Any:
+    """The value with what it leaves out of the default, where both are settings of one thing."""
+    if not isinstance(default, BaseModel) or not is_object(value):
         return value
     if any(value[key] != getattr(default, key, None) for key in CHOICES.get(name, ("type",)) if key in value):
         return value
     kept = default.model_dump(exclude_unset=True)
-    filled = {key: _filled(type(default), key, inner) for key, inner in value.items()}
+    filled = {key: _filled(key, getattr(default, key, None), inner) for key, inner in value.items()}
     return kept | ({"type": default.type} if hasattr(default, "type") else {}) | filled  # type: ignore[attr-defined]
 
 
