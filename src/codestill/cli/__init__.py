@@ -47,6 +47,12 @@ for name, text in {
 }.items():
     app.command(f"codestill.cli.browse:{name}", name=name, help=text)
 app.command(
+    "codestill.cli.extend:make", name="new", help="Write a recipe, task family or divergence to change."
+)
+app.command(
+    "codestill.cli.extend:prove", name="check", help="Check a recipe, task family or divergence of your own."
+)
+app.command(
     "codestill.cli.models:students", name="students", help="List student presets with exact parameter counts."
 )
 app.command(
