@@ -1,0 +1,101 @@
+"""What is checked of a config before anything is paid for: its task sets load, may be used as they are meant,
+and have no task in common."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from codestill.errors import TaskError
+from codestill.tasks import TasksConfig, TaskSet, require_trainable
+from codestill.types import Task
+
+Role = Literal["trained", "validated", "evaluated"]
+_PLACES: dict[str, Role] = {
+    "warm_up.tasks": "trained",
+    "examples.tasks": "trained",
+    "tasks": "trained",
+    "library.seeds": "trained",
+    "examples.validation": "validated",
+    "validation": "validated",
+    "evaluate.tasks": "evaluated",
+    "evaluate.likelihood": "evaluated",
+}
+"""Where a recipe's config has task sets, and what becomes of them."""
+_MAY_SHARE = (
+    {"tasks", "library.seeds"},  # both are worked on by the teacher
+    {"examples.validation", "evaluate.likelihood"},  # neither chooses among students by the other
+    {"validation", "evaluate.likelihood"},
+    {"evaluate.tasks", "evaluate.likelihood"},
+)
+
+
+class Placed(NamedTuple):
+    """A task set, and where in the config it is named."""
+
+    place: str
+    role: Role
+    tasks: TaskSet
+
+
+def preflight(config: Any) -> list[Placed]:
+    """Load all task sets of a recipe's config, of every round.
+
+    Raises TaskError where one cannot be read, is a test split that would be trained on, or shares a task with
+    another: a student is not scored on what it has read, and not repaired on what it was warmed up with.
+    Tasks that ``decontaminate`` leaves out by itself may be shared, and whoever sets ``allow_test_split``
+    knows.
+    """
+    placed = list(_placed(config))
+    allowed = bool(_at(config, "examples.allow_test_split"))
+    for each in placed:
+        if each.role == "trained":
+            require_trainable(each.tasks, allowed)
+    removes = _at(config, "decontaminate") or _at(config, "examples.decontaminate")
+    for number, first in enumerate(placed):
+        for second in placed[number + 1 :]:
+            roles = {first.role, second.role}
+            handled = roles == {"trained", "evaluated"} and "warm_up.tasks" != first.place and removes
+            if {first.place, second.place} in _MAY_SHARE or (allowed and "trained" in roles) or handled:
+                continue
+            _require_apart(first, second, roles)
+    return placed
+
+
+def _placed(config: Any) -> Iterator[Placed]:
+    for place, role in _PLACES.items():
+        tasks = _at(config, place)
+        if not isinstance(tasks, TasksConfig):
+            continue
+        rounds = _at(config, "rounds") or 1
+        if place != "tasks" or rounds == 1:
+            yield Placed(place, role, tasks.load())
+            continue
+        sets = [tasks.fresh(number) for number in range(rounds)]
+        every = {task.task_id + task.prompt: task for task_set in sets for task in task_set}
+        yield Placed(place, role, sets[0].with_tasks(every.values()))
+
+
+def _at(config: Any, path: str) -> Any:
+    """A setting by its path; None where the config has none of this name."""
+    for name in path.split("."):
+        config = getattr(config, name, None)
+    return config
+
+
+def _require_apart(first: Placed, second: Placed, roles: set[Role]) -> None:
+    known = {_content(task) for task in first.tasks}
+    shared = [task for task in second.tasks if _content(task) in known]
+    if not shared:
+        return
+    named = ", ".join(task.task_id for task in shared[:3]) + (", …" if len(shared) > 3 else "")
+    step = f"Choose other tasks for {first.place} or {second.place} (another split, or skip)"
+    if roles == {"trained", "evaluated"}:
+        step += ", or leave out what the evaluation repeats (decontaminate)"
+    raise TaskError(
+        f"{len(shared)} of the {len(second.tasks)} tasks of {second.place} are also in {first.place}: {named}.",
+        next_step=f"{step}.",
+    )
+
+
+def _content(task: Task) -> str:
+    """What two tasks have in common that are one task: the prompt, whatever its layout."""
+    return " ".join(task.prompt.split())
