@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag, model_validator
 
 from codestill.errors import ModelError
 from codestill.models.presets import POCKET_VOCABULARY, PRESET_NAMES, PRESETS, PresetName
@@ -11,6 +11,7 @@ from codestill.models.settings import (
     DEFAULT_TOKENIZER,
     AdapterConfig,
     ChatConfig,
+    Commas,
     Device,
     Dtype,
     Placement,
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
     from codestill.models.student import Student
 
 
-def _numbers(value: Any) -> Any:
-    return value.strip(",").split(",") if isinstance(value, str) and "," in value else value
+def _how(value: Any) -> str:
+    return "numbers" if isinstance(value, list | tuple) else "count"
 
 
-Layers = Annotated[PositiveInt | tuple[NonNegativeInt, ...], BeforeValidator(_numbers)]
+Layers = Annotated[
+    Annotated[PositiveInt, Tag("count")] | Annotated[tuple[NonNegativeInt, ...], Tag("numbers")],
+    Discriminator(_how),  # so that an error is about what was meant
+    Commas,
+]
 
 
 class StudentConfig(ChatConfig):
