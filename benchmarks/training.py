@@ -13,11 +13,12 @@ it, or from ``adapter``, as their names say:
     adapter         student.adapter of rank 16 on every linear layer
     bf16, nf4       student.dtype: bfloat16, student.quantize: nf4, beneath the adapter
 
-Time is measured in one process, all variants in turn, after a round that is not counted: CPU seconds of the
-process, or CUDA events. A ratio to ``full`` is the median of the rounds' ratios, with the lowest and the
-highest. Memory is the peak of two steps in a process of the variant's own, above what it held before the
-weights were loaded: weights, gradients, the optimiser's states and activations. ``kept`` is what it holds
-between steps, without activations and gradients.
+Time is measured in a process that holds ``full``, or the first of ``--variants``, and one other, which step
+in turn, after a round that is not counted: CPU seconds of the process, or CUDA events. A ratio is the median
+of the rounds' ratios, with the lowest and the highest. Memory is the peak (``getrusage``; on a GPU torch's
+own) of two steps in a process of the variant's own, above what it held before the weights were loaded:
+weights, gradients, the optimiser's states and activations. ``kept`` is what it holds between steps, without
+activations and gradients.
 """
 
 import argparse
@@ -119,27 +120,22 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def measure_times(arguments: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each variant in every round."""
+def measure_times(arguments: argparse.Namespace) -> list[list[float]]:
+    """Seconds of each of the variants, in turn, in every round."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    steps = {name: Step(name, arguments) for name in arguments.variants}
-    found: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(arguments.rounds + 1):
-        for name, step in steps.items():
-            seconds, _ = timed(step, device)
-            if number:
-                found[name].append(seconds)
-    return found
+    steps = [Step(name, arguments) for name in arguments.variants]
+    rounds = [[timed(step, device)[0] for step in steps] for _ in range(arguments.rounds + 1)]
+    return rounds[1:]
 
 
-def alone(arguments: argparse.Namespace, what: str) -> Any:
+def alone(arguments: argparse.Namespace, what: str, *variants: str) -> Any:
     """The measurement of a fresh process."""
     command = [sys.executable, __file__, "--alone", what]
     for name in ("model", "rows", "length", "rounds", "threads"):
         command += [f"--{name}", str(getattr(arguments, name))]
     environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
     run = subprocess.run(
-        [*command, "--variants", *arguments.variants], check=True, stdout=subprocess.PIPE, env=environment
+        [*command, "--variants", *variants], check=True, stdout=subprocess.PIPE, env=environment
     )
     return json.loads(run.stdout.splitlines()[-1])
 
@@ -159,17 +155,22 @@ def main() -> None:
         wanted = arguments.alone
         print(json.dumps(measure_times(arguments) if wanted == "times" else measure(wanted, arguments)))
         return
-    rows = {name: alone(arguments, name) for name in arguments.variants}
-    times = alone(arguments, "times")
     print(f"{arguments.model}, {arguments.rows} x {arguments.length} tokens, {arguments.threads} thread(s)")
-    print(f"{'':<29}{'trained':>12}{'seconds':>9}{'GB':>7}{'kept':>7}{'ratio':>9}{'lowest':>8}{'highest':>9}")
-    base = arguments.variants[0]
-    for name, row in rows.items():
-        ratios = [a / b for a, b in zip(times[name], times[base], strict=True)]
+    print(f"{'':<29}{'trained':>12}{'GB':>7}{'kept':>7}{'seconds':>9}{'ratio':>9}{'lowest':>8}{'highest':>9}")
+    base, *_ = arguments.variants
+    for name in arguments.variants:
+        row = alone(arguments, name, name)
         print(
-            f"{name:<29}{row['trained']:>12,.0f}{statistics.median(times[name]):>9.2f}"
-            f"{row['gigabytes']:>7.2f}{row['kept']:>7.2f}"
-            f"{statistics.median(ratios):>9.2f}{min(ratios):>8.2f}{max(ratios):>9.2f}"
+            f"{name:<29}{row['trained']:>12,.0f}{row['gigabytes']:>7.2f}{row['kept']:>7.2f}",
+            end="",
+            flush=True,
+        )
+        rounds = alone(arguments, "times", *dict.fromkeys((base, name)))
+        ratios = [seconds[-1] / seconds[0] for seconds in rounds]
+        print(
+            f"{statistics.median(seconds[-1] for seconds in rounds):>9.2f}"
+            f"{statistics.median(ratios):>9.2f}{min(ratios):>8.2f}{max(ratios):>9.2f}",
+            flush=True,
         )
 
 

@@ -2,8 +2,8 @@
 
 import difflib
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, get_args
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel, PositiveInt, ValidationError, model_validator
 
@@ -49,6 +49,11 @@ class RunConfig(Settings):
     """What may change between resumes."""
     seed: int = 0
     """Seed of everything random: samples, the order of batches, dropout."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a run with these settings loads or asks a teacher."""
+        return "teacher" in type(self).model_fields
 
     @model_validator(mode="before")
     @classmethod
@@ -104,6 +109,20 @@ def _names(model: type[BaseModel] | None, path: tuple[int | str, ...]) -> list[s
     """The field names of the settings that ``path`` leads to from ``model``."""
     for name in path:
         field = model.model_fields.get(str(name)) if model else None
-        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        kinds = choices_of(field.annotation) if field else ()
+        model = next((kind for kind in kinds if is_settings(kind)), None)
     return list(model.model_fields) if model else []
+
+
+def choices_of(annotation: Any) -> tuple[Any, ...]:
+    """The types of which a value of this annotation is one."""
+    if get_origin(annotation) is Annotated:
+        return choices_of(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(kind for part in get_args(annotation) for kind in choices_of(part))
+    return (annotation,)
+
+
+def is_settings(kind: Any) -> TypeGuard[type[BaseModel]]:
+    """Whether a type is a group of settings."""
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -53,7 +53,7 @@ def preflight(config: Any) -> list[Placed]:
     for number, first in enumerate(placed):
         for second in placed[number + 1 :]:
             roles = {first.role, second.role}
-            handled = roles == {"trained", "evaluated"} and "warm_up.tasks" != first.place and removes
+            handled = roles == {"trained", "evaluated"} and first.place != "warm_up.tasks" and removes
             if {first.place, second.place} in _MAY_SHARE or (allowed and "trained" in roles) or handled:
                 continue
             _require_apart(first, second, roles)
@@ -87,11 +87,12 @@ def _require_apart(first: Placed, second: Placed, roles: set[Role]) -> None:
     if not shared:
         return
     named = ", ".join(task.task_id for task in shared[:3]) + (", …" if len(shared) > 3 else "")
+    count = f"{len(shared)} of the {len(second.tasks)} tasks"
     step = f"Choose other tasks for {first.place} or {second.place} (another split, or skip)"
     if roles == {"trained", "evaluated"}:
         step += ", or leave out what the evaluation repeats (decontaminate)"
     raise TaskError(
-        f"{len(shared)} of the {len(second.tasks)} tasks of {second.place} are also in {first.place}: {named}.",
+        f"{count} of {second.place} are also in {first.place}: {named}.",
         next_step=f"{step}.",
     )
 

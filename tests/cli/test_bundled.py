@@ -61,6 +61,33 @@ def test_real_settings_are_those_of_real_models(recipe: str) -> None:
     )
 
 
+@pytest.mark.parametrize("recipe", REAL)
+@pytest.mark.parametrize(
+    ("words", "lacking"),
+    [
+        ("", "no student and no teacher"),
+        ("--student org/student", "no teacher"),
+        ("--teacher.model org/teacher", "no student"),
+        ("--teacher.dtype bfloat16 --student org/student", "no teacher"),
+    ],
+)
+def test_real_settings_are_not_for_the_pocket_models(
+    codestill: Codestill, recipe: str, words: str, lacking: str
+) -> None:
+    outcome = codestill("run", recipe, "--config", "real", *words.split())
+    asked = [f"--{name}.model MODEL" for name in ("student", "teacher") if f"no {name}" in lacking]
+    assert_refused(outcome, f"and {lacking} is given", *asked)
+    assert not Path("runs").exists()
+
+
+def test_a_teacher_that_is_not_asked_need_not_be_given() -> None:
+    alone = ("--student", "org/student")
+    config = read("sft", "--config", "real", "--examples.answers", "reference", *alone)
+    assert not config.needs_teacher
+    row = read("opd", "--config", "real", "--row", "sdft", "--solutions", "reference", *alone)
+    assert not row.needs_teacher
+
+
 @pytest.mark.parametrize("recipe", ["persd", "iterkd", "amr_evol"])
 def test_real_settings_take_a_served_teacher(recipe: str) -> None:
     served = ("--teacher.type", "api", "--teacher.base-url", "http://localhost:8000/v1")

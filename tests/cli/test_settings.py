@@ -6,6 +6,7 @@ import pytest
 from tests.cli.conftest import Codestill, assert_refused
 
 from codestill.cli.settings import read_settings
+from codestill.recipes import load_recipe
 from codestill.recipes.amr_evol import Config
 
 
@@ -25,6 +26,13 @@ from codestill.recipes.amr_evol import Config
         ("run sft --examples.tasks humanevil", ("did you mean 'humaneval'?",)),
         ("run sft --examples.tasks humaneval:train", ("test set",)),
         ("run sft --seed 1.5", ("seed",)),
+        ("run sft --train.epochs null", ("train.epochs cannot be null", "Give a value")),
+        ("run sft --execution.trackers=null", ("execution.trackers cannot be null",)),
+        ("run sft --train.max-step null", ("Did you mean --train.max-steps?",)),
+        ("run sft --student.model m --student.layers 1.5", ("student.layers.count", "valid integer")),
+        ("run sft --student.model m --student.layers 0,a", ("student.layers.numbers.1", "valid integer")),
+        ("run sft --student.model m --student.layers 3,0", ("numbers must ascend",)),
+        ("run sft --student.model m --student.adapter.rank 0", ("adapter.rank", "greater than 0")),
         ("run", ("RECIPE",)),
         ("run sftt", ("sftt", "iterkd, logit_kd")),
         ("run mine.py", ("mine.py",)),
@@ -54,6 +62,8 @@ def test_a_mistyped_command_line(codestill: Codestill, arguments: str, parts: tu
         ("evaluate: {taks: pocket}", ("taks", "Did you mean --evaluate.tasks?")),
         ("train: {epochs: many}", ("train.epochs", "valid number")),
         ("train: [1,", ("mine.yaml is not YAML", "line 1")),
+        ("train: {epochs: null}", ("train.epochs cannot be null", "Give a value")),
+        ("execution: {trackers: null}", ("execution.trackers cannot be null",)),
         ("- sft", ("mine.yaml", "mapping")),
         ("sft", ("mine.yaml", "mapping")),
         ("seed: 1\nseed: 2", ("mine.yaml, line 2", "'seed' was already given in line 1")),
@@ -176,3 +186,56 @@ def test_a_switch_takes_its_value_after_a_space_too(value: str) -> None:
     joined = read_settings(Config, "run amr_evol", [f"--evolution.decompose={value}", "--count", "3"])
     assert spaced is not None and spaced == joined
     assert spaced[1].evolution.decompose is (value == "true")
+
+
+@pytest.mark.parametrize("form", ["{} null", "{}=null"])
+@pytest.mark.parametrize(
+    ("recipe", "option", "given"),
+    [
+        ("persd", "warm-up", "{}"),
+        ("persd", "max-examples", "5"),
+        ("sft", "train.max-steps", "5"),
+        ("sft", "examples.validation", "{source: pocket}"),
+        ("sft", "examples.decontaminate", "{}"),
+        ("sft", "student.reasoning", "true"),  # a switch
+        ("sft", "student.revision", "main"),
+        ("sft", "student.layers", "[0, 2]"),
+        ("sft", "student.adapter", "{rank: 4}"),
+        ("sft", "student.quantize", "nf4"),
+        ("sft", "execution.attention", "eager"),
+    ],
+)
+def test_an_option_takes_away_what_a_file_sets(
+    recipe: str, option: str, given: str, form: str, tmp_path: Path
+) -> None:
+    path = option.replace("-", "_").split(".")
+    beside = {"student.quantize": ", adapter: {}"}.get(option, "")
+    values = f"{path[-1]}: {given}{beside}"
+    if len(path) == 2:
+        values = f"{path[0]}: {{{'model: m, ' if path[0] == 'student' else ''}{values}}}"
+    (tmp_path / "c.yaml").write_text(values)
+    file = ["--config", str(tmp_path / "c.yaml")]
+    found = []
+    for words in ([], form.format(f"--{option}").split()):
+        read = read_settings(load_recipe(recipe).Config, f"run {recipe}", [*file, *words])
+        assert read is not None
+        value = read[1]
+        for name in path:
+            value = getattr(value, name)
+        found.append(value)
+    assert found[0] is not None and found[1] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--student.layers 3", 3),
+        ("--student.layers=3,", (3,)),
+        ("--student.layers 0,3", (0, 3)),
+        ("--student.layers 0 --student.layers 3", (0, 3)),
+        ("--student.layers=0,2 --seed 1 --student.layers 3", (0, 2, 3)),
+    ],
+)
+def test_a_setting_of_one_value_or_a_list(words: str, expected: object) -> None:
+    read = read_settings(load_recipe("sft").Config, "run sft", ["--student.model", "m", *words.split()])
+    assert read is not None and read[1].student.layers == expected

@@ -13,7 +13,6 @@ from torch import nn
 from codestill.errors import ModelError
 from codestill.models import AdapterConfig, Placement, StudentConfig
 from codestill.models.adapters import attach, merge, probe, targets
-from codestill.models.nf4 import quantize
 from codestill.models.student import Student
 from codestill.train import TrainConfig
 
@@ -59,7 +58,8 @@ def test_targets_choose_the_layers(tmp_path: Path) -> None:
         trained = {name.split(".")[-4] for name, p in wrapped.named_parameters() if p.requires_grad}
         assert trained == expected
     gpt2 = Student.load(tiny_gpt2(tmp_path / "gpt2"), device="cpu").model
-    assert targets(gpt2, AdapterConfig()) == ["c_attn", "c_fc", "c_proj"]
+    names = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert targets(gpt2, AdapterConfig()) == [f"transformer.h.{n}.{name}" for n in range(2) for name in names]
     assert not any("lora" in name for name, _ in given.model.named_parameters())
 
 
@@ -171,4 +171,20 @@ def test_looking_at_4_bit_weights_does_not_change_them() -> None:
 
 def test_a_model_without_linear_layers_cannot_be_quantised(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no linear layers that bitsandbytes"):
-        quantize(Student.load(tiny_gpt2(tmp_path / "gpt2"), device="cpu").model)
+        build(model=str(tiny_gpt2(tmp_path / "gpt2")), adapter={}, quantize="nf4")
+
+
+@pytest.mark.parametrize("chosen", ["all-linear", ("up_proj",)])
+def test_a_head_whose_last_name_layers_have_too_is_left_as_it_is(chosen: Any) -> None:
+    model: Any = build().model
+    model.up_proj = model.lm_head
+    del model.lm_head
+    model.get_output_embeddings = lambda: model.up_proj
+    if chosen != "all-linear":
+        with pytest.raises(ModelError, match="is the model's head"):
+            targets(model, AdapterConfig(targets=chosen))
+        chosen = ("mlp.up_proj",)
+    wrapped = attach(model, AdapterConfig(rank=2, targets=chosen), None, seed=0)
+    trained = {name for name, p in wrapped.named_parameters() if p.requires_grad}
+    assert any("mlp.up_proj" in name for name in trained)
+    assert all(".layers." in name for name in trained), trained

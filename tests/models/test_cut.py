@@ -8,13 +8,13 @@ import torch
 from pydantic import ValidationError
 from tests.support.tiny import CPU, tiny_model
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPTNeoConfig, PreTrainedModel
 
 from codestill.cli import main
 from codestill.cli.settings import read_settings
 from codestill.errors import ModelError
-from codestill.models import StudentConfig, model_table
-from codestill.models.cut import spaced
+from codestill.models import StudentConfig, load, model_table
+from codestill.models.cut import cut_config, spaced
 from codestill.recipes import sft
 
 KINDS = {
@@ -93,6 +93,37 @@ def test_what_is_listed_for_every_layer_is_cut_too(tmp_path: Path) -> None:
     place = whole("qwen2", tmp_path / "whole", layer_types=kinds, use_sliding_window=True, sliding_window=3)
     student = StudentConfig(model=str(place), layers=(1, 4)).build(placement=CPU)
     assert student.model.config.layer_types == ["sliding_attention", "full_attention"]
+
+
+def test_a_list_that_has_as_many_items_by_chance_is_left_as_it_is(tmp_path: Path) -> None:
+    place = whole("llama", tmp_path / "whole", eos_token_id=[0, 5, 6, 7, 8])
+    student = StudentConfig(model=str(place), layers=(1, 4)).build(placement=CPU)
+    assert student.model.config.eos_token_id == [0, 5, 6, 7, 8]
+
+
+def test_kinds_that_come_of_a_pattern_are_cut_too(tmp_path: Path) -> None:
+    config = GPTNeoConfig(num_layers=4, attention_types=[[["global", "local"], 2]])
+    cut_config(config, (0, 2)).save_pretrained(tmp_path)
+    read = GPTNeoConfig.from_pretrained(tmp_path)
+    assert (read.num_layers, read.attention_layers) == (2, ["global", "global"])
+
+
+def test_only_what_is_kept_goes_to_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The meta device stands for a GPU."""
+    moved: list[tuple[int, str]] = []
+    to = PreTrainedModel.to
+
+    def recorded(model: Any, *where: Any) -> Any:
+        moved.append((model.config.num_hidden_layers, str(where[0])))
+        return to(model, *where)
+
+    pick = load.pick_device
+    monkeypatch.setattr(load, "pick_device", lambda d: torch.device("meta") if d == "auto" else pick(d))
+    monkeypatch.setattr(PreTrainedModel, "to", recorded)
+    place = whole("llama", tmp_path / "whole")
+    student = StudentConfig(model=str(place), layers=(1, 4)).build()
+    assert student.model.device.type == "meta"
+    assert [layers for layers, where in moved if where == "meta"] == [2]
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any
+from types import MappingProxyType, NoneType
+from typing import Annotated, Any, get_origin
 
 from cyclopts import App, Parameter
 from cyclopts import config as sources
 from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 from pydantic import BaseModel
 
-from codestill.config import RunConfig
+from codestill.config import RunConfig, choices_of, is_settings
 from codestill.errors import ConfigError
 from codestill.files.serialize import is_object
 from codestill.files.strict_yaml import NotYaml, load_yaml
@@ -45,19 +45,40 @@ def read_settings(
     paths = [_place(file, bundled) for file in files]
     values: dict[str, Any] = {}
     for path in paths:
-        values = _merged(values, _joined(_read_yaml(path, bundled)))
-    source = ", ".join(map(str, paths))
+        values = _merged(values, _readable(_read_yaml(path, bundled), model))
+    nulls, rest = _take_nulls(rest, model)
+    # Of both the first that names a setting counts.
+    given = {"the options": _readable(nulls, model), ", ".join(map(str, paths)): values}
     parser = App(
         name=f"codestill {command}",
         help_formatter=_Help(model, None if required else model()),
-        config=[sources.Dict(values, source=source, use_commands_as_keys=False)] if paths else [],
+        config=[sources.Dict(v, source=s, use_commands_as_keys=False) for s, v in given.items() if v],
         help=f"{model.__doc__}\n\n--config FILE reads settings from YAML, of several files the last word; "
-        f"options override them.{_names(' Bundled, by name: {}.', bundled)}",
+        "options override them, and one with the value null takes a setting away."
+        f"{_names(' Bundled, by name: {}.', bundled)}",
         version_flags=[],
     )
     parser.default(collect)
-    parser(_join_booleans(rest), exit_on_error=False, print_error=False, result_action="return_value")
+    parser(rest, exit_on_error=False, print_error=False, result_action="return_value")
+    if parsed and "student" in model.model_fields and {*paths} & {*bundled.values()}:
+        _require_models(parsed[0][1])
     return parsed[0] if parsed else None
+
+
+def _require_models(config: Any) -> None:
+    """Raises ConfigError where a recipe's bundled settings, which name no models, would be those of the
+    recipe's default ones."""
+    given = config.model_fields_set
+    needed = {"student": "student" in given}
+    if config.needs_teacher:
+        needed["teacher"] = "teacher" in given and "model" in config.teacher.model_fields_set
+    lacking = [name for name, named in needed.items() if not named]
+    if lacking:
+        raise ConfigError(
+            f"bundled settings are for models of your own, and no {' and no '.join(lacking)} is given.",
+            next_step=f"Add {' and '.join(f'--{name}.model MODEL' for name in lacking)}: a directory, GGUF "
+            "file or hub id.",
+        )
 
 
 class _Help(DefaultFormatter):
@@ -86,26 +107,42 @@ class _Help(DefaultFormatter):
 
 
 def _path(entry: HelpEntry) -> list[str]:
-    """Names of the fields that lead to a setting: train, max_steps for --train.max-steps."""
-    names = entry.positive_names[:1]
-    return names[0].removeprefix("--").replace("-", "_").split(".") if names else []
+    """Names of the fields that lead to the setting."""
+    return _keys(entry.positive_names[0]) if entry.positive_names else []
 
 
-LISTS = ("layers", "targets")
-"""Settings that are a number or a word, or else a list of them."""
+def _kinds(model: type[BaseModel], path: Sequence[str]) -> list[Any]:
+    """The types of which the setting at ``path`` is one; none for an unknown name."""
+    kinds: list[Any] = [model]
+    for name in path:
+        fields = [kind.model_fields.get(name) for kind in kinds if is_settings(kind)]
+        kinds = [kind for field in fields if field for kind in choices_of(field.annotation)]
+    return kinds
 
 
-def _joined(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings with these lists as an option has them, ``0,3,6``: of a choice between one value and a
-    list, the parser of options would take a list's first."""
-    joined: dict[str, Any] = {}
+def _one_or_several(kinds: Sequence[Any]) -> bool:
+    """Whether a setting is one value or a list. Of such a choice the parser of options would take the first
+    value alone: it is given lists as ``0,3,6``."""
+    return {tuple} < {get_origin(kind) for kind in kinds if kind is not NoneType}
+
+
+def _readable(values: dict[str, Any], model: type[BaseModel], path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The settings of a file as the parser of options reads them. Raises ConfigError for a null that none
+    can be."""
+    readable: dict[str, Any] = {}
     for name, value in values.items():
+        place = (*path, name)
+        kinds = _kinds(model, place)
         if is_object(value):
-            value = _joined(value)
-        elif name in LISTS and isinstance(value, list):
+            value = _readable(value, model, place)
+        elif isinstance(value, list) and _one_or_several(kinds):
             value = "".join(f"{item}," for item in value)  # pyright: ignore[reportUnknownVariableType]
-        joined[name] = value
-    return joined
+        elif value is None and kinds and NoneType not in kinds:
+            raise ConfigError(
+                f"{'.'.join(place)} cannot be null.", next_step="Give a value, or leave it out."
+            )
+        readable[name] = value
+    return readable
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -164,13 +201,34 @@ def _take_options(arguments: list[str], name: str) -> tuple[list[str], list[str]
     return values, rest
 
 
-def _join_booleans(arguments: Sequence[str]) -> list[str]:
-    """``--x.y false`` as ``--x.y=false``, the form in which the parser takes a value for a switch."""
+def _take_nulls(arguments: Sequence[str], model: type[BaseModel]) -> tuple[dict[str, Any], list[str]]:
+    """The settings whose option has the value ``null``, and the other arguments. What the parser would take
+    for a switch, or for one value of several, has its values joined to it: ``--x=false``, ``--y=0,3``."""
     joined: list[str] = []
     for argument in arguments:
         before = joined[-1] if joined else ""
-        if argument in ("true", "false") and before.startswith("--") and "=" not in before:
+        takes = before.startswith("--") and "=" not in before
+        if takes and (argument in ("true", "false", "null") or _one_or_several(_kinds(model, _keys(before)))):
             joined[-1] = f"{before}={argument}"
         else:
             joined.append(argument)
-    return joined
+    nothing: dict[str, Any] = {}
+    several: dict[str, list[str]] = {}
+    rest: list[str] = []
+    for argument in joined:
+        name, _, value = argument.partition("=")
+        if value == "null" and name.startswith("--"):
+            setting: Any = None
+            for key in reversed(_keys(name)):
+                setting = {key: setting}
+            nothing = _merged(nothing, setting)
+        elif value and _one_or_several(_kinds(model, _keys(name))):
+            several.setdefault(name, []).append(value)
+        else:
+            rest.append(argument)
+    return nothing, [*rest, *(f"{name}={','.join(values)}" for name, values in several.items())]
+
+
+def _keys(option: str) -> list[str]:
+    """Names of the fields that lead to a setting: train, max_steps for --train.max-steps."""
+    return option.removeprefix("--").replace("-", "_").split(".")

@@ -24,7 +24,7 @@ def require_adaptable(
     model: PreTrainedModel, adapter: AdapterConfig, quantization: Quantization | None
 ) -> None:
     """Raises ModelError where the adapter's targets are no layers of the model, or are its embeddings or
-    head; and where a package is missing that training needs."""
+    head; where the model cannot be quantised as asked; and where a package is missing that training needs."""
     try:
         import peft  # noqa: F401
     except ImportError as error:
@@ -33,21 +33,21 @@ def require_adaptable(
         ) from error
     targets(model, adapter)
     if quantization is not None:
-        require_nf4(model.device)
+        require_nf4(model)
 
 
 def targets(model: PreTrainedModel, adapter: AdapterConfig) -> list[str]:
-    """The names by which the layers to adapt are found, sorted. Raises ModelError; see
-    :func:`require_adaptable`."""
+    """The full names of the layers to adapt, sorted: by their last names alone, a head could be one of them.
+    Raises ModelError; see :func:`require_adaptable`."""
     head = model.get_output_embeddings()
-    linear = [
+    linear = {
         name
         for name, layer in model.named_modules()
         if isinstance(layer, nn.Linear | Conv1D) and layer is not head
-    ]
-    known = sorted({name.rpartition(".")[2] for name in linear})
+    }
     if adapter.targets == "all-linear":
-        return known
+        return sorted(linear)
+    chosen: set[str] = set()
     for target in adapter.targets:
         found = [(n, layer) for n, layer in model.named_modules() if f".{n}".endswith(f".{target}")]
         for name, layer in found:
@@ -60,12 +60,15 @@ def targets(model: PreTrainedModel, adapter: AdapterConfig) -> list[str]:
                     next_step="Leave it out of student.adapter.targets; where tokens must be learnt anew, "
                     "leave student.adapter out and train the whole model.",
                 )
-        if not {name for name, _ in found} & set(linear):
+        here = {name for name, _ in found} & linear
+        if not here:
+            known = sorted({name.rpartition(".")[2] for name in linear})
             raise ModelError(
                 f"student.adapter.targets: {target!r} is no linear layer of the model.",
                 next_step=f"Use all-linear, or some of {', '.join(known)}.",
             )
-    return sorted(set(adapter.targets))
+        chosen |= here
+    return sorted(chosen)
 
 
 def attach(
@@ -115,15 +118,16 @@ def read_adapter(wrapped: Any, checkpoint: Path) -> None:
         )
 
 
-def save_adapter(wrapped: Any, directory: Path, base: str | None) -> None:
+def save_adapter(wrapped: Any, directory: Path, base: str | None = None, revision: str | None = None) -> None:
     """Write the adapter in peft's format, all of it or nothing. ``base`` is the hub id of the model that it
-    belongs to; None for another, which has to be named where the adapter is loaded."""
+    belongs to, with the ``revision`` that was asked for; None for another, which has to be named where the
+    adapter is loaded."""
     with written_whole(directory) as temporary:
         wrapped.save_pretrained(temporary)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's form, not filled in
         path = temporary / "adapter_config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
-        config["base_model_name_or_path"] = base
+        config |= {"base_model_name_or_path": base, "revision": revision}
         config["target_modules"] = sorted(config["target_modules"])  # of a set: their order is random
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag, model_validator
 
 from codestill.errors import ModelError
 from codestill.models.presets import POCKET_VOCABULARY, PRESET_NAMES, PRESETS, PresetName
@@ -11,6 +11,7 @@ from codestill.models.settings import (
     DEFAULT_TOKENIZER,
     AdapterConfig,
     ChatConfig,
+    Commas,
     Device,
     Dtype,
     Placement,
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
     from codestill.models.student import Student
 
 
-def _numbers(value: Any) -> Any:
-    return value.strip(",").split(",") if isinstance(value, str) and "," in value else value
+def _how(value: Any) -> str:
+    return "numbers" if isinstance(value, list | tuple) else "count"
 
 
-Layers = Annotated[PositiveInt | tuple[NonNegativeInt, ...], BeforeValidator(_numbers)]
+Layers = Annotated[
+    Annotated[PositiveInt, Tag("count")] | Annotated[tuple[NonNegativeInt, ...], Tag("numbers")],
+    Discriminator(_how),  # so that an error is about what was meant
+    Commas,
+]
 
 
 class StudentConfig(ChatConfig):
@@ -99,6 +104,7 @@ class StudentConfig(ChatConfig):
         trained as the settings say; VocabularyError when the tokenizer has more ids than the model's
         embedding has rows.
         """
+        from codestill.models.load import pick_device
         from codestill.models.student import Student
         from codestill.models.trainable import require_trainable
 
@@ -106,16 +112,19 @@ class StudentConfig(ChatConfig):
         if self.model is None or self.from_scratch:
             student = _fresh(self, tokenizer, placement.device, seed)
         else:
+            where: Any = pick_device(placement.device)
             student = Student.load(
                 self.model,
                 tokenizer=self.tokenizer,
                 revision=self.revision,
                 dtype=self.dtype,
                 trust_remote_code=self.trust_remote_code,
-                device=placement.device,
+                # A whole that is cut need not fit where its student does.
+                device=placement.device if self.layers is None else "cpu",
             )
             if self.layers is not None:
                 student = _cut(student, self.layers)
+                student.model.to(where)
         student.placement, student.adapter, student.quantize = placement, self.adapter, self.quantize
         require_trainable(student)  # before a teacher is asked for anything
         # With fresh weights, `auto` has nothing to follow: nothing was trained to end a turn.

@@ -40,19 +40,41 @@ def named(name: str, layers: Sequence[int]) -> str:
     return f"{name}, layers {'+'.join(map(str, layers))}"
 
 
+PER_LAYER = (
+    "activation_sparsity_pattern",
+    "attention_layers",
+    "indexer_types",
+    "intermediate_size",
+    "kv_sharing_modes",
+    "layer_rope_theta",
+    "layer_types",
+    "layers_block_type",
+    "layers_num_experts",
+    "mlp_layer_types",
+    "moe_topk",
+    "no_rope_layers",
+    "num_attention_heads_per_layer",
+    "num_experts",
+    "num_key_value_heads_per_layer",
+    "per_layer_config",
+    "sliding_windows",
+    "swiglu_limits",
+    "swiglu_limits_shared",
+)
+"""What transformers' configs list for every layer, the first item for the first. Other lists may have as many
+items by chance, such as the ids that end a text."""
+
+
 def cut_config(config: PreTrainedConfig, layers: Sequence[int]) -> PreTrainedConfig:
     """The config of a model with these layers alone; what it lists for every layer is cut as they are."""
     whole = int(config.num_hidden_layers)
     cut = copy.deepcopy(config)
-    listed = {name: value for name, value in config.to_dict().items() if _per_layer(value, whole)}
-    for name, value in listed.items():
-        setattr(cut, name, [value[layer] for layer in layers])
+    for setting in PER_LAYER:
+        value = getattr(config, setting, None)
+        if isinstance(value, list | tuple) and len(value) == whole:
+            setattr(cut, setting, [value[layer] for layer in layers])
     cut.num_hidden_layers = len(layers)
     return cut
-
-
-def _per_layer(value: object, whole: int) -> bool:
-    return isinstance(value, list | tuple) and len(value) == whole  # pyright: ignore[reportUnknownArgumentType]
 
 
 @torch.no_grad()

@@ -9,8 +9,11 @@ from transformers import PreTrainedModel
 from codestill.errors import ModelError
 
 
-def require_nf4(device: torch.device) -> None:
-    """Raises ModelError where bitsandbytes is missing or does not work on ``device``."""
+def require_nf4(model: PreTrainedModel) -> None:
+    """Raises ModelError where the model has no layers to quantise, and where bitsandbytes is missing or does
+    not work on the model's device."""
+    quantisable(model)
+    device = model.device
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
@@ -29,9 +32,9 @@ def require_nf4(device: torch.device) -> None:
         ) from error
 
 
-def quantize(model: PreTrainedModel) -> None:
-    """Put every linear layer but the head into 4 bits, in place and one at a time: the memory above the
-    model's is that of one layer. Raises ModelError for a model without such layers."""
+def quantisable(model: PreTrainedModel) -> list[str]:
+    """Names of the layers that are put into 4 bits: every linear one but the head. Raises ModelError for a
+    model without such layers, such as GPT-2, whose layers are another class."""
     head = model.get_output_embeddings()
     chosen = [name for name, layer in model.named_modules() if type(layer) is nn.Linear and layer is not head]
     if not chosen:
@@ -39,7 +42,13 @@ def quantize(model: PreTrainedModel) -> None:
             f"{type(model).__name__} has no linear layers that bitsandbytes could quantise.",
             next_step="Leave student.quantize out: the adapter is trained beside the weights as they are.",
         )
-    for name in chosen:
+    return chosen
+
+
+def quantize(model: PreTrainedModel) -> None:
+    """Put these layers into 4 bits, in place and one at a time: the memory above the model's is that of one
+    layer. Raises ModelError; see :func:`quantisable`."""
+    for name in quantisable(model):
         layer: Any = model.get_submodule(name)
         model.set_submodule(name, _quantized(layer))
     marked: Any = model

@@ -52,13 +52,20 @@ class ChatConfig(Settings):
         return ChatConfig(**{name: getattr(self, name) for name in ChatConfig.model_fields})
 
 
-def _names(value: Any) -> Any:
-    return value.strip(",").split(",") if isinstance(value, str) and value != "all-linear" else value
+def _split(value: Any) -> Any:
+    return value.strip(",").split(",") if isinstance(value, str) and "," in value else value
 
 
-Targets = Annotated[
-    Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)], BeforeValidator(_names)
-]
+Commas = BeforeValidator(_split)
+"""Of a setting that is one value or a list: as an option a list is ``0,3,6``, and of one item ``3,``."""
+
+
+def _alone(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_alone), Field(min_length=1)]
+Targets = Annotated[Literal["all-linear"] | Names, Field(union_mode="left_to_right"), Commas]
 
 
 class AdapterConfig(Settings):

@@ -43,13 +43,17 @@ class Config(RunConfig):
     evaluate: EvaluateConfig = EvaluateConfig()
     """How it is evaluated."""
 
+    @property
+    def needs_teacher(self) -> bool:
+        return self.examples.needs_teacher
+
 
 def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train by cross-entropy, evaluate."""
     config.evaluate.require()  # what cannot be evaluated must fail before anything is paid for
     with config.execution.sandbox(config.sandbox) as sandbox:
         session = None
-        if config.examples.needs_teacher:
+        if config.needs_teacher:
             settings = fitting(config.teacher, config.examples.prompts)
             session = open_session(settings, config.teacher_usage, config.execution, run)
         tokenizer = session.tokenizer if session else None

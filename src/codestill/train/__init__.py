@@ -55,7 +55,8 @@ class TrainConfig(Settings):
     max_grad_norm: Positive = 1.0
     """Gradients are clipped to this norm."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto``: bfloat16 autocast where the hardware has it and the model is large enough to gain."""
+    """Of products with float32 weights. ``auto``: bfloat16 (autocast) where the hardware has it and the model
+    is large enough to gain. Weights that are bfloat16 themselves multiply in bfloat16, whatever is set."""
     checkpoint_steps: PositiveInt | None = None
     """Optimiser steps between checkpoints (default: one per epoch)."""
     keep: Literal["last", "best"] = "last"
@@ -91,7 +92,8 @@ def fit(
     """Train ``student`` on ``examples`` and save it in the run's student directory.
 
     A student with ``adapter`` gets a new one, which is saved in the run's adapter directory; the student that
-    is saved and returned has it in its weights.
+    is saved and returned has it in its weights. The weights of the ``student`` that is given are freed: what
+    is returned takes their place.
 
     A killed training continues from its last checkpoint, with the same batches and the same result; a
     finished one is loaded. Raises TrainingError, with a saved state, when a loss is not finite;

@@ -53,6 +53,14 @@ def training_arguments(
     )
 
 
+def arithmetic(student: Student, autocast: bool) -> str:
+    """In which precision a step computes, in words."""
+    if student.dtype == "float32":
+        return f"{'bfloat16' if autocast else 'float32'} products"
+    apart = "" if student.adapter is None or autocast else " (the adapter's in float32)"
+    return f"bfloat16 weights and products{apart}"
+
+
 def _bfloat16(student: Student, config: TrainConfig) -> bool:
     if config.precision != "auto":
         return config.precision == "bfloat16"

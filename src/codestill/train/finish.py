@@ -1,5 +1,6 @@
 """What a training leaves: the student, and with an adapter the adapter by itself."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -21,12 +22,20 @@ def device_of(student: Student) -> Literal["cpu", "cuda"]:
     return "cuda" if student.model.device.type == "cuda" else "cpu"
 
 
+def release(model: PreTrainedModel) -> None:
+    """Free a model's weights, whoever still holds the model: another one takes its place."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.new_empty(0)
+    gc.collect()  # of a trainer, which holds itself
+
+
 def save_student(student: Student, kept: Path, example: TokenExample, run: Run) -> None:
     """Save the ``kept`` checkpoint as the run's student. An adapter is saved as it is, too, and merged; on
     ``example`` it is measured what the merging has changed."""
     if student.adapter is not None:
         weights = _merged(student, kept, example, run)
     else:
+        release(student.model)
         weights = load_weights(
             str(kept),
             revision=None,
@@ -43,7 +52,8 @@ def _merged(student: Student, kept: Path, example: TokenExample, run: Run) -> Pr
     probed = example.tokens[:PROBED]
     before_TV = probe(wrapped, probed)
     source = wrapped.config.name_or_path
-    save_adapter(wrapped, run.adapter_directory, None if not source or Path(source).exists() else source)
+    base = (None, None) if not source or Path(source).exists() else (source, student.revision)
+    save_adapter(wrapped, run.adapter_directory, *base)
     weights = merge(wrapped, DTYPES[dtype])
     after_TV = probe(weights, probed)
     difference, largest = float((after_TV - before_TV).abs().max()), float(before_TV.abs().max())

@@ -29,7 +29,7 @@ from codestill.run import Run
 from codestill.teachers import LogitTeacher, require_same_vocabulary
 from codestill.teachers.cached import CachedLogits
 from codestill.train import TrainConfig
-from codestill.train.arguments import training_arguments
+from codestill.train.arguments import arithmetic, training_arguments
 from codestill.train.batches import (
     TEACHERS_POSITIONS,
     Collator,
@@ -41,11 +41,16 @@ from codestill.train.batches import (
 )
 from codestill.train.checkpoints import Checkpoints, TrainingProgress
 from codestill.train.contrast import contrast, scored_before
-from codestill.train.finish import device_of, save_student
+from codestill.train.finish import device_of, release, save_student
 from codestill.train.live import live_targets
 from codestill.train.optimizers import build_optimizer
 from codestill.train.references import short_answers
 from codestill.types import Example
+
+ROUNDED = (
+    "the weights themselves are trained in bfloat16, which rounds away updates below 1/512 of a weight: "
+    "student.dtype float32 keeps them, and train.precision bfloat16 beside it keeps the fast products"
+)
 
 
 def fit(
@@ -78,11 +83,13 @@ def fit(
             run.write("examples.jsonl", examples)
             if said := short_answers(student, examples):
                 run.message("train", said)
+            if student.adapter is None and student.dtype == "bfloat16":
+                run.message("train", ROUNDED)
         data = TokenData(
             fitting("training", examples), fitting("validation", validation) if validation else []
         )
-        trainer = DistillationTrainer(student, data, objective, config, run, asked)
-        _train(trainer)
+        _train(DistillationTrainer(student, data, objective, config, run, asked))
+    release(student.model)
     # Always from disk: a continued run must go on with the same student as an uninterrupted one.
     saved = Student.load(
         Checkpoints(run.checkpoints).intact(run.student_directory),
@@ -192,11 +199,11 @@ class DistillationTrainer(Trainer):
         """What was chosen for this machine and model; ``execution`` and ``train`` settings override it."""
         device = self.student.model.device.type
         where = f"{torch.get_num_threads()} CPU thread(s)" if device == "cpu" else device
-        precision = "bfloat16" if self.args.bf16 else "float32"
         loss = "hidden states" if self.head is not None else "whole logits"
         fused = " (fused)" if self.head is not None and self.fused else ""
         steps = f"{self.args.max_steps:,} steps"
-        return f"on {where}, {precision} products, loss from {loss}{fused}, {steps}{self._trained}"
+        precision = arithmetic(self.student, self.args.bf16)
+        return f"on {where}, {precision}, loss from {loss}{fused}, {steps}{self._trained}"
 
     @property
     def _trained(self) -> str:
@@ -206,7 +213,7 @@ class DistillationTrainer(Trainer):
             return ""
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         beside = f" beside {self.student.quantize} weights" if self.student.quantize else ""
-        return f"; an adapter of rank {adapter.rank} ({trained:,} parameters){beside}"
+        return f"; an adapter of rank {adapter.rank} ({trained:,} parameters, float32){beside}"
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.train_dataset, self.batches)
@@ -290,7 +297,7 @@ class DistillationTrainer(Trainer):
         if self.student.adapter is None:
             self.student.save(directory)
         else:
-            save_adapter(self.student.model, directory, None)
+            save_adapter(self.student.model, directory)
         torch.save({"batches": batches, "example_ids": names}, directory / "batches.pt")
         raise TrainingError(
             f"training stopped at step {step}: {what}."

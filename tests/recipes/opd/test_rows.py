@@ -119,6 +119,6 @@ def test_a_student_is_not_taught_its_own_attempts() -> None:
 
 
 def test_only_rows_that_ask_another_model_open_it() -> None:
-    opened = {name: Config.model_validate({"row": name}).needs_session for name in ROWS}
+    opened = {name: Config.model_validate({"row": name}).needs_teacher for name in ROWS}
     assert opened == {"gkd": True, "sdft": False, "sdpo": False, "feedback": True, "refined": True}
-    assert Config.model_validate({"row": "sdft", "solutions": "teacher"}).needs_session
+    assert Config.model_validate({"row": "sdft", "solutions": "teacher"}).needs_teacher

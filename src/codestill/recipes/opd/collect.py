@@ -59,7 +59,7 @@ class CollectConfig(BaseModel):
         return self.on_policy < 1 or row.shown == "solution" or to_repair
 
     @property
-    def needs_session(self) -> bool:
+    def needs_teacher(self) -> bool:
         """Whether another model than the student is needed."""
         asks = self.needs_solutions and self.solutions == "teacher"
         return asks or self.table_row.teacher == "external"

@@ -94,7 +94,7 @@ class Config(CollectConfig, TaughtConfig):
         self.evaluate.require()
         teacher = fitting(self.teacher, self.prompts)
         usage, placement = self.teacher_usage, self.execution
-        session = open_session(teacher, usage, placement, run) if self.needs_session else None
+        session = open_session(teacher, usage, placement, run) if self.needs_teacher else None
         with self.execution.sandbox(self.sandbox) as sandbox:
             teaching = None
             if session is not None:
