@@ -101,16 +101,22 @@ def test_a_row_that_is_killed_ends_with_the_same_bytes(row: str, stage: str, tmp
 
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl"])
-def test_off_policy_it_is_logit_distillation_bit_for_bit(divergence: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [True, False], ids=["by name", "as an end of generalized_jsd"])
+def test_off_policy_it_is_logit_distillation_bit_for_bit(
+    named: bool, divergence: str, tmp_path: Path
+) -> None:
     common = COMMON | {
         "teacher": FROM_TEACHER["teacher"],
         "evaluate": EVALUATE,
-        "objective": {"divergence": divergence, "temperature": 2.0, "alpha": 0.5},
         # In full: the two recipes have defaults of their own.
         "train": COMMON["train"] | {"learning_rate": 1e-3, "precision": "float32"},
     }
-    distilled(tmp_path / "opd", **common, tasks=TASKS, warm_up=None, on_policy=0)
-    distilled(tmp_path / "kd", **common, recipe="logit_kd", examples={"tasks": TASKS, "validation": None})
+    own = {"divergence": divergence, "temperature": 2.0, "alpha": 0.5}
+    end = {"divergence": "generalized_jsd", "beta": {"forward_kl": 0.0, "reverse_kl": 1.0}[divergence]}
+    objective = own if named else own | end
+    distilled(tmp_path / "opd", **common, objective=objective, tasks=TASKS, warm_up=None, on_policy=0)
+    kd = {"objective": own, "examples": {"tasks": TASKS, "validation": None}}
+    distilled(tmp_path / "kd", **common, **kd, recipe="logit_kd")
     assert weights(tmp_path / "opd") == weights(tmp_path / "kd")
 
 
