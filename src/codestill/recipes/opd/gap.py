@@ -15,7 +15,8 @@ from codestill.types import Example, Record
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
-    from codestill.teachers.frozen import LocalTeacher
+    from codestill.teachers import LogitTeacher
+    from codestill.teachers.cached import CachedLogits
 
 MEASURED = 256
 """Examples that are measured at most."""
@@ -36,7 +37,7 @@ class Gap(Record):
 
 def measure_gap(
     student: "Student",
-    teacher: "LocalTeacher",
+    teacher: "LogitTeacher | CachedLogits",
     examples: Sequence[Example],
     objective: Distillation,
     max_length: int,
@@ -67,7 +68,7 @@ NOTHING = (
 
 def _measure(
     student: "Student",
-    teacher: "LocalTeacher",
+    teacher: "LogitTeacher | CachedLogits",
     objective: Distillation,
     max_length: int,
     examples: Sequence[Example],
@@ -82,12 +83,13 @@ def _measure(
     from codestill.train.live import shared_vocabulary, targets
 
     options = LossOptions(vocabulary=shared_vocabulary(student, teacher))
-    limits = [limit for limit in (max_length, student.positions, teacher.positions) if limit is not None]
+    most = getattr(teacher, "positions", None)  # one of one's own may not say
+    limits = [limit for limit in (max_length, student.positions, most) if limit is not None]
     model, head = student.model.eval(), linear_head(student.model)
     collate = Collator(student.pad_id)
     for example in examples:
         tokenized = tokenize([example], student.codec, min(limits))
-        if not tokenized or len(tokenized[0].as_taught.tokens) > (teacher.positions or 1 << 60):
+        if not tokenized or len(tokenized[0].as_taught.tokens) > (most or 1 << 60):
             yield Gap(key=example.key, divergence=0.0, tokens=0)
             continue
         inputs = {name: tensor.to(model.device) for name, tensor in collate([(0, tokenized[0])]).items()}

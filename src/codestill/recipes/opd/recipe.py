@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic import model_validator
 
 from codestill.attempt import Workbench
+from codestill.capture import TeacherLogitsConfig, capture, read_cache
 from codestill.errors import TaskError, VocabularyError
 from codestill.evaluation import evaluate
 from codestill.files.serialize import is_object
@@ -15,11 +16,13 @@ from codestill.losses import Distillation
 from codestill.recipes.opd.collect import CollectConfig, collect
 from codestill.recipes.opd.gap import measure_gap
 from codestill.recipes.opd.rows import ROWS
+from codestill.recipes.opd.times import Times
 from codestill.rounds import Round, RoundsConfig, in_rounds
 from codestill.run import Run
 from codestill.tasks import require_trainable
 from codestill.tasks.decontaminate import without_repeats
 from codestill.teachers import require_same_vocabulary
+from codestill.teachers.cached import CachedLogits
 from codestill.teaching import Teaching
 from codestill.train import fit
 from codestill.types import Example
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from codestill.teachers.frozen import LocalTeacher
 
 
-class Config(CollectConfig, RoundsConfig):
+class Config(CollectConfig, RoundsConfig, TeacherLogitsConfig):
     """On-policy distillation. The defaults run offline on the bundled pocket tasks and teacher."""
 
     recipe: Literal["opd"] = "opd"
@@ -53,6 +56,17 @@ class Config(CollectConfig, RoundsConfig):
             raise ValueError(
                 f"teacher: row {self.row} reads its logits, and a text-only endpoint has none: give a local "
                 "one, or choose a row in which the student teaches itself"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _aligned_teacher_reads_what_the_student_reads(self) -> "Config":
+        row = self.table_row
+        if self.cache.vocabularies == "aligned" and (row.shown != "nothing" or row.teacher == "itself"):
+            raise ValueError(
+                f"cache.vocabularies is aligned, and the teacher of row {self.row} "
+                + ("is the student itself" if row.teacher == "itself" else "reads a prompt of its own")
+                + ": a teacher with another tokenizer teaches in the rows gkd and refined"
             )
         return self
 
@@ -85,21 +99,34 @@ class Config(CollectConfig, RoundsConfig):
 def distill(config: Config, run: Run) -> "Student":
     """Warm up; then, in each round, attempt, let the teacher read, train, evaluate."""
     with config.bench(run) as (bench, teaching):
-        external = None
+        external, times = None, dict[int, Times]()
         if teaching and config.table_row.teacher == "external":
             external = cast("LocalTeacher", teaching.session.logits)  # as the config's teacher is local
-        require = partial(_require_one_language, external, run) if external else None
+        require = partial(_require_one_language, config, external, run) if external else None
+
+        def collected(this: Round) -> list[Example]:
+            times[this.number] = Times()
+            return _collect(config, this, bench, teaching, times[this.number])
 
         def train(this: Round, learner: "Student", new: list[Example], examples: list[Example]) -> "Student":
             teacher = external or _itself(this.student)  # before the student is trained
-            measure_gap(learner, teacher, new, config.objective, config.train.max_length, this.run)
-            return fit(learner, examples, config.objective, config.train, this.keeper, teacher=teacher)
+            spent = times[this.number]
+            with spent.of("teacher"):
+                logits = _logits(config, this, learner, teacher, examples)
+            with spent.of("gap"):
+                measure_gap(learner, logits, new, config.objective, config.train.max_length, this.run)
+            if not isinstance(logits, CachedLogits):
+                logits = spent.timed(logits)
+            with spent.of("student"):
+                student = fit(learner, examples, config.objective, config.train, this.keeper, teacher=logits)
+            spent.tell(this.run)
+            return student
 
         return in_rounds(
             config,
             run,
             partial(initial_student, config, teaching and teaching.session, run, require),
-            collect=lambda this: _collect(config, this, bench, teaching),
+            collect=collected,
             train=train,
             evaluate=lambda student, keeper: evaluate(
                 student, "student", config.evaluate, bench.sandbox, keeper
@@ -111,12 +138,32 @@ def distill(config: Config, run: Run) -> "Student":
         )
 
 
-def _collect(config: Config, this: Round, bench: Workbench, teaching: Teaching | None) -> list[Example]:
+def _collect(
+    config: Config, this: Round, bench: Workbench, teaching: Teaching | None, times: Times
+) -> list[Example]:
     """The round's new training examples."""
     task_set = config.tasks.fresh(this.number)
     task_set = without_repeats(task_set, config.evaluate.tasks, config.decontaminate, this.run)
     require_trainable(task_set, False)
-    return this.named(collect(config, task_set, this.student, bench, teaching, this.run, this.seed))
+    return this.named(collect(config, task_set, this.student, bench, teaching, this.run, this.seed, times))
+
+
+def _logits(
+    config: Config, this: Round, student: "Student", teacher: "LocalTeacher", examples: list[Example]
+) -> "LocalTeacher | CachedLogits":
+    """The teacher, or a cache of what it says to the round's examples."""
+    if config.teacher_logits == "live":
+        return teacher
+    from codestill.teachers.aligned import TokenizerPair
+
+    aligned = config.cache.vocabularies == "aligned"
+    pair = TokenizerPair(student.codec, teacher.codec) if aligned else None
+    codec = student.codec if pair is None else pair.reader
+    own = config.cache.directory
+    directory = this.run.logits_directory if own is None else own / this.run.prefix
+    temperature = config.objective.temperature
+    cache = capture(examples, teacher, (temperature,), config.cache, directory, this.run, codec)
+    return read_cache(cache, temperature, pair, examples, config.cache, this.run)
 
 
 def _itself(student: "Student") -> "LocalTeacher":
@@ -131,9 +178,20 @@ def _itself(student: "Student") -> "LocalTeacher":
     )
 
 
-def _require_one_language(teacher: "LocalTeacher", run: Run, student: "Student") -> None:
+def _require_one_language(config: Config, teacher: "LocalTeacher", run: Run, student: "Student") -> None:
     """Raise VocabularyError where ids mean different tokens to the two, or their sequences end differently;
-    say so where one is used to another chat template."""
+    say so where one is used to another chat template. With aligned vocabularies raise it where the two
+    cannot be aligned, and say so where the end is not taught."""
+    if config.cache.vocabularies == "aligned":
+        from codestill.teachers.aligned import TokenizerPair
+
+        if not TokenizerPair(student.codec, teacher.codec).ends_alike:
+            run.message(
+                "train",
+                "student and teacher end their answers differently, so that the teacher says nothing of the "
+                "end: a student that does not end yet will not learn it here.",
+            )
+        return
     require_same_vocabulary(
         student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
     )
