@@ -195,8 +195,8 @@ class Run:
 
     @property
     def logits_directory(self) -> Path:
-        """The run's own cache of the teacher's logits."""
-        return self.directory / "logits"
+        """This run's or round's own cache of the teacher's logits."""
+        return self.directory / "logits" / self.prefix
 
     @property
     def library_directory(self) -> Path:

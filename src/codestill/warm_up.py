@@ -35,6 +35,13 @@ class WarmUpConfig(Settings):
     trained once. Without it each run trains its own."""
 
 
+class WarmedUpConfig(TaughtConfig):
+    """Base of the recipes whose student is fine-tuned before the first round."""
+
+    warm_up: WarmUpConfig | None = WarmUpConfig()
+    """Fine-tuning before the first round; none for a student that can write code already."""
+
+
 class SharedWarmUp(RunConfig):
     """A warm-up shared by several runs, as a run of its own."""
 
@@ -47,8 +54,7 @@ class SharedWarmUp(RunConfig):
 
 
 def initial_student(
-    config: TaughtConfig,
-    warm_up: WarmUpConfig | None,
+    config: WarmedUpConfig,
     session: TeacherSession | None,
     run: Run,
     require: Callable[["Student"], None] | None = None,
@@ -56,6 +62,7 @@ def initial_student(
     """The student before the first round: warmed up once, loaded on resume. A preset takes the tokenizer of a
     local teacher, if there is one. ``require`` is called before any work, and raises what speaks against it.
     """
+    warm_up = config.warm_up
     tokenizer = session.tokenizer if session else None
     student = config.student.build(tokenizer, config.execution, seed=run.seed)
     if require is not None:

@@ -46,8 +46,36 @@ def test_two_tokenizers_side_by_side(codestill: Codestill, tmp_path: Path) -> No
     printed = rows(outcome.out)
     assert "1,024 tokens in all" in printed["teacher"] and "320 tokens in all" in printed["student"]
     assert "are one of its tokens" in printed["aligned"]
+    assert printed["end"] == "both end a sequence with <|endoftext|>"
+    assert printed["form"] == "both continue text"
     alone = codestill("doctor", "--teacher", "pocket")
     assert alone.code == 2 and "a teacher alone" in alone.err and "--student" in alone.err
+
+
+def test_ends_and_templates_side_by_side(codestill: Codestill, tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}### {{ m.role }}\n{{ m.content }}<|endoftext|>\n{% endfor %}"
+        "{% if add_generation_prompt %}### assistant\n{% endif %}"
+    )
+    plain, chats, other = (tiny_tokenizer(320) for _ in range(3))
+    chats.chat_template = template
+    other.chat_template = template.replace("###", "##")
+    other.add_special_tokens({"eos_token": "<|end|>"})
+    other.chat_template = other.chat_template.replace("<|endoftext|>", "<|end|>")
+    for name, tokenizer in (("plain", plain), ("chats", chats), ("other", other)):
+        tokenizer.save_pretrained(str(tmp_path / name))
+
+    def compared(teacher: str, student: str) -> dict[str, str]:
+        named = ("--teacher", tmp_path / teacher, "--student", tmp_path / student, "--tasks", "pocket:test")
+        return rows(codestill("doctor", *named).out)
+
+    assert compared("chats", "chats")["form"] == "both are asked in the same chat template"
+    found = compared("chats", "plain")
+    assert found["end"].startswith("both end")
+    assert found["form"].startswith("the teacher is asked in its chat template, the student continues text")
+    found = compared("other", "chats")
+    assert "teacher ends a sequence with <|end|>, the student with <|endoftext|>" in found["end"]
+    assert "opd refuses" in found["end"] and found["form"].startswith("each is asked in a chat template")
 
 
 def test_every_layer_tier_and_probe_where_all_is_there(codestill: Codestill) -> None:

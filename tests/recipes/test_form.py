@@ -17,6 +17,7 @@ from codestill.compare import CompareConfig, SweepConfig, plan
 from codestill.config import RunConfig
 from codestill.errors import ConfigError, ModelError, StageMismatch
 from codestill.evaluation import EvaluateConfig, EvaluateModel, evaluate, evaluate_model, read_evaluation
+from codestill.files.serialize import read_jsonl
 from codestill.models import ChatConfig, StudentConfig
 from codestill.models.chat import ChatCodec
 from codestill.models.student import Student
@@ -27,7 +28,7 @@ from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.tasks import STOP_RULES, TasksConfig
 from codestill.teachers import LocalTeacherConfig
-from codestill.types import Example
+from codestill.types import Attempt, Example
 
 TEMPLATE = (
     "{% for m in messages %}### {{ m.role }}\n{{ m.content }}<|endoftext|>\n{% endfor %}"
@@ -51,6 +52,8 @@ def chatting(tmp_path: Path) -> Path:
     [
         ("sft", False),
         *((recipe, True) for recipe in ("sft", "logit_kd", "logit_kd cached", "persd", "amr_evol", "iterkd")),
+        ("opd", False),
+        ("opd", True),
     ],
 )
 def test_rows_have_the_form_of_the_evaluation(
@@ -88,7 +91,18 @@ def test_rows_have_the_form_of_the_evaluation(
     assert all(asked.form == student.form == found.chat for asked, _ in trained)
     prompts = [student.codec.prompt(example.prompt) for _, example in trained]
     assert prompts and {tuple(ids) for ids in prompts} <= set(read)
-    assert all(example.completion.startswith("```python\ndef ") == chats for _, example in trained)
+    attempts = {
+        f"{path.parent.name}/{attempt.key}": attempt.completion
+        for path in (tmp_path / "run" / "stages").glob("round-*/attempts.jsonl")
+        for attempt in (read_jsonl(path, Attempt) if recipe == "opd" else ())
+    }
+    own = [example for _, example in trained if example.source == "attempt"]
+    assert bool(own) == (recipe == "opd")
+    for example in own:  # as the student wrote it
+        completion = attempts[example.example_id]
+        assert example.completion == ((chats and completion.raw) or completion.text)
+    others = [example for _, example in trained if example.source != "attempt"]
+    assert others and all(one.completion.startswith("```python\ndef ") == chats for one in others)
     for _, example in trained:
         for faulty in example.faults:
             assert faulty.completion.startswith("```python\n") == chats

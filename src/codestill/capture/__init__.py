@@ -7,14 +7,14 @@ would have without the interruption.
     local      a teacher on this machine
     served     a teacher on a server
     parallel   several processes fill one cache
-    aligned    a cache of the teacher's rows, for a student with another tokenizer
+    aligned    a cache as a student reads it, which may have another tokenizer than the teacher
     error      what training from a cache loses
     cache_run  ``codestill cache``
 """
 
-from codestill.capture.aligned import read_aligned
+from codestill.capture.aligned import read_aligned, read_cache
 from codestill.capture.cache_run import capture_run
-from codestill.capture.config import CacheConfig, CaptureConfig, CaptureRun, ServerConfig
+from codestill.capture.config import CacheConfig, CaptureConfig, CaptureRun, ServerConfig, TeacherLogitsConfig
 from codestill.capture.fill import Capture, LogitSource, capture, fill, is_finished, open_cache
 from codestill.teachers.aligned import TokenizerPair
 
@@ -25,6 +25,7 @@ __all__ = [
     "CaptureRun",
     "LogitSource",
     "ServerConfig",
+    "TeacherLogitsConfig",
     "TokenizerPair",
     "capture",
     "capture_run",
@@ -32,4 +33,5 @@ __all__ = [
     "is_finished",
     "open_cache",
     "read_aligned",
+    "read_cache",
 ]

@@ -1,16 +1,36 @@
-"""A cache of the teacher's rows, for a student with another tokenizer."""
+"""A cache of the teacher's rows as a student reads it, which may have another tokenizer."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from codestill.capture.config import CaptureConfig
+from codestill.capture.config import CacheConfig, CaptureConfig
 from codestill.run import Run
 from codestill.types import Example
 
 if TYPE_CHECKING:
     from codestill.logits import LogitCache
     from codestill.teachers.aligned import AlignedLogits, TokenizerPair
+    from codestill.teachers.cached import CachedLogits
+
+
+def read_cache(
+    cache: "LogitCache",
+    temperature: float,
+    pair: "TokenizerPair | None",
+    examples: Sequence[Example],
+    config: CacheConfig,
+    run: Run,
+) -> "CachedLogits":
+    """The cache as training reads it: of the student's own tokens, or, with ``pair``, of the teacher's.
+
+    Raises as :func:`read_aligned`.
+    """
+    from codestill.teachers.cached import CachedLogits
+
+    if pair is None:
+        return CachedLogits(cache, temperature, config.tail)
+    return read_aligned(cache, (temperature,), pair, examples, config, run)
 
 
 def read_aligned(

@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from codestill.config import RunConfig
 from codestill.examples import ExamplesConfig
 from codestill.logits import Threshold, Truncation
+from codestill.losses import Distillation
+from codestill.losses.table import find
 from codestill.models import ChatConfig, StudentConfig
 from codestill.openai_client import BaseUrl
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.session import TeacherUsage
+from codestill.train import TrainConfig
 from codestill.types import Settings, TailRule
 
 Temperatures = Annotated[
@@ -49,6 +52,45 @@ class CacheConfig(CaptureConfig):
             raise ValueError(
                 f"tail is {self.tail}, and vocabularies is aligned: what the student lacks of the teacher's "
                 "tokens needs the tail rule bucket"
+            )
+        return self
+
+
+class TeacherLogitsConfig(BaseModel):
+    """Where a student's targets come from: the teacher as it is asked, or a cache of its logits."""
+
+    objective: Distillation = Distillation()
+    """Divergence, temperature and weight."""
+    train: TrainConfig = TrainConfig()
+    """How the student is optimised."""
+    teacher_logits: Literal["live", "cached"] = "live"
+    """``cached``: the teacher's logits are computed once, kept on disk as `cache` says, and read in every
+    epoch."""
+    cache: CacheConfig = CacheConfig()
+    """What is kept of them, and where."""
+
+    @model_validator(mode="after")
+    def _cache_holds_what_is_trained(self) -> Self:
+        if self.teacher_logits == "cached" and self.train.max_length > self.cache.max_length:
+            raise ValueError(
+                f"train.max_length is {self.train.max_length}, and cache.max_length {self.cache.max_length}: "
+                "longer examples would be trained on without logits; set both to the same"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _aligned_is_cached(self) -> Self:
+        if self.cache.vocabularies == "same":
+            return self
+        if self.teacher_logits != "cached":
+            raise ValueError(
+                "cache.vocabularies is aligned, and teacher_logits is live: a teacher with another tokenizer "
+                "teaches through the cache; set teacher_logits to cached"
+            )
+        if "bucket" not in find(self.objective.divergence).tail_rules:
+            raise ValueError(
+                f"objective.divergence is {self.objective.divergence}, which needs the whole vocabulary: "
+                "with aligned vocabularies choose one that takes the tail rule bucket, such as forward_kl"
             )
         return self
 

@@ -9,30 +9,25 @@ Our deviations from the common notebook form: prompt and pads are masked in both
 shifted together, and the divergence is averaged over tokens, not over sequences.
 """
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import model_validator
-
-from codestill.capture import CacheConfig, capture, is_finished, open_cache, read_aligned
+from codestill.capture import TeacherLogitsConfig, capture, is_finished, open_cache, read_cache
 from codestill.config import RunConfig
 from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.examples import ExamplesConfig, training_examples, validation_examples
-from codestill.losses import Distillation
-from codestill.losses.table import find
 from codestill.models import StudentConfig
 from codestill.prompts import fitting
 from codestill.run import Run
 from codestill.teachers import LocalTeacherConfig, require_same_vocabulary
 from codestill.teachers.aligned import TokenizerPair
-from codestill.teachers.cached import CachedLogits
 from codestill.teachers.session import TeacherUsage, session_of
-from codestill.train import TrainConfig, fit
+from codestill.train import fit
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
 
 
-class Config(RunConfig):
+class Config(TeacherLogitsConfig, RunConfig):
     """Logit distillation."""
 
     recipe: Literal["logit_kd"] = "logit_kd"
@@ -43,44 +38,10 @@ class Config(RunConfig):
     """Local weights: a text-only endpoint gives no logits."""
     teacher_usage: TeacherUsage = TeacherUsage()
     """What is kept of its answers, with ``examples.answers=teacher``, and their budget."""
-    objective: Distillation = Distillation()
-    """Divergence, temperature and weight."""
-    teacher_logits: Literal["live", "cached"] = "live"
-    """``cached``: the teacher's logits are computed once, kept on disk as `cache` says, and read in every
-    epoch."""
-    cache: CacheConfig = CacheConfig()
-    """What is kept of them, and where."""
     examples: ExamplesConfig = ExamplesConfig()
     """What teacher and student read."""
-    train: TrainConfig = TrainConfig()
-    """How the student is optimised."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How it is evaluated."""
-
-    @model_validator(mode="after")
-    def _cache_holds_what_is_trained(self) -> Self:
-        if self.teacher_logits == "cached" and self.train.max_length > self.cache.max_length:
-            raise ValueError(
-                f"train.max_length is {self.train.max_length}, and cache.max_length {self.cache.max_length}: "
-                "longer examples would be trained on without logits; set both to the same"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _aligned_is_cached(self) -> Self:
-        if self.cache.vocabularies == "same":
-            return self
-        if self.teacher_logits != "cached":
-            raise ValueError(
-                "cache.vocabularies is aligned, and teacher_logits is live: a teacher with another tokenizer "
-                "teaches through the cache; set teacher_logits to cached"
-            )
-        if "bucket" not in find(self.objective.divergence).tail_rules:
-            raise ValueError(
-                f"objective.divergence is {self.objective.divergence}, which needs the whole vocabulary: "
-                "with aligned vocabularies choose one that takes the tail rule bucket, such as forward_kl"
-            )
-        return self
 
 
 def distill(config: Config, run: Run) -> "Student":
@@ -124,10 +85,7 @@ def distill(config: Config, run: Run) -> "Student":
                 cache = open_cache(directory, every, codec, *kept, run)
             else:
                 cache = capture(every, teacher, *kept, directory, run, codec)
-            if pair is None:
-                logits = CachedLogits(cache, temperature, config.cache.tail)
-            else:
-                logits = read_aligned(cache, (temperature,), pair, every, config.cache, run)
+            logits = read_cache(cache, temperature, pair, every, config.cache, run)
             teacher = None
         student = fit(
             student, examples, config.objective, config.train, run, teacher=logits, validation=validation

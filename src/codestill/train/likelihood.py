@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from codestill.losses.contrast import linear_log_probabilities, log_probabilities
-from codestill.models.heads import hidden_states_alone, linear_head
+from codestill.models.heads import linear_head
 from codestill.models.student import LanguageModel
 from codestill.train.batches import Collator, tokenize
+from codestill.train.forward import states
 from codestill.types import Example
 
 
@@ -36,8 +37,7 @@ def scored_tokens(
 
     ``head`` is the model's matrix of logits, if they are nothing else than that times its hidden states.
     """
-    read = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"use_cache": False}
+    found = states(model, head, inputs)
     if head is None:
-        return log_probabilities(model(**read).logits, labels_BT)
-    hidden_BTD = model(**read, **hidden_states_alone(model)).hidden_states[-1]
-    return linear_log_probabilities(hidden_BTD, head, labels_BT)
+        return log_probabilities(found, labels_BT)
+    return linear_log_probabilities(found, head, labels_BT)

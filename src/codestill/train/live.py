@@ -1,4 +1,5 @@
-"""A teacher's logits as it is asked for them, behind its own prompt where it has one."""
+"""A teacher's logits for a batch: from a cache, or as it is asked for them, behind its own prompt where it
+has one."""
 
 from collections.abc import Mapping
 
@@ -6,8 +7,29 @@ import torch
 from torch import Tensor
 
 from codestill.losses.batch import IGNORED
-from codestill.losses.targets import LinearTeacher
-from codestill.teachers import LogitTeacher
+from codestill.losses.targets import LinearTeacher, SparseTargets
+from codestill.models.student import Student
+from codestill.teachers import LogitTeacher, require_same_vocabulary
+from codestill.teachers.cached import CachedLogits
+
+
+def shared_vocabulary(student: Student, teacher: LogitTeacher | CachedLogits) -> int:
+    """Number of leading logits that are compared. Raises VocabularyError where an id is not the same token to
+    both."""
+    if isinstance(teacher, CachedLogits):
+        return teacher.shared_vocabulary(student.tokenizer, student.vocabulary_size)
+    return require_same_vocabulary(
+        student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
+    )
+
+
+def targets(
+    teacher: LogitTeacher | CachedLogits, inputs: Mapping[str, Tensor], hidden: bool
+) -> LinearTeacher | SparseTargets | Tensor:
+    """The teacher's targets for a collated batch; ``hidden`` as in :func:`live_targets`."""
+    if isinstance(teacher, CachedLogits):
+        return teacher.targets(inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+    return live_targets(teacher, inputs, hidden)
 
 
 def live_targets(teacher: LogitTeacher, inputs: Mapping[str, Tensor], hidden: bool) -> LinearTeacher | Tensor:

@@ -17,16 +17,13 @@ from transformers.trainer_utils import set_seed
 from codestill.errors import ConfigError, LogitsError, TrainingError
 from codestill.losses import Contrastive, CrossEntropy, Objective
 from codestill.losses.batch import Loss, LossOptions
-from codestill.losses.compute import compute
 from codestill.losses.contrast import PER_GROUP, StepCounts
-from codestill.losses.linear import linear_loss
-from codestill.losses.targets import LinearTeacher, SparseTargets
 from codestill.models.adapters import attach, save_adapter
-from codestill.models.heads import hidden_states_alone, linear_head
+from codestill.models.heads import linear_head
 from codestill.models.student import Student
 from codestill.models.trainable import prepare
 from codestill.run import Run
-from codestill.teachers import LogitTeacher, require_same_vocabulary
+from codestill.teachers import LogitTeacher
 from codestill.teachers.cached import CachedLogits
 from codestill.train import TrainConfig
 from codestill.train.arguments import arithmetic, training_arguments
@@ -42,7 +39,8 @@ from codestill.train.batches import (
 from codestill.train.checkpoints import Checkpoints, TrainingProgress
 from codestill.train.contrast import contrast, scored_before
 from codestill.train.finish import device_of, release, save_student
-from codestill.train.live import live_targets
+from codestill.train.forward import batch_loss
+from codestill.train.live import shared_vocabulary, targets
 from codestill.train.optimizers import build_optimizer
 from codestill.train.references import short_answers
 from codestill.types import Example
@@ -162,12 +160,7 @@ class DistillationTrainer(Trainer):
                     f"the objective {objective.type} needs a teacher with logits.",
                     next_step="Give a local teacher, or use the objective cross_entropy.",
                 )
-            if isinstance(teacher, CachedLogits):
-                self.vocabulary = teacher.shared_vocabulary(student.tokenizer, student.vocabulary_size)
-            else:
-                self.vocabulary = require_same_vocabulary(
-                    student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
-                )
+            self.vocabulary = shared_vocabulary(student, teacher)
         self.batches = self._batches(data.training, run.seed)
         # At weight 0 the loss is cross-entropy alone, and faulty programs are not used.
         contrasts = isinstance(objective, Contrastive)
@@ -260,27 +253,10 @@ class DistillationTrainer(Trainer):
     ) -> Loss:
         if self.contrast is not None:
             return contrast(self.contrast, model, self.head, inputs, StepCounts(normalizer, groups))
-        student = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"use_cache": False}
-        teacher = self._targets(inputs)
-        if self.head is None:
-            logits_BTV = model(**student).logits
-            assert not isinstance(teacher, LinearTeacher)
-            return compute(
-                self.plain, logits_BTV, inputs["labels"], teacher, LossOptions(normalizer, self.vocabulary)
-            )
-        # Through the wrapped model, whose hooks gather gradients.
-        hidden_BTD = model(**student, **hidden_states_alone(model)).hidden_states[-1]
-        labels_BT = inputs["labels"]
-        options = LossOptions(normalizer, self.vocabulary, fused=self.fused)
-        return linear_loss(self.plain, hidden_BTD, self.head, labels_BT, teacher, options)
-
-    def _targets(self, inputs: dict[str, Tensor]) -> LinearTeacher | SparseTargets | Tensor | None:
-        """The teacher's targets for the batch, as hidden states wherever possible."""
-        if isinstance(self.teacher, CachedLogits):
-            return self.teacher.targets(inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
-        if self.teacher is None:
-            return None
-        return live_targets(self.teacher, inputs, hidden=self.head is not None)
+        hidden = self.head is not None
+        teacher = None if self.teacher is None else targets(self.teacher, inputs, hidden)
+        options = LossOptions(normalizer, self.vocabulary, fused=hidden and self.fused)
+        return batch_loss(self.plain, model, self.head, inputs, teacher, options)
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         norm: Any = super()._clip_grad_norm(model)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from tests.support.recipes import COMMON, FROM_TEACHER, TASKS
-from tests.support.tiny import CPU, tiny_gpt2
-from tests.support.worlds import DieAt, assert_killed, examples, open_run, student, weights
+from tests.support.tiny import CPU, tiny_gpt2, tiny_tokenizer
+from tests.support.worlds import DieAt, assert_killed, examples, metrics, open_run, student, weights
 
 from codestill.errors import TaskError, VocabularyError
 from codestill.files.run_files import read_accounting
@@ -92,6 +92,10 @@ def test_a_row_that_is_killed_ends_with_the_same_bytes(row: str, stage: str, tmp
     assert account["round-1/gap_nats_per_token"] > NIL
     assert 0 < account["round-1/on_policy_examples"] == account["examples"]
     assert (account["round-1/refinement_calls"] > 0) == (row == "refined")
+    (times,) = metrics(tmp_path / "whole", "round-1/time")
+    spent = {name for name, seconds in times.metrics.items() if seconds}
+    asks = {"answers_seconds"} if row == "refined" else set()
+    assert spent == {"attempts_seconds", "gap_seconds", "teacher_seconds", "student_seconds"} | asks
     assert_killed(die_at, tmp_path / "killed", stage, 1, row)
     distilled(tmp_path / "killed", **of_row(row))
     assert made(tmp_path / "killed") == made(tmp_path / "whole")
@@ -101,17 +105,73 @@ def test_a_row_that_is_killed_ends_with_the_same_bytes(row: str, stage: str, tmp
 
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl"])
-def test_off_policy_it_is_logit_distillation_bit_for_bit(divergence: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [True, False], ids=["by name", "as an end of generalized_jsd"])
+def test_off_policy_it_is_logit_distillation_bit_for_bit(
+    named: bool, divergence: str, tmp_path: Path
+) -> None:
     common = COMMON | {
         "teacher": FROM_TEACHER["teacher"],
         "evaluate": EVALUATE,
-        "objective": {"divergence": divergence, "temperature": 2.0, "alpha": 0.5},
         # In full: the two recipes have defaults of their own.
         "train": COMMON["train"] | {"learning_rate": 1e-3, "precision": "float32"},
     }
-    distilled(tmp_path / "opd", **common, tasks=TASKS, warm_up=None, on_policy=0)
-    distilled(tmp_path / "kd", **common, recipe="logit_kd", examples={"tasks": TASKS, "validation": None})
+    own = {"divergence": divergence, "temperature": 2.0, "alpha": 0.5}
+    end = {"divergence": "generalized_jsd", "beta": {"forward_kl": 0.0, "reverse_kl": 1.0}[divergence]}
+    objective = own if named else own | end
+    distilled(tmp_path / "opd", **common, objective=objective, tasks=TASKS, warm_up=None, on_policy=0)
+    kd = {"objective": own, "examples": {"tasks": TASKS, "validation": None}}
+    distilled(tmp_path / "kd", **common, **kd, recipe="logit_kd")
     assert weights(tmp_path / "opd") == weights(tmp_path / "kd")
+
+
+@pytest.fixture
+def aligned(tmp_path: Path) -> dict[str, Any]:
+    """A student whose tokenizer is not the teacher's."""
+    tiny_tokenizer(320).save_pretrained(str(tmp_path / "tokenizer"))
+    return SMALL | {
+        "student": {"preset": "pocket-0.1m", "tokenizer": str(tmp_path / "tokenizer")},
+        "warm_up": {"tasks": TASKS, "train": COMMON["train"]},
+        "teacher_logits": "cached",
+        "cache": {"vocabularies": "aligned"},
+        "rounds": 2,
+    }
+
+
+def die_aligned(directory: Path, settings: dict[str, Any]) -> None:
+    distilled(directory, DieAt("round-1/logits", 1), **settings)
+
+
+def test_a_teacher_with_another_tokenizer_reads_the_students_own_text(
+    aligned: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = aligned | {"execution": {"device": "cpu", "capture_batch_tokens": 100}}
+    distilled(tmp_path / "whole", **settings)
+    account: dict[str, Any] = read_accounting(tmp_path / "whole")
+    for number in (1, 2):
+        assert 0.2 < account[f"round-{number}/aligned_one_to_one"] < 1
+        assert account[f"round-{number}/gap_nats_per_token"] > NIL
+        assert (tmp_path / "whole" / "logits" / f"round-{number}" / "manifest.json").exists()
+    assert_killed(die_aligned, tmp_path / "killed", settings)
+    distilled(tmp_path / "killed", **settings)
+    assert made(tmp_path / "killed") == made(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("row", ["feedback", "sdft"])
+def test_cached_logits_are_those_of_the_teacher(row: str, tmp_path: Path) -> None:
+    gaps: dict[str, Any] = {}
+    for logits in ("live", "cached"):
+        distilled(tmp_path / logits, **of_row(row), teacher_logits=logits)
+        gaps[logits] = read_accounting(tmp_path / logits)["round-1/gap_nats_per_token"]
+    assert gaps["cached"] == pytest.approx(gaps["live"], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("row", "why"), [("sdft", "is the student itself"), ("feedback", "prompt of its own")]
+)
+def test_rows_that_show_something_are_not_aligned(row: str, why: str) -> None:
+    settings = {"row": row, "teacher_logits": "cached", "cache": {"vocabularies": "aligned"}}
+    with pytest.raises(ValueError, match=why):
+        opd.Config.model_validate(settings)
 
 
 def test_a_gap_of_nothing_is_said(tmp_path: Path) -> None:
@@ -163,10 +223,10 @@ def test_ends_of_sequence_and_templates_are_compared(tmp_path: Path) -> None:
         tokenizer.chat_template = TEMPLATE.replace("<|endoftext|>", "<|pad|>")
         chatting = StudentConfig(preset="pocket-0.1m", chat=True).build(tokenizer, placement=CPU)
         with pytest.raises(VocabularyError, match=r"ends its text with <\|pad\|>"):
-            opd._require_one_language(teacher, run, chatting)
+            opd._require_one_language(opd.Config(), teacher, run, chatting)
         tokenizer.chat_template = TEMPLATE
         chatting = StudentConfig(preset="pocket-0.1m", chat=True).build(tokenizer, placement=CPU)
-        opd._require_one_language(teacher, run, chatting)
+        opd._require_one_language(opd.Config(), teacher, run, chatting)
     said = [event.message for event in read_jsonl(tmp_path / "run" / "metrics.jsonl", Event)]
     assert "different forms" in said[0]
 

@@ -32,22 +32,20 @@ from codestill.run import Run
 from codestill.synthesis import MADE
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
-from codestill.teaching import TaughtConfig, Teaching
+from codestill.teaching import Teaching
 from codestill.train import TrainConfig, fit
 from codestill.types import Attempt, Example, FaultSource, Task
-from codestill.warm_up import WarmUpConfig, initial_student
+from codestill.warm_up import WarmedUpConfig, initial_student
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
 
 
-class Config(TaughtConfig):
+class Config(WarmedUpConfig):
     """Iterative distillation. The defaults run offline on the bundled pocket tasks and teacher."""
 
     recipe: Literal["iterkd"] = "iterkd"
     """Name of the recipe."""
-    warm_up: WarmUpConfig | None = WarmUpConfig()
-    """Fine-tuning before the first round; none for a student that can write code already."""
     tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=300, skip=1000)
     """The first round's tasks."""
     decontaminate: DecontaminateConfig | None = None
@@ -117,7 +115,7 @@ def distill(config: Config, run: Run) -> "Student":
         require_trainable(task_set, False)
         if config.rounds > 1 and config.update.questions != "static":
             require_python(task_set.tasks, "new tasks are made")
-        student = initial_student(config, config.warm_up, teaching.session, run)
+        student = initial_student(config, teaching.session, run)
         logits = teaching.session.logits if config.objective.needs_teacher else None
         retained = task_set.with_tasks(task_set.tasks[: config.retention_tasks])
         tokens = config.attempts.max_new_tokens

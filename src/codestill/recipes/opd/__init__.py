@@ -7,12 +7,13 @@ whose text is scored, what the teacher is shown beside the task, who teaches, an
 
     codestill run opd --row feedback --tasks.count 500
 
-Stages, each below its round: solutions, attempts, refinements, gap, student, evaluation; of the first three
-those that the row needs.
+Stages, each below its round: solutions, attempts, refinements, logits (with ``teacher_logits=cached``), gap,
+student, evaluation; of the first three those that the row needs.
 Our deviations: a self-teacher is frozen for a round, not a moving average; an attempt ends where its program
 ends; all prompts, the teacher's too, are in the form in which the student is asked.
 
-``recipe`` is the loop; ``rows`` the table, and the examples of each row; ``gap`` what there is to learn.
+``recipe`` is the loop; ``rows`` the table, and the examples of each row; ``collect`` their stages; ``gap``
+what there is to learn; ``times`` where a round's time goes.
 """
 
 from codestill.recipes.opd.recipe import Config, distill

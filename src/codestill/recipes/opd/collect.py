@@ -20,6 +20,7 @@ from codestill.recipes.opd.rows import (
     off_policy_example,
     on_policy_examples,
 )
+from codestill.recipes.opd.times import Times
 from codestill.refine import RefineConfig, Refinement, refine
 from codestill.run import Run
 from codestill.tasks import TaskSet
@@ -73,9 +74,10 @@ def collect(
     teaching: Teaching | None,
     run: Run,
     seed: int,
+    times: Times,
 ) -> list[Example]:
     """The examples of a round, in the order of the tasks. ``seed`` is that of the attempts: a new one every
-    round."""
+    round. ``times`` counts what they take."""
     row = config.table_row
     answers: list[Attempt] = []
     solutions: dict[str, str] = {}
@@ -83,20 +85,23 @@ def collect(
         solutions = {task.task_id: task.reference for task in task_set.tasks}
     elif config.needs_solutions:
         assert teaching is not None
-        answers = teaching.round(run).attempt("solutions", task_set, config.refine.sampling)
+        with times.of("answers"):
+            answers = teaching.round(run).attempt("solutions", task_set, config.refine.sampling)
         solutions = solved(answers)
     own = task_set.with_tasks(task for task in task_set.tasks if is_on_policy(task, config.on_policy, seed))
     attempts: list[Attempt] = []
     if own.tasks:
-        attempts = replace(bench, run=run).attempt(
-            "attempts", student, own, config.attempts, samples=config.attempts_per_task, seed=seed
-        )
+        with times.of("attempts"):
+            attempts = replace(bench, run=run).attempt(
+                "attempts", student, own, config.attempts, samples=config.attempts_per_task, seed=seed
+            )
     refinements: list[Refinement] = []
     if row.text == "repair":
         assert teaching is not None
         repair = partial(refine, teaching.round(run), task_set, config.refine, solutions)
         failed = [attempt for attempt in attempts if not attempt.result.passed]
-        refinements = run.stage("refinements", Refinement, failed, repair)
+        with times.of("answers"):
+            refinements = run.stage("refinements", Refinement, failed, repair)
     written = on_policy_examples(row, student, own, attempts, refinements, solutions, config.refine)
     examples: list[Example] = []
     sampled = own.by_id

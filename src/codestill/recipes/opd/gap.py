@@ -15,7 +15,8 @@ from codestill.types import Example, Record
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
-    from codestill.teachers.frozen import LocalTeacher
+    from codestill.teachers import LogitTeacher
+    from codestill.teachers.cached import CachedLogits
 
 MEASURED = 256
 """Examples that are measured at most."""
@@ -36,7 +37,7 @@ class Gap(Record):
 
 def measure_gap(
     student: "Student",
-    teacher: "LocalTeacher",
+    teacher: "LogitTeacher | CachedLogits",
     examples: Sequence[Example],
     objective: Distillation,
     max_length: int,
@@ -67,7 +68,7 @@ NOTHING = (
 
 def _measure(
     student: "Student",
-    teacher: "LocalTeacher",
+    teacher: "LogitTeacher | CachedLogits",
     objective: Distillation,
     max_length: int,
     examples: Sequence[Example],
@@ -76,33 +77,24 @@ def _measure(
     import torch
 
     from codestill.losses.batch import LossOptions
-    from codestill.losses.compute import compute
-    from codestill.losses.linear import linear_loss
-    from codestill.losses.targets import LinearTeacher
-    from codestill.models.heads import hidden_states_alone, linear_head
-    from codestill.teachers import require_same_vocabulary
+    from codestill.models.heads import linear_head
     from codestill.train.batches import Collator, tokenize
-    from codestill.train.live import live_targets
+    from codestill.train.forward import batch_loss
+    from codestill.train.live import shared_vocabulary, targets
 
-    widths = student.vocabulary_size, teacher.vocabulary_size
-    options = LossOptions(vocabulary=require_same_vocabulary(student.tokenizer, teacher.tokenizer, *widths))
-    limits = [limit for limit in (max_length, student.positions, teacher.positions) if limit is not None]
+    options = LossOptions(vocabulary=shared_vocabulary(student, teacher))
+    most = getattr(teacher, "positions", None)  # one of one's own may not say
+    limits = [limit for limit in (max_length, student.positions, most) if limit is not None]
     model, head = student.model.eval(), linear_head(student.model)
     collate = Collator(student.pad_id)
     for example in examples:
         tokenized = tokenize([example], student.codec, min(limits))
-        if not tokenized or len(tokenized[0].as_taught.tokens) > (teacher.positions or 1 << 60):
+        if not tokenized or len(tokenized[0].as_taught.tokens) > (most or 1 << 60):
             yield Gap(key=example.key, divergence=0.0, tokens=0)
             continue
         inputs = {name: tensor.to(model.device) for name, tensor in collate([(0, tokenized[0])]).items()}
-        read = {name: inputs[name] for name in ("input_ids", "attention_mask")} | {"use_cache": False}
         with torch.no_grad():
-            targets = live_targets(teacher, inputs, hidden=head is not None)
-            if head is None:
-                assert not isinstance(targets, LinearTeacher)
-                loss = compute(objective, model(**read).logits, inputs["labels"], targets, options)
-            else:
-                hidden_BTD = model(**read, **hidden_states_alone(model)).hidden_states[-1]
-                loss = linear_loss(objective, hidden_BTD, head, inputs["labels"], targets, options)
+            taught = targets(teacher, inputs, hidden=head is not None)
+            loss = batch_loss(objective, model, head, inputs, taught, options)
         tokens = int(loss.parts["tokens"])
         yield Gap(key=example.key, divergence=float(loss.parts["divergence"]), tokens=tokens)

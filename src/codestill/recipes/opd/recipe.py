@@ -5,54 +5,39 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import model_validator
 
 from codestill.attempt import Workbench
+from codestill.capture import TeacherLogitsConfig, capture, read_cache
 from codestill.errors import TaskError, VocabularyError
 from codestill.evaluation import evaluate
-from codestill.examples import subset
 from codestill.files.serialize import is_object
 from codestill.losses import Distillation
-from codestill.prompts import fitting, prompts_for
 from codestill.recipes.opd.collect import CollectConfig, collect
 from codestill.recipes.opd.gap import measure_gap
 from codestill.recipes.opd.rows import ROWS
+from codestill.recipes.opd.times import Times
+from codestill.rounds import Round, RoundsConfig, in_rounds
 from codestill.run import Run
-from codestill.tasks import TasksConfig, require_trainable
-from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
+from codestill.tasks import require_trainable
+from codestill.tasks.decontaminate import without_repeats
 from codestill.teachers import require_same_vocabulary
-from codestill.teachers.session import open_session
-from codestill.teaching import TaughtConfig, Teaching
+from codestill.teachers.cached import CachedLogits
+from codestill.teaching import Teaching
 from codestill.train import fit
 from codestill.types import Example
-from codestill.warm_up import WarmUpConfig, initial_student
+from codestill.warm_up import initial_student
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
     from codestill.teachers.frozen import LocalTeacher
 
 
-class Config(CollectConfig, TaughtConfig):
+class Config(CollectConfig, RoundsConfig, TeacherLogitsConfig):
     """On-policy distillation. The defaults run offline on the bundled pocket tasks and teacher."""
 
     recipe: Literal["opd"] = "opd"
     """Name of the recipe."""
-    warm_up: WarmUpConfig | None = WarmUpConfig()
-    """Fine-tuning before the first round; none for a student that can write code already."""
-    tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=500, skip=1000)
-    """What is attempted; pocket tasks are fresh in every round."""
-    decontaminate: DecontaminateConfig | None = None
-    """Leave out tasks that repeat evaluation tasks; pocket tasks are split by composition instead."""
-    rounds: PositiveInt = 1
-    """Collections, each followed by training."""
-    evaluated: Literal["all", "last"] = "all"
-    """Which rounds' students are evaluated."""
-    start: Literal["base", "last"] = "last"
-    """What each further round trains: the student as it was before the first round, or the last round's."""
-    replay_examples: NonNegativeInt = 0
-    """Examples of earlier rounds, sampled at random, that each round trains on again."""
-    max_examples: PositiveInt | None = None
-    """At most this many new examples per round, sampled at random: for comparisons at equal data."""
     objective: Distillation = Distillation(temperature=1.0, alpha=1.0)
     """Divergence (default: the row's), temperature and weight."""
 
@@ -75,6 +60,17 @@ class Config(CollectConfig, TaughtConfig):
         return self
 
     @model_validator(mode="after")
+    def _aligned_teacher_reads_what_the_student_reads(self) -> "Config":
+        row = self.table_row
+        if self.cache.vocabularies == "aligned" and (row.shown != "nothing" or row.teacher == "itself"):
+            raise ValueError(
+                f"cache.vocabularies is aligned, and the teacher of row {self.row} "
+                + ("is the student itself" if row.teacher == "itself" else "reads a prompt of its own")
+                + ": a teacher with another tokenizer teaches in the rows gkd and refined"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _learns_from_the_teacher(self) -> "Config":
         if self.objective.alpha == 0:
             raise ValueError("objective.alpha is 0, which is cross-entropy alone: use sft or persd for that")
@@ -91,56 +87,83 @@ class Config(CollectConfig, TaughtConfig):
 
         Raises what cannot be evaluated or loaded first, before anything is paid for.
         """
-        self.evaluate.require()
-        teacher = fitting(self.teacher, self.prompts)
-        usage, placement = self.teacher_usage, self.execution
-        session = open_session(teacher, usage, placement, run) if self.needs_teacher else None
-        with self.execution.sandbox(self.sandbox) as sandbox:
-            teaching = None
-            if session is not None:
-                teaching = Teaching(session, prompts_for(session, self.prompts), sandbox, run)
-            yield Workbench(sandbox, run), teaching
+        if self.needs_teacher:
+            with self.open(run) as teaching:
+                yield teaching.students, teaching
+        else:
+            self.evaluate.require()
+            with self.execution.sandbox(self.sandbox) as sandbox:
+                yield Workbench(sandbox, run), None
 
 
 def distill(config: Config, run: Run) -> "Student":
     """Warm up; then, in each round, attempt, let the teacher read, train, evaluate."""
     with config.bench(run) as (bench, teaching):
-        external = None
+        external, times = None, dict[int, Times]()
         if teaching and config.table_row.teacher == "external":
             external = cast("LocalTeacher", teaching.session.logits)  # as the config's teacher is local
-        require = partial(_require_one_language, external, run) if external else None
-        session = teaching and teaching.session
-        base = partial(initial_student, config, config.warm_up, session, run, require)
-        student = base()
-        earlier: list[Example] = []
-        for number, part in enumerate(run.rounds(config.rounds)):
-            new = _collect(config, number, student, bench, teaching, part)
-            new = subset(new, config.max_examples, config.seed)
-            examples = new + subset(earlier, config.replay_examples, config.seed + number)
-            earlier += new
-            part.account(examples=len(examples))
-            teacher = external or _itself(student)  # before the student is trained
-            learner = base() if config.start == "base" and number else student
-            last = run if number == config.rounds - 1 else part  # the last student is the run's
-            if examples:
-                measure_gap(learner, teacher, new, config.objective, config.train.max_length, part)
-                student = fit(learner, examples, config.objective, config.train, last, teacher=teacher)
-            else:
-                student = _keep(student, number, last)
-            if config.evaluated == "all" or last is run:
-                evaluate(student, "student", config.evaluate, bench.sandbox, last)
-    return student
+        require = partial(_require_one_language, config, external, run) if external else None
+
+        def collected(this: Round) -> list[Example]:
+            times[this.number] = Times()
+            return _collect(config, this, bench, teaching, times[this.number])
+
+        def train(this: Round, learner: "Student", new: list[Example], examples: list[Example]) -> "Student":
+            teacher = external or _itself(this.student)  # before the student is trained
+            spent = times[this.number]
+            with spent.of("teacher"):
+                logits = _logits(config, this, learner, teacher, examples)
+            with spent.of("gap"):
+                measure_gap(learner, logits, new, config.objective, config.train.max_length, this.run)
+            if not isinstance(logits, CachedLogits):
+                logits = spent.timed(logits)
+            with spent.of("student"):
+                student = fit(learner, examples, config.objective, config.train, this.keeper, teacher=logits)
+            spent.tell(this.run)
+            return student
+
+        return in_rounds(
+            config,
+            run,
+            partial(initial_student, config, teaching and teaching.session, run, require),
+            collect=collected,
+            train=train,
+            evaluate=lambda student, keeper: evaluate(
+                student, "student", config.evaluate, bench.sandbox, keeper
+            ),
+            nothing=TaskError(
+                "the first round gave no training example: no text was there to be scored.",
+                next_step="Give more tasks; for rows with feedback or repairs, tasks that the student fails.",
+            ),
+        )
 
 
 def _collect(
-    config: Config, number: int, student: "Student", bench: Workbench, teaching: Teaching | None, part: Run
+    config: Config, this: Round, bench: Workbench, teaching: Teaching | None, times: Times
 ) -> list[Example]:
     """The round's new training examples."""
-    task_set = without_repeats(config.tasks.fresh(number), config.evaluate.tasks, config.decontaminate, part)
+    task_set = config.tasks.fresh(this.number)
+    task_set = without_repeats(task_set, config.evaluate.tasks, config.decontaminate, this.run)
     require_trainable(task_set, False)
-    examples = collect(config, task_set, student, bench, teaching, part, part.seed + number)
-    # A task may come again in a later round.
-    return [example.model_copy(update={"example_id": part.named(example.example_id)}) for example in examples]
+    return this.named(collect(config, task_set, this.student, bench, teaching, this.run, this.seed, times))
+
+
+def _logits(
+    config: Config, this: Round, student: "Student", teacher: "LocalTeacher", examples: list[Example]
+) -> "LocalTeacher | CachedLogits":
+    """The teacher, or a cache of what it says to the round's examples."""
+    if config.teacher_logits == "live":
+        return teacher
+    from codestill.teachers.aligned import TokenizerPair
+
+    aligned = config.cache.vocabularies == "aligned"
+    pair = TokenizerPair(student.codec, teacher.codec) if aligned else None
+    codec = student.codec if pair is None else pair.reader
+    own = config.cache.directory
+    directory = this.run.logits_directory if own is None else own / this.run.prefix
+    temperature = config.objective.temperature
+    cache = capture(examples, teacher, (temperature,), config.cache, directory, this.run, codec)
+    return read_cache(cache, temperature, pair, examples, config.cache, this.run)
 
 
 def _itself(student: "Student") -> "LocalTeacher":
@@ -155,9 +178,20 @@ def _itself(student: "Student") -> "LocalTeacher":
     )
 
 
-def _require_one_language(teacher: "LocalTeacher", run: Run, student: "Student") -> None:
+def _require_one_language(config: Config, teacher: "LocalTeacher", run: Run, student: "Student") -> None:
     """Raise VocabularyError where ids mean different tokens to the two, or their sequences end differently;
-    say so where one is used to another chat template."""
+    say so where one is used to another chat template. With aligned vocabularies raise it where the two
+    cannot be aligned, and say so where the end is not taught."""
+    if config.cache.vocabularies == "aligned":
+        from codestill.teachers.aligned import TokenizerPair
+
+        if not TokenizerPair(student.codec, teacher.codec).ends_alike:
+            run.message(
+                "train",
+                "student and teacher end their answers differently, so that the teacher says nothing of the "
+                "end: a student that does not end yet will not learn it here.",
+            )
+        return
     require_same_vocabulary(
         student.tokenizer, teacher.tokenizer, student.vocabulary_size, teacher.vocabulary_size
     )
@@ -175,15 +209,3 @@ def _require_one_language(teacher: "LocalTeacher", run: Run, student: "Student")
             "student and teacher are asked in different forms, and the teacher reads the student's: set "
             "student.chat and teacher.chat alike if it is at a loss there.",
         )
-
-
-def _keep(student: "Student", number: int, last: Run) -> "Student":
-    """After a round without examples the student stays as it was. Raises TaskError in the first round."""
-    if number == 0:
-        raise TaskError(
-            "the first round gave no training example: no text was there to be scored.",
-            next_step="Give more tasks; for rows with feedback or repairs, tasks that the student fails.",
-        )
-    last.message("train", "this round gave no training example: the student stays as it was")
-    student.save(last.student_directory)
-    return student

@@ -46,7 +46,9 @@ ROWS: Mapping[RowName, Row] = {
     "gkd": Row(
         "attempt", "nothing", "external", "generalized_jsd", "Lin et al. 2020; Agarwal et al. 2024 (GKD)"
     ),
-    "sdft": Row("attempt", "solution", "itself", "reverse_kl", "SDFT, arXiv:2601.19897; OPSD"),
+    "sdft": Row(
+        "attempt", "solution", "itself", "reverse_kl", "SDFT, arXiv:2601.19897; OPSD, arXiv:2601.18734"
+    ),
     "sdpo": Row("attempt", "feedback", "itself", "reverse_kl", "SDPO, arXiv:2601.20802"),
     "feedback": Row("attempt", "feedback", "external", "reverse_kl", "ours: sdpo with another teacher"),
     "refined": Row("repair", "nothing", "external", "forward_kl", "TRD, arXiv:2606.08432; PERsD"),
@@ -92,8 +94,9 @@ def on_policy_examples(
             shown = prompts.to_refine(task, completion.text, config.feedback_on(attempt))
         example = example_of(student, task, completion.text, "attempt", attempt.key)
         # What surrounds a program in a fenced answer is the student's text, too.
-        whole = completion.raw if prompts.answers == "fenced" else ""
-        update = {"teacher_prompt": shown, "completion": whole or example.completion}
+        fenced = prompts.answers == "fenced"
+        own = (completion.raw or completion.text) if fenced else example.completion
+        update = {"teacher_prompt": shown, "completion": own}
         examples.setdefault(task.task_id, []).append(example.model_copy(update=update))
     return examples
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from codestill.errors import TaskError
 from codestill.evaluation import evaluate
@@ -13,46 +13,33 @@ from codestill.losses import CrossEntropy, Objective
 from codestill.recipes.persd.arms import ARMS, ArmName, Code, arm_examples
 from codestill.recipes.persd.collect import CollectConfig, collect
 from codestill.recipes.persd.self_repair import SelfRepair, SelfRepairConfig, visible_tasks
+from codestill.rounds import Round, RoundsConfig, in_rounds
 from codestill.run import Run
 from codestill.synthesis import SynthesisConfig, synthesise
-from codestill.tasks import TasksConfig, require_trainable
-from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
-from codestill.teaching import TaughtConfig, Teaching
+from codestill.tasks import require_trainable
+from codestill.tasks.decontaminate import without_repeats
+from codestill.teaching import Teaching
 from codestill.train import fit
 from codestill.types import Example
-from codestill.warm_up import WarmUpConfig, initial_student
+from codestill.warm_up import initial_student
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
 
 
-class Config(CollectConfig, TaughtConfig):
+class Config(CollectConfig, RoundsConfig):
     """Personalised distillation. The defaults run offline on the bundled pocket tasks and teacher."""
 
     recipe: Literal["persd"] = "persd"
     """Name of the recipe."""
     arm: ArmName = "persd-combined"
     """Which examples the student is trained on."""
-    warm_up: WarmUpConfig | None = WarmUpConfig()
-    """Fine-tuning before the first round; none for a student that can write code already."""
-    tasks: TasksConfig = TasksConfig(source="pocket", split="train", count=500, skip=1000)
-    """What is attempted; pocket tasks are fresh in every round."""
     synthesis: SynthesisConfig | None = None
     """Attempt new tasks that the teacher makes from these, with tests of its own."""
-    decontaminate: DecontaminateConfig | None = None
-    """Leave out tasks that repeat evaluation tasks; pocket tasks are split by composition instead."""
     generation_half: Code | None = None
     """Whose code the examples that teach to generate hold (default: the arm's own)."""
-    rounds: PositiveInt = 1
-    """Collections, each followed by training."""
-    evaluated: Literal["all", "last"] = "all"
-    """Which rounds' students are evaluated."""
     start: Literal["base", "last"] = "base"
     """What each further round trains: the student as it was before the first round, or the last round's."""
-    replay_examples: NonNegativeInt = 0
-    """Examples of earlier rounds, sampled at random, that each round trains on again."""
-    max_examples: PositiveInt | None = None
-    """At most this many new examples per round, sampled at random: for comparisons at equal data."""
     max_example_tokens: PositiveInt | None = None
     """At most this many tokens in a round's new examples, prompts and completions."""
     objective: Objective = Field(default_factory=CrossEntropy)
@@ -71,45 +58,29 @@ def distill(config: Config, run: Run) -> "Student":
     """Warm up; then, in each round, solve, attempt, repair, train, evaluate."""
     with config.open(run) as teaching:
         logits = teaching.session.logits if config.objective.needs_teacher else None
-        base = partial(initial_student, config, config.warm_up, teaching.session, run)
-        student = base()
-        earlier: list[Example] = []
-        for number, part in enumerate(run.rounds(config.rounds)):
-            tokens = partial(_tokens, student)
-            new = subset(
-                _collect(config, number, student, teaching.round(part)), config.max_examples, config.seed
-            )
-            new = subset(new, config.max_example_tokens, config.seed, tokens)
-            examples = new + subset(earlier, config.replay_examples, config.seed + number)
-            earlier += new
-            part.account(examples=len(examples), example_tokens=sum(map(tokens, examples)))
-            learner = base() if config.start == "base" and number else student
-            last = run if number == config.rounds - 1 else part  # the last student is the run's
-            if examples:
-                student = fit(learner, examples, config.objective, config.train, last, teacher=logits)
-            else:
-                student = _keep(student, number, last)
-            if config.evaluated == "all" or last is run:
-                _evaluate(config, student, teaching.within(last))
-    return student
 
+        def train(this: Round, learner: "Student", _: list[Example], examples: list[Example]) -> "Student":
+            return fit(learner, examples, config.objective, config.train, this.keeper, teacher=logits)
 
-def _keep(student: "Student", number: int, last: Run) -> "Student":
-    """After a round without examples the student stays as it was. Raises TaskError in the first round."""
-    if number == 0:
-        raise TaskError(
-            "the first round gave no training example: no attempt failed, or no repair passed its tests.",
-            next_step="Give more tasks or a stronger teacher, or use an arm of the teacher's own solutions.",
+        return in_rounds(
+            config,
+            run,
+            partial(initial_student, config, teaching.session, run),
+            collect=lambda this: _collect(config, this, teaching.round(this.run)),
+            train=train,
+            evaluate=lambda student, keeper: _evaluate(config, student, teaching.within(keeper)),
+            nothing=TaskError(
+                "the first round gave no training example: no attempt failed, or no repair passed its tests.",
+                next_step="Give more tasks or a stronger teacher, or use an arm of the teacher's own "
+                "solutions.",
+            ),
         )
-    last.message("train", "this round gave no training example: the student stays as it was")
-    student.save(last.student_directory)
-    return student
 
 
-def _collect(config: Config, number: int, student: "Student", teaching: Teaching) -> list[Example]:
+def _collect(config: Config, this: Round, teaching: Teaching) -> list[Example]:
     """The round's new training examples."""
     run = teaching.run
-    task_set = config.tasks.fresh(number)
+    task_set = config.tasks.fresh(this.number)
     if config.synthesis is not None:
         task_set = synthesise(task_set, teaching, config.synthesis)
     task_set = without_repeats(task_set, config.evaluate.tasks, config.decontaminate, run)
@@ -117,22 +88,15 @@ def _collect(config: Config, number: int, student: "Student", teaching: Teaching
     arm = ARMS[config.arm]
     if config.generation_half is not None and arm.generate is not None:
         arm = replace(arm, generate=config.generation_half)
-    collection = collect(config, arm, task_set, student, teaching, seed=run.seed + number)
+    collection = collect(config, arm, task_set, this.student, teaching, seed=this.seed)
     solutions = collection.solutions
     if config.teacher_token_budget is not None:
         paid, spent = collection.paid(config.teacher_token_budget, run.seed), collection.spent()
         run.account(tasks_paid=len(paid), spent_tokens=sum(spent.get(task_id, 0) for task_id in paid))
         solutions = {task_id: solutions[task_id] for task_id in paid if task_id in solutions}
     failed = [(attempt, config.refine.feedback_on(attempt)) for attempt in collection.failed]
-    examples = arm_examples(arm, student, task_set, solutions, failed, collection.kept)
-    # A task may come again in a later round.
-    return [example.model_copy(update={"example_id": run.named(example.example_id)}) for example in examples]
-
-
-def _tokens(student: "Student", example: Example) -> int:
-    """Tokens of prompt and completion."""
-    ((prompt, completion),) = student.codec.examples([(example.prompt, example.completion)])
-    return len(prompt) + len(completion)
+    examples = arm_examples(arm, this.student, task_set, solutions, failed, collection.kept)
+    return subset(this.named(examples), config.max_example_tokens, config.seed, this.tokens)
 
 
 def _evaluate(config: Config, student: "Student", teaching: Teaching) -> None:
