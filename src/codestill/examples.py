@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from codestill.attempt import Workbench, solved
 from codestill.errors import ConfigError
@@ -27,7 +27,8 @@ class ExamplesConfig(Settings):
     validation: TasksConfig | None = Field(
         default_factory=lambda: TasksConfig.model_validate("mbpp:validation")
     )
-    """Tasks whose reference solutions give the validation loss; none to do without."""
+    """Tasks whose reference solutions give the validation loss; none to do without. The default is for MBPP's
+    training tasks; with others it is none."""
     answers: Literal["reference", "teacher"] = "reference"
     """Whose completions: the tasks' own solutions, or the teacher's that pass the tests."""
     samples: PositiveInt = 1
@@ -44,6 +45,12 @@ class ExamplesConfig(Settings):
     """Leave out tasks that repeat evaluation tasks; pocket tasks are split by composition instead."""
     allow_test_split: bool = False
     """Train on test tasks all the same. Scores on them then mean nothing."""
+
+    @model_validator(mode="after")
+    def _is_validated_on_its_own_tasks(self) -> "ExamplesConfig":
+        if self.tasks.source != "mbpp" and "validation" not in self.model_fields_set:
+            object.__setattr__(self, "validation", None)
+        return self
 
     @property
     def needs_teacher(self) -> bool:

@@ -36,6 +36,11 @@ class RoundsConfig(WarmedUpConfig):
     max_examples: PositiveInt | None = None
     """At most this many new examples per round, sampled at random: for comparisons at equal data."""
 
+    @property
+    def fresh_rounds(self) -> int:
+        """How often the tasks are drawn anew."""
+        return self.rounds
+
 
 @dataclass(frozen=True)
 class Round:

@@ -18,6 +18,7 @@ from codestill.prompts.modular import Modular
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import STOP_RULES, StopRule, TaskSet
+from codestill.tasks.preflight import preflight
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.session import AnyTeacherConfig, TeacherSession, TeacherUsage, open_session
 from codestill.train import TrainConfig
@@ -183,9 +184,9 @@ class TaughtConfig(RunConfig):
     def open(self, run: Run) -> Iterator[Teaching]:
         """The teacher at work in a run, with its sandbox.
 
-        Raises what cannot be evaluated or loaded first, before anything is paid for.
+        Raises what is wrong with tasks and teacher first, before anything is paid for.
         """
-        self.evaluate.require()
+        preflight(self)
         teacher = fitting(self.teacher, self.prompts)
         session = open_session(teacher, self.teacher_usage, self.execution, run)
         with self.execution.sandbox(self.sandbox) as sandbox:

@@ -18,6 +18,7 @@ from codestill.examples import ExamplesConfig, training_examples, validation_exa
 from codestill.models import StudentConfig
 from codestill.prompts import fitting
 from codestill.run import Run
+from codestill.tasks.preflight import preflight
 from codestill.teachers import LocalTeacherConfig, require_same_vocabulary
 from codestill.teachers.aligned import TokenizerPair
 from codestill.teachers.session import TeacherUsage, session_of
@@ -48,7 +49,7 @@ def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train against the teacher's logits, evaluate."""
     from codestill.models.chat import codec_for
 
-    config.evaluate.require()  # what cannot be evaluated must fail before anything is paid for
+    preflight(config)  # what is wrong with tasks must be told before anything is paid for
     temperature = config.objective.temperature
     directory = config.cache.directory or run.logits_directory
     # A finished cache makes do without the teacher, which this machine may not even hold.

@@ -16,6 +16,7 @@ from codestill.losses import CrossEntropy
 from codestill.models import StudentConfig
 from codestill.prompts import fitting
 from codestill.run import Run
+from codestill.tasks.preflight import preflight
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.session import AnyTeacherConfig, TeacherUsage, open_session
 from codestill.train import TrainConfig, fit
@@ -50,7 +51,7 @@ class Config(RunConfig):
 
 def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train by cross-entropy, evaluate."""
-    config.evaluate.require()  # what cannot be evaluated must fail before anything is paid for
+    preflight(config)  # what is wrong with tasks must be told before anything is paid for
     with config.execution.sandbox(config.sandbox) as sandbox:
         session = None
         if config.needs_teacher:

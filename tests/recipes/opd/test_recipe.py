@@ -144,7 +144,7 @@ def die_aligned(directory: Path, settings: dict[str, Any]) -> None:
 def test_a_teacher_with_another_tokenizer_reads_the_students_own_text(
     aligned: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings = aligned | {"execution": {"device": "cpu", "capture_batch_tokens": 100}}
+    settings: dict[str, Any] = aligned | {"execution": {"device": "cpu", "capture_batch_tokens": 100}}
     distilled(tmp_path / "whole", **settings)
     account: dict[str, Any] = read_accounting(tmp_path / "whole")
     for number in (1, 2):

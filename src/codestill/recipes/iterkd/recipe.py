@@ -81,6 +81,15 @@ class Config(WarmedUpConfig):
     """Tasks of the first round that are attempted again after each: what is forgotten?"""
 
     @model_validator(mode="after")
+    def _is_validated_on_its_own_tasks(self) -> "Config":
+        if self.tasks.source != "pocket" and "validation" not in self.model_fields_set:
+            raise ValueError(
+                f"validation: the tasks are of {self.tasks.source}, and the default of the pocket world says "
+                "nothing about them: give some of yours, e.g. mine.jsonl:validation"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_question(self) -> "Config":
         if self.prompts != "auto" and (lack := _lack(self.feedback, prompt_set(self.prompts))):
             raise ValueError(lack)

@@ -21,6 +21,7 @@ from codestill.rounds import Round, RoundsConfig, in_rounds
 from codestill.run import Run
 from codestill.tasks import require_trainable
 from codestill.tasks.decontaminate import without_repeats
+from codestill.tasks.preflight import preflight
 from codestill.teachers import require_same_vocabulary
 from codestill.teachers.cached import CachedLogits
 from codestill.teaching import Teaching
@@ -85,13 +86,13 @@ class Config(CollectConfig, RoundsConfig, TeacherLogitsConfig):
     def bench(self, run: Run) -> Iterator[tuple[Workbench, Teaching | None]]:
         """A sandbox, and a teacher if the row needs another than the student itself.
 
-        Raises what cannot be evaluated or loaded first, before anything is paid for.
+        Raises what is wrong with tasks and teacher first, before anything is paid for.
         """
         if self.needs_teacher:
             with self.open(run) as teaching:
                 yield teaching.students, teaching
         else:
-            self.evaluate.require()
+            preflight(self)
             with self.execution.sandbox(self.sandbox) as sandbox:
                 yield Workbench(sandbox, run), None
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from codestill.errors import TaskError
-from codestill.tasks import TasksConfig, TaskSet, require_trainable
+from codestill.tasks.check import require_trainable
+from codestill.tasks.config import TasksConfig, TaskSet
 from codestill.types import Task
 
 Role = Literal["trained", "validated", "evaluated"]
@@ -52,7 +53,7 @@ def preflight(config: Any) -> list[Placed]:
     removes = _at(config, "decontaminate") or _at(config, "examples.decontaminate")
     for number, first in enumerate(placed):
         for second in placed[number + 1 :]:
-            roles = {first.role, second.role}
+            roles: set[Role] = {first.role, second.role}
             handled = roles == {"trained", "evaluated"} and first.place != "warm_up.tasks" and removes
             if {first.place, second.place} in _MAY_SHARE or (allowed and "trained" in roles) or handled:
                 continue
@@ -65,7 +66,7 @@ def _placed(config: Any) -> Iterator[Placed]:
         tasks = _at(config, place)
         if not isinstance(tasks, TasksConfig):
             continue
-        rounds = _at(config, "rounds") or 1
+        rounds = _at(config, "fresh_rounds") or 1
         if place != "tasks" or rounds == 1:
             yield Placed(place, role, tasks.load())
             continue
