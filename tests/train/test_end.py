@@ -1,4 +1,4 @@
-"""How a training begins and ends: what is told of it, what is in memory, and what an adapter is saved with."""
+"""How a training begins and ends: what it says, what is in memory, and what an adapter is saved with."""
 
 import gc
 import json
