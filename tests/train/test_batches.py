@@ -195,7 +195,7 @@ def test_a_teacher_with_fewer_positions_limits_the_examples(kind: str, tmp_path:
     said: list[Event] = []
     one = TrainConfig(max_steps=1)
     with open_run(tmp_path / "run", said.append) as run:
-        fit(learner, given, Distillation(), one, run, teacher=teacher, validation=given)
+        learner = fit(learner, given, Distillation(), one, run, teacher=teacher, validation=given)
     told = [event.message for event in said if "exceed" in event.message]
     assert told == [
         f"1 {what} examples exceed 24 tokens (the teacher's positions): left out"

@@ -96,9 +96,9 @@ def fit(
     is returned takes their place.
 
     A killed training continues from its last checkpoint, with the same batches and the same result; a
-    finished one is loaded. Raises TrainingError, with a saved state, when a loss is not finite;
-    ConfigError when no example fits; LogitsError when the objective needs a teacher and there is none, or
-    its cache lacks an example.
+    finished one is loaded. Raises TrainingError for a student that was used up before and, with a saved
+    state, when a loss is not finite; ConfigError when no example fits; LogitsError when the objective needs a
+    teacher and there is none, or its cache lacks an example.
     """
     from codestill.train.loop import fit as fit_
 

@@ -62,6 +62,11 @@ def fit(
     validation: Sequence[Example],
 ) -> Student:
     """See :func:`codestill.train.fit`."""
+    if not student.model.num_parameters():
+        raise TrainingError(
+            f"{student.name} was given to a training before, which has freed its weights.",
+            next_step="Go on with the student that fit returned, or build another one.",
+        )
     if not Checkpoints(run.checkpoints).finished:
         contrasts = isinstance(objective, Contrastive) and objective.weight > 0
         asked = teacher if objective.needs_teacher else None
