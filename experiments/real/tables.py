@@ -27,7 +27,7 @@ RESULT = HERE / "result.json"
 PUBLISHED = HERE.parent / "published_scores" / "result.json"
 SETS = {"humaneval-plus": "HumanEval+", "mbpp-plus": "MBPP+, tasks not trained on"}
 FIRST_TRAINED = 601
-"""MBPP's training tasks are 601 to 974; MBPP+ contains 129 of them."""
+"""MBPP's training tasks are 601 to 974; MBPP+ contains 108 of them."""
 GROUPS = {
     "smollm2": {
         "smollm2": "as it is",
@@ -157,6 +157,27 @@ def score_table(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def summary(result: dict[str, Any]) -> list[str]:
+    """Markdown for the first page: a line per arm, both sets beside each other."""
+    lines = [
+        "| student | trained by (seeds) | HumanEval+, % | gain | MBPP+, % | gain |",
+        "|---|---|---|---|---|---|",
+    ]
+    for group, arms in GROUPS.items():
+        for arm, label in arms.items():
+            found = {tasks: scores(result, arm, tasks) for tasks in SETS}
+            if not any(found.values()):
+                continue
+            before = {tasks: scores(result, next(iter(arms)), tasks) for tasks in SETS}
+            seeds = max(map(len, found.values()))
+            cells = [STUDENTS[group], label if arm == group else f"{label} ({seeds})"]
+            for tasks, values in found.items():
+                gained = "" if arm == group else difference(values, before[tasks]).partition(" (")[0]
+                cells += [cell(values), gained]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def rates(result: dict[str, Any]) -> list[str]:
     """Markdown: what the runs count, a line per run."""
     lines = ["| run | counts |", "|---|---|"]
@@ -172,7 +193,7 @@ def main(arguments: list[str]) -> None:
             keep(Path(directory))
         case []:
             result = read()
-            print("\n".join([*score_table(result), "", *rates(result)]))
+            print("\n".join([*score_table(result), "", *summary(result), "", *rates(result)]))
         case _:
             sys.exit(__doc__)
 

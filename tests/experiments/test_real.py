@@ -20,7 +20,11 @@ def kept(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("name", "table", "page"),
-    [("real", "score_table", "docs/real-models.md"), ("seed_sweep", "tables", "docs/recipes/logit_kd.md")],
+    [
+        ("real", "score_table", "docs/real-models.md"),
+        ("real", "summary", "README.md"),
+        ("seed_sweep", "tables", "docs/recipes/logit_kd.md"),
+    ],
 )
 def test_the_page_has_every_row_of_the_table(name: str, table: str, page: str) -> None:
     module = script(name)
