@@ -164,12 +164,13 @@ def test_a_capture_of_the_students_own_text_that_is_killed_ends_with_the_same_by
 
 
 @pytest.mark.parametrize("row", ["feedback", "sdft"])
-def test_cached_logits_are_those_of_the_teacher(row: str, tmp_path: Path) -> None:
+def test_cached_logits_are_those_of_the_teacher_behind_its_own_prompt(row: str, tmp_path: Path) -> None:
     gaps: dict[str, Any] = {}
     for logits in ("live", "cached"):
         distilled(tmp_path / logits, **of_row(row), teacher_logits=logits)
         gaps[logits] = read_accounting(tmp_path / logits)["round-1/gap_nats_per_token"]
-    assert gaps["cached"] == pytest.approx(gaps["live"], rel=0.02)
+    # What is not kept is one outcome, and a divergence of fewer outcomes is never larger.
+    assert 0.75 * gaps["live"] < gaps["cached"] < 1.01 * gaps["live"]
 
 
 @pytest.mark.parametrize(
