@@ -133,7 +133,7 @@ def aligned(tmp_path: Path) -> dict[str, Any]:
         "warm_up": {"tasks": TASKS, "train": COMMON["train"]},
         "teacher_logits": "cached",
         "cache": {"vocabularies": "aligned"},
-        "rounds": 2,
+        "execution": {"device": "cpu", "capture_batch_tokens": 8},  # a batch per text
     }
 
 
@@ -144,6 +144,7 @@ def die_aligned(directory: Path, settings: dict[str, Any]) -> None:
 def test_a_teacher_with_another_tokenizer_reads_the_students_own_text(
     aligned: dict[str, Any], tmp_path: Path
 ) -> None:
+<<<<<<< HEAD
     settings: dict[str, Any] = aligned | {"execution": {"device": "cpu", "capture_batch_tokens": 100}}
     distilled(tmp_path / "whole", **settings)
     account: dict[str, Any] = read_accounting(tmp_path / "whole")
@@ -153,16 +154,35 @@ def test_a_teacher_with_another_tokenizer_reads_the_students_own_text(
         assert (tmp_path / "whole" / "logits" / f"round-{number}" / "manifest.json").exists()
     assert_killed(die_aligned, tmp_path / "killed", settings)
     distilled(tmp_path / "killed", **settings)
+=======
+    distilled(tmp_path / "run", **aligned)
+    account: dict[str, Any] = read_accounting(tmp_path / "run")
+    assert 0.1 < account["round-1/aligned_one_to_one"] < account["round-1/aligned_boundaries"] < 1
+    assert account["round-1/gap_nats_per_token"] > NIL
+    assert (tmp_path / "run" / "logits" / "round-1" / "manifest.json").exists()
+    logged = metrics(tmp_path / "run", "train")
+    assert len(logged) == 3 and all(float(event.metrics["divergence"] or 0) > 0 for event in logged)
+
+
+@pytest.mark.slow
+def test_a_capture_of_the_students_own_text_that_is_killed_ends_with_the_same_bytes(
+    aligned: dict[str, Any], tmp_path: Path
+) -> None:
+    distilled(tmp_path / "whole", **aligned)
+    assert_killed(die_aligned, tmp_path / "killed", aligned)
+    distilled(tmp_path / "killed", **aligned)
+>>>>>>> onpolicy/main
     assert made(tmp_path / "killed") == made(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("row", ["feedback", "sdft"])
-def test_cached_logits_are_those_of_the_teacher(row: str, tmp_path: Path) -> None:
+def test_cached_logits_are_those_of_the_teacher_behind_its_own_prompt(row: str, tmp_path: Path) -> None:
     gaps: dict[str, Any] = {}
     for logits in ("live", "cached"):
         distilled(tmp_path / logits, **of_row(row), teacher_logits=logits)
         gaps[logits] = read_accounting(tmp_path / logits)["round-1/gap_nats_per_token"]
-    assert gaps["cached"] == pytest.approx(gaps["live"], rel=0.02)
+    # What is not kept is one outcome, and a divergence of fewer outcomes is never larger.
+    assert 0.75 * gaps["live"] < gaps["cached"] < 1.01 * gaps["live"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ correct programs, and the student is trained on both (correct-and-fault knowledg
 of tools rate the attempts (multi-view feedback); by their scores tasks are easy, medium or hard, and the
 teacher makes new tasks of each kind for the next round (feedback-based knowledge update).
 
-    codestill run iterkd --rounds 3 --tasks.count 300
+    codestill run iterkd --rounds 3
 
 Stages, each below its round: solutions, attempts, judgements, tools, teacher-faults and mutants where they
 are sources, student, validation, first-tasks, and those of the new tasks.

@@ -5,7 +5,7 @@ prompt that may hold more than the student's, and its next-token distributions a
 what the student is trained towards (Agarwal et al. 2024, arXiv:2306.13649). The rows (``rows``) differ in
 whose text is scored, what the teacher is shown beside the task, who teaches, and the divergence.
 
-    codestill run opd --row feedback --tasks.count 500
+    codestill run opd --row feedback --rounds 2
 
 Stages, each below its round: solutions, attempts, refinements, logits (with ``teacher_logits=cached``), gap,
 student, evaluation; of the first three those that the row needs.

@@ -5,7 +5,7 @@ given the execution feedback, repairs that attempt; repairs that pass become tra
 (``arms``); the student is trained on them and evaluated. With many small rounds that continue from the last
 student and replay earlier examples, this is the online form that the paper leaves open.
 
-    codestill run persd --arm persd-combined --tasks.count 500
+    codestill run persd --arm persd-combined
 
 Stages, each below its round: solutions, attempts, refinements, student, evaluation.
 Our deviations: tasks come with tests, or bring solutions whose tests were made before; a repair prompt holds
