@@ -144,17 +144,6 @@ def die_aligned(directory: Path, settings: dict[str, Any]) -> None:
 def test_a_teacher_with_another_tokenizer_reads_the_students_own_text(
     aligned: dict[str, Any], tmp_path: Path
 ) -> None:
-<<<<<<< HEAD
-    settings: dict[str, Any] = aligned | {"execution": {"device": "cpu", "capture_batch_tokens": 100}}
-    distilled(tmp_path / "whole", **settings)
-    account: dict[str, Any] = read_accounting(tmp_path / "whole")
-    for number in (1, 2):
-        assert 0.2 < account[f"round-{number}/aligned_one_to_one"] < 1
-        assert account[f"round-{number}/gap_nats_per_token"] > NIL
-        assert (tmp_path / "whole" / "logits" / f"round-{number}" / "manifest.json").exists()
-    assert_killed(die_aligned, tmp_path / "killed", settings)
-    distilled(tmp_path / "killed", **settings)
-=======
     distilled(tmp_path / "run", **aligned)
     account: dict[str, Any] = read_accounting(tmp_path / "run")
     assert 0.1 < account["round-1/aligned_one_to_one"] < account["round-1/aligned_boundaries"] < 1
@@ -171,7 +160,6 @@ def test_a_capture_of_the_students_own_text_that_is_killed_ends_with_the_same_by
     distilled(tmp_path / "whole", **aligned)
     assert_killed(die_aligned, tmp_path / "killed", aligned)
     distilled(tmp_path / "killed", **aligned)
->>>>>>> onpolicy/main
     assert made(tmp_path / "killed") == made(tmp_path / "whole")
 
 
