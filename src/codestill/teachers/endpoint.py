@@ -10,7 +10,8 @@ from codestill.models.completer import Decoding
 from codestill.models.settings import Placement
 from codestill.openai_client import require_key
 from codestill.teachers.api_settings import ApiSettings
-from codestill.teachers.asking import Asking, Unanswered
+from codestill.teachers.asking import Asking
+from codestill.teachers.calling import Unanswered
 from codestill.teachers.ledger import Ledger
 from codestill.teachers.parameters import Parameters
 from codestill.teachers.replay import AnswerFiles
