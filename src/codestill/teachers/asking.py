@@ -4,7 +4,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +21,9 @@ from codestill.teachers.calling import (
     Unanswered,
     Unusable,
 )
-from codestill.teachers.ledger import Ledger
+from codestill.teachers.ledger import AnswerFile, Ledger
 from codestill.teachers.parameters import Parameters
 from codestill.teachers.refusals import pause_asked
-from codestill.teachers.replay import AnswerFiles
 from codestill.types import Call, Completion, Request
 
 FAILURES_IN_A_ROW = 16
@@ -42,7 +41,8 @@ class Asking:
     requests: list[Request]
     ledger: Ledger | None
     stage: str
-    files: AnswerFiles | None
+    files: Callable[[Completion], AnswerFile | None] | None
+    """Gives an answer its file; None where it is not to be kept."""
     halt: threading.Event = field(default_factory=threading.Event)
     """Set, no further call starts."""
     arrived: "queue.SimpleQueue[Completion | Unanswered | str | BaseException | None]" = field(
@@ -51,10 +51,12 @@ class Asking:
     """Completions, requests that get none, what to tell, errors that end everything; None is the last."""
     gave_up: bool = False
     """Whether so many requests in a row got no answer that no further one was tried."""
+    probing: bool = False
+    """Whether answers without log-probabilities are given, where these are asked for."""
     _failures_in_a_row: int = 0
 
     def __post_init__(self) -> None:
-        self._calling = Calling(self.config, self.parameters, self.decoding, self.arrived.put)
+        self._calling = Calling(self.config, self.parameters, self.decoding, self.arrived.put, self.probing)
 
     def run(self) -> None:
         """Make the calls."""
@@ -119,6 +121,7 @@ class Asking:
                 tokens=found.completion_tokens,
                 finish=found.finish,
                 probabilities=found.probabilities,
+                listed=found.listed,
             )
             file = self.files(completion) if self.files else None
             if self.ledger is not None:

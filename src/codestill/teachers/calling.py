@@ -21,6 +21,10 @@ from codestill.teachers.refusals import is_filtered, is_too_long, refused_parame
 from codestill.types import Finish, Listed, Request
 
 CONTINUES = "all answers so far are kept, and the same command continues."
+LISTS_NONE = (
+    "Ask a server that lists them (vLLM with --max-logprobs, llama.cpp's, Ollama from 0.12.11 on), for no "
+    "more than it allows, or unset teacher.logprobs; see docs/logit-cache.md."
+)
 _TRANSIENT = frozenset({408, 409, 425, 429})
 _OF_EVERY_REQUEST = frozenset({401, 402, 403, 404, 405})
 """Statuses that refuse the client, not the request."""
@@ -76,6 +80,8 @@ class Calling:
     decoding: Decoding
     tell: Callable[[str], None]
     """Called with what a reader of the run should know, once."""
+    probing: bool = False
+    """Whether the caller wants to see an answer without log-probabilities."""
     _told_of_estimates: bool = False
 
     async def ask(self, client: Any, request: Request, refused: frozenset[str]) -> Arrived:
@@ -113,10 +119,12 @@ class Calling:
         except openai.OpenAIError as error:
             raise Unusable(self.shown(f"invalid answer: {error}")) from error
         try:
-            answer = read_answer(content, config.endpoint, request.prompt)
+            answer = read_answer(content, config.endpoint, request.prompt, self.parameters.lists)
         except NotAnAnswer as error:
             raise Unusable(self.shown(f"invalid answer: {error}")) from error
         self._require_model(request, answer.model)
+        if self.parameters.lists and answer.listing is None and answer.text and not self.probing:
+            raise self._unlisted(request, "answered", "its answer has no log-probabilities")
         return self._counted(request, answer, refused)
 
     def _refused(self, request: Request, response: Any, refused: frozenset[str]) -> Arrived:
@@ -128,6 +136,8 @@ class Calling:
         if status in (400, 422):
             if is_filtered(text):
                 return Arrived("", "content_filter", 0, 0)
+            if self.parameters.lists and "logprobs" in text:
+                raise self._unlisted(request, "refused", shown)
             name = refused_parameter(text, self.parameters.sent(refused))
             if name is not None and self.parameters.can_do_without(name, refused):
                 raise RefusedParameter(name)
@@ -143,6 +153,10 @@ class Calling:
     def _refusal(self, request: Request, reason: str) -> Unanswered:
         step = "Correct the request or the teacher's settings omit, rename and extra_body; "
         return Unanswered(request.key, f"refused {request.key}: {reason}", reason, step + CONTINUES)
+
+    def _unlisted(self, request: Request, did: str, reason: str) -> Unanswered:
+        what = f"{did} {request.key} without log-probabilities: {reason}"
+        return Unanswered(request.key, what, reason, f"{LISTS_NONE} {CONTINUES.capitalize()}")
 
     def _require_model(self, request: Request, served: str) -> None:
         names = (self.config.model, *self.config.also_named)
@@ -177,6 +191,7 @@ class Calling:
             estimated,
             self.parameters.without(refused),
             shares(answer.first, self.decoding.choices),
+            None if answer.listing is None else answer.listing.packed(),
         )
 
     def prompt_tokens(self, request: Request) -> int:

@@ -1,0 +1,108 @@
+"""Rows from log-probabilities that came with answers: those that the same weights give here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support.listing import Form, Listing, pocket
+from tests.teachers.endpoint import Server, serving
+
+from codestill.capture import CaptureRun, capture_run
+from codestill.logits import LogitCache
+from codestill.run import Run
+from codestill.teachers.frozen import LocalTeacher
+
+TASKS = {"source": "pocket", "split": "train", "count": 4, "depths": [2]}
+EXAMPLES: dict[str, Any] = {
+    "tasks": TASKS,
+    "validation": None,
+    "answers": "teacher",
+    "max_new_tokens": 64,
+    "prompts": "continued",
+}
+
+
+@pytest.fixture(scope="module")
+def teacher() -> LocalTeacher:
+    return pocket()
+
+
+@pytest.fixture
+def server(teacher: LocalTeacher) -> Iterator[Server]:
+    with serving(Listing(teacher)) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def settings(server: Server, logprobs: int = 20, endpoint: str = "completions", **changes: Any) -> CaptureRun:
+    api = {"type": "api", "model": "served", "base_url": server.url, "endpoint": endpoint}
+    api |= {"logprobs": logprobs, "tokenizer": "pocket", "retries": 0}
+    given = {"teacher": api, "examples": EXAMPLES, "chat": False, "execution": {"device": "cpu"}}
+    return CaptureRun.model_validate(given | changes)
+
+
+def captured(config: CaptureRun, directory: Path) -> LogitCache:
+    with Run.open(directory, config) as run:
+        capture_run(config, run)
+    return LogitCache.open(directory / "logits")
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> LogitCache:
+    """What the weights themselves give for the same answers."""
+    config = CaptureRun.model_validate(
+        {
+            "teacher": {"model": "pocket", "dtype": "float32"},
+            "examples": EXAMPLES,
+            "temperatures": [1.0],
+            "execution": {"device": "cpu"},
+        }
+    )
+    return captured(config, tmp_path_factory.mktemp("local"))
+
+
+def dense(cache: LogitCache, name: str) -> np.ndarray:
+    """Probabilities [N, V + 1] of a sequence's rows; the last column is the tail's."""
+    rows = cache.targets([name], 1.0)
+    table = np.zeros((len(rows), cache.manifest.vocabulary + 1))
+    np.add.at(
+        table, (np.arange(len(rows))[:, None], rows.ids_NK), np.exp(rows.log_probabilities_NK.astype(float))
+    )
+    table[:, -1] = np.exp(rows.log_tail_N.astype(float))
+    return table
+
+
+@pytest.mark.parametrize(
+    ("form", "endpoint", "as_chat"),
+    [
+        ("id", "chat", False),
+        ("id", "completions", True),
+        ("spelled id", "chat", False),
+        ("spelled id", "completions", False),
+        ("bytes", "chat", False),
+        ("string", "chat", False),
+        ("string", "completions", False),
+    ],
+)
+def test_what_comes_with_answers_is_what_the_weights_give(
+    form: Form, endpoint: str, as_chat: bool, teacher: LocalTeacher, local: LogitCache, tmp_path: Path
+) -> None:
+    """Where the list covers the vocabulary, to float rounding and the format's."""
+    with serving(Listing(teacher, form, as_chat)) as server:
+        cache = captured(settings(server, 1024, endpoint), tmp_path)
+    assert set(cache) == set(local) and len(cache) >= 3
+    assert cache.manifest.source == "answers" and cache.manifest.temperatures == (1.0,)
+    taught = 0
+    for name in cache:
+        events = cache.has_event(name)
+        theirs, ours = dense(cache, name), dense(local, name)
+        assert np.abs(theirs - ours)[events].max() < 1e-3
+        assert (theirs[~events, -1] == 1).all() and not theirs[~events, :-1].any()
+        taught += events.sum()
+    assert taught > 0.9 * cache.manifest.tokens
