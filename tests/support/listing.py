@@ -31,6 +31,9 @@ class Listing:
     """The most that it lists, whatever is asked for."""
     busy: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        self.texts = self.teacher.tokenizer.batch_decode([[id] for id in range(self.teacher.vocabulary_size)])
+
     def __call__(self, handler: Handler, asked: dict[str, Any], before: int) -> None:
         handler.send(200, json.dumps(self.body(asked)).encode())
 
@@ -70,7 +73,7 @@ class Listing:
         return [self._named(*pair) for pair in zip(ids.tolist(), values.tolist(), strict=True)]
 
     def _named(self, token: int, log_p: float) -> dict[str, Any]:
-        text = str(self.teacher.tokenizer.decode([token]))
+        text = self.texts[token]
         if self.form == "spelled id":
             spelled = f"token_id:{token}"
             return {"token": spelled, "logprob": log_p, "bytes": list(spelled.encode())}  # as vLLM does
