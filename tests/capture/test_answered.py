@@ -1,5 +1,6 @@
 """Rows from log-probabilities that came with answers: those that the same weights give here."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.listing import Form, Listing, pocket
-from tests.teachers.endpoint import Server, serving
+from tests.teachers.endpoint import Handler, Server, serving
 
 from codestill.capture import CaptureRun, capture_run
+from codestill.capture.answered import AnswerSource, _distributions
 from codestill.logits import LogitCache
+from codestill.logits.alignment import ABSENT
 from codestill.run import Run
+from codestill.teachers import ApiTeacherConfig
 from codestill.teachers.frozen import LocalTeacher
+from codestill.teachers.listing import read_listing
 
 TASKS = {"source": "pocket", "split": "train", "count": 3, "depths": [2]}
 EXAMPLES: dict[str, Any] = {
@@ -112,3 +117,39 @@ def test_what_comes_with_answers_is_what_the_weights_give(
         assert (theirs[~events, -1] == 1).all() and not theirs[~events, :-1].any()
         taught += events.sum()
     assert taught > 0.9 * cache.manifest.tokens
+
+
+def test_texts_without_one_id_join_the_tail(teacher: LocalTeacher) -> None:
+    """Unknown ones, halves of a character, and those that a position lists twice."""
+    end = "<|endoftext|>"
+    listed = [("x", 0.4), ("\ufffd", 0.1), ("\ufffd", 0.1), ("\u2603\u2603", 0.1), ("1", 0.1), ("1", 0.05)]
+    entries = [{"token": token, "logprob": float(np.log(p))} for token, p in listed]
+    ended = {"token": end, "logprob": -0.5, "top_logprobs": [{"token": end, "logprob": -0.5}]}
+    listing = read_listing({"content": [entries[0] | {"top_logprobs": entries}, ended]})
+    assert listing is not None
+    source = AnswerSource(ApiTeacherConfig(logprobs=6), teacher.codec, Path("none"), {})
+    ids, data = source._named(listing)
+    assert data[0] == b"x" and data[-1] == b"" and ids[-1] == teacher.codec.end
+    ids_NK, log_p_NK, unnamed = _distributions(listing, ids, np.array([0, ABSENT, 1]))
+    assert unnamed == pytest.approx(0.45)
+    kept = [ids_NK[row][np.isfinite(log_p_NK[row])].tolist() for row in range(3)]
+    assert kept == [[teacher.tokenizer.convert_tokens_to_ids("x")], [], [teacher.codec.end]]
+
+
+def test_an_answer_that_its_tokens_do_not_spell_teaches_nothing_and_is_counted(
+    teacher: LocalTeacher, tmp_path: Path
+) -> None:
+    whole = Listing(teacher)
+
+    def loses_the_first(handler: Handler, asked: dict[str, Any], before: int) -> None:
+        body = whole.body(asked)
+        body["choices"][0]["logprobs"]["tokens"][0] = "?"
+        handler.send(200, json.dumps(body).encode())
+
+    whole.form = "string"
+    with serving(loses_the_first) as server:
+        cache = captured(settings(server), tmp_path)
+    assert not any(cache.has_event(name).any() for name in cache)
+    accounted = json.loads((tmp_path / "accounting.json").read_text())
+    assert accounted["answers_unspelled"] == len(cache) and accounted["answers_taught"] == 0
+    assert "are not what their tokens spell" in (tmp_path / "metrics.jsonl").read_text()

@@ -143,7 +143,8 @@ def test_rows_without_an_event_count_as_not_taught(
                 capture_run(config, run)
     served, local = accounted(tmp_path / "api"), accounted(tmp_path / "local")
     assert served["aligned_boundaries"] == local["aligned_boundaries"]
-    assert 0.2 < served["aligned_one_to_one"] < local["aligned_one_to_one"]  # validation has no answers
+    # Validation rows have no answers; the others are read as the weights' are.
+    assert 0.4 < served["aligned_one_to_one"] / local["aligned_one_to_one"] < 0.95
     cache = LogitCache.open(tmp_path / "api" / "logits")
     assert cache.manifest.tail_rules == ("bucket",)
 

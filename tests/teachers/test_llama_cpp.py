@@ -18,6 +18,7 @@ from tests.support.tiny import CPU
 from codestill.evaluation import EvaluateModel, evaluate_model
 from codestill.models import Decoding, SamplingConfig, StudentConfig
 from codestill.models.token_bytes import token_bytes
+from codestill.run import Run
 from codestill.teachers import ApiTeacherConfig
 from codestill.teachers.listing import Listing
 from codestill.teachers.replay import Replayed, read_kept

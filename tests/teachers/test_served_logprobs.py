@@ -188,3 +188,16 @@ def test_concurrent_first_questions_probe_once(teacher: LocalTeacher, tmp_path: 
     with serving(notes) as server:
         ask(kept(server, tmp_path, concurrency=8))
     assert seen[0] == PROBE.request.prompt and seen.count(PROBE.request.prompt) == 1
+
+
+def test_a_temperature_that_is_refused_is_not_given_up(teacher: LocalTeacher, tmp_path: Path) -> None:
+    """As it is where text alone is wanted: log-probabilities could be at any."""
+
+    def refuses(handler: endpoint.Handler, asked: dict[str, Any], before: int) -> None:
+        body = {"error": {"message": "temperature is not supported by this model"}}
+        handler.send(400, json.dumps(body).encode())
+
+    with serving(refuses) as server:
+        with pytest.raises(TeacherError, match=r"refused logprobs#0: status 400: .*temperature"):
+            ask(kept(server, tmp_path))
+        assert len(server.asked) == 1
