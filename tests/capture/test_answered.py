@@ -143,7 +143,8 @@ def test_an_answer_that_its_tokens_do_not_spell_teaches_nothing_and_is_counted(
 
     def loses_the_first(handler: Handler, asked: dict[str, Any], before: int) -> None:
         body = whole.body(asked)
-        body["choices"][0]["logprobs"]["tokens"][0] = "?"
+        logprobs = body["choices"][0]["logprobs"]
+        logprobs["tokens"][0], logprobs["token_logprobs"][0] = "?", -20.0
         handler.send(200, json.dumps(body).encode())
 
     whole.form = "string"
