@@ -165,7 +165,7 @@ class AnswerSource:
             taught.unspelled = 1
             return rows_where(np.zeros(count, bool), *_nothing(count), spec.truncation)
         ids_NK, log_p_NK, unnamed = _distributions(listing, ids, places_N)
-        present_N = np.isfinite(log_p_NK).any(axis=1)
+        present_N = np.asarray(np.isfinite(log_p_NK).any(axis=1))
         taught.taught, taught.unnamed = int(present_N.sum()), unnamed
         taught.listed = float(np.exp(log_p_NK).sum())
         return rows_where(present_N, ids_NK, log_p_NK, spec.truncation)
@@ -199,8 +199,9 @@ class AnswerSource:
         if found is None:
             return None
         places_N, behind = found
-        ended = behind is not None and ids[firsts[behind]] == end
-        return np.append(places_N, behind if ended else ABSENT)
+        if behind is None or ids[firsts[behind]] != end:
+            behind = ABSENT
+        return np.append(places_N, behind)
 
     def _named(self, listing: Listing) -> tuple[NDArray[np.int64], list[bytes]]:
         """The tokenizer's id of every token of a listing, or ABSENT, and the bytes that it spells: none for a

@@ -111,7 +111,7 @@ class LogitCache:
         """Whether each row of a sequence is a distribution; others say nothing. Raises LogitsError when it is
         not stored."""
         rows = self.targets([name], self.manifest.temperatures[0])
-        return np.isfinite(rows.log_probabilities_NK).any(axis=1)
+        return np.asarray(np.isfinite(rows.log_probabilities_NK).any(axis=1))
 
     def tokens(self, name: str) -> tuple[list[int], int]:
         """(token ids, prompt length) of a sequence. Raises LogitsError when it is not stored."""

@@ -157,6 +157,7 @@ def distill(config: Config, run: Run) -> "Student":
             if weights:
                 cache = capture(every, weights, *kept, directory, run, codec)
             elif session:
+                assert isinstance(settings, ApiTeacherConfig), "weights, or else an endpoint"
                 cache = capture_answers(every, settings, session.answers, config.cache, directory, run, codec)
             else:
                 cache = open_cache(directory, every, codec, *kept, run)
