@@ -4,7 +4,7 @@ import json
 import multiprocessing
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -27,6 +27,15 @@ from codestill.types import Event
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 KEPT = ("stages", "student", "samples", "results", "logits", "answers", "accounting.json")
 API = {"type": "api", "model": "served", "endpoint": "completions", "logprobs": 20, "tokenizer": "pocket"}
+
+
+class Whole(NamedTuple):
+    """A run that nothing interrupted."""
+
+    directory: Path
+    asked: list[dict[str, Any]]
+    port: int
+    """Of its server."""
 
 
 @pytest.fixture(autouse=True)
@@ -79,17 +88,15 @@ def accounted(directory: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(
-    teacher: LocalTeacher, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, list[dict[str, Any]]]:
+def uninterrupted(teacher: LocalTeacher, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     directory = tmp_path_factory.mktemp("whole") / "run"
     with serving(Listing(teacher)) as server:
         distil(directory, server.url)
-        return directory, server.asked
+        return Whole(directory, server.asked, server.port)
 
 
-def test_an_endpoint_teaches_what_it_lists(uninterrupted: tuple[Path, list[dict[str, Any]]]) -> None:
-    directory, asked = uninterrupted
+def test_an_endpoint_teaches_what_it_lists(uninterrupted: Whole) -> None:
+    directory, asked, _ = uninterrupted
     assert len(asked) == 6  # five tasks, and the probe
     logged = metrics(directory)
     assert len(logged) == 3 and all(float(event.metrics["divergence"] or 0) > 0 for event in logged)
@@ -116,12 +123,12 @@ def die_from(stage: str, done: int) -> Observer:
 def test_a_killed_run_asks_for_nothing_that_it_has_and_ends_with_the_same_bytes(
     stage: str,
     done: int,
-    uninterrupted: tuple[Path, list[dict[str, Any]]],
+    uninterrupted: Whole,
     teacher: LocalTeacher,
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "run"
-    with serving(Listing(teacher)) as server:
+    with serving(Listing(teacher), uninterrupted.port) as server:  # the address is part of a run's identity
         process = multiprocessing.get_context("fork").Process(
             target=distil, args=(directory, server.url, die_from(stage, done))
         )
@@ -129,11 +136,11 @@ def test_a_killed_run_asks_for_nothing_that_it_has_and_ends_with_the_same_bytes(
         process.join(240)
         assert process.exitcode == -signal.SIGKILL
         asked, had = len(server.asked), answered(directory)
-        assert results(directory) != results(uninterrupted[0])
+        assert results(directory) != results(uninterrupted.directory)
         distil(directory, server.url)
         assert len(server.asked) - asked <= 6 - had and answered(directory) == 6
     assert had >= 3
-    assert results(directory) == results(uninterrupted[0])
+    assert results(directory) == results(uninterrupted.directory)
 
 
 def test_a_student_with_another_tokenizer_is_taught(
