@@ -119,8 +119,13 @@ def read(answer: Completion, prompts: Prompts, task: Task, stop: StopRule) -> Co
 
 
 def solved(attempts: Iterable[Attempt]) -> dict[str, str]:
-    """Task id -> its first completion, by sample number, that passed every test and was not cut by the token
-    limit."""
+    """Task id -> the text of its first completion, by sample number, that passed every test and was not cut
+    by the token limit."""
+    return {task_id: completion.text for task_id, completion in solutions(attempts).items()}
+
+
+def solutions(attempts: Iterable[Attempt]) -> dict[str, Completion]:
+    """The completions of :func:`solved`."""
     first: dict[str, Attempt] = {}
     for attempt in attempts:
         best = first.get(attempt.task_id)
@@ -128,4 +133,4 @@ def solved(attempts: Iterable[Attempt]) -> dict[str, str]:
             continue
         if best is None or attempt.completion.sample < best.completion.sample:
             first[attempt.task_id] = attempt
-    return {task_id: attempt.completion.text for task_id, attempt in first.items()}
+    return {task_id: attempt.completion for task_id, attempt in first.items()}

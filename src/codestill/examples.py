@@ -5,7 +5,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, PositiveInt, model_validator
 
-from codestill.attempt import Workbench, solved
+from codestill.attempt import Workbench, solutions
 from codestill.errors import ConfigError
 from codestill.files.serialize import seed_for
 from codestill.models import Asked, Completer, SamplingConfig
@@ -87,11 +87,13 @@ def training_examples(
     samples = config.samples if config.temperature else 1
     bench = Workbench(sandbox, run, prompts_for(teacher, config.prompts))
     answers = bench.attempt("answers", teacher, task_set, sampling, samples=samples)
-    completions = solved(answers)
+    completions = solutions(answers)
     examples = []
     for task in task_set.tasks:
         if task.task_id in completions:
-            examples.append(row(student, task, completions[task.task_id], "teacher"))
+            answer = completions[task.task_id]
+            example = row(student, task, answer.text, "teacher")
+            examples.append(example.model_copy(update={"kept": answer.kept}) if answer.kept else example)
         elif config.unsolved == "reference":
             examples.append(row(student, task, task.reference, "reference"))
     run.account(

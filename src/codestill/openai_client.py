@@ -174,6 +174,16 @@ def pause_seconds(failures: int) -> float:
     return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 10), _LONGEST_PAUSE_SECONDS)
 
 
+class Twice(dict[str, Any]):
+    """An object of JSON in which a name stands twice."""
+
+
+def noting_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes objects for :func:`parse_json` that tell where a name stands twice."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else Twice(found)
+
+
 def parse_json(body: bytes, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """The value of a JSON text, which may be anything. Raises ValueError, saying what is wrong with it."""
     try:

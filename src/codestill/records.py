@@ -1,6 +1,6 @@
 """Bases of settings and records, and estimates with their uncertainty; ``codestill.types`` has them, too."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 
 class Settings(BaseModel):
@@ -64,3 +64,37 @@ class ChatForm(Record):
     """The template around a message, with ``{message}`` in its place, up to where the answer begins."""
     system_prompt: str | None = None
     """The system prompt, also one that the template puts there by itself."""
+
+
+class Listed(Record):
+    """The tokens of an answer, and at each position the likeliest with their log-probabilities, as a server
+    gave them (:class:`codestill.teachers.listing.Listing`)."""
+
+    tokens: tuple[int, ...] | tuple[str, ...]
+    """Every token that occurs, once: ids, or texts as hexadecimal bytes."""
+    positions: NonNegativeInt
+    """Generated tokens."""
+    data: str
+    """Base64 of the zlib stream of three little-endian arrays: entries of each position (uint16), their
+    places in ``tokens`` (uint32), their log-probabilities (float32). A position's first entry is the token
+    that was generated."""
+
+
+class ModelProfile(Record):
+    """What a model costs to deploy."""
+
+    parameters: int
+    file_megabytes: float
+    """Size of the saved weights, in MB (10^6 bytes)."""
+    prompt_milliseconds: float
+    """Median time to prefill the profile's prompt."""
+    token_milliseconds: float
+    """Median time per generated token, batch 1."""
+    tokens_per_second: float
+    peak_memory_megabytes: float
+    prompt_tokens: int
+    new_tokens: int
+    repeats: int
+    device: str
+    dtype: str
+    threads: int

@@ -8,6 +8,8 @@ from codestill.assembly import assemble, is_program
 from codestill.languages import known_language
 from codestill.records import ChatForm
 from codestill.records import Interval as Interval
+from codestill.records import Listed as Listed
+from codestill.records import ModelProfile as ModelProfile
 from codestill.records import PairedDifference as PairedDifference
 from codestill.records import Record as Record
 from codestill.records import Settings as Settings
@@ -120,6 +122,9 @@ class Example(Record):
     """Completions of the same prompt that fail; only a contrastive objective trains on them."""
     teacher_prompt: str = Field(default="", exclude_if=lambda value: not value)
     """What a teacher of logits reads in the prompt's place; empty for the prompt itself."""
+    kept: str = Field(default="", exclude_if=lambda value: not value)
+    """The answer that the completion comes from, where its tokens' log-probabilities are kept: as
+    :attr:`Completion.kept`."""
 
     @property
     def key(self) -> str:
@@ -162,6 +167,11 @@ class Completion(Record):
     probabilities: tuple[float, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Where words were given to choose from: the probability that the answer begins with each. Empty where
     the model does not say."""
+    listed: Listed | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Its tokens with the likeliest at each position, where an endpoint was asked for them; kept in the
+    answer's file alone."""
+    kept: str = Field(default="", exclude_if=lambda value: not value)
+    """Name of the file of kept answers that holds ``listed``; empty where it was not asked for."""
 
     @property
     def is_whole(self) -> bool:
@@ -251,26 +261,6 @@ class Attempt(Record):
     @property
     def task_id(self) -> str:
         return self.completion.task_id
-
-
-class ModelProfile(Record):
-    """What a model costs to deploy."""
-
-    parameters: int
-    file_megabytes: float
-    """Size of the saved weights, in MB (10^6 bytes)."""
-    prompt_milliseconds: float
-    """Median time to prefill the profile's prompt."""
-    token_milliseconds: float
-    """Median time per generated token, batch 1."""
-    tokens_per_second: float
-    peak_memory_megabytes: float
-    prompt_tokens: int
-    new_tokens: int
-    repeats: int
-    device: str
-    dtype: str
-    threads: int
 
 
 class Gates(Record):

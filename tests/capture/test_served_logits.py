@@ -20,12 +20,12 @@ from tests.support.worlds import metrics, open_run, student
 from codestill import openai_client
 from codestill.capture import CaptureRun, capture, capture_run
 from codestill.capture.fill import BARREN_BATCHES
-from codestill.capture.served import _object, _position, _prompt_logprobs
+from codestill.capture.served import _position, _prompt_logprobs
 from codestill.errors import LogitsError
 from codestill.examples import training_examples
 from codestill.logits import CaptureSpec, LogitCache, Threshold
 from codestill.losses import Distillation
-from codestill.openai_client import parse_json
+from codestill.openai_client import noting_twice, parse_json
 from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.teachers import LocalTeacherConfig
@@ -242,7 +242,7 @@ FAR = -9999.0  # vLLM's for a token that cannot be
 def rows(body: str | bytes, vocabulary: int = 50) -> Any:
     """What a capture keeps of three scored positions, from this body of an answer."""
     data = body if isinstance(body, bytes) else body.encode()
-    listed = _prompt_logprobs(parse_json(data, _object))
+    listed = _prompt_logprobs(parse_json(data, noting_twice))
     spec = CaptureSpec.model_validate(SPEC | {"vocabulary": vocabulary})
     return [_position(listed[number], f"position {number}", spec) for number in range(2, 5)]
 

@@ -57,7 +57,7 @@ def test_tail_masses_keep_their_odds(log_odds: list[float]):
 
 
 def test_an_empty_tail_is_exactly_empty():
-    codes = packing.encode_tails(np.array([-np.inf, -40.0, 0.0]))
+    codes = packing.encode_tails(np.array([-np.inf, -40.0, -1e-12]))
     log_tail, log_kept = packing.decode_tails(codes)
     assert log_tail[:2].tolist() == [-np.inf, -np.inf]
     assert log_kept[:2].tolist() == [0, 0]

@@ -9,14 +9,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from tests.support.server import llama_cpp
 from tests.support.tiny import CPU
 
 from codestill.evaluation import EvaluateModel, evaluate_model
 from codestill.models import Decoding, SamplingConfig, StudentConfig
+from codestill.models.token_bytes import token_bytes
 from codestill.run import Run
 from codestill.teachers import ApiTeacherConfig
+from codestill.teachers.listing import Listing
+from codestill.teachers.replay import Replayed, read_kept
 from codestill.types import Request
 
 COMMAND = os.environ.get("CODESTILL_LLAMA_SERVER", "")
@@ -74,3 +79,33 @@ def test_a_served_model_is_evaluated(endpoint: str, address: str, tmp_path: Path
         result = evaluate_model(config, run)
     assert all(result.greedy_per_task.values())
     assert (result.chat is None) == (endpoint == "completions")
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+def test_what_it_lists_is_what_the_weights_give(endpoint: str, address: str, tmp_path: Path) -> None:
+    """At the first position, nearly: the products are of 8-bit activations there."""
+    config = ApiTeacherConfig.model_validate(
+        {"base_url": address, "endpoint": endpoint, "model": MODEL.name, "logprobs": 20}
+    )
+    here = StudentConfig(model=str(MODEL), chat=endpoint == "chat").build(placement=CPU)
+    asked = [Request(task_id=name, prompt=prompt) for name, prompt in PROMPTS.items()]
+    kept = Replayed(config.build(), tmp_path)
+    for answer in kept.complete(asked, Decoding(SamplingConfig(max_new_tokens=24))):
+        listed = read_kept(tmp_path, answer.kept).listed
+        assert listed is not None
+        listing = Listing.unpack(listed)
+        count = int(listing.counts_N[0])
+        assert count >= 20 and len(listing) <= 25
+        prompt = here.codec.prompt(PROMPTS[answer.task_id])
+        with torch.no_grad():
+            own_V = here.model(input_ids=torch.tensor([prompt])).logits[0, -1].float().softmax(-1)
+        names = token_bytes(here.codec)
+        ids = {data: id for id, data in names.items()}
+        total = 0.0
+        for place, log_p in zip(listing.places_E[:count], listing.log_p_E[:count], strict=True):
+            token = listing.tokens[place]
+            id = token if isinstance(token, int) else ids.get(token)
+            total += float(np.exp(log_p))
+            if id is not None:
+                assert float(own_V[id]) == pytest.approx(float(np.exp(log_p)), abs=0.1)
+        assert 0.3 < total <= 1.01

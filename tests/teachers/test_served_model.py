@@ -10,11 +10,13 @@ import pytest
 from tests.support.server import served
 from tests.support.tiny import CPU
 
+from codestill.errors import TeacherError
 from codestill.evaluation import EvaluateModel, evaluate_model
 from codestill.models import Decoding, SamplingConfig, StudentConfig
 from codestill.models.student import Student
 from codestill.run import Run
 from codestill.teachers import ApiTeacherConfig
+from codestill.teachers.replay import Replayed
 from codestill.types import Request
 
 pytest.importorskip("fastapi", reason="transformers serve needs fastapi and uvicorn")
@@ -60,6 +62,14 @@ def answers(model: Path, address: str, endpoint: str, tokens: int) -> tuple[dict
 def test_a_served_model_answers_as_its_weights_do(endpoint: str, model: Path, address: str) -> None:
     there, here = answers(model, address, endpoint, 40)
     assert there == here
+
+
+def test_a_server_that_lists_no_tokens_is_refused_by_name(model: Path, address: str, tmp_path: Path) -> None:
+    named = {"model": str(model), "also_named": (f"{model}@main",), "retries": 0}
+    config = ApiTeacherConfig.model_validate({"base_url": address, "logprobs": 5, **named})
+    asked = [Request(task_id="a", prompt=TASKS["total"])]
+    with pytest.raises(TeacherError, match=r"refused logprobs#0 without log-probabilities: status 422"):
+        list(Replayed(config.build(), tmp_path).complete(asked, Decoding(SamplingConfig(max_new_tokens=4))))
 
 
 # A real code model, where CODESTILL_MODELS has one.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codestill.capture.aligned import read_aligned
@@ -9,10 +10,12 @@ from codestill.capture.config import CaptureRun
 from codestill.capture.fill import Capture, LogitSource
 from codestill.errors import ConfigError
 from codestill.examples import training_examples, validation_examples
-from codestill.logits import CacheManifest
+from codestill.logits import CacheManifest, LogitCache
 from codestill.prompts import fitting
 from codestill.run import Run
+from codestill.teachers import ApiTeacherConfig, LocalTeacherConfig
 from codestill.teachers.session import session_of
+from codestill.types import Example
 
 if TYPE_CHECKING:
     from codestill.models import Completer
@@ -21,19 +24,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Teacher:
-    """A teacher whose logits are captured: weights here, or a server."""
+    """A teacher whose logits are captured: weights here, a server, or an endpoint that answers."""
 
-    source: LogitSource
+    source: LogitSource | None
+    """None where what came with the answers is captured."""
     codec: "TextCodec"
     asked: "Completer | None"
     """Gives answers, where it can."""
+    answers: Path | None = None
+    """Directory of an endpoint's answers."""
 
 
 def capture_run(config: CaptureRun, run: Run) -> CacheManifest:
     """What ``codestill cache`` does; the cache is written to `logits` in the run's directory."""
     from codestill.teachers.aligned import TokenizerPair
 
-    teacher = _local(config, run) if config.server is None else _served(config)
+    teacher = _teacher(config, run)
     codec, writer, pair = teacher.codec, teacher.codec, None
     if config.student is not None:
         student = config.student.build(codec.tokenizer, config.execution, seed=config.seed)
@@ -43,25 +49,60 @@ def capture_run(config: CaptureRun, run: Run) -> CacheManifest:
     with config.execution.sandbox(config.sandbox) as sandbox:
         examples = training_examples(config.examples, writer, teacher.asked, sandbox, run)
     examples += validation_examples(config.examples, writer)
-    capture = Capture(teacher.source, codec, config.temperatures, config.capture, run.logits_directory, run)
-    fill_shards = None
-    if config.processes > 1 and config.server is None:
-        from codestill.capture.parallel import fill_in_parallel
-
-        fill_shards = partial(fill_in_parallel, config, run.logits_directory, run)
-    cache = capture.cache(examples, fill_shards)
+    cache = _captured(config, teacher, codec, examples, run)
     if pair is not None:
         read_aligned(cache, config.temperatures, pair, examples, config.capture, run)
     return cache.manifest
 
 
-def _local(config: CaptureRun, run: Run) -> _Teacher:
+def _captured(
+    config: CaptureRun, teacher: _Teacher, codec: "TextCodec", examples: list[Example], run: Run
+) -> LogitCache:
+    directory = run.logits_directory
+    if teacher.source is None:
+        from codestill.capture.answered import capture_answers
+
+        assert isinstance(config.teacher, ApiTeacherConfig) and teacher.answers is not None
+        return capture_answers(
+            examples, config.teacher, teacher.answers, config.capture, directory, run, codec
+        )
+    capture = Capture(teacher.source, codec, config.temperatures, config.capture, directory, run)
+    fill_shards = None
+    if config.processes > 1 and config.server is None:
+        from codestill.capture.parallel import fill_in_parallel
+
+        fill_shards = partial(fill_in_parallel, config, directory, run)
+    return capture.cache(examples, fill_shards)
+
+
+def _teacher(config: CaptureRun, run: Run) -> _Teacher:
+    if config.server is not None:
+        return _served(config)
+    settings = fitting(config.teacher, config.examples.prompts)
+    if isinstance(settings, LocalTeacherConfig):
+        return _local(config, settings, run)
+    return _answering(config, settings, run)
+
+
+def _local(config: CaptureRun, settings: LocalTeacherConfig, run: Run) -> _Teacher:
     from codestill.capture.local import LocalSource
 
-    teacher = fitting(config.teacher, config.examples.prompts).build(config.execution)
+    teacher = settings.build(config.execution)
     codec = teacher.codec if config.undecided else teacher.asked_as(config, "chat").codec
     asked = session_of(teacher, config.teacher_usage, run).stage("answers")
     return _Teacher(LocalSource(teacher), codec, asked)
+
+
+def _answering(config: CaptureRun, settings: ApiTeacherConfig, run: Run) -> _Teacher:
+    """Without settings of its own, the student's form is that in which the endpoint reads prompts."""
+    from codestill.models.chat import codec_for
+    from codestill.teachers import forms
+
+    tokenizer = forms.tokenizer_of(settings)
+    own = forms.codec_for(settings, tokenizer)
+    codec = own if config.undecided else codec_for(config, tokenizer, settings.model)
+    session = session_of(settings.build(config.execution), config.teacher_usage, run)
+    return _Teacher(None, codec, session.stage("answers"), session.answers)
 
 
 def _served(config: CaptureRun) -> _Teacher:

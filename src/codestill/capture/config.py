@@ -1,19 +1,22 @@
 """What can be set about a capture."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from codestill.config import RunConfig
 from codestill.examples import ExamplesConfig
+from codestill.files.serialize import is_object
 from codestill.logits import Threshold, Truncation
 from codestill.losses import Distillation
 from codestill.losses.table import find
 from codestill.models import ChatConfig, StudentConfig
 from codestill.openai_client import BaseUrl
-from codestill.teachers import LocalTeacherConfig
-from codestill.teachers.session import TeacherUsage
+from codestill.teachers import ApiTeacherConfig, LocalTeacherConfig
+from codestill.teachers.api_settings import ApiSettings
+from codestill.teachers.endpoint import PLAIN_TEMPERATURES
+from codestill.teachers.session import AnyTeacherConfig, TeacherUsage
 from codestill.train import TrainConfig
 from codestill.types import Settings, TailRule
 
@@ -87,12 +90,16 @@ class TeacherLogitsConfig(BaseModel):
                 "cache.vocabularies is aligned, and teacher_logits is live: a teacher with another tokenizer "
                 "teaches through the cache; set teacher_logits to cached"
             )
+        self.require_bucket("aligned vocabularies")
+        return self
+
+    def require_bucket(self, what: str) -> None:
+        """Raise ValueError where the divergence needs more than listed tokens and the total of the rest."""
         if "bucket" not in find(self.objective.divergence).tail_rules:
             raise ValueError(
                 f"objective.divergence is {self.objective.divergence}, which needs the whole vocabulary: "
-                "with aligned vocabularies choose one that takes the tail rule bucket, such as forward_kl"
+                f"with {what} choose one that takes the tail rule bucket, such as forward_kl"
             )
-        return self
 
 
 class ServerConfig(Settings):
@@ -114,6 +121,43 @@ class ServerConfig(Settings):
     """Further attempts, with growing pauses, when the server is busy or the connection breaks."""
 
 
+def require_answers_teach(teacher: ApiSettings, examples: ExamplesConfig) -> None:
+    """Raise ValueError, with what to set, where an endpoint's answers cannot come with rows of a cache."""
+    if teacher.logprobs is None:
+        raise ValueError(
+            "teacher: an endpoint teaches logits by the log-probabilities that come with its answers; set "
+            "teacher.logprobs (20, say)"
+        )
+    if teacher.tokenizer is None:
+        raise ValueError(
+            "teacher.tokenizer: which tokens are listed is read with the model's tokenizer; name its "
+            "directory, GGUF file or hub id"
+        )
+    if not examples.needs_teacher:
+        raise ValueError(
+            "examples.answers is reference: an endpoint lists the tokens of its own answers; set it to "
+            "teacher"
+        )
+    if examples.temperature not in PLAIN_TEMPERATURES:
+        raise ValueError(
+            f"examples.temperature is {examples.temperature:g}: some servers list log-probabilities before "
+            "sampling, some after; at 0 and 1 both are the same"
+        )
+
+
+def at_one(values: Any, group: str, temperatures: Any) -> Any:
+    """The settings of a run, as given, with the temperature of what comes with answers where they name
+    none."""
+    if not is_object(values):
+        return values
+    teacher, given = values.get("teacher"), values.get(group)
+    if (teacher.get("type") if is_object(teacher) else getattr(teacher, "type", "")) != "api":
+        return values
+    if is_object(temperatures) and (given is None or is_object(given)):
+        return values | {group: temperatures | (given or {})}
+    return values | {group: temperatures} if given is None else values
+
+
 class CaptureRun(ChatConfig, RunConfig):
     """``codestill cache``: the logits of a teacher over the examples of a task set.
 
@@ -123,8 +167,9 @@ class CaptureRun(ChatConfig, RunConfig):
 
     recipe: Literal["cache"] = "cache"
     """Kind of run."""
-    teacher: LocalTeacherConfig = LocalTeacherConfig()
-    """The teacher, unless a server is named."""
+    teacher: AnyTeacherConfig = LocalTeacherConfig()
+    """The teacher, unless a server is named: local weights, or an endpoint that lists the tokens of its
+    answers (`teacher.logprobs`)."""
     teacher_usage: TeacherUsage = TeacherUsage()
     """What is kept of its answers, with ``examples.answers=teacher``, and their budget."""
     server: ServerConfig | None = None
@@ -135,8 +180,31 @@ class CaptureRun(ChatConfig, RunConfig):
     examples: ExamplesConfig = ExamplesConfig()
     """Prompts and completions to capture; the validation tasks are captured, too."""
     temperatures: Temperatures = (1.0, 2.0)
-    """Temperatures that the cache can serve."""
+    """Temperatures that the cache can serve (of an endpoint's answers: 1 alone)."""
     capture: CaptureConfig = CaptureConfig()
     """Which part of the logits is kept."""
     processes: PositiveInt = 1
     """Processes that capture in parallel, each with its own teacher: usually one per GPU."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _answers_are_at_one(cls, values: Any) -> Any:
+        return at_one(values, "temperatures", (1.0,))
+
+    @model_validator(mode="after")
+    def _answers_teach(self) -> Self:
+        if not isinstance(self.teacher, ApiTeacherConfig):
+            return self
+        if self.server is not None:
+            raise ValueError(
+                "server: teacher is an endpoint already, whose answers bring their rows; unset one"
+            )
+        require_answers_teach(self.teacher, self.examples)
+        if self.temperatures != (1.0,) or self.capture.tail_samples:
+            raise ValueError(
+                "temperatures: of what the endpoint did not list only the total at temperature 1 is known; "
+                "set temperatures to 1, and capture.tail_samples to 0"
+            )
+        if self.processes > 1:
+            raise ValueError("processes: nothing is computed for an endpoint's answers; set it to 1")
+        return self

@@ -98,7 +98,9 @@ class Capture:
         LogitsError when a finished cache is another teacher's, lacks a temperature, or lacks an example, each
         difference named, and when two examples differ in the teacher's prompt alone.
         """
-        tokenized = self._tokenized(examples)
+        tokenized, said = self._within(examples)
+        if said:
+            self.run.message("logits", said)
         by_digest = {sequence.digest: sequence for sequence in tokenized}
         _require_one_prompt(tokenized, by_digest)
         sequences = list(by_digest.values())
@@ -111,17 +113,19 @@ class Capture:
         cache = LogitCache.open(self.directory, Expectation.model_validate(identity))
         return _complete(cache, sequences, self.run)
 
-    def _tokenized(self, examples: Sequence[Example]) -> "list[TokenExample]":
+    def tokenized(self, examples: Sequence[Example]) -> "list[TokenExample]":
+        """The examples that are not too long, in the order given."""
+        return self._within(examples)[0]
+
+    def _within(self, examples: Sequence[Example]) -> "tuple[list[TokenExample], str]":
+        """With what to say of those that are left out."""
         from codestill.train.batches import TEACHERS_POSITIONS, tokenize_within
 
         limits = {
             "capture.max_length": self.config.max_length,
             TEACHERS_POSITIONS: self.source.positions,
         }
-        tokenized, said = tokenize_within(limits, examples, self.codec)
-        if said:
-            self.run.message("logits", said)
-        return tokenized
+        return tokenize_within(limits, examples, self.codec)
 
     def _fill_shards(self, spec: CaptureSpec, sequences: "Sequence[TokenExample]") -> None:
         done = 0

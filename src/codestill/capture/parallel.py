@@ -15,6 +15,7 @@ from codestill.errors import Failure
 from codestill.logits import CaptureSpec
 from codestill.logits.writer import LogitWriter
 from codestill.run import Run
+from codestill.teachers import LocalTeacherConfig
 from codestill.train.batches import TokenExample
 
 _POLL_SECONDS = 1.0
@@ -76,6 +77,7 @@ def _part(work: _Work, part: int, done: "Queue[int]") -> None:
         torch.cuda.set_device(part % torch.cuda.device_count())
     else:
         torch.set_num_threads(execution.threads or max(1, torch.get_num_threads() // parts))
+    assert isinstance(work.config.teacher, LocalTeacherConfig), "nothing else is computed"
     source = LocalSource(work.config.teacher.build(execution))
 
     def report(count: int) -> None:

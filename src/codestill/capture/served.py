@@ -14,19 +14,18 @@ from codestill.capture.config import ServerConfig
 from codestill.errors import LogitsError
 from codestill.files.serialize import fingerprint
 from codestill.logits import CapturedRows, CaptureSpec, MeasuredError, rows_from_top
+from codestill.logits.listed import ROUNDING, log_probability, require_distribution
 from codestill.models import Placement
 from codestill.models.fingerprints import tokenizer_fingerprint
 from codestill.models.load import resolve
 from codestill.models.tokenizers import load_tokenizer
-from codestill.openai_client import ask_for_json, openai_client
+from codestill.openai_client import Twice, ask_for_json, noting_twice, openai_client
 from codestill.train.batches import TokenExample
 
 if TYPE_CHECKING:
     from openai import OpenAI
     from transformers import PreTrainedTokenizerBase
 
-_ROUNDING = 0.01
-"""By which a probability may exceed one: servers compute in bfloat16."""
 _NO_LOGPROBS = "Ask a vLLM server, started with --max-logprobs of at least server.top."
 
 
@@ -105,7 +104,7 @@ class ServedSource:
                 _prompt_logprobs,
                 config.retries,
                 config.base_url,
-                object_pairs_hook=_object,
+                object_pairs_hook=noting_twice,
             )
         except ValueError as error:
             raise LogitsError(
@@ -130,15 +129,6 @@ class ServedSource:
         return rows_from_top(ids_NK, log_p_NK, spec.truncation)
 
 
-class _Twice(dict[str, Any]):
-    """An object of JSON in which a name stands twice."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else _Twice(found)
-
-
 def _prompt_logprobs(answer: Any) -> Any:
     """What the answer's first choice lists; None if it lists nothing. Raises ValueError if it has none."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
@@ -152,25 +142,22 @@ def _position(listed: Any, where: str, spec: CaptureSpec) -> list[tuple[int, flo
     distribution over the vocabulary."""
     if not isinstance(listed, dict) or not listed:
         raise ValueError(f"{where} lists no token")
-    if isinstance(listed, _Twice):
+    if isinstance(listed, Twice):
         raise ValueError(f"{where} lists a token twice")
     found: dict[int, float] = {}
     for token, entry in listed.items():
-        single = isinstance(entry, dict) and not isinstance(entry, _Twice)
+        single = isinstance(entry, dict) and not isinstance(entry, Twice)
         log_p: Any = entry.get("logprob") if single else None
         if not re.fullmatch("[0-9]{1,10}", token) or type(log_p) not in (int, float):
             raise ValueError(f"{where} lists {token[:20]!r}, which is no token id with one logprob")
-        if not abs(log_p) < 1e30 or log_p > _ROUNDING:
-            raise ValueError(f"{where} gives token {token} the log-probability {str(log_p)[:20]}")
+        log_p = log_probability(log_p, where, token)
         if int(token) in found:
             raise ValueError(f"{where} lists token {int(token)} twice")
         if int(token) < spec.vocabulary:
-            found[int(token)] = float(log_p)
-        elif log_p > math.log(_ROUNDING):  # ids that only pad the vocabulary are unlikely ones
+            found[int(token)] = log_p
+        elif log_p > math.log(ROUNDING):  # ids that only pad the vocabulary are unlikely ones
             raise ValueError(f"{where} lists token {token}, but the tokenizer has {spec.vocabulary:,}")
-    mass = sum(map(math.exp, found.values()))
-    if mass > 1 + _ROUNDING:
-        raise ValueError(f"{where} gives its tokens the probability {mass:.4g} together")
+    require_distribution(found.items(), where)
     return list(found.items())
 
 

@@ -9,6 +9,7 @@ from codestill.logits.truncation import MAX_K, Threshold, Truncation
 from codestill.types import Settings, TailRule
 
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Source = Literal["local", "server", "answers"]
 
 
 class CaptureSpec(Settings):
@@ -36,8 +37,9 @@ class CaptureSpec(Settings):
     """Seed of those samples."""
     dtype: str = "float32"
     """Type that the teacher computed its logits in."""
-    source: Literal["local", "server"] = "local"
-    """Local weights, or a server that lists the most likely tokens."""
+    source: Source = "local"
+    """Local weights, a server that lists the most likely tokens, or one that listed them with its answers:
+    there, positions that the answers do not have are rows without an event."""
     support: int | None = Field(default=None, ge=1)
     """None: the teacher's whole vocabulary was seen. A number: a server listed this many tokens per position,
     and the mass of the others is one minus their sum, at temperature 1."""
@@ -49,6 +51,11 @@ class CaptureSpec(Settings):
 
     @model_validator(mode="after")
     def _known_tails(self) -> "CaptureSpec":
+        if self.source == "answers" and self.temperatures != (1.0,):
+            raise ValueError(
+                "log-probabilities that came with answers are at temperature 1, and the tail's mass is known "
+                "there only, so `temperatures` must be [1.0]"
+            )
         if self.support is None or self.support >= self.vocabulary:
             return self
         if self.temperatures != (1.0,):
@@ -62,7 +69,9 @@ class CaptureSpec(Settings):
 
     @property
     def tail_rules(self) -> tuple[TailRule, ...]:
-        """The tail rules that can be served."""
+        """The tail rules that can be served; rows without an event need the tail as an outcome."""
+        if self.source == "answers":
+            return ("bucket",)
         plain: tuple[TailRule, ...] = ("bucket", "renormalise", "drop")
         return (*plain, "sampled") if self.tail_samples else plain
 
@@ -153,7 +162,7 @@ class Expectation(Settings):
     tail_samples: int | None = None
     seed: int | None = None
     dtype: str | None = None
-    source: Literal["local", "server"] | None = None
+    source: Source | None = None
     support: int | None = None
     data: str | None = None
 

@@ -19,6 +19,9 @@ _GAP_MIDDLES = (GAP_UNITS[1:] + GAP_UNITS[:-1]) / 2
 TAIL_UNITS_PER_NAT = 1024
 TAIL_ZERO = 32768
 """Code of a tail that has half the mass."""
+NO_EVENT = 65535
+"""Code of a row without an event: its tail has all the mass, and its entry none. (A row that lists the most
+likely of 2^24 tokens has at most the code 49803.)"""
 
 
 def bits_for(vocabulary: int) -> int:
@@ -65,15 +68,17 @@ def encode_gaps(log_probabilities_NK: NDArray[np.floating]) -> NDArray[np.uint8]
 
 
 def encode_tails(log_tails: NDArray[np.floating]) -> NDArray[np.uint16]:
-    """Log-odds of the tail in units of 1/1024 nat about 32768; 0 is a tail below e^-32, taken as empty."""
+    """Log-odds of the tail in units of 1/1024 nat about 32768; 0 is a tail below e^-32, taken as empty, and
+    the highest code is a tail that is all there is."""
     with np.errstate(divide="ignore"):
         log_odds = log_tails - np.log(-np.expm1(np.minimum(log_tails, -1e-12, dtype=np.float64)))
     codes = np.rint(np.maximum(log_odds, -1e3) * TAIL_UNITS_PER_NAT) + TAIL_ZERO
-    return np.clip(codes, 0, 65535).astype(np.uint16)
+    return np.where(log_tails == 0, NO_EVENT, np.clip(codes, 0, NO_EVENT - 1)).astype(np.uint16)
 
 
 def decode_tails(codes: NDArray[np.uint16]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(log of the tail's mass, log of the kept mass)."""
     log_odds = (codes.astype(np.float64) - TAIL_ZERO) / TAIL_UNITS_PER_NAT
     log_odds[codes == 0] = -np.inf
+    log_odds[codes == NO_EVENT] = np.inf
     return -np.logaddexp(0.0, -log_odds), -np.logaddexp(0.0, log_odds)

@@ -88,10 +88,10 @@ class LogitCache:
             )
         if rule not in self.manifest.tail_rules:
             served = ", ".join(self.manifest.tail_rules)
-            raise LogitsError(
-                f"{self.directory} cannot serve the tail rule {rule}: it holds no tail samples",
-                next_step=f"Choose one of {served}, or capture with `tail_samples`.",
-            )
+            why, step = "it holds no tail samples", f"Choose one of {served}, or capture with `tail_samples`."
+            if self.manifest.source == "answers":
+                why, step = "positions that were not listed need a tail", "Use the tail rule `bucket`."
+            raise LogitsError(f"{self.directory} cannot serve the tail rule {rule}: {why}", next_step=step)
 
     def targets(self, digests: Sequence[str], temperature: float) -> SparseRows:
         """The rows of some sequences at one temperature, concatenated in the order given.
@@ -106,6 +106,12 @@ class LogitCache:
             records.append(record)
             entries.append(entry)
         return self._layout.decode(records, np.array(entries, dtype=INDEX), temperature)
+
+    def has_event(self, name: str) -> NDArray[np.bool_]:
+        """Whether each row of a sequence is a distribution; others say nothing. Raises LogitsError when it is
+        not stored."""
+        rows = self.targets([name], self.manifest.temperatures[0])
+        return np.asarray(np.isfinite(rows.log_probabilities_NK).any(axis=1))
 
     def tokens(self, name: str) -> tuple[list[int], int]:
         """(token ids, prompt length) of a sequence. Raises LogitsError when it is not stored."""

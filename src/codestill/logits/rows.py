@@ -98,3 +98,19 @@ def rows_from_top(
         tails[:, None].astype(np.float32),
         np.zeros((len(counts), 1, 0), dtype=np.int64),
     )
+
+
+def rows_where(
+    present_N: NDArray[np.bool_],
+    ids_NK: NDArray[np.integer],
+    log_probabilities_NK: NDArray[np.floating],
+    truncation: Truncation,
+) -> CapturedRows:
+    """:func:`rows_from_top` where there is a distribution; elsewhere rows without an event: their tail is all
+    there is, and under the tail rule ``bucket`` they cost and teach nothing."""
+    log_p_NK = np.array(log_probabilities_NK, dtype=np.float64)
+    log_p_NK[~present_N] = -np.inf
+    log_p_NK[~present_N, :1] = 0.0  # a row has an entry, even where it means nothing
+    rows = rows_from_top(np.where(present_N[:, None], ids_NK, 0), log_p_NK, truncation)
+    rows.log_tails_NJ[~present_N] = 0.0
+    return rows

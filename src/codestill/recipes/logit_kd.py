@@ -9,9 +9,12 @@ Our deviations from the common notebook form: prompt and pads are masked in both
 shifted together, and the divergence is averaged over tokens, not over sequences.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import model_validator
 
 from codestill.capture import TeacherLogitsConfig, capture, is_finished, open_cache, read_cache
+from codestill.capture.config import at_one, require_answers_teach
 from codestill.config import RunConfig
 from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.examples import ExamplesConfig, training_examples, validation_examples
@@ -19,9 +22,9 @@ from codestill.models import StudentConfig
 from codestill.prompts import fitting
 from codestill.run import Run
 from codestill.tasks.preflight import preflight
-from codestill.teachers import LocalTeacherConfig, require_same_vocabulary
+from codestill.teachers import ApiTeacherConfig, LocalTeacherConfig, require_same_vocabulary
 from codestill.teachers.aligned import TokenizerPair
-from codestill.teachers.session import TeacherUsage, session_of
+from codestill.teachers.session import AnyTeacherConfig, TeacherUsage, session_of
 from codestill.train import fit
 
 if TYPE_CHECKING:
@@ -35,8 +38,8 @@ class Config(TeacherLogitsConfig, RunConfig):
     """Name of the recipe."""
     student: StudentConfig = StudentConfig(preset="gpt2-44m")
     """The model to train; a preset takes the teacher's tokenizer."""
-    teacher: LocalTeacherConfig = LocalTeacherConfig()
-    """Local weights: a text-only endpoint gives no logits."""
+    teacher: AnyTeacherConfig = LocalTeacherConfig()
+    """Local weights, or an endpoint that lists the tokens of its answers (`teacher.logprobs`)."""
     teacher_usage: TeacherUsage = TeacherUsage()
     """What is kept of its answers, with ``examples.answers=teacher``, and their budget."""
     examples: ExamplesConfig = ExamplesConfig()
@@ -44,10 +47,40 @@ class Config(TeacherLogitsConfig, RunConfig):
     evaluate: EvaluateConfig = EvaluateConfig()
     """How it is evaluated."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _answers_are_at_one(cls, values: Any) -> Any:
+        return at_one(values, "objective", {"temperature": 1.0})
+
+    @model_validator(mode="after")
+    def _answers_teach(self) -> Self:
+        if not isinstance(self.teacher, ApiTeacherConfig):
+            return self
+        require_answers_teach(self.teacher, self.examples)
+        if self.teacher_logits != "cached":
+            raise ValueError(
+                "teacher_logits is live: what comes with an endpoint's answers is kept in a cache; set it to "
+                "cached"
+            )
+        if self.objective.temperature != 1:
+            raise ValueError(
+                f"objective.temperature is {self.objective.temperature:g}: of what the endpoint did not list "
+                "only the total at temperature 1 is known; set it to 1"
+            )
+        if self.cache.tail != "bucket" or self.cache.tail_samples:
+            raise ValueError(
+                "cache.tail: positions that the endpoint did not list need the tail rule bucket, without "
+                "tail_samples"
+            )
+        self.require_bucket("a teacher that lists the likeliest tokens")
+        return self
+
 
 def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train against the teacher's logits, evaluate."""
-    from codestill.models.chat import codec_for
+    from codestill.capture.answered import capture_answers
+    from codestill.teachers.forms import codec_for, tokenizer_of
+    from codestill.teachers.frozen import LocalTeacher
 
     preflight(config)  # what is wrong with tasks must be told before anything is paid for
     temperature = config.objective.temperature
@@ -59,11 +92,12 @@ def distill(config: Config, run: Run) -> "Student":
     with config.execution.sandbox(config.sandbox) as sandbox:
         settings = fitting(config.teacher, config.examples.prompts)
         teacher = None if absent else settings.build(config.execution)
-        tokenizer = config.teacher.tokenizer() if teacher is None else teacher.tokenizer
+        weights = teacher if isinstance(teacher, LocalTeacher) else None
+        tokenizer = weights.tokenizer if weights else tokenizer_of(settings)
         student = config.student.build(tokenizer, config.execution, seed=config.seed)
         codec, pair = student.codec, None
         if config.cache.vocabularies == "aligned":
-            asked_as = codec_for(settings, tokenizer, settings.model) if teacher is None else teacher.codec
+            asked_as = weights.codec if weights else codec_for(settings, tokenizer)
             pair = TokenizerPair(student.codec, asked_as)
             codec = pair.reader
         else:
@@ -71,23 +105,25 @@ def distill(config: Config, run: Run) -> "Student":
                 student.tokenizer,
                 tokenizer,
                 student.vocabulary_size,
-                student.vocabulary_size if teacher is None else teacher.vocabulary_size,
+                weights.vocabulary_size if weights else student.vocabulary_size,
             )
         session = None if teacher is None else session_of(teacher, config.teacher_usage, run)
         asked = session.stage("answers") if session else None
         examples = training_examples(config.examples, student, asked, sandbox, run, config.evaluate.tasks)
-        del session, asked  # a cache of its logits takes the teacher's place
         validation = validation_examples(config.examples, student)
-        logits = teacher
+        logits = weights
         if config.teacher_logits == "cached":
             kept = (temperature,), config.cache
             every = [*examples, *validation]
-            if teacher is None:
-                cache = open_cache(directory, every, codec, *kept, run)
+            if weights:
+                cache = capture(every, weights, *kept, directory, run, codec)
+            elif session:
+                assert isinstance(settings, ApiTeacherConfig), "weights, or else an endpoint"
+                cache = capture_answers(every, settings, session.answers, config.cache, directory, run, codec)
             else:
-                cache = capture(every, teacher, *kept, directory, run, codec)
+                cache = open_cache(directory, every, codec, *kept, run)
             logits = read_cache(cache, temperature, pair, every, config.cache, run)
-            teacher = None
+        del session, asked, teacher, weights  # a cache of its logits takes the teacher's place
         student = fit(
             student, examples, config.objective, config.train, run, teacher=logits, validation=validation
         )

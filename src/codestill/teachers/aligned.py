@@ -218,6 +218,9 @@ class AlignedLogits(CachedLogits):
         for ours, theirs in rows:
             name, scored = _name(theirs), len(theirs.tokens) - theirs.first_scored
             alignment = pair.align(ours, theirs) if name in cache else pair.unaligned(ours)
+            if name in cache and cache.manifest.source == "answers":
+                rows_N, events_M = alignment.rows_N, cache.has_event(name)
+                alignment.rows_N[(rows_N != ABSENT) & ~events_M[rows_N]] = ABSENT
             places[_name(ours)] = Place(name, scored, alignment)
         return cls(cache, temperature, pair=pair, places=places)
 

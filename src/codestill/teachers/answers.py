@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from codestill.files.serialize import is_object
-from codestill.openai_client import parse_json
+from codestill.openai_client import noting_twice, parse_json
+from codestill.teachers.listing import Listing, read_listing
 from codestill.types import Finish
 
 BYTES_PER_TOKEN = 2
@@ -50,16 +51,21 @@ class Answer:
     completion_tokens: int | None
     first: tuple[tuple[str, float], ...] = ()
     """The most likely first tokens with their probabilities, where the response lists them."""
+    listing: Listing | None = None
+    """All its tokens with the likeliest at each position, where they were asked for and the response has
+    them."""
 
 
-def read_answer(body: bytes, endpoint: Literal["chat", "completions"], prompt: str) -> Answer:
-    """The answer in a response's body. Raises NotAnAnswer.
+def read_answer(
+    body: bytes, endpoint: Literal["chat", "completions"], prompt: str, listed: bool = False
+) -> Answer:
+    """The answer in a response's body; ``listed``: with its tokens' log-probabilities. Raises NotAnAnswer.
 
     Text must be as the API defines it. Counts of tokens that cannot be right are left out: the text is paid
     for.
     """
     try:
-        found = parse_json(body)
+        found = parse_json(body, noting_twice if listed else None)
     except ValueError as error:
         raise NotAnAnswer(str(error)) from None
     answer = _object(found, "the answer")
@@ -95,6 +101,10 @@ def read_answer(body: bytes, endpoint: Literal["chat", "completions"], prompt: s
         if "text" not in choice:
             raise NotAnAnswer("choices[0].text is missing")
         text = _text(choice["text"], "choices[0].text")
+    try:
+        listing = read_listing(choice.get("logprobs")) if listed else None
+    except ValueError as error:
+        raise NotAnAnswer(f"choices[0].logprobs is no distribution: {error}") from None
     usage = answer.get("usage")
     counts = usage if is_object(usage) else {}
     return Answer(
@@ -105,6 +115,7 @@ def read_answer(body: bytes, endpoint: Literal["chat", "completions"], prompt: s
         prompt_tokens=_count(counts.get("prompt_tokens"), prompt),
         completion_tokens=_count(counts.get("completion_tokens"), text + thought),
         first=_first_tokens(choice.get("logprobs")),
+        listing=listing,
     )
 
 

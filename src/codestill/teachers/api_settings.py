@@ -11,16 +11,21 @@ from codestill.types import Settings
 
 
 class ApiSettings(Settings):
-    """A text-only model behind an HTTP endpoint. Its key is read from the environment and stored nowhere."""
+    """A model behind an HTTP endpoint. Its key is read from the environment and stored nowhere."""
 
     type: Literal["api"] = "api"
-    """An OpenAI-compatible endpoint, which gives text and no logits."""
+    """An OpenAI-compatible endpoint, which gives text, and with `logprobs` the likeliest tokens of it."""
     model: str = "bigcode/starcoder2-3b"
     """A directory, GGUF file or hub id (`pocket` is bundled); of an endpoint, the model's name there."""
     base_url: BaseUrl | None = None
     """URL of the API, as `http://host:8000/v1` (default: OpenAI's). Credentials in it are stored nowhere."""
     endpoint: Literal["chat", "completions"] = "chat"
     """`completions` continues the prompt as it is; `chat` answers it as a user message."""
+    logprobs: PositiveInt | None = None
+    """Keep so many of the likeliest tokens at every position of its answers, with their log-probabilities:
+    they teach as logits do (docs/logit-cache.md). None asks for text alone."""
+    tokenizer: str | None = None
+    """Directory, GGUF file or hub id of the model's tokenizer, where its log-probabilities teach."""
     system_prompt: str | None = None
     """System prompt of a chat (default: none, or what the model's template puts there by itself)."""
     key_variable: str = KEY_VARIABLE
@@ -50,7 +55,14 @@ class ApiSettings(Settings):
         if unknown is not None:
             raise ValueError(f"rename: {unknown} is none of {', '.join(PARAMETERS)}")
         names = [self.rename.get(name, name) for name in PARAMETERS if name not in self.omit]
-        fields = [*RESERVED, *names, *self.extra_body]
+        unknown = next((name for name in ("temperature", "top_p") if name in self.omit), None)
+        if unknown is not None and self.logprobs is not None:
+            raise ValueError(
+                f"omit: without {unknown}, nobody knows at which the server gives its log-probabilities; "
+                "unset logprobs, or send it"
+            )
+        listing = ["logprobs", *(["top_logprobs"] if self.endpoint == "chat" else [])]
+        fields = [*RESERVED, *names, *self.extra_body, *(listing if self.logprobs else [])]
         twice = next((name for name in fields if fields.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"{twice} would stand in a request twice: see omit, rename and extra_body")

@@ -5,22 +5,30 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from codestill.errors import TeacherError
+from codestill.errors import ConfigError, TeacherError
 from codestill.models.completer import Decoding
-from codestill.models.settings import Placement
+from codestill.models.settings import Placement, SamplingConfig
 from codestill.openai_client import require_key
 from codestill.teachers.api_settings import ApiSettings
-from codestill.teachers.asking import Asking, Unanswered
-from codestill.teachers.ledger import Ledger
+from codestill.teachers.asking import Asking
+from codestill.teachers.calling import LISTS_NONE, Unanswered
+from codestill.teachers.ledger import AnswerFile, Ledger
+from codestill.teachers.listing import Listing
 from codestill.teachers.parameters import Parameters
-from codestill.teachers.replay import AnswerFiles
+from codestill.teachers.replay import AnswerFiles, Probe
 from codestill.types import ChatForm, Completion, Request
 
+PLAIN_TEMPERATURES = (0.0, 1.0)
+"""Those at which log-probabilities are the same before sampling and after, as greedy decoding scales none."""
+PROBE = Probe(
+    Request(task_id="logprobs", prompt="def add(a, b):\n    return"),
+    Decoding(SamplingConfig(max_new_tokens=8)),
+)
 _NAMED = 5
 
 
 class ApiTeacherConfig(ApiSettings):
-    """A text-only model behind an HTTP endpoint. Its key is read from the environment and stored nowhere."""
+    """A model behind an HTTP endpoint. Its key is read from the environment and stored nowhere."""
 
     def build(self, placement: Placement | None = None) -> "ApiTeacher":
         """The teacher; no call is made yet. Raises ConfigError if the key is missing."""
@@ -34,7 +42,8 @@ def _forget(stage: str, text: str) -> None:
 
 @dataclass
 class ApiTeacher:
-    """A text-only teacher. With a ledger, every call is recorded and the budget enforced."""
+    """A teacher that answers with text, and with log-probabilities where they are asked for. With a ledger,
+    every call is recorded and the budget enforced."""
 
     config: ApiTeacherConfig
     ledger: Ledger | None = None
@@ -58,7 +67,11 @@ class ApiTeacher:
             "endpoint": config.endpoint,
             "system": config.system_prompt,
         }
-        changes = {"omit": sorted(config.omit), "extra_body": config.extra_body}
+        changes = {
+            "omit": sorted(config.omit),
+            "extra_body": config.extra_body,
+            "logprobs": config.logprobs,
+        }
         return identity | {name: value for name, value in changes.items() if value}
 
     @property
@@ -77,10 +90,65 @@ class ApiTeacher:
         endpoint refuses this client, or many requests in a row get no answer, no further call starts; those
         in flight are awaited and yielded, and BudgetError or TeacherError is raised.
         """
-        config = self.config
+        yield from self._answers(self._asking(list(requests), decoding, files))
+
+    @property
+    def probe(self) -> Probe | None:
+        """The question that shows whether the endpoint lists log-probabilities, where they are to be kept."""
+        return None if self.config.logprobs is None else PROBE
+
+    def ask_probe(self, files: Callable[[Completion], AnswerFile]) -> None:
+        """Ask it: one short call, entered in the ledger. Its answer is kept if it lists what is wanted.
+
+        Raises TeacherError, which names the endpoint and the next step, if it does not, or is refused.
+        """
+        request, decoding = PROBE
+        fault = ""
+
+        def file(answer: Completion) -> AnswerFile | None:
+            nonlocal fault
+            fault = self._lacks(answer)
+            return None if fault else files(answer)
+
+        for answer in self._answers(self._asking([request], decoding, file, probing=True)):
+            if not answer.text and not answer.listed:
+                fault = f"it answers nothing to a short question ({answer.finish})"
+        if fault:
+            raise TeacherError(
+                f"{self.name} gives no log-probabilities that could teach: {fault}.", next_step=LISTS_NONE
+            )
+
+    def _lacks(self, answer: Completion) -> str:
+        """What is wrong with the log-probabilities of an answer; nothing if they are as asked for."""
+        wanted = self.config.logprobs or 0
+        if answer.listed is None:
+            return f"asked for {wanted} tokens per position, it answers with text alone"
+        most = Listing.unpack(answer.listed).most
+        if most < wanted:
+            return f"asked for {wanted} tokens per position, it lists {most} at most"
+        return ""
+
+    def _asking(
+        self,
+        requests: list[Request],
+        decoding: Decoding,
+        files: Callable[[Completion], AnswerFile | None] | None,
+        probing: bool = False,
+    ) -> Asking:
+        config, sampling = self.config, decoding.sampling
         chat = config.endpoint == "chat"
-        parameters = Parameters(config.omit, config.rename, config.extra_body, decoding, self.refused, chat)
-        asking = Asking(config, parameters, decoding, list(requests), self.ledger, self.stage, files)
+        parameters = Parameters(
+            config.omit, config.rename, config.extra_body, decoding, self.refused, chat, config.logprobs
+        )
+        if parameters.lists and (sampling.temperature not in PLAIN_TEMPERATURES or sampling.top_p < 1):
+            raise ConfigError(
+                f"teacher.logprobs is set, and answers are sampled at temperature {sampling.temperature:g}, "
+                f"top_p {sampling.top_p:g}: some servers give log-probabilities before these, some after.",
+                next_step="Sample at temperature 0 or 1, with top_p 1, where both are the same.",
+            )
+        return Asking(config, parameters, decoding, requests, self.ledger, self.stage, files, probing=probing)
+
+    def _answers(self, asking: Asking) -> Iterator[Completion]:
         worker = threading.Thread(target=asking.run)  # a process that ends awaits the calls in flight
         worker.start()
         failure: BaseException | None = None

@@ -31,6 +31,8 @@ class Parameters:
     """Remembered for the run."""
     chat: bool = True
     """Whether the endpoint's form is ``chat``, not ``completions``."""
+    logprobs: int | None = None
+    """Tokens to list at every position of an answer; None for no such list."""
 
     def names(self, refused: AbstractSet[str]) -> dict[Parameter, str]:
         """Parameter -> its name on the wire, for those that are sent."""
@@ -56,9 +58,16 @@ class Parameters:
         return {"stream": False, **named, **self._listing(refused), **self.extra_body}
 
     def _listing(self, refused: AbstractSet[str]) -> dict[str, Any]:
-        """What asks for the probabilities of the first tokens; nothing once the endpoint has refused it."""
-        asked = {"logprobs": True, "top_logprobs": LISTED} if self.chat else {"logprobs": LISTED}
-        return asked if self.decoding.choices and not asked.keys() & refused else {}
+        """What asks for probabilities of tokens. Those of the first, from which a choice is read, are given
+        up once the endpoint has refused them."""
+        count = LISTED if self.decoding.choices else self.logprobs
+        asked = {"logprobs": True, "top_logprobs": count} if self.chat else {"logprobs": count}
+        return asked if count is not None and (self.lists or not asked.keys() & refused) else {}
+
+    @property
+    def lists(self) -> bool:
+        """Whether answers must come with their tokens' log-probabilities."""
+        return self.logprobs is not None and not self.decoding.choices
 
     def sent(self, refused: AbstractSet[str]) -> list[str]:
         """Names on the wire that a refusal may be about."""
@@ -66,7 +75,10 @@ class Parameters:
 
     def can_do_without(self, name: str, refused: AbstractSet[str]) -> bool:
         """Whether a request may be sent without a name that is refused. A limit of tokens must go by some
-        name, as budgets rest on it."""
+        name, as budgets rest on it; log-probabilities that are to be kept must come, at a known temperature.
+        """
+        if self.lists and name in (*self._listing(refused), "temperature", "top_p"):
+            return False
         return "max_tokens" not in self.names(refused) or "max_tokens" in self.names({*refused, name})
 
     def without(self, refused: AbstractSet[str]) -> tuple[Parameter, ...]:

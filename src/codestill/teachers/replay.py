@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import ValidationError
 
@@ -25,6 +25,13 @@ AnswerFiles = Callable[[Completion], AnswerFile]
 """Gives an answer the file that keeps it."""
 
 
+class Probe(NamedTuple):
+    """A question that is asked once, before all others, to see whether a teacher gives what is wanted."""
+
+    request: Request
+    decoding: Decoding
+
+
 class Identified(Completer, Protocol):
     """A teacher that knows what its answers depend on."""
 
@@ -41,6 +48,15 @@ class Keeping(Identified, Protocol):
         self, requests: Iterable[Request], decoding: Decoding, files: AnswerFiles | None = None
     ) -> Iterator[Completion]:
         """Yield one Completion per request; each has been written to its file, if ``files`` gives one."""
+        ...
+
+    @property
+    def probe(self) -> Probe | None:
+        """None where nothing needs to be found out."""
+        ...
+
+    def ask_probe(self, files: AnswerFiles) -> None:
+        """Ask it, and keep the answer if the teacher gives what is wanted. Raises TeacherError if not."""
         ...
 
 
@@ -86,19 +102,24 @@ class Replayed:
             )
         if not missing:
             return
+        self._find_out()
         by_path: dict[Path, list[Request]] = {}
         for request in missing:
             by_path.setdefault(self._path(request, decoding), []).append(request)
         paths = {identical[0].key: path for path, identical in by_path.items()}
         unique = [identical[0] for identical in by_path.values()]
 
-        def file(answer: Completion) -> AnswerFile:
-            record = answer.model_dump(mode="json", exclude={"task_id", "sample"})
-            return AnswerFile(paths[answer.key], sealed(record))
+        for answer in self.teacher.complete(unique, decoding, lambda one: _file(paths[one.key], one)):
+            path = paths[answer.key]
+            for request in by_path[path]:
+                yield _known(answer, request, path)
 
-        for answer in self.teacher.complete(unique, decoding, file):
-            for request in by_path[paths[answer.key]]:
-                yield answer.model_copy(update={"task_id": request.task_id, "sample": request.sample})
+    def _find_out(self) -> None:
+        """Ask the teacher's probe, unless its answer is kept already."""
+        probe = self.teacher.probe
+        if probe is not None and self._read(*probe) is None:
+            path = self._path(*probe)
+            self.teacher.ask_probe(lambda answer: _file(path, answer))
 
     def _read(self, request: Request, decoding: Decoding) -> Completion | None:
         # Earlier versions kept greedy answers under the seed, too.
@@ -109,7 +130,8 @@ class Replayed:
         # Answers were paid for: those that were kept before there were checksums are used as they are.
         kept = read_object(path, ASK_AGAIN, TeacherError, unsealed=True)
         try:
-            return Completion.model_validate(kept | {"task_id": request.task_id, "sample": request.sample})
+            answer = Completion.model_validate(kept | {"task_id": request.task_id, "sample": request.sample})
+            return _known(answer, request, path)
         except ValidationError as error:
             raise TeacherError(
                 f"{path} is not a kept answer: {first_problem(error)}", next_step=ASK_AGAIN
@@ -137,3 +159,32 @@ class Replayed:
             | ({"stop": decoding.stop} if decoding.stop not in ("", DEFAULT_STOP) else {})
         )
         return self.directory / name[:2] / f"{name}.json"
+
+
+def read_kept(directory: Path, name: str) -> Completion:
+    """The answer that :attr:`Completion.kept` names, with what was listed; it has no task. Raises
+    TeacherError where its file is missing or damaged."""
+    path = directory / name[:2] / f"{name}.json"
+    if not path.exists():
+        raise TeacherError(
+            f"{path} is missing: the log-probabilities of an answer were in it.",
+            next_step="Restore it, or ask for the answers again in another run directory.",
+        )
+    kept = read_object(path, ASK_AGAIN, TeacherError, unsealed=True)
+    try:
+        return Completion.model_validate(kept | {"task_id": "", "sample": 0})
+    except ValidationError as error:
+        raise TeacherError(
+            f"{path} is not a kept answer: {first_problem(error)}", next_step=ASK_AGAIN
+        ) from error
+
+
+def _file(path: Path, answer: Completion) -> AnswerFile:
+    return AnswerFile(path, sealed(answer.model_dump(mode="json", exclude={"task_id", "sample"})))
+
+
+def _known(answer: Completion, request: Request, path: Path) -> Completion:
+    """The answer to this request; what was listed stays in its file, by whose name it can be read."""
+    kept = path.stem if answer.listed else ""
+    asked = {"task_id": request.task_id, "sample": request.sample}
+    return answer.model_copy(update=asked | {"listed": None, "kept": kept})

@@ -18,7 +18,7 @@ from codestill.teachers.base import LogitTeacher
 from codestill.teachers.endpoint import ApiTeacherConfig
 from codestill.teachers.ledger import Budget, Ledger, Totals
 from codestill.teachers.local import LocalTeacherConfig
-from codestill.teachers.replay import AnswerFiles, Identified, Keeping, Replay, Replayed
+from codestill.teachers.replay import AnswerFiles, Identified, Keeping, Probe, Replay, Replayed
 from codestill.types import Call, ChatForm, Completion, Request, Settings
 
 if TYPE_CHECKING:
@@ -68,6 +68,14 @@ class Counted:
     @property
     def identity(self) -> dict[str, Any]:
         return self.teacher.identity
+
+    @property
+    def probe(self) -> Probe | None:
+        """None: nothing about weights needs to be found out."""
+        return None
+
+    def ask_probe(self, files: AnswerFiles) -> None:
+        """Nothing."""
 
     def complete(
         self, requests: Iterable[Request], decoding: Decoding, files: AnswerFiles | None = None
