@@ -19,45 +19,65 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 tasks = App(name="tasks", help="List, show and check task sets.")
-pocket = App(name="pocket", help="Train and examine the bundled pocket models.")
 library = App(name="library", help="Inspect the function library of an amr_evol run.")
-app.command(tasks)
-app.command(library)
-app.command(pocket)
+pocket = App(name="pocket", help="Train and examine the bundled pocket models.")
 
 DISK_FULL = ("the disk is full.", "Free some space; the same command continues.")
 
-# Import paths, so that a command's module is loaded only when it is called. Commands whose settings depend on
-# their first argument print their own help.
+# In the order of work. Import paths, so that a command's module is loaded only when it is called; those of
+# `commands` print their own help, as their settings depend on their first argument.
 COMMANDS = "codestill.cli.commands"
-for name, text in {
-    "run": "Run a recipe: codestill run logit_kd --student gpt2-44m",
-    "evaluate": "Evaluate a model or a samples file: codestill evaluate MODEL --tasks humaneval",
-    "cache": "Capture a teacher's logits over a task set: codestill cache TEACHER TASKS",
-    "compare": "Run a comparison of recipes from a YAML file.",
-    "sweep": "Sweep logit distillation over students, temperatures and alphas.",
-    "quickstart": "Distil the bundled teacher: what its answers teach, and what its logits add.",
-}.items():
-    app.command(f"{COMMANDS}:{name}", name=name, help=text, help_flags=[])
-app.command(f"{COMMANDS}:report", name="report", help="Write an HTML report on runs or comparisons.")
-for name, text in {
-    "runs": "List runs with their state, score and age.",
-    "show": "Show the rows of a run's stages: codestill show RUN --stage attempts --verdict failing",
-    "data": "Write a run's training examples as a dataset: codestill data RUN --to messages",
-}.items():
-    app.command(f"codestill.cli.browse:{name}", name=name, help=text)
-app.command(
-    "codestill.cli.extend:make", name="new", help="Write a recipe, task family or divergence to change."
+_IN_ORDER: tuple[tuple[str, str | App, str], ...] = (
+    (
+        "quickstart",
+        f"{COMMANDS}:quickstart",
+        "Distil the bundled teacher: what its answers teach, and what its logits add.",
+    ),
+    (
+        "doctor",
+        "codestill.cli.machine:doctor",
+        "Show versions and devices; --sandbox tests the isolation.",
+    ),
+    ("tasks", tasks, ""),
+    ("students", "codestill.cli.models:students", "List student presets with exact parameter counts."),
+    (
+        "evaluate",
+        f"{COMMANDS}:evaluate",
+        "Evaluate a model or a samples file: codestill evaluate MODEL --tasks humaneval --limit 20",
+    ),
+    ("run", f"{COMMANDS}:run", "Run a recipe: codestill run logit_kd --student gpt2-44m"),
+    (
+        "cache",
+        f"{COMMANDS}:cache",
+        "Capture a teacher's logits over a task set: codestill cache TEACHER TASKS",
+    ),
+    ("compare", f"{COMMANDS}:compare", "Run a comparison of recipes from a YAML file."),
+    ("sweep", f"{COMMANDS}:sweep", "Sweep logit distillation over students, temperatures and alphas."),
+    ("runs", "codestill.cli.browse:runs", "List runs with their state, score and age."),
+    (
+        "show",
+        "codestill.cli.browse:show",
+        "Show the rows of a run's stages: codestill show RUN --stage attempts --verdict failing",
+    ),
+    ("report", f"{COMMANDS}:report", "Write an HTML report on runs or comparisons."),
+    (
+        "data",
+        "codestill.cli.browse:data",
+        "Write a run's training examples as a dataset: codestill data RUN --to messages",
+    ),
+    ("library", library, ""),
+    ("new", "codestill.cli.extend:make", "Write a recipe, task family or divergence to change."),
+    ("check", "codestill.cli.extend:prove", "Check a recipe, task family or divergence of your own."),
+    ("pocket", pocket, ""),
 )
-app.command(
-    "codestill.cli.extend:prove", name="check", help="Check a recipe, task family or divergence of your own."
-)
-app.command(
-    "codestill.cli.models:students", name="students", help="List student presets with exact parameter counts."
-)
-app.command(
-    f"{COMMANDS}:doctor", name="doctor", help="Show versions and devices; --sandbox tests the isolation."
-)
+_OWN_HELP = {"quickstart", "evaluate", "run", "cache", "compare", "sweep"}
+for place, (name, command, text) in enumerate(_IN_ORDER):
+    if isinstance(command, App):
+        command.sort_key = place
+        app.command(command)
+    else:
+        flags = [] if name in _OWN_HELP else ["--help", "-h"]
+        app.command(command, name=name, help=text, help_flags=flags, sort_key=place)
 for name, text in {
     "ls": "List the task families.",
     "show": "Show a task set, or one task of it.",

@@ -12,11 +12,16 @@ from codestill.cli import tables
 from codestill.cli.bundled import CONFIGS, comparisons, recipe_configs
 from codestill.cli.settings import read_settings
 from codestill.config import RunConfig
-from codestill.errors import ConfigError, SandboxError
+from codestill.errors import ConfigError
 from codestill.evaluation import EvaluateConfig
 from codestill.run import Observer, Run, slug
 
 Rest = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
+EVALUATE_EXAMPLES = """codestill evaluate MODEL --tasks humaneval --limit 20
+
+codestill evaluate MODEL --tasks mine.jsonl:test
+
+codestill evaluate --samples FILE --tasks humaneval"""
 QUICKSTART = CONFIGS / "quickstart.yaml"
 
 
@@ -118,7 +123,13 @@ def evaluate(*arguments: Rest) -> None:
     options = _model_first(arguments)
     elsewhere = any(option == "--samples" or option.startswith("--samples=") for option in options)
     kind = ScoreSamples if elsewhere else EvaluateModel
-    settings = read_settings(kind, "evaluate", [_evaluate_option(option, kind) for option in options])
+    settings = read_settings(
+        kind,
+        "evaluate MODEL" if kind is EvaluateModel else "evaluate --samples FILE",
+        [_evaluate_option(option, kind) for option in options],
+        examples=EVALUATE_EXAMPLES,
+        short={"evaluate.tasks": "tasks", "evaluate.tasks.limit": "limit"},
+    )
     if settings is None:
         return
     directory, config = settings
@@ -140,6 +151,8 @@ def _evaluate_option(option: str, kind: type[RunConfig]) -> str:
     if not option.startswith("--"):
         return option
     name = option[2:].split("=", 1)[0].split(".", 1)[0].replace("-", "_")
+    if name in ("limit", "split"):  # of the tasks, which are all that there is to limit
+        return f"--evaluate.tasks.{option[2:]}"
     near = difflib.get_close_matches(name, [*kind.model_fields, *EvaluateConfig.model_fields], n=1)
     return f"--evaluate.{option[2:]}" if near and near[0] in EvaluateConfig.model_fields else option
 
@@ -226,55 +239,3 @@ def report(*runs: Path, output: Annotated[Path | None, Parameter(name=("--output
         raise ConfigError("no run directory is given.", next_step="Give one or more run directories.")
     for path in write_report(list(runs), output):
         tables.console.print(str(path), highlight=False, soft_wrap=True)
-
-
-def doctor(
-    *,
-    sandbox: Annotated[bool, Parameter(negative="")] = False,
-    teacher: str | None = None,
-    student: str | None = None,
-    tasks: str = "humaneval",
-) -> None:
-    """Show versions, devices and caches, and whether programs can be executed safely here.
-
-    Parameters
-    ----------
-    sandbox
-        Test every isolation layer and tier, and run harmless programs that try to break out. Exits with 0
-        when all are contained, 1 when one is not, 2 when this machine has no sandbox.
-    teacher
-        Instead, with a student, say how well their tokenizers agree: a directory, GGUF file or hub id.
-    student
-        Likewise.
-    tasks
-        The tasks whose reference solutions the tokenizers are compared on.
-    """
-    from codestill import doctor as examine
-    from codestill.sandbox import Sandbox
-
-    if teacher and student:
-        return tables.print_pairs(examine.compare_tokenizers(teacher, student, tasks))
-    if teacher or student:
-        raise ConfigError(
-            f"doctor was given a {'teacher' if teacher else 'student'} alone.",
-            next_step="Give --teacher and --student, whose tokenizers are then compared.",
-        )
-    if not sandbox:
-        return tables.print_pairs([*examine.machine(), ("sandbox", examine.sandbox_in_short())])
-    tables.print_findings("layer", examine.layers())
-    tables.print_findings("tier", examine.tiers())
-    with examine.planted() as bait, Sandbox(examine.CONFIG, workers=1) as best:
-        probes = list(examine.probe(best, bait))
-    tables.print_probes(probes)
-    failed = [probed.name for probed in probes if not probed.as_expected]
-    if failed:
-        raise SandboxError(
-            f"{len(failed)} of {len(probes)} programs did not end as expected ({', '.join(failed)}), in "
-            f"{best.isolation}.",
-            next_step="Fix the layers above, or execute programs inside a container or virtual machine that "
-            "holds nothing of value (docs/sandbox.md).",
-        )
-    tables.console.print(
-        f"{best.isolation}: all {len(probes) - 1} hostile programs are contained.", highlight=False
-    )
-    return None

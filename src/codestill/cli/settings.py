@@ -7,24 +7,33 @@ from typing import Annotated, Any, get_origin
 
 from cyclopts import App, Parameter
 from cyclopts import config as sources
-from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 from pydantic import BaseModel
 
-from codestill.config import RunConfig, choices_of, is_settings
+from codestill.cli.help import SettingsHelp, keys
+from codestill.config import choices_of, is_settings
 from codestill.errors import ConfigError
 from codestill.files.serialize import is_object
 from codestill.files.strict_yaml import NotYaml, load_yaml
 
-NONE: Mapping[str, Path] = MappingProxyType({})
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def read_settings(
-    model: type[BaseModel], command: str, arguments: Sequence[str], bundled: Mapping[str, Path] = NONE
+    model: type[BaseModel],
+    command: str,
+    arguments: Sequence[str],
+    bundled: Mapping[str, Path] = NONE,
+    *,
+    examples: str = "",
+    short: Mapping[str, str] = NONE,
 ) -> tuple[Path | None, Any] | None:
     """The run directory and the config that ``--config FILE``, ``--run-dir`` and options specify.
 
     Of several files a later one overrides an earlier one, setting by setting. A name in ``bundled`` stands
     for that file, unless there is a file of this name here.
+
+    ``examples`` stand at the top of the help; ``short`` are settings that the command also takes by another
+    name, which help shows.
 
     None when only help was printed. Raises ConfigError or cyclopts' own errors, which name the option or
     the key and the nearest valid name.
@@ -41,21 +50,28 @@ def read_settings(
         "settings": Annotated[model, Parameter(name="*")],
         "run_dir": Annotated[Path | None, Parameter(help="Run directory (default: below runs/).")],
     }
+    everything = "--help-all" in arguments
+    arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
     files, rest = _take_options(list(arguments), "--config")
     paths = [_place(file, bundled) for file in files]
     values: dict[str, Any] = {}
     for path in paths:
         values = _merged(values, _readable(_read_yaml(path, bundled), model))
-    nulls, rest = _take_nulls(rest, model)
+    nulls, rest = _take_nulls(_spelt_out(rest, model), model)
     # Of both the first that names a setting counts.
     given = {"the options": _readable(nulls, model), ", ".join(map(str, paths)): values}
+    defaults = model.model_construct() if required else model()
+    about = (
+        f"{model.__doc__}\n\n--config FILE reads settings from YAML, of several files the last word; options "
+        "override them, and one with the value null takes a setting away."
+        + _names(" Bundled, by name: {}.", bundled)
+    )
     parser = App(
         name=f"codestill {command}",
-        help_formatter=_Help(model, None if required else model()),
+        usage=f"Usage: codestill {command} [OPTIONS]",
+        help_formatter=SettingsHelp(model, defaults, everything, short),
         config=[sources.Dict(v, source=s, use_commands_as_keys=False) for s, v in given.items() if v],
-        help=f"{model.__doc__}\n\n--config FILE reads settings from YAML, of several files the last word; "
-        "options override them, and one with the value null takes a setting away."
-        f"{_names(' Bundled, by name: {}.', bundled)}",
+        help=f"{examples}\n\n{about}".strip(),
         version_flags=[],
     )
     parser.default(collect)
@@ -81,36 +97,6 @@ def _require_models(config: Any) -> None:
         )
 
 
-class _Help(DefaultFormatter):
-    """Help with this config's own defaults for groups; the settings common to all runs come last."""
-
-    def __init__(self, model: type[BaseModel], defaults: BaseModel | None) -> None:
-        super().__init__()
-        self.model, self.defaults = model, defaults
-
-    def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
-        entries = sorted(map(self._with_default, panel.entries), key=self._place)
-        super().__call__(console, options, panel.copy(entries=entries))
-
-    def _with_default(self, entry: HelpEntry) -> HelpEntry:
-        value: Any = self.defaults
-        for name in _path(entry):
-            if not isinstance(value, BaseModel) or name not in type(value).model_fields:
-                return entry  # of another choice, e.g. of an endpoint where local weights are the default
-            value = getattr(value, name)
-        known = value is not None and not isinstance(value, BaseModel)
-        return entry.copy(default=str(value) if known else None) if _path(entry) else entry
-
-    def _place(self, entry: HelpEntry) -> tuple[bool, bool]:
-        root = next(iter(_path(entry)), "")
-        return root in RunConfig.model_fields, root not in self.model.__annotations__
-
-
-def _path(entry: HelpEntry) -> list[str]:
-    """Names of the fields that lead to the setting."""
-    return _keys(entry.positive_names[0]) if entry.positive_names else []
-
-
 def _kinds(model: type[BaseModel], path: Sequence[str]) -> list[Any]:
     """The types of which the setting at ``path`` is one; none for an unknown name."""
     kinds: list[Any] = [model]
@@ -126,6 +112,40 @@ def _one_or_several(kinds: Sequence[Any]) -> bool:
     return {tuple} < {get_origin(kind) for kind in kinds if kind is not NoneType}
 
 
+def _from_text(text: str, kinds: Sequence[Any]) -> Any:
+    """The settings that a string stands for, where it may stand for settings: a student's name, a task set's.
+    Raises ConfigError for one that stands for none."""
+    settings = next((kind for kind in kinds if hasattr(kind, "from_text")), None)
+    if settings is None:
+        return text
+    try:
+        return settings.from_text(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"the config is not valid:\n  {error}", next_step="Correct these values."
+        ) from error
+
+
+def _spelt_out(arguments: Sequence[str], model: type[BaseModel]) -> list[str]:
+    """``--tasks humaneval --tasks.limit 20`` with a setting for what ``humaneval`` stands for: the parser of
+    options takes a string, or single settings, and not both. A string alone stays one."""
+    joined: list[str] = []
+    for argument in arguments:
+        before = joined[-1] if joined else ""
+        takes = before.startswith("--") and "=" not in before and not argument.startswith("--")
+        if takes and any(hasattr(kind, "from_text") for kind in _kinds(model, keys(before))):
+            joined[-1] = f"{before}={argument}"
+        else:
+            joined.append(argument)
+    spelt: list[str] = []
+    for argument in joined:
+        name, given, value = argument.partition("=")
+        kinds = _kinds(model, keys(name)) if given and name.startswith("--") else []
+        found = _from_text(value, kinds) if any(a.startswith(f"{name}.") for a in joined) else value
+        spelt += [f"{name}.{key}={one}" for key, one in found.items()] if is_object(found) else [argument]
+    return spelt
+
+
 def _readable(values: dict[str, Any], model: type[BaseModel], path: tuple[str, ...] = ()) -> dict[str, Any]:
     """The settings of a file as the parser of options reads them. Raises ConfigError for a null that none
     can be."""
@@ -133,6 +153,8 @@ def _readable(values: dict[str, Any], model: type[BaseModel], path: tuple[str, .
     for name, value in values.items():
         place = (*path, name)
         kinds = _kinds(model, place)
+        if isinstance(value, str):
+            value = _from_text(value, kinds)
         if is_object(value):
             value = _readable(value, model, place)
         elif isinstance(value, list) and _one_or_several(kinds):
@@ -208,7 +230,7 @@ def _take_nulls(arguments: Sequence[str], model: type[BaseModel]) -> tuple[dict[
     for argument in arguments:
         before = joined[-1] if joined else ""
         takes = before.startswith("--") and "=" not in before
-        if takes and (argument in ("true", "false", "null") or _one_or_several(_kinds(model, _keys(before)))):
+        if takes and (argument in ("true", "false", "null") or _one_or_several(_kinds(model, keys(before)))):
             joined[-1] = f"{before}={argument}"
         else:
             joined.append(argument)
@@ -219,16 +241,11 @@ def _take_nulls(arguments: Sequence[str], model: type[BaseModel]) -> tuple[dict[
         name, _, value = argument.partition("=")
         if value == "null" and name.startswith("--"):
             setting: Any = None
-            for key in reversed(_keys(name)):
+            for key in reversed(keys(name)):
                 setting = {key: setting}
             nothing = _merged(nothing, setting)
-        elif value and _one_or_several(_kinds(model, _keys(name))):
+        elif value and _one_or_several(_kinds(model, keys(name))):
             several.setdefault(name, []).append(value)
         else:
             rest.append(argument)
     return nothing, [*rest, *(f"{name}={','.join(values)}" for name, values in several.items())]
-
-
-def _keys(option: str) -> list[str]:
-    """Names of the fields that lead to a setting: train, max_steps for --train.max-steps."""
-    return option.removeprefix("--").replace("-", "_").split(".")

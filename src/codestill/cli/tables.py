@@ -13,7 +13,6 @@ from codestill.evaluation.metrics import greedy_alone
 from codestill.types import Arm, Comparison, Difference, Evaluation, Interval
 
 if TYPE_CHECKING:
-    from codestill.doctor import Availability, Probed
     from codestill.logits import CacheManifest
 
 NONE = "-"
@@ -184,35 +183,3 @@ def print_exams(directory: Path) -> None:
         title = f"{exam.model}, {exam.split} compositions; it repairs and judges attempts of {exam.student}"
         console.print(f"\n{title}", highlight=False, soft_wrap=True)
         console.print(table)
-
-
-def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Names and their values, aligned."""
-    width = max(len(name) for name, _ in pairs)
-    for name, value in pairs:
-        console.print(f"{name:{width}}  {value}", highlight=False, soft_wrap=True, markup=False)
-
-
-def print_findings(title: str, findings: "Sequence[Availability]") -> None:
-    """Layers or tiers: which work, and why the others do not."""
-    _print_plain(
-        [
-            (f"{title} {found.name}", "works" if found.works else "UNAVAILABLE", found.detail)
-            for found in findings
-        ]
-    )
-
-
-def print_probes(probes: "Sequence[Probed]") -> None:
-    """How each program that tried to break out ended."""
-    _print_plain([(probed.name, probed.outcome, probed.detail) for probed in probes])
-
-
-def _print_plain(rows: Sequence[tuple[str, str, str]]) -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for _ in range(3):
-        table.add_column(overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    console.print()

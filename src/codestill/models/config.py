@@ -65,11 +65,16 @@ class StudentConfig(ChatConfig):
     quantize: Quantization | None = None
     """With an adapter: keep the weights in 4 bits while it is trained (QLoRA)."""
 
+    @classmethod
+    def from_text(cls, text: str) -> dict[str, Any]:
+        """The settings that a string stands for."""
+        return {"preset" if text in PRESET_NAMES else "model": text}
+
     @model_validator(mode="before")
     @classmethod
     def _from_string(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return {"preset" if value in PRESET_NAMES else "model": value}
+            return cls.from_text(value)
         if isinstance(value, dict) and value.get("quantize"):
             return {"dtype": "bfloat16"} | value
         return value

@@ -83,11 +83,16 @@ class TasksConfig(TaskSelection):
     stop: StopName = "definitions"
     """Where a completion ends; docs/tasks.md describes the rules."""
 
+    @classmethod
+    def from_text(cls, text: str) -> dict[str, Any]:
+        """The settings that a string stands for. Raises ValueError for one that names no tasks."""
+        return _parse_spec(text)
+
     @model_validator(mode="before")
     @classmethod
     def _from_spec(cls, value: Any) -> Any:
         if isinstance(value, str):
-            value = _parse_spec(value)
+            value = cls.from_text(value)
         if isinstance(value, dict) and "split" not in value and isinstance(value.get("source"), str):
             default = _default_split(value["source"])
             if default != "test":

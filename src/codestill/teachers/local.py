@@ -26,10 +26,15 @@ class LocalTeacherConfig(ChatConfig):
     trust_remote_code: bool = False
     """Execute Python code that comes with `model`; review that code first."""
 
+    @classmethod
+    def from_text(cls, text: str) -> dict[str, Any]:
+        """The settings that a string stands for."""
+        return {"model": text}
+
     @model_validator(mode="before")
     @classmethod
     def _from_string(cls, value: Any) -> Any:
-        return {"model": value} if isinstance(value, str) else value
+        return cls.from_text(value) if isinstance(value, str) else value
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The model's tokenizer alone. Raises ModelError if it cannot be loaded."""
