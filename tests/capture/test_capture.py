@@ -143,7 +143,12 @@ def test_a_finished_cache_trains_without_the_teacher(tmp_path: Path, monkeypatch
         "cache": {"directory": tmp_path / "logits"},
         "examples": {"tasks": tasks, "validation": None},
         "train": STEPS.model_dump(),
-        "evaluate": {"tasks": tasks, "samples_per_task": 1, "max_new_tokens": 8, "profile": False},
+        "evaluate": {
+            "tasks": tasks | {"split": "test", "depths": [2]},
+            "samples_per_task": 1,
+            "max_new_tokens": 8,
+            "profile": False,
+        },
         "execution": {"device": "cpu"},
     }
     config = logit_kd.Config.model_validate(settings)

@@ -27,6 +27,17 @@ TASKS = (
 )
 
 
+TRAINING = (
+    {
+        "task_id": "twice",
+        "prompt": "def twice(x):\n",
+        "entry_point": "twice",
+        "reference": "    return 2 * x\n",
+        "tests": ["assert twice(1) == 2", "assert twice('b') == 'bb'"],
+    },
+)
+
+
 @dataclass(frozen=True)
 class Outcome:
     code: int
@@ -41,9 +52,10 @@ Codestill = Callable[..., Outcome]
 def codestill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Codestill:
-    """Run the command line in an empty directory that holds ``tasks.jsonl``."""
+    """Run the command line in an empty directory that holds ``tasks.jsonl`` and ``train.jsonl``."""
     monkeypatch.chdir(tmp_path)
     write_rows(tmp_path / "tasks.jsonl", TASKS)
+    write_rows(tmp_path / "train.jsonl", TRAINING)
 
     def run(*arguments: str | Path) -> Outcome:
         capsys.readouterr()

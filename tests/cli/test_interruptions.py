@@ -84,7 +84,7 @@ def test_a_full_disk_loses_nothing(codestill: Codestill, small_disk: Path) -> No
 
 TRAIN = (
     *("run", "sft", "--student", "pocket-0.1m", "--train.max-steps", "4", "--train.checkpoint-steps", "2"),
-    *("--examples.tasks", "tasks.jsonl:train", "--examples.validation", "tasks.jsonl"),
+    *("--examples.tasks", "train.jsonl:train"),
     *(
         "--evaluate.tasks",
         "tasks.jsonl",

@@ -1,11 +1,15 @@
 """What the user can mistype: keys, values, files and names."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Codestill, assert_refused
 
+from codestill.cli import commands
 from codestill.cli.settings import read_settings
+from codestill.evaluation import EvaluateModel
 from codestill.recipes import load_recipe
 from codestill.recipes.amr_evol import Config
 
@@ -22,7 +26,7 @@ from codestill.recipes.amr_evol import Config
         ("run sft --train.optimizer sgd", ("train.optimizer", "adamw", "muon")),
         ("run sft --student.preset gpt2-44", ("student.preset", "gpt2-44m")),
         ("run sft --student.model m --student.preset gpt2-44m", ("exactly one",)),
-        ("run logit_kd --teacher.type api", ("teacher.type", "local")),
+        ("run logit_kd --teacher.type api", ("an endpoint teaches", "set teacher.logprobs")),
         ("run sft --examples.tasks humanevil", ("did you mean 'humaneval'?",)),
         ("run sft --examples.tasks humaneval:train", ("test set",)),
         ("run sft --seed 1.5", ("seed",)),
@@ -164,7 +168,7 @@ def test_help_gives_the_recipes_own_defaults_and_what_is_its_own_first(
     codestill: Codestill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
-    text = codestill("run", "persd", "--help").out
+    text = codestill("run", "persd", "--help-all").out
     for option, default in (
         ("--arm CHOICE", "persd-combined"),
         ("--attempts.temperature FLOAT", "0.3"),
@@ -178,6 +182,93 @@ def test_help_gives_the_recipes_own_defaults_and_what_is_its_own_first(
         text.index(name) for name in ("--arm", "--attempts.temp", "--sandbox.tier", "--execution.device")
     ]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize("recipe", ["sft", "logit_kd", "persd", "opd", "iterkd", "amr_evol"])
+def test_help_begins_with_what_most_runs_set(
+    codestill: Codestill, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text, everything = (codestill("run", recipe, option).out for option in ("--help", "--help-all"))
+    shown = re.findall(r"^│[ *]+(--[\w.-]+)", text, re.MULTILINE)
+    assert 10 <= len(shown) <= 22 and len(set(shown)) == len(shown)
+    assert {"--student", "--teacher", "--evaluate.tasks", "--train.learning-rate", "--seed"} <= {*shown}
+    titles = re.findall(r"^╭─ (\w+) ─", text, re.MULTILINE)
+    assert titles[:2] == ["Models", "Tasks"] and titles[-1] == "Run"
+    (more,) = re.findall(r"^(\d+) more settings: --help-all", text, re.MULTILINE)
+    assert "--sandbox.tier" not in text and "--sandbox.tier" in everything and int(more) > 50
+
+
+def test_help_of_a_recipe_of_ones_own_has_its_settings(codestill: Codestill) -> None:
+    Path("own.py").write_text(
+        "from codestill.config import RunConfig\n\n\n"
+        'class Config(RunConfig):\n    depth: int = 3\n    """How deep."""\n\n\n'
+        "def distill(config, run): ...\n"
+    )
+    text = codestill("run", "own.py", "--help").out
+    assert "--depth INT" in text and "How deep." in text and "[default: 3]" in text
+
+
+def test_help_of_evaluate_says_what_it_takes(codestill: Codestill) -> None:
+    text = codestill("evaluate", "--help").out
+    for said in (
+        "codestill evaluate MODEL",
+        "--samples FILE",
+        "--tasks TASKS",
+        "--limit INT",
+        "humaneval:test",
+    ):
+        assert said in text
+    assert "object at" not in text
+
+
+def evaluated(*options: str) -> Any:
+    given = commands._model_first(["m", *options])
+    found = read_settings(
+        EvaluateModel, "evaluate", [commands._evaluate_option(o, EvaluateModel) for o in given]
+    )
+    assert found is not None
+    tasks = found[1].evaluate.tasks
+    return tasks.source, tasks.split, tasks.limit
+
+
+@pytest.mark.parametrize(
+    ("options", "tasks"),
+    [
+        ("--tasks humaneval --limit 20", ("humaneval", "test", 20)),
+        ("--limit=20", ("humaneval", "test", 20)),
+        ("--tasks mbpp:train --limit 3", ("mbpp", "train", 3)),
+        ("--tasks=mbpp --split validation", ("mbpp", "validation", None)),
+        ("--tasks mine.jsonl:test --tasks.limit 5", ("jsonl", "test", 5)),
+    ],
+)
+def test_tasks_by_name_may_be_limited(options: str, tasks: tuple[Any, ...]) -> None:
+    assert evaluated(*options.split()) == tasks
+
+
+def test_a_string_and_its_settings_go_together(tmp_path: Path) -> None:
+    def persd(*options: str) -> Any:
+        found = read_settings(load_recipe("persd").Config, "run persd", options)
+        assert found is not None
+        return found[1]
+
+    config = persd(
+        "--student", "org/x", "--student.dtype", "bfloat16", "--teacher", "y", "--teacher.chat", "false"
+    )
+    assert (config.student.model, config.student.dtype) == ("org/x", "bfloat16")
+    assert (config.teacher.model, config.teacher.chat) == ("y", False)
+    file = tmp_path / "file.yaml"
+    file.write_text("student: org/x\ntasks: mbpp:train\n")
+    config = persd("--config", str(file), "--student.dtype", "bfloat16", "--tasks.limit", "4")
+    assert (config.student.model, config.student.dtype) == ("org/x", "bfloat16")
+    assert (config.tasks.source, config.tasks.split, config.tasks.limit) == ("mbpp", "train", 4)
+    config = persd("--config", str(file), "--student", "gpt2-44m")
+    assert (config.student.preset, config.student.model) == ("gpt2-44m", None)
+
+
+def test_a_task_set_that_there_is_not_is_refused(codestill: Codestill) -> None:
+    for more in ((), ("--limit", "3")):
+        assert_refused(codestill("evaluate", "m", "--tasks", "humanevol", *more), "did you mean 'humaneval'?")
 
 
 @pytest.mark.parametrize("value", ["false", "true"])

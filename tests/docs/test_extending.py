@@ -67,7 +67,7 @@ def test_the_recipe_runs(files: Path) -> None:
 def test_tracker_and_family_serve_a_bundled_recipe(files: Path) -> None:
     codestill(
         *("run", "sft", "--student", "pocket-base-0.1m", "--execution.trackers", "my_tracker:Csv"),
-        *("--examples.tasks", "my_family:Sums:train", "--examples.validation", "my_family:Sums:test"),
+        *("--examples.tasks", "my_family:Sums:train"),
         *("--evaluate.tasks.source", "my_family:Sums", *TINY),
     )
     assert read_evaluation(files / "run" / "results" / "student.json").tasks == "Sums:test"

@@ -84,10 +84,11 @@ def read_settings(
 def _require_models(config: Any) -> None:
     """Raises ConfigError where a recipe's bundled settings, which name no models, would be those of the
     recipe's default ones."""
-    given = config.model_fields_set
-    needed = {"student": "student" in given}
-    if config.needs_teacher:
-        needed["teacher"] = "teacher" in given and "model" in config.teacher.model_fields_set
+    default = type(config)()
+    student, teacher = config.student, getattr(config, "teacher", None)
+    needed = {"student": (student.preset, student.model) != (default.student.preset, default.student.model)}
+    if config.needs_teacher and teacher is not None:
+        needed["teacher"] = (teacher.type, teacher.model) != (default.teacher.type, default.teacher.model)
     lacking = [name for name, named in needed.items() if not named]
     if lacking:
         raise ConfigError(
