@@ -21,7 +21,7 @@ from codestill.run import Run
 from codestill.tasks import TasksConfig, write_tasks
 from codestill.types import Attempt, Event, Example
 
-TASKS: dict[str, Any] = {"source": "pocket", "split": "train", "count": 6, "depths": [2]}
+TASKS: dict[str, Any] = {"source": "pocket", "split": "train", "count": 6, "depths": [2], "skip": 0}
 SETTINGS: dict[str, Any] = {
     "student": "pocket-base",
     "warm_up": None,
