@@ -33,8 +33,8 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     parsed = []
     read = commands.read_settings
 
-    def only_read(model: Any, command: str, arguments: Any, *bundled: Any) -> None:
-        read(model, command, arguments, *bundled)
+    def only_read(model: Any, command: str, arguments: Any, *bundled: Any, **shown: Any) -> None:
+        read(model, command, arguments, *bundled, **shown)
         parsed.append(command)
 
     monkeypatch.setattr(commands, "read_settings", only_read)
