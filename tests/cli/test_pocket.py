@@ -8,7 +8,7 @@ from tests.cli.conftest import Codestill, assert_refused
 
 @pytest.mark.parametrize("command", ["train-teacher", "train-base", "exam"])
 def test_help_lists_settings_with_their_meaning(codestill: Codestill, command: str) -> None:
-    done = codestill("pocket", command, "--help")
+    done = codestill("pocket", command, "--help-all")
     assert done.code == 0
     wanted = {"train-teacher": "--lessons", "train-base": "--programs", "exam": "--exam.split"}[command]
     assert wanted in done.out and "--seed" in done.out

@@ -75,8 +75,8 @@ class SettingsHelp(DefaultFormatter):
         for title, names in GROUPS.items():
             entries_of = {name: by_path.get(name) or self._whole(name, by_path) for name in names}
             found = [self._shortened(name, entry) for name, entry in entries_of.items() if entry]
-            if title == "Method" and not self.model.__module__.startswith("codestill."):
-                # A stranger's recipe: whatever it adds is what it is about.
+            if title == "Method" and (not found or not self.model.__module__.startswith("codestill.")):
+                # Whatever a recipe adds is what it is about, a stranger's above all.
                 own = [by_path[name] for name in self.model.__annotations__ if name in by_path]
                 found += [entry for entry in own if ".".join(_path(entry)) not in named]
             if found:
