@@ -77,7 +77,8 @@ class SettingsHelp(DefaultFormatter):
             found = [self._shortened(name, entry) for name, entry in entries_of.items() if entry]
             if title == "Method" and (not found or not self.model.__module__.startswith("codestill.")):
                 # Whatever a recipe adds is what it is about, a stranger's above all.
-                own = [by_path[name] for name in self.model.__annotations__ if name in by_path]
+                names = [name for name in self.model.__annotations__ if name != "recipe"]
+                own = [by_path[name] for name in names if name in by_path]
                 found += [entry for entry in own if ".".join(_path(entry)) not in named]
             if found:
                 yield title, found
