@@ -118,7 +118,8 @@ def test_off_policy_it_is_logit_distillation_bit_for_bit(
     own = {"divergence": divergence, "temperature": 2.0, "alpha": 0.5}
     end = {"divergence": "generalized_jsd", "beta": {"forward_kl": 0.0, "reverse_kl": 1.0}[divergence]}
     objective = own if named else own | end
-    distilled(tmp_path / "opd", **common, objective=objective, tasks=TASKS, warm_up=None, on_policy=0)
+    same = {"tasks": TASKS | {"skip": 0}, "warm_up": None, "on_policy": 0}
+    distilled(tmp_path / "opd", **common, objective=objective, **same)
     kd = {"objective": own, "examples": {"tasks": TASKS, "validation": None}}
     distilled(tmp_path / "kd", **common, **kd, recipe="logit_kd")
     assert weights(tmp_path / "opd") == weights(tmp_path / "kd")
