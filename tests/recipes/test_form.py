@@ -130,7 +130,11 @@ def test_a_student_that_learnt_its_rows_solves_their_tasks(chatting: Path, tmp_p
     reading |= {"profile": False}
     settings = SETTINGS["sft"] | {
         "student": str(chatting),
-        "examples": {"tasks": tasks, "validation": None},
+        "examples": {
+            "tasks": tasks,
+            "validation": None,
+            "allow_test_split": True,
+        },  # the same tasks, on purpose
         "train": {"max_steps": 150, "batch_tokens": 2000, "accumulation": 1, "learning_rate": 3e-3},
         "evaluate": reading,
     }
