@@ -39,6 +39,8 @@ GROUPS = {
     "qwen-0.5b": {"qwen-0.5b": "as it is", "logit_kd": "`logit_kd`"},
 }
 """Arms by student; the first is the student before training."""
+CONTRASTS = (("sft", "references"), ("persd", "sft"), ("aligned", "sft"))
+"""Pairs of arms that are compared with each other."""
 STUDENTS = {"smollm2": "SmolLM2-135M-Instruct", "qwen-0.5b": "Qwen2.5-Coder-0.5B-Instruct"}
 
 
@@ -157,6 +159,24 @@ def score_table(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def contrasts(result: dict[str, Any]) -> list[str]:
+    """Markdown: pairs of trained arms, on the seeds that both have."""
+    lines = ["| difference | set | seeds | points (by seed) |", "|---|---|---|---|"]
+    labels = {arm: label for arms in GROUPS.values() for arm, label in arms.items()}
+    for arm, other in CONTRASTS:
+        for tasks, title in SETS.items():
+            first, second = scores(result, arm, tasks), scores(result, other, tasks)
+            both = min(len(first), len(second))
+            if both:
+                measured = compare_pairs(first[:both], second[:both])
+                bounds = measured.interval
+                shown = f"{points(bounds.mean)} [{points(bounds.low)}, {points(bounds.high)}]"
+                seeds = f" ({', '.join(map(points, measured.by_seed))})" if both > 1 else ""
+                cells = (f"{labels[arm]} − {labels[other]}", title, both, f"{shown}{seeds}")
+                lines.append(f"| {' | '.join(map(str, cells))} |")
+    return lines
+
+
 def summary(result: dict[str, Any]) -> list[str]:
     """Markdown for the first page: a line per arm, both sets beside each other."""
     lines = [
@@ -193,7 +213,8 @@ def main(arguments: list[str]) -> None:
             keep(Path(directory))
         case []:
             result = read()
-            print("\n".join([*score_table(result), "", *summary(result), "", *rates(result)]))
+            tables = (score_table(result), contrasts(result), summary(result), rates(result))
+            print("\n\n".join("\n".join(lines) for lines in tables))
         case _:
             sys.exit(__doc__)
 

@@ -22,6 +22,7 @@ def kept(name: str) -> dict[str, Any]:
     ("name", "table", "page"),
     [
         ("real", "score_table", "docs/real-models.md"),
+        ("real", "contrasts", "docs/real-models.md"),
         ("real", "summary", "README.md"),
         ("seed_sweep", "tables", "docs/recipes/logit_kd.md"),
     ],
