@@ -69,9 +69,7 @@ def test_a_server_that_lists_no_tokens_is_refused_by_name(model: Path, address: 
     config = ApiTeacherConfig.model_validate({"base_url": address, "logprobs": 5, **named})
     asked = [Request(task_id="a", prompt=TASKS["total"])]
     # Some versions of the server refuse the field, others ignore it.
-    with pytest.raises(
-        TeacherError, match=r"without log-probabilities: status 422|answers with text alone"
-    ):
+    with pytest.raises(TeacherError, match=r"without log-probabilities: status 422|answers with text alone"):
         list(Replayed(config.build(), tmp_path).complete(asked, Decoding(SamplingConfig(max_new_tokens=4))))
 
 
