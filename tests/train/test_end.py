@@ -32,14 +32,19 @@ def test_one_model_is_in_memory_when_a_training_is_over(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At its end, while what was trained is merged or loaded, and when the saved student is read."""
+
+    def storages() -> dict[int, int]:
+        gc.collect()
+        tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
+        return {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
+
+    others = storages()  # what earlier tests of this process have left
     given = student("pocket-base", **settings)
     whole = sum(p.nbytes for p in given.model.parameters())
     held: dict[str, float] = {}
 
     def measure(place: str) -> None:
-        gc.collect()
-        tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
-        parts = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
+        parts = {at: size for at, size in storages().items() if others.get(at) != size}
         held[place] = max(held.get(place, 0), sum(parts.values()) / whole)
 
     load, save = Student.load.__func__, Student.save  # type: ignore[attr-defined]
