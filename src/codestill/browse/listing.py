@@ -67,10 +67,11 @@ def _listed(path: Path, now: float) -> ListedRun:
         kind = "compare" if "arms" in config else str(config.get("recipe", "?"))
         tasks, score = _score(path)
         doing = _unfinished(path)
-        finished = not doing and (kind == "compare" or score is not None or _has_logits(path))
         if kind == "compare":
             finished = (path / "comparison.json").exists()
-            doing = doing or ("" if finished else _arms(path))
+            doing = "" if finished else _arms(path)
+        else:
+            finished = not doing and (score is not None or (path / "logits" / "manifest.json").exists())
         state: State = "running" if is_locked(path / ".lock") else "finished" if finished else "stopped"
         return ListedRun(path, kind, state, doing, tasks, score, age)
     except CodestillError as error:
@@ -99,10 +100,6 @@ def _score(path: Path) -> tuple[str, Interval | None]:
     found: dict[str, Any] = read_object(results[0])
     measured = found.get("pass_at", {}).get("1")
     return str(found.get("tasks", "")), Interval.model_validate(measured) if measured else None
-
-
-def _has_logits(path: Path) -> bool:
-    return (path / "logits" / "manifest.json").exists()
 
 
 def _unfinished(path: Path) -> str:

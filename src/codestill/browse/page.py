@@ -23,12 +23,13 @@ def write_rows(name: str, stages: Sequence[StageRows], path: Path, limit: int) -
     At most ``limit`` rows are shown, of every stage about as many.
     """
     chosen = _in_turn(stages, limit)
+    available = sum(len(stage.rows) for stage in stages)
     script = _file("rows.js")
     context = {
         "name": name,
         "stages": stages,
         "rows": chosen,
-        "available": sum(len(stage.rows) for stage in stages),
+        "available": available,
         "verdicts": sorted({row.verdict for row in chosen if row.verdict}),
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -43,7 +44,7 @@ def write_rows(name: str, stages: Sequence[StageRows], path: Path, limit: int) -
     )
     templates.filters["cut"] = _cut
     write_atomic(path, printable(templates.get_template("rows.html.j2").render(context)))
-    return len(chosen), sum(len(stage.rows) for stage in stages)
+    return len(chosen), available
 
 
 def _in_turn(stages: Sequence[StageRows], limit: int) -> list[Row]:

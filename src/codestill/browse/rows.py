@@ -45,7 +45,6 @@ class Row:
     """The attempt that the text repairs; empty where it repairs none."""
     prompt: str
     """What the text answers, where the record has it."""
-    tokens: int
 
     def changes(self) -> list[str]:
         """The lines of attempt and repair, each behind ``- ``, ``+ `` or two spaces."""
@@ -181,7 +180,6 @@ def _row(stage: str, record: dict[str, Any]) -> Row:
         text=_text(record, answer),
         before=str(before["completion"]["text"]) if before and answer else "",
         prompt=str(record.get("prompt", "")) if "completion" in record else "",
-        tokens=int(answer.get("tokens", record.get("tokens", 0)) or 0),
     )
 
 
