@@ -91,6 +91,15 @@ def _filled(name: str, default: Any, value: Any) -> Any:
     return kept | ({"type": default.type} if hasattr(default, "type") else {}) | filled  # type: ignore[attr-defined]
 
 
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of both; those of the second win."""
+    both = dict(first)
+    for key, value in second.items():
+        before = both.get(key)
+        both[key] = merged(before, value) if is_object(before) and is_object(value) else value
+    return both
+
+
 def problems(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """A validation error, a line per problem; for an unknown key of ``model``, the nearest valid one."""
     lines: list[str] = []

@@ -124,6 +124,21 @@ def openai_client(
     return package.OpenAI(timeout=timeout_seconds, max_retries=retries, http_client=http, **options)
 
 
+def served_models(
+    base_url: str | None, timeout_seconds: float, key_variable: str = KEY_VARIABLE
+) -> list[str]:
+    """Names of the models behind an endpoint. Raises ConfigError where it does not list them."""
+    package = _package()
+    with openai_client(base_url, timeout_seconds, 2, key_variable) as client:
+        try:
+            return [model.id for model in client.models.list()]
+        except package.OpenAIError as error:
+            raise ConfigError(
+                f"the endpoint does not list its models ({type(error).__name__}).",
+                next_step="Check that it runs at this URL, or name the model that you mean.",
+            ) from error
+
+
 def async_openai_client(
     base_url: str | None, timeout_seconds: float, retries: int, key_variable: str = KEY_VARIABLE
 ) -> "AsyncOpenAI":

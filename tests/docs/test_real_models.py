@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tests.docs.pages import ROOT
 
-from codestill.cli.bundled import CONFIGS
+from codestill.configs import CONFIGS
 
 PAGE = (ROOT / "docs" / "real-models.md").read_text(encoding="utf-8")
 FILES = sorted((CONFIGS / "real").glob("*.yaml"))

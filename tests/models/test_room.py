@@ -14,7 +14,7 @@ from transformers import Gemma3nTextConfig
 from codestill.config import RunConfig
 from codestill.models import Decoding, Placement, SamplingConfig, sample
 from codestill.models.decode import OwnPrompts, WholeTexts, bytes_per_token
-from codestill.models.room import USABLE, Estimate, _left_in_groups, available_bytes
+from codestill.models.room import USABLE, Estimate, _groups, available_bytes, total_bytes
 from codestill.models.shared import SharedPrompts, memory_for
 from codestill.models.student import Student
 from codestill.run import Run
@@ -210,6 +210,6 @@ def test_the_limits_of_control_groups_count(tmp_path: Path) -> None:
         (place / "memory.max").write_text(f"{limit}\n")
         (place / "memory.current").write_text("4000\n")
         (place / "memory.stat").write_text("anon 3000\ninactive_file 700\n")
-    assert _left_in_groups(root, own) == [1700]
-    assert _left_in_groups(root, tmp_path / "none") == []
-    assert available_bytes(torch.device("cpu")) > 0
+    assert _groups(root, own) == [(5000, 3300)]
+    assert _groups(root, tmp_path / "none") == []
+    assert 0 < available_bytes(torch.device("cpu")) < total_bytes(torch.device("cpu"))

@@ -45,6 +45,11 @@ _IN_ORDER: tuple[tuple[str, str | App, str], ...] = (
         f"{COMMANDS}:evaluate",
         "Evaluate a model or a samples file: codestill evaluate MODEL --tasks humaneval --limit 20",
     ),
+    (
+        "distil",
+        "codestill.cli.plan:distil",
+        "Choose a recipe and run it: codestill distil TEACHER STUDENT --tasks FILE",
+    ),
     ("run", f"{COMMANDS}:run", "Run a recipe: codestill run logit_kd --student gpt2-44m"),
     (
         "cache",
@@ -70,7 +75,7 @@ _IN_ORDER: tuple[tuple[str, str | App, str], ...] = (
     ("check", "codestill.cli.extend:prove", "Check a recipe, task family or divergence of your own."),
     ("pocket", pocket, ""),
 )
-_OWN_HELP = {"quickstart", "evaluate", "run", "cache", "compare", "sweep"}
+_OWN_HELP = {"quickstart", "evaluate", "distil", "run", "cache", "compare", "sweep"}
 for place, (name, command, text) in enumerate(_IN_ORDER):
     if isinstance(command, App):
         command.sort_key = place

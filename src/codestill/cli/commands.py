@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from codestill.cli import tables
-from codestill.cli.bundled import CONFIGS, comparisons, recipe_configs
 from codestill.cli.settings import read_settings
 from codestill.config import RunConfig
+from codestill.configs import CONFIGS, comparisons, recipe_configs
 from codestill.errors import ConfigError
 from codestill.evaluation import EvaluateConfig
 from codestill.run import Observer, Run, slug
@@ -192,7 +192,7 @@ def compare(config_file: Rest, /, *options: Rest) -> None:
     if settings is None:
         return
     directory, config = settings
-    _compare(config, directory or Path("runs") / Path(config_file).stem)
+    compare_in(config, directory or Path("runs") / Path(config_file).stem)
 
 
 def quickstart(*options: Rest) -> None:
@@ -201,7 +201,8 @@ def quickstart(*options: Rest) -> None:
     compare(str(QUICKSTART), *options)
 
 
-def _compare(config: Any, directory: Path) -> None:
+def compare_in(config: Any, directory: Path) -> None:
+    """Run a comparison, and print what came of it."""
     from codestill.compare import compare as compare_
     from codestill.report import write_report
     from codestill.trackers import ProgressBars
@@ -222,7 +223,7 @@ def sweep(*options: Rest) -> None:
     if settings is None:
         return
     directory, config = settings
-    _compare(config.comparison(), directory or Path("runs/sweep"))
+    compare_in(config.comparison(), directory or Path("runs/sweep"))
 
 
 def report(*runs: Path, output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None) -> None:

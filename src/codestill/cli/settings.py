@@ -10,7 +10,7 @@ from cyclopts import config as sources
 from pydantic import BaseModel
 
 from codestill.cli.help import SettingsHelp, keys
-from codestill.config import choices_of, is_settings
+from codestill.config import choices_of, is_settings, merged
 from codestill.errors import ConfigError
 from codestill.files.serialize import is_object
 from codestill.files.strict_yaml import NotYaml, load_yaml
@@ -56,7 +56,7 @@ def read_settings(
     paths = [_place(file, bundled) for file in files]
     values: dict[str, Any] = {}
     for path in paths:
-        values = _merged(values, _readable(_read_yaml(path, bundled), model))
+        values = merged(values, _readable(_read_yaml(path, bundled), model))
     nulls, rest = _take_nulls(_spelt_out(rest, model), model)
     # Of both the first that names a setting counts.
     given = {"the options": _readable(nulls, model), ", ".join(map(str, paths)): values}
@@ -76,13 +76,13 @@ def read_settings(
     )
     parser.default(collect)
     parser(rest, exit_on_error=False, print_error=False, result_action="return_value")
-    if parsed and "student" in model.model_fields and {*paths} & {*bundled.values()}:
+    if parsed and "student" in model.model_fields and bundled.get("real") in paths:
         _require_models(parsed[0][1])
     return parsed[0] if parsed else None
 
 
 def _require_models(config: Any) -> None:
-    """Raises ConfigError where a recipe's bundled settings, which name no models, would be those of the
+    """Raises ConfigError where a recipe's settings for real models, which name none, would be those of the
     recipe's default ones."""
     default = type(config)()
     student, teacher = config.student, getattr(config, "teacher", None)
@@ -92,7 +92,7 @@ def _require_models(config: Any) -> None:
     lacking = [name for name, named in needed.items() if not named]
     if lacking:
         raise ConfigError(
-            f"bundled settings are for models of your own, and no {' and no '.join(lacking)} is given.",
+            f"these settings are for models of your own, and no {' and no '.join(lacking)} is given.",
             next_step=f"Add {' and '.join(f'--{name}.model MODEL' for name in lacking)}: a directory, GGUF "
             "file or hub id.",
         )
@@ -168,15 +168,6 @@ def _readable(values: dict[str, Any], model: type[BaseModel], path: tuple[str, .
     return readable
 
 
-def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """The settings of both; those of the second win."""
-    both = dict(first)
-    for key, value in second.items():
-        before = both.get(key)
-        both[key] = _merged(before, value) if is_object(before) and is_object(value) else value
-    return both
-
-
 def _place(file: str, bundled: Mapping[str, Path]) -> Path:
     """The file itself, or the bundled one of this name. A directory of the name is no config, and no
     obstacle."""
@@ -244,7 +235,7 @@ def _take_nulls(arguments: Sequence[str], model: type[BaseModel]) -> tuple[dict[
             setting: Any = None
             for key in reversed(keys(name)):
                 setting = {key: setting}
-            nothing = _merged(nothing, setting)
+            nothing = merged(nothing, setting)
         elif value and _one_or_several(_kinds(model, keys(name))):
             several.setdefault(name, []).append(value)
         else:

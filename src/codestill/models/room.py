@@ -82,16 +82,26 @@ def available_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return min([psutil.virtual_memory().available, *_left_in_groups()])
+    return min([psutil.virtual_memory().available, *(max(0, limit - used) for limit, used in _groups())])
 
 
-def _left_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
-    """What the limits of this process's control group, and of those above it, leave (cgroup v2)."""
+def total_bytes(device: torch.device) -> int:
+    """Memory that this process could ever take: on CUDA the device's, elsewhere this machine's or control
+    group's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return min([psutil.virtual_memory().total, *(limit for limit, _ in _groups())])
+
+
+def _groups(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> list[tuple[int, int]]:
+    """The limit of this process's control group and what is used of it, and of those above it (cgroup v2)."""
     try:
         names = [line[3:] for line in own.read_text().splitlines() if line.startswith("0::")]
     except OSError:
         return []
-    left: list[int] = []
+    found: list[tuple[int, int]] = []
     for name in names:
         group = root / name.strip().lstrip("/")
         for place in (group, *group.parents):
@@ -104,8 +114,8 @@ def _left_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
             except (OSError, ValueError):
                 continue
             if limit.isdigit():  # files that were read can be dropped from memory
-                left.append(int(limit) - used + int(stat.get("inactive_file", 0)))
-    return [max(0, size) for size in left]
+                found.append((int(limit), used - int(stat.get("inactive_file", 0))))
+    return found
 
 
 def stated(plan: Plan, wanted: int) -> str:

@@ -83,8 +83,8 @@ def _at(config: Any, path: str) -> Any:
 
 
 def _require_apart(first: Placed, second: Placed, roles: set[Role]) -> None:
-    known = {_content(task) for task in first.tasks}
-    shared = [task for task in second.tasks if _content(task) in known]
+    known = {content(task) for task in first.tasks}
+    shared = [task for task in second.tasks if content(task) in known]
     if not shared:
         return
     named = ", ".join(task.task_id for task in shared[:3]) + (", …" if len(shared) > 3 else "")
@@ -98,6 +98,6 @@ def _require_apart(first: Placed, second: Placed, roles: set[Role]) -> None:
     )
 
 
-def _content(task: Task) -> str:
+def content(task: Task) -> str:
     """What two tasks have in common that are one task: the prompt, whatever its layout."""
     return " ".join(task.prompt.split())

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parent
 
 
 def recipe_configs(recipe: str) -> dict[str, Path]:
