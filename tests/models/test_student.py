@@ -247,8 +247,9 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
 
 
 def test_missing_pieces_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="does not exist"):
-        Student.load(tmp_path / "nowhere", device="cpu")
+    for missing in (str(tmp_path / "nowhere"), "nowhere.gguf"):  # the second is no hub id
+        with pytest.raises(ModelError, match="does not exist"):
+            Student.load(missing, device="cpu")
     with pytest.raises(ModelError, match=r"no config\.json"):
         Student.load(tmp_path, device="cpu")
     file = tmp_path / "model.bin"

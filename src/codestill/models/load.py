@@ -51,7 +51,8 @@ def resolve(source: str, *, weights: bool = True) -> str:
         return str(path)
     if path.is_file() and is_gguf(path):
         return str(folder_of(path))
-    if path.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
+    elsewhere = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.suffix == ".gguf"
+    if path.exists() or elsewhere:
         reason = "is a file" if path.exists() else "does not exist"
         raise ModelError(
             f"{source} {reason}, so no model can be loaded from it.", next_step=f"Give {_WANTED}."
