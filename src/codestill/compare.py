@@ -121,7 +121,7 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
         evaluations: dict[str, list[Evaluation]] = {}
         for arm in config.arms:
             for name, recipe, run_config in runs[arm.name]:
-                run_config = _sharing(run_config, directory / ANSWERS)
+                run_config = sharing(run_config, directory / ANSWERS)
                 with (
                     _watching(name, run_config, directory, observers) as watching,
                     Run.open(directory / name, run_config, watching) as run,
@@ -242,7 +242,7 @@ def _shared(config: CompareConfig) -> dict[str, Any]:
     return {"evaluate": config.evaluate, "sandbox": config.sandbox, "execution": config.execution}
 
 
-def _sharing(run_config: Any, answers: Path) -> Any:
+def sharing(run_config: Any, answers: Path) -> Any:
     """The config of a run that keeps its teacher's answers there, unless it says where it keeps them. Those
     of two endpoints, which may serve other weights by the same name, are kept apart."""
     usage = getattr(run_config, "teacher_usage", None)

@@ -14,6 +14,10 @@ class Settings(BaseModel):
     )
 
 
+GROWS = "grows with the number of tasks"
+"""Metadata of such a setting (``Annotated[int, GROWS]``): a trial on fewer tasks has less of it."""
+
+
 class Record(BaseModel):
     """Base of every record: frozen, no unknown field."""
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
 from codestill.errors import TaskError
 from codestill.examples import subset
+from codestill.records import GROWS
 from codestill.run import Run
 from codestill.tasks import TasksConfig
 from codestill.tasks.decontaminate import DecontaminateConfig
@@ -31,9 +32,9 @@ class RoundsConfig(WarmedUpConfig):
     """Which rounds' students are evaluated."""
     start: Literal["base", "last"] = "last"
     """What each further round trains: the student as it was before the first round, or the last round's."""
-    replay_examples: NonNegativeInt = 0
+    replay_examples: Annotated[NonNegativeInt, GROWS] = 0
     """Examples of earlier rounds, sampled at random, that each round trains on again."""
-    max_examples: PositiveInt | None = None
+    max_examples: Annotated[PositiveInt | None, GROWS] = None
     """At most this many new examples per round, sampled at random: for comparisons at equal data."""
 
     @property

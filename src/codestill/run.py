@@ -1,6 +1,6 @@
 """The run directory: stages that resume, a log, and every file name.
 
-    config.yaml  environment.json  metrics.jsonl  ledger.jsonl  accounting.json
+    config.yaml  environment.json  metrics.jsonl  ledger.jsonl  accounting.json  sessions.jsonl
     stages/[round-1/]attempts.jsonl + attempts.json   records, and whether they are complete
     checkpoints/  student/  adapter/  tasks/<set>.jsonl  samples/<name>.jsonl  results/<name>.json
     report.html  report.md
@@ -50,12 +50,15 @@ from codestill.files.serialize import (
     write_object,
 )
 from codestill.files.strict_yaml import dump_yaml
+from codestill.files.usage import FORECAST, SESSIONS, this_session
 from codestill.pace import Watch
 from codestill.terminal import printable
 from codestill.types import Event
 
 Observer = Callable[[Event], None]
 SYNC_SECONDS = 1.0
+_BEFORE = ("environment.json", FORECAST, "answers", "kept_answers")
+"""What may stand in a run's directory before its config."""
 
 
 class Keyed(Protocol):
@@ -87,6 +90,7 @@ class Run:
         self.fingerprint = fingerprint(identity(config))
         self._observers = list(observers)
         self._lock: IO[str] | None = None
+        self._began: float | None = None
 
     @classmethod
     def open(cls, directory: Path, config: BaseModel, observers: Sequence[Observer] = ()) -> "Run":
@@ -130,11 +134,15 @@ class Run:
             write_object(self.directory / "environment.json", environment())
             text = dump_yaml(self.config)
             write_atomic(saved, seal_text(encodable(text)))
-        cut_torn_line(self.metrics_path)
+        for log in (self.metrics_path, self.directory / SESSIONS):
+            cut_torn_line(log)
+        self._began = time.monotonic()
 
     def close(self) -> None:
-        """Release the directory, so that another process may open it."""
+        """Release the directory, so that another process may open it; what this one took is recorded."""
         if self._lock:
+            if self._began is not None and self.directory.is_dir():
+                append_jsonl(self.directory / SESSIONS, [this_session(time.monotonic() - self._began)])
             self._lock.close()
             self._lock = None
 
@@ -378,10 +386,9 @@ class Run:
 
 
 def _is_foreign(directory: Path) -> bool:
-    """Whether it holds more than a killed start of a run leaves: hidden files and environment.json."""
-    return not directory.is_dir() or any(
-        not path.name.startswith(".") and path.name != "environment.json" for path in directory.iterdir()
-    )
+    """Whether it holds more than a killed start of a run, or a plan, leaves."""
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else {"a file"}
+    return any(not name.startswith(".") and name not in _BEFORE for name in names)
 
 
 def _key(record: Any) -> str:

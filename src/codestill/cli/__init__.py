@@ -50,6 +50,11 @@ _IN_ORDER: tuple[tuple[str, str | App, str], ...] = (
         "codestill.cli.plan:distil",
         "Choose a recipe and run it: codestill distil TEACHER STUDENT --tasks FILE",
     ),
+    (
+        "plan",
+        "codestill.cli.plan:plan",
+        "Forecast time, calls, money, memory and disk: codestill plan run persd ...",
+    ),
     ("run", f"{COMMANDS}:run", "Run a recipe: codestill run logit_kd --student gpt2-44m"),
     (
         "cache",
@@ -75,7 +80,7 @@ _IN_ORDER: tuple[tuple[str, str | App, str], ...] = (
     ("check", "codestill.cli.extend:prove", "Check a recipe, task family or divergence of your own."),
     ("pocket", pocket, ""),
 )
-_OWN_HELP = {"quickstart", "evaluate", "distil", "run", "cache", "compare", "sweep"}
+_OWN_HELP = {"quickstart", "evaluate", "distil", "plan", "run", "cache", "compare", "sweep"}
 for place, (name, command, text) in enumerate(_IN_ORDER):
     if isinstance(command, App):
         command.sort_key = place

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from codestill.cli import tables
 from codestill.cli.settings import read_settings
+from codestill.cli.usage import print_usage
 from codestill.config import RunConfig
 from codestill.configs import CONFIGS, comparisons, recipe_configs
 from codestill.errors import ConfigError
@@ -62,16 +63,25 @@ def _run(recipe: str, command: str, options: Sequence[str], default: Path) -> Pa
     """Run a recipe; returns its directory, or None when only help was printed."""
     from codestill.recipes import load_recipe
 
-    module = load_recipe(recipe)
-    settings = read_settings(module.Config, command, options, recipe_configs(recipe))
+    settings = recipe_settings(recipe, command, options, default)
     if settings is None:
         return None
     directory, config = settings
-    directory = directory or default
     with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
-        module.distill(config, opened)
+        load_recipe(recipe).distill(config, opened)
     tables.print_runs([directory])
+    print_usage(directory)
     return directory
+
+
+def recipe_settings(
+    recipe: str, command: str, options: Sequence[str], default: Path
+) -> tuple[Path, Any] | None:
+    """The run directory and the config of a recipe; None when only help was printed."""
+    from codestill.recipes import load_recipe
+
+    settings = read_settings(load_recipe(recipe).Config, command, options, recipe_configs(recipe))
+    return settings and (settings[0] or default, settings[1])
 
 
 def pocket_train_teacher(*options: Rest) -> None:
@@ -118,7 +128,24 @@ def evaluate(*arguments: Rest) -> None:
     humaneval`` scores completions made elsewhere, in HumanEval format. ``codestill evaluate --help`` lists
     settings.
     """
-    from codestill.evaluation import EvaluateModel, ScoreSamples, evaluate_model, score_samples
+    from codestill.evaluation import ScoreSamples, evaluate_model, score_samples
+
+    settings = evaluate_settings(arguments)
+    if settings is None:
+        return
+    directory, config = settings
+    with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
+        if isinstance(config, ScoreSamples):
+            score_samples(config, opened)
+        else:
+            evaluate_model(config, opened)
+    tables.print_runs([directory])
+    print_usage(directory)
+
+
+def evaluate_settings(arguments: Sequence[str]) -> tuple[Path, Any] | None:
+    """The run directory and the config of an evaluation; None when only help was printed."""
+    from codestill.evaluation import EvaluateModel, ScoreSamples
 
     options = _model_first(arguments)
     elsewhere = any(option == "--samples" or option.startswith("--samples=") for option in options)
@@ -131,13 +158,10 @@ def evaluate(*arguments: Rest) -> None:
         short={"evaluate.tasks": "tasks", "evaluate.tasks.limit": "limit"},
     )
     if settings is None:
-        return
+        return None
     directory, config = settings
     subject = config.samples.stem if elsewhere else Path(config.model).name
-    directory = directory or Path("runs") / slug(f"evaluate-{subject}-{config.evaluate.tasks.source}")
-    with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
-        score_samples(config, opened) if elsewhere else evaluate_model(config, opened)
-    tables.print_runs([directory])
+    return directory or Path("runs") / slug(f"evaluate-{subject}-{config.evaluate.tasks.source}"), config
 
 
 def _model_first(arguments: Sequence[str]) -> list[str]:
@@ -185,14 +209,19 @@ def cache(*arguments: Rest) -> None:
 
 def compare(config_file: Rest, /, *options: Rest) -> None:
     """Run a comparison of recipes: arms, seeds and paired differences, from a YAML file or a bundled one."""
+    settings = compare_settings([config_file, *options])
+    if settings is not None:
+        compare_in(*settings)
+
+
+def compare_settings(arguments: Sequence[str]) -> tuple[Any, Path] | None:
+    """The config of a comparison and its directory; None when only help was printed."""
     from codestill.compare import CompareConfig
 
-    file = [config_file] if config_file.startswith("-") else ["--config", config_file]  # --help, alone
-    settings = read_settings(CompareConfig, "compare FILE", [*file, *options], comparisons())
-    if settings is None:
-        return
-    directory, config = settings
-    compare_in(config, directory or Path("runs") / Path(config_file).stem)
+    first = arguments[0]
+    file = [first] if first.startswith("-") else ["--config", first]  # --help, alone
+    settings = read_settings(CompareConfig, "compare FILE", [*file, *arguments[1:]], comparisons())
+    return settings and (settings[1], settings[0] or Path("runs") / Path(first).stem)
 
 
 def quickstart(*options: Rest) -> None:
@@ -212,18 +241,23 @@ def compare_in(config: Any, directory: Path) -> None:
         comparison = compare_(config, directory, [bars])
     page, _ = write_report([directory])
     tables.print_comparison(comparison)
+    print_usage(directory)
     tables.console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
 def sweep(*options: Rest) -> None:
     """Sweep logit distillation over students, temperatures and alphas, as one resumable comparison."""
+    settings = sweep_settings(options)
+    if settings is not None:
+        compare_in(*settings)
+
+
+def sweep_settings(options: Sequence[str]) -> tuple[Any, Path] | None:
+    """The config of a sweep's comparison and its directory; None when only help was printed."""
     from codestill.compare import SweepConfig
 
     settings = read_settings(SweepConfig, "sweep", options)
-    if settings is None:
-        return
-    directory, config = settings
-    compare_in(config.comparison(), directory or Path("runs/sweep"))
+    return settings and (settings[1].comparison(), settings[0] or Path("runs/sweep"))
 
 
 def report(*runs: Path, output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None) -> None:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, PositiveInt
 
@@ -14,6 +14,7 @@ from codestill.errors import ConfigError
 from codestill.languages import UNPARSABLE
 from codestill.models import SamplingConfig
 from codestill.prompts import Level
+from codestill.records import GROWS
 from codestill.tasks import TaskSet
 from codestill.teaching import Teaching
 from codestill.types import Request, Settings, Task, Test
@@ -25,7 +26,7 @@ MADE = "made"
 class SynthesisConfig(Settings):
     """How many tasks are requested, and which are kept."""
 
-    proposals: PositiveInt = 500
+    proposals: Annotated[PositiveInt, GROWS] = 500
     """Tasks requested; fewer remain."""
     seeds_per_proposal: PositiveInt = 3
     """Seed tasks shown with each, where the prompts have a place for several."""

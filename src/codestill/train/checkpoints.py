@@ -149,4 +149,5 @@ class TrainingProgress(TrainerCallback):
         steps = state.global_step - self.first_step
         tokens = steps * args.gradient_accumulation_steps * args.world_size * self.tokens_per_batch
         rate = tokens / max(time.monotonic() - self.started, 1e-9)
-        self.run.progress("train", state.global_step, state.max_steps, tokens_per_second=round(rate))
+        told = {"tokens_per_second": round(rate), "trained_tokens": round(tokens)}
+        self.run.progress("train", state.global_step, state.max_steps, **told)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -21,6 +21,7 @@ from codestill.recipes.amr_evol.growth import account, write_growth
 from codestill.recipes.amr_evol.instructions import InstructionsConfig, instruct
 from codestill.recipes.amr_evol.library import Function, Library, LibrarySpec, Part, read_functions
 from codestill.recipes.amr_evol.responses import Response, answer_repair, best_of, chain_of_thought, direct
+from codestill.records import GROWS
 from codestill.run import Run
 from codestill.synthesis import SynthesisConfig, propose
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
@@ -63,7 +64,7 @@ class Config(TaughtConfig):
     """Whose answers the student is trained on: AMR-Evol's, or a baseline's to the same instructions."""
     tasks: TasksConfig = TasksConfig(source="pocket-hard", split="train", count=1000)
     """Instructions or, with `instructions`, their seeds. Their tests are run for the accounting alone."""
-    count: PositiveInt | None = 200
+    count: Annotated[PositiveInt | None, GROWS] = 200
     """At most this many instructions, sampled by the seed."""
     instructions: InstructionsConfig | None = None
     """Make instructions from the tasks: Self-Instruct, then Code-Evol."""

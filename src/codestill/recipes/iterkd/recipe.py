@@ -4,7 +4,7 @@ folder's docstring."""
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -28,6 +28,7 @@ from codestill.recipes.iterkd.records import RoundRecord
 from codestill.recipes.iterkd.update import UpdateConfig, next_tasks
 from codestill.recipes.iterkd.validation import RoundValidation, StopConfig, write_round
 from codestill.recipes.iterkd.views import FeedbackConfig, RoundFeedback, bins, judge_attempts
+from codestill.records import GROWS
 from codestill.run import Run
 from codestill.synthesis import MADE
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
@@ -67,7 +68,7 @@ class Config(WarmedUpConfig):
     """The two views, and what makes a task easy or hard."""
     update: UpdateConfig = UpdateConfig()
     """The next round's tasks."""
-    replay_examples: NonNegativeInt = 0
+    replay_examples: Annotated[NonNegativeInt, GROWS] = 0
     """Examples of earlier rounds, sampled at random, that each round trains on again."""
     train: TrainConfig = TrainConfig(
         max_steps=60, batch_tokens=1536, accumulation=1, learning_rate=1e-3, precision="float32"
@@ -77,7 +78,7 @@ class Config(WarmedUpConfig):
     """Tasks on which each round is measured."""
     stop: StopConfig = StopConfig()
     """How it is measured, and when to stop before the last round."""
-    retention_tasks: PositiveInt = 100
+    retention_tasks: Annotated[PositiveInt, GROWS] = 100
     """Tasks of the first round that are attempted again after each: what is forgotten?"""
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ solved), refinements (the teacher's, of attempts that failed).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, PositiveInt
 
@@ -18,6 +18,7 @@ from codestill.models import Completer, SamplingConfig
 from codestill.recipes.persd.arms import DataArm
 from codestill.recipes.persd.keep import KeepConfig, is_kept
 from codestill.recipes.persd.similarity import similarity, summarise
+from codestill.records import GROWS
 from codestill.refine import Refinement, refine
 from codestill.run import Run
 from codestill.tasks import TaskSet
@@ -38,7 +39,7 @@ class CollectConfig(BaseModel):
     """How the teacher is prompted to repair."""
     embedder: OptionalEmbedderConfig = None
     """Also measures by embeddings how close refinements are to attempts and solutions."""
-    teacher_token_budget: PositiveInt | None = None
+    teacher_token_budget: Annotated[PositiveInt | None, GROWS] = None
     """Teacher-token budget per round: sample tasks until it is spent, and train only on theirs."""
 
 
