@@ -19,6 +19,7 @@ from codestill.errors import CodestillError
 from codestill.evaluation import read_evaluation
 from codestill.files.run_files import read_accounting, read_config, read_ledger, read_stage
 from codestill.files.serialize import read_jsonl, read_object, write_atomic
+from codestill.files.usage import SESSIONS, read_sessions
 from codestill.logits import LogitCache, finish
 from codestill.models.completer import Decoding, SamplingConfig
 from codestill.recipes.amr_evol.library import Function, Library
@@ -135,6 +136,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Read]:
         Read(tasks, lambda: read_tasks(tasks)),
         Read(run / "samples" / "student.jsonl", lambda: read_samples(run / "samples" / "student.jsonl")),
         Read(events, lambda: list(read_jsonl(events, Event)), grows=True),
+        Read(run / SESSIONS, lambda: read_sessions(run), grows=True),
         Read(ledger.path, lambda: list(read_ledger(ledger.path)), grows=True),
         Read(answer, lambda: kept_answer(directory / "answers")),
         *(

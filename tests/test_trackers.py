@@ -105,6 +105,7 @@ def test_trackers_are_off_by_default(tmp_path: Path) -> None:
         "config.yaml",
         "environment.json",
         "metrics.jsonl",
+        "sessions.jsonl",
         ".lock",
     }
 

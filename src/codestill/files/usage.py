@@ -84,12 +84,17 @@ def read_forecast(directory: Path) -> Forecast | None:
     return read_record(path, Forecast, _LOG) if path.exists() else None
 
 
+def read_sessions(directory: Path) -> list[Session]:
+    """The processes that worked on a run and ended by themselves. Raises RunError for a damaged file."""
+    path = directory / SESSIONS
+    return list(read_jsonl(path, Session, next_step=_LOG)) if path.exists() else []
+
+
 def read_usage(directory: Path) -> Used | None:
     """What a run, or a comparison with its runs, has taken; None where no process has ended by itself. Raises
     RunError for a damaged file.
     """
-    path = directory / SESSIONS
-    sessions = list(read_jsonl(path, Session, next_step=_LOG)) if path.exists() else []
+    sessions = read_sessions(directory)
     if not sessions:
         return None
     calls = [call for ledger in sorted(directory.rglob("ledger.jsonl")) for call in read_ledger(ledger)]
