@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from codestill.recipes import RECIPES, load_recipe
     from codestill.run import Run
     from codestill.sandbox import Program, Sandbox, SandboxConfig
+    from codestill.tables.scores import side_by_side
     from codestill.tasks import TasksConfig, TaskSet, load_tasks
     from codestill.train import TrainConfig, fit
     from codestill.types import Comparison, Evaluation, Example, Task
@@ -78,6 +79,7 @@ _PLACES = {
     "run": ("Run",),
     "sandbox": ("Program", "Sandbox", "SandboxConfig"),
     "tasks": ("TaskSet", "TasksConfig", "load_tasks"),
+    "tables.scores": ("side_by_side",),
     "train": ("TrainConfig", "fit"),
     "types": ("Comparison", "Evaluation", "Example", "Task"),
 }
@@ -132,6 +134,7 @@ __all__ = [
     "read_comparison",
     "read_run",
     "score_model",
+    "side_by_side",
 ]
 
 

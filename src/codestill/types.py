@@ -19,7 +19,7 @@ from codestill.records import Record as Record
 from codestill.records import Settings as Settings
 from codestill.tables import Line, Table, Tabular
 from codestill.tables.differences import correction, difference_sentence
-from codestill.tables.scores import percent, score_table
+from codestill.tables.scores import percent, score_table, side_by_side
 
 Verdict = Literal[
     "pass",
@@ -323,7 +323,7 @@ class Evaluation(Tabular, Record):
     seed: int
 
     def tables(self) -> Sequence[Table]:
-        return (score_table([(self.model, self.tasks, self)], self.cautions, self.notes),)
+        return (side_by_side({self.model: self}),)
 
     @property
     def cautions(self) -> tuple[Line, ...]:

@@ -13,7 +13,7 @@ from codestill.files.run_files import NO_LOG, read_accounting, read_config, read
 from codestill.files.serialize import R, read_jsonl, read_object, read_record
 from codestill.run import slug
 from codestill.tables import Accounting, Table, Tabular
-from codestill.tables.scores import score_table
+from codestill.tables.scores import side_by_side
 from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task
 
 REPEAT = "Delete the file, repeat the command that wrote it, then write the report again."
@@ -42,17 +42,15 @@ class RunFiles(Tabular):
     def tables(self) -> Sequence[Table]:
         head = f"{self.path}: {self.config.get('recipe', 'comparison')}"
         missing = [f"not there yet: {', '.join(self.missing)}"] if self.missing else []
-        return (Table((), (), above=(head,), below=tuple(missing)), *([self.scores] if self.evaluations else []))
+        return (
+            Table((), (), above=(head,), below=tuple(missing)),
+            *([self.scores] if self.evaluations else []),
+        )
 
     @property
     def scores(self) -> Table:
         """A row of scores for each evaluation, and how they were measured."""
-        every = self.evaluations
-        return score_table(
-            [(f"{self.name}/{name}", one.tasks, one) for name, one in every.items()],
-            above=[line for one in every.values() for line in one.cautions],
-            below=[*dict.fromkeys(line for one in every.values() for line in one.notes)],
-        )
+        return side_by_side({f"{self.name}/{name}": one for name, one in self.evaluations.items()})
 
     @property
     def accounting(self) -> Accounting:

@@ -35,6 +35,28 @@ class Scores(Pooled, Protocol):
     def profile(self) -> ModelProfile | None: ...
 
 
+class Measured(Scores, Protocol):
+    """One evaluation."""
+
+    @property
+    def tasks(self) -> str: ...
+
+    @property
+    def cautions(self) -> Sequence[Line]: ...
+
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+
+def side_by_side(evaluations: Mapping[str, Measured]) -> Table:
+    """A row of scores for each evaluation, by the name that you give it, and how they were measured."""
+    return score_table(
+        [(name, one.tasks, one) for name, one in evaluations.items()],
+        above=[line for one in evaluations.values() for line in one.cautions],
+        below=[*dict.fromkeys(line for one in evaluations.values() for line in one.notes)],
+    )
+
+
 def greedy_alone(scored: Iterable[Pooled]) -> bool:
     """Whether every pass@1 is that of the greedy completion, so that a table needs no column for both."""
     return all(dict(scores.pass_at) == {1: scores.greedy} for scores in scored)

@@ -52,7 +52,7 @@ class Table(Tabular):
         for name in self.head:
             table.add_column(name, justify="right" if name in self.right else "left")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(_shown, row))
         return table
 
     def text(self) -> str:
@@ -94,6 +94,13 @@ def amount(value: int | float | str) -> str:
     if isinstance(value, str):
         return value
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
+def _shown(line: Line) -> Line:
+    """With a sign for what a terminal would obey, before rich measures how wide the text is."""
+    if isinstance(line, str):
+        return printable(line)
+    return Text(printable(line.plain), style=line.style, spans=line.spans)
 
 
 def _plain(line: Line) -> str:
