@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from codestill.browse import RunFiles, read_run
 from codestill.config import RunConfig, problems
 from codestill.errors import ConfigError
-from codestill.evaluation import EvaluateConfig, EvaluateModel, evaluate_model
+from codestill.evaluation import EvaluateModel, evaluate_model
 from codestill.progress import progress_bars
 from codestill.recipes import load_recipe
 from codestill.run import Observer, Run
@@ -39,15 +39,18 @@ def carry_out(module: ModuleType, config: RunConfig, directory: Path) -> RunFile
     return read_run(directory)
 
 
-def score_model(model: str, tasks: str, directory: Path | str, /, **settings: Any) -> Evaluation:
+def score_model(
+    model: str, tasks: str | dict[str, Any], directory: Path | str, /, **settings: Any
+) -> Evaluation:
     """Evaluate a model as it stands, in a run directory; what ``codestill evaluate MODEL --tasks`` does.
 
     ``model`` is a directory, GGUF file or hub id, ``pocket`` or ``pocket-base``; ``tasks`` a task set such as
-    ``humaneval`` or ``mine.jsonl:test``; ``settings`` are those of :class:`EvaluateConfig`, and further ones
-    of :class:`EvaluateModel`. Raises ConfigError for settings that are not valid.
+    ``humaneval`` or ``mine.jsonl:test``, or its settings; ``settings`` are those of an evaluation, such as
+    ``samples_per_task``, and of :class:`EvaluateModel`, such as ``dtype``. Raises ConfigError for settings
+    that are not valid.
     """
-    of_evaluation = {name: settings.pop(name) for name in [*settings] if name in EvaluateConfig.model_fields}
-    values = {**settings, "model": model, "evaluate": {**of_evaluation, "tasks": tasks}}
+    of_model = {name: settings.pop(name) for name in [*settings] if name in EvaluateModel.model_fields}
+    values = {**of_model, "model": model, "evaluate": {**settings, "tasks": tasks}}
     config = _valid(EvaluateModel, "an evaluation", values)
     with opened(config, Path(directory)) as run:
         return evaluate_model(config, run)

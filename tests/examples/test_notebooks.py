@@ -5,26 +5,16 @@ from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from tests.support.notebooks import execute
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOTEBOOKS = sorted(path.name for path in EXAMPLES.glob("*.ipynb"))
 
 
-@pytest.fixture(autouse=True)
-def own_jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Jupyter and IPython keep of a session is kept here."""
-    monkeypatch.delenv("WANDB_MODE", raising=False)  # about which a kernel would print a line
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "jupyter"))
-
-
 def executed(name: str, directory: Path) -> list[Any]:
-    """The cells with what they put out. Raises CellExecutionError where one raises."""
+    """The cells with what they put out."""
     notebook = nbformat.read(EXAMPLES / name, as_version=4)
-    directory.mkdir()
-    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(directory)}}).execute()
+    execute(notebook, directory)
     return notebook.cells
 
 
