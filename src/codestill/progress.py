@@ -2,6 +2,7 @@
 
 import threading
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any
@@ -13,6 +14,9 @@ from rich.progress import Progress as RichProgress
 from codestill.pace import Pace
 from codestill.terminal import Terminal, printable
 from codestill.types import Event
+
+# Of tqdm, which other packages bring along, in a notebook without ipywidgets: nothing here needs its bars.
+warnings.filterwarnings("ignore", "IProgress not found")
 
 _TRANSIENT = ("gates",)  # stages that keep no records: they get a bar, but no line once they are done
 

@@ -15,6 +15,8 @@ def executed(name: str, directory: Path) -> list[Any]:
     """The cells with what they put out."""
     notebook = nbformat.read(EXAMPLES / name, as_version=4)
     execute(notebook, directory)
+    put_out = [one for cell in notebook.cells for one in cell.get("outputs", ())]
+    assert not [one.text for one in put_out if one.get("name") == "stderr"]
     return notebook.cells
 
 
