@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from codestill.embeddings import SentenceEmbedderConfig
+from codestill.types import Record
 
 settings.register_profile("shared machines", deadline=None)  # a loaded machine is no failure
 settings.load_profile("shared machines")
@@ -25,3 +26,12 @@ def minilm() -> SentenceEmbedderConfig:
 
     assert package.__file__
     return SentenceEmbedderConfig(model=str(Path(package.__file__).parent / "model"), device="cpu")
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Which fields of two records differ: a result's ``repr`` is a table, which need not show them."""
+    if op != "==" or not isinstance(left, Record) or type(left) is not type(right):
+        return None
+    pairs = {name: (getattr(left, name), getattr(right, name)) for name in type(left).model_fields}
+    differing = [f"{name}: {a!r} != {b!r}" for name, (a, b) in pairs.items() if a != b]
+    return [f"two records of type {type(left).__name__}, in which differ:", *differing]

@@ -7,13 +7,14 @@ import yaml
 from pydantic import ValidationError
 from tests.support.worlds import DieAt, assert_killed
 
-from codestill.cli.tables import difference_sentence, print_comparison
+from codestill.cli.tables import print_tables
 from codestill.compare import CompareConfig, SweepConfig, compare, plan
 from codestill.errors import ConfigError, UserError
 from codestill.evaluation import read_evaluation
 from codestill.files.serialize import read_record
 from codestill.models.student import Student
 from codestill.run import Observer
+from codestill.tables.differences import difference_sentence
 from codestill.train.loop import DistillationTrainer
 from codestill.types import Comparison, Difference, Event, Interval
 
@@ -112,7 +113,7 @@ def test_each_seeds_own_difference_stands_beside_the_interval(
     best = comparison.arms[0].pass_at[1].mean
     assert teacher.by_seed == pytest.approx([best - b for b in text])
     assert none.by_seed == (0, 0) and none.p == 1 and none.t_interval is None
-    print_comparison(comparison)
+    print_tables(comparison)
     said = capsys.readouterr().out
     assert f"By seed: {100 * teacher.by_seed[0]:+.1f}, {100 * teacher.by_seed[1]:+.1f}" in said
     assert "Of 4 differences, these survive Holm's correction" in said
@@ -396,4 +397,4 @@ def test_arms_can_be_compared_by_their_greedy_completions_alone(tmp_path: Path) 
     assert teacher.greedy is not None and teacher.greedy.mean > 0
     (difference,) = found.differences
     assert difference.interval.mean == pytest.approx(teacher.pass_at[1].mean - base.pass_at[1].mean)
-    print_comparison(found)
+    print_tables(found)

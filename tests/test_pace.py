@@ -9,8 +9,8 @@ from rich.console import Console
 
 from codestill.config import RunConfig
 from codestill.pace import TELL_SECONDS, Pace, duration
+from codestill.progress import ProgressBars
 from codestill.run import Run
-from codestill.trackers import ProgressBars
 from codestill.types import Event
 
 

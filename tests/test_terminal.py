@@ -9,8 +9,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from codestill.cli import main
+from codestill.progress import ProgressBars
 from codestill.terminal import Terminal, printable
-from codestill.trackers import ProgressBars
 from codestill.types import Event
 
 EVIL = "\x1b]0;title\x07\x1b[31m\x9b2J\x08\x7f\u202e\u2066\u200f\u2028\ud800[red][/]:smile:"

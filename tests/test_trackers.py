@@ -12,8 +12,9 @@ from rich.console import Console
 from codestill.compare import CompareConfig, compare
 from codestill.config import ExecutionConfig, RunConfig
 from codestill.errors import ConfigError
+from codestill.progress import ProgressBars
 from codestill.run import Run
-from codestill.trackers import ProgressBars, close_trackers, open_trackers
+from codestill.trackers import close_trackers, open_trackers
 from codestill.types import Event
 
 LOSSES = {1: 2.5, 2: 1.25, 3: 0.625}

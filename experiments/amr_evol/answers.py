@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from codestill.evaluation.differences import correction
 from codestill.evaluation.metrics import compare_pairs, interval_over_seeds
 from codestill.files.run_files import read_accounting, read_config
 from codestill.files.serialize import read_jsonl
+from codestill.tables.differences import correction
 from codestill.tasks import TasksConfig
 from codestill.types import Attempt, Difference, Interval
 

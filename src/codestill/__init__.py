@@ -4,6 +4,8 @@
 
     task_set = codestill.load_tasks("pocket:test")
     student = codestill.load_student("pocket-base")
+    run = codestill.distill("sft", "runs/mine", student="pocket-base", teacher="pocket")
+    codestill.read_run("runs/mine")
 
 Importing this is cheap: each name is loaded when it is first used, and torch with the first that needs it.
 """
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from codestill.version import __version__
 
 if TYPE_CHECKING:
+    from codestill.browse import RunFiles, list_runs, read_comparison, read_run
     from codestill.errors import (
         BudgetError,
         CodestillError,
@@ -34,17 +37,20 @@ if TYPE_CHECKING:
         VocabularyError,
     )
     from codestill.evaluation import EvaluateConfig, evaluate
+    from codestill.launch import distill, score_model
     from codestill.losses import Contrastive, CrossEntropy, Distillation
     from codestill.models import SamplingConfig, StudentConfig, load_student
     from codestill.models.student import Student
     from codestill.recipes import RECIPES, load_recipe
     from codestill.run import Run
     from codestill.sandbox import Program, Sandbox, SandboxConfig
+    from codestill.tables.scores import side_by_side
     from codestill.tasks import TasksConfig, TaskSet, load_tasks
     from codestill.train import TrainConfig, fit
-    from codestill.types import Evaluation, Example, Task
+    from codestill.types import Comparison, Evaluation, Example, Task
 
 _PLACES = {
+    "browse": ("RunFiles", "list_runs", "read_comparison", "read_run"),
     "errors": (
         "BudgetError",
         "CodestillError",
@@ -65,6 +71,7 @@ _PLACES = {
         "VocabularyError",
     ),
     "evaluation": ("EvaluateConfig", "evaluate"),
+    "launch": ("distill", "score_model"),
     "losses": ("Contrastive", "CrossEntropy", "Distillation"),
     "models": ("SamplingConfig", "StudentConfig", "load_student"),
     "models.student": ("Student",),
@@ -72,8 +79,9 @@ _PLACES = {
     "run": ("Run",),
     "sandbox": ("Program", "Sandbox", "SandboxConfig"),
     "tasks": ("TaskSet", "TasksConfig", "load_tasks"),
+    "tables.scores": ("side_by_side",),
     "train": ("TrainConfig", "fit"),
-    "types": ("Evaluation", "Example", "Task"),
+    "types": ("Comparison", "Evaluation", "Example", "Task"),
 }
 _MODULE_OF = {name: f"codestill.{module}" for module, names in _PLACES.items() for name in names}
 
@@ -81,6 +89,7 @@ __all__ = [
     "RECIPES",
     "BudgetError",
     "CodestillError",
+    "Comparison",
     "ConfigError",
     "ConfigMismatch",
     "Contrastive",
@@ -96,6 +105,7 @@ __all__ = [
     "Program",
     "Run",
     "RunError",
+    "RunFiles",
     "SamplingConfig",
     "Sandbox",
     "SandboxConfig",
@@ -114,11 +124,17 @@ __all__ = [
     "UserError",
     "VocabularyError",
     "__version__",
+    "distill",
     "evaluate",
     "fit",
+    "list_runs",
     "load_recipe",
     "load_student",
     "load_tasks",
+    "read_comparison",
+    "read_run",
+    "score_model",
+    "side_by_side",
 ]
 
 

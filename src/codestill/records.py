@@ -1,4 +1,5 @@
-"""Bases of settings and records, and estimates with their uncertainty; ``codestill.types`` has them, too."""
+"""Bases of settings and records, estimates with their uncertainty, and parts of results; ``codestill.types``
+has them, too."""
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
@@ -59,6 +60,15 @@ class PairedDifference(Record):
         return self.interval.excludes_zero
 
 
+class Difference(PairedDifference):
+    """The paired difference of two arms of a comparison."""
+
+    a: str
+    b: str
+    metric: str
+    pairs: int
+
+
 class ChatForm(Record):
     """The chat template through which a model was asked."""
 
@@ -82,6 +92,27 @@ class Listed(Record):
     """Base64 of the zlib stream of three little-endian arrays: entries of each position (uint16), their
     places in ``tokens`` (uint32), their log-probabilities (float32). A position's first entry is the token
     that was generated."""
+
+
+class Gates(Record):
+    """Whether the evaluation itself can be believed: tasks passed by each known answer."""
+
+    tasks: int
+    reference: int
+    empty: int
+    pass_body: int
+    broken: tuple[str, ...] = ()
+    """Task ids whose published reference fails its own tests."""
+
+    def failure(self) -> str | None:
+        """Why the gates do not hold, or None when they do."""
+        if self.reference + len(self.broken) < self.tasks or self.reference == 0:
+            return f"the reference solutions pass {self.reference}/{self.tasks}"
+        if self.empty:
+            return f"an empty completion passes {self.empty}/{self.tasks}"
+        if self.pass_body:
+            return f"a bare `pass` body passes {self.pass_body}/{self.tasks}"
+        return None
 
 
 class ModelProfile(Record):

@@ -1,95 +1,22 @@
-"""Observers of a run's events: progress bars, TensorBoard, Weights & Biases, or a class of the user's own."""
+"""Observers of a run's events: TensorBoard, Weights & Biases, or a class of the user's own."""
 
 import inspect
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from codestill.errors import ConfigError
-from codestill.pace import Pace
 from codestill.plugins import is_plugin, load_plugin, suggestion
 from codestill.run import Observer
-from codestill.terminal import Terminal, printable
+from codestill.terminal import printable
 from codestill.types import Event
 
 if TYPE_CHECKING:
     import wandb
-
-_TRANSIENT = ("gates",)  # stages that keep no records: they get a bar, but no line once they are done
-
-
-class ProgressBars:
-    """On a terminal a bar per stage; elsewhere a line per finished stage, and one of the running stage every
-    half minute. Both have the rate and the time left."""
-
-    def __init__(self, console: Console | None = None, every: float = 30.0) -> None:
-        """``every``: seconds between two lines of a stage that goes on."""
-        self.console = console or Terminal(stderr=True)
-        self.bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.stages: dict[str, tuple[Pace, TaskID]] = {}
-        self.every, self.latest = every, ""
-        self._lock, self._closed = threading.Lock(), threading.Event()
-        self._lines: threading.Thread | None = None
-        self.bars.start()
-
-    def __call__(self, event: Event) -> None:
-        if event.kind == "message":
-            self._print(f"{event.stage}: {event.message}")
-        if event.kind == "progress":
-            with self._lock:
-                self._show(event)
-                if self._lines is None and not self.console.is_terminal:
-                    self._lines = threading.Thread(target=self._keep_telling, daemon=True)
-                    self._lines.start()
-
-    def _show(self, event: Event) -> None:
-        if event.stage not in self.stages:
-            if not event.total:  # a teacher's spending, outside any stage
-                return
-            task = self.bars.add_task(event.stage, total=event.total, note="")
-            self.stages[event.stage] = Pace(), task
-        pace, bar = self.stages[event.stage]
-        pace.hear(event)
-        self.latest = event.stage
-        self.bars.update(bar, completed=pace.done, total=pace.total, note=pace.note())
-        if pace.done == pace.total:
-            self.bars.remove_task(bar)
-            del self.stages[event.stage]
-            if event.stage.rpartition("/")[2] not in _TRANSIENT:
-                self._print(f"{event.stage}: {pace.total:,} done{pace.summary()}")
-
-    def _print(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def _keep_telling(self) -> None:
-        """Lines for a log; the stage heard of last is told of even when it is silent."""
-        while not self._closed.wait(self.every):
-            with self._lock:
-                for name, (pace, _) in self.stages.items():
-                    if pace.news or name == self.latest:
-                        pace.news = False
-                        note = pace.note()
-                        self._print(f"{name}: {pace.done:,} of {pace.total:,} done{note and f', {note}'}")
-
-    def close(self) -> None:
-        self._closed.set()
-        if self._lines is not None:
-            self._lines.join()
-        self.bars.stop()
 
 
 class TensorBoard:

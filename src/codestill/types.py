@@ -1,18 +1,25 @@
 """The records that pass between floors. All are frozen, and all are JSON at rest."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, NonNegativeInt, model_validator
+from rich.text import Text
 
 from codestill.assembly import assemble, is_program
 from codestill.languages import known_language
 from codestill.records import ChatForm
+from codestill.records import Difference as Difference
+from codestill.records import Gates as Gates
 from codestill.records import Interval as Interval
 from codestill.records import Listed as Listed
 from codestill.records import ModelProfile as ModelProfile
 from codestill.records import PairedDifference as PairedDifference
 from codestill.records import Record as Record
 from codestill.records import Settings as Settings
+from codestill.tables import Line, Table, Tabular
+from codestill.tables.differences import correction, difference_sentence
+from codestill.tables.scores import percent, score_table, side_by_side
 
 Verdict = Literal[
     "pass",
@@ -263,28 +270,7 @@ class Attempt(Record):
         return self.completion.task_id
 
 
-class Gates(Record):
-    """Whether the evaluation itself can be believed: tasks passed by each known answer."""
-
-    tasks: int
-    reference: int
-    empty: int
-    pass_body: int
-    broken: tuple[str, ...] = ()
-    """Task ids whose published reference fails its own tests."""
-
-    def failure(self) -> str | None:
-        """Why the gates do not hold, or None when they do."""
-        if self.reference + len(self.broken) < self.tasks or self.reference == 0:
-            return f"the reference solutions pass {self.reference}/{self.tasks}"
-        if self.empty:
-            return f"an empty completion passes {self.empty}/{self.tasks}"
-        if self.pass_body:
-            return f"a bare `pass` body passes {self.pass_body}/{self.tasks}"
-        return None
-
-
-class Evaluation(Record):
+class Evaluation(Tabular, Record):
     """The scores of one model on one task set; what ``results/<name>.json`` holds."""
 
     model: str
@@ -336,6 +322,30 @@ class Evaluation(Record):
     versions: dict[str, str]
     seed: int
 
+    def tables(self) -> Sequence[Table]:
+        return (side_by_side({self.model: self}),)
+
+    @property
+    def cautions(self) -> tuple[Line, ...]:
+        """The warnings, as lines above a table."""
+        return tuple(Text(f"WARNING: {warning}", style="bold") for warning in self.warnings)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the scores were measured, as lines below a table."""
+        gates = self.gates
+        notes = [
+            f"gates: reference {gates.reference}/{gates.tasks}, empty {gates.empty}/{gates.tasks}, "
+            f"pass body {gates.pass_body}/{gates.tasks}; sandbox: {self.sandbox}"
+        ]
+        if self.quantization:
+            notes.append(f"{self.model}: {self.quantization} weights, dequantised")
+        if self.subset:
+            notes.append(f"SUBSET: {self.task_count} tasks only; not a score on {self.tasks}.")
+        if self.pass_at_base:
+            notes.append(f"base tests alone: pass@1 {percent(self.pass_at_base[1])}")
+        return tuple(notes)
+
 
 class Event(Record):
     """One thing that a run reports; ``metrics.jsonl`` holds them and observers receive them."""
@@ -369,16 +379,7 @@ class Arm(Record):
     """What it consumed: prompts, human solutions, teacher answers, steps, tokens, ..."""
 
 
-class Difference(PairedDifference):
-    """The paired difference of two arms of a comparison."""
-
-    a: str
-    b: str
-    metric: str
-    pairs: int
-
-
-class Comparison(Record):
+class Comparison(Tabular, Record):
     """What ``comparison.json`` holds: arms evaluated on the same tasks, and their differences."""
 
     title: str
@@ -388,3 +389,9 @@ class Comparison(Record):
     differences: tuple[Difference, ...] = ()
     teacher: str | None = None
     """Name of the arm that is the teacher: tables give each number's ratio to it."""
+
+    def tables(self) -> Sequence[Table]:
+        rows = [(arm.name, f"{len(arm.runs)} run{'s' * (len(arm.runs) > 1)}", arm) for arm in self.arms]
+        title = f"{self.title}: {self.task_count} tasks of {self.tasks}"
+        sentences = [*map(difference_sentence, self.differences), correction(self.differences)]
+        return (score_table(rows, [title], [sentence for sentence in sentences if sentence]),)

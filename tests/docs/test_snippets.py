@@ -18,6 +18,7 @@ TABLES: tuple[dict[str, Any], ...] = (DIVERGENCES, LANGUAGES)
 NOT_EXECUTED = {
     "gpt-4o-mini": "needs a key and a network",
     "mbpp:train": "needs MBPP's file",
+    "runs/persd": "needs that run; the notebook of reading one executes the same calls",
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from tests.support.scripted import Scripted
 
-from codestill.cli.tables import print_runs
+from codestill.cli.tables import print_run
 from codestill.config import RunConfig
 from codestill.errors import GateError
 from codestill.evaluation import EvaluateConfig, evaluate
@@ -91,7 +91,7 @@ def test_greedy_alone_is_one_sample_at_temperature_zero(
     assert "0.500" in page.read_text(encoding="utf-8")
     head = next(line for line in page.with_suffix(".md").read_text().splitlines() if "pass@1 |" in line)
     assert "greedy" not in head  # it would be the same column
-    print_runs([tmp_path / "run"])
+    print_run(tmp_path / "run")
     out = capsys.readouterr().out
     assert out.count("50.0% [") == 1 and "greedy" not in out.splitlines()[0]
 

@@ -8,18 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codestill.evaluation import metrics
-from codestill.evaluation.differences import correction
 from codestill.evaluation.metrics import (
     auroc,
     bleu,
     compare_pairs,
-    holm,
     interval,
     interval_over_seeds,
     paired_difference,
     pass_at_k,
     student_t,
 )
+from codestill.tables.differences import correction, holm
 from codestill.types import Difference, Interval
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from codestill.progress import ProgressBars
 from codestill.tasks import TasksConfig, check_tasks
-from codestill.trackers import ProgressBars
 from codestill.types import Event, ExecutionResult
 
 ROW = {

@@ -2,18 +2,23 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.text import Text
+
 from codestill.errors import CodestillError, RunError
 from codestill.files.run_files import Marker, read_config
 from codestill.files.serialize import is_locked, read_object, read_record
 from codestill.records import Interval
+from codestill.tables import Table, Tabular
 
 State = Literal["running", "finished", "stopped", "damaged"]
+_STATES = {"running": "bold cyan", "finished": "green", "stopped": "yellow", "damaged": "bold red"}
+_AGES = ((86400, "d"), (3600, "h"), (60, "min"))
 _DEEPEST = 4
 """Levels of directories below the first in which runs are looked for."""
 
@@ -36,17 +41,39 @@ class ListedRun:
     """Since something was written."""
 
 
-def list_runs(directory: Path, *, arms: bool = False) -> list[ListedRun]:
+class RunList(Tabular, list[ListedRun]):
+    """Runs and comparisons, the newest first."""
+
+    def tables(self) -> Sequence[Table]:
+        head = ("run", "kind", "state", "pass@1", "tasks", "age")
+        return (Table(head, tuple(_cells(run) for run in self)),)
+
+
+def _cells(run: ListedRun) -> tuple[str | Text, ...]:
+    state = Text(run.state, style=_STATES[run.state])
+    if run.doing:
+        state.append(f", {run.doing}", style="default")
+    score = run.score.percent() if run.score else ""
+    return str(run.path), run.kind, state, score, run.tasks, _age(run.age_seconds)
+
+
+def _age(seconds: float) -> str:
+    return next(
+        (f"{seconds / size:.0f} {unit}" for size, unit in _AGES if seconds >= size), f"{seconds:.0f} s"
+    )
+
+
+def list_runs(directory: Path | str = "runs", *, arms: bool = False) -> RunList:
     """Runs and comparisons below ``directory``, the newest first; a comparison's own runs only with ``arms``.
 
     Raises RunError where the directory is not there.
     """
+    directory = Path(directory)
     if not directory.is_dir():
         raise RunError(f"{directory} is not a directory.", next_step="Give one that holds run directories.")
     now = time.time()
-    return sorted(
-        (_listed(path, now) for path in _runs(directory, arms, _DEEPEST)), key=lambda run: run.age_seconds
-    )
+    found = (_listed(path, now) for path in _runs(directory, arms, _DEEPEST))
+    return RunList(sorted(found, key=lambda run: run.age_seconds))
 
 
 def _runs(directory: Path, arms: bool, deeper: int) -> Iterator[Path]:

@@ -4,19 +4,24 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from rich.text import Text
 
 from codestill.errors import RunError
 from codestill.files.run_files import Marker, redo, stored
 from codestill.files.serialize import is_object, read_jsonl, read_record
+from codestill.tables import Table, Tabular
 
 EXAMPLES = "examples"
 """Training examples, as a stage beside the others."""
+_TABLE_ROWS = 20
+_CELL = 60
+"""Characters of a text in a table."""
 _KEYS = ("key", "example_id", "task_id", "name")
 _TEXTS = ("completion", "text", "reference", "code", "prompt")
 
@@ -27,8 +32,8 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, repr=False)
+class Row(Tabular):
     """One record of a stage."""
 
     stage: str
@@ -51,13 +56,49 @@ class Row:
         lines = difflib.ndiff(self.before.splitlines(), self.text.splitlines())
         return [line for line in lines if not line.startswith("?")]
 
+    def shown(self) -> Text:
+        """All of it: what it is, its error, the prompt, and the text, or what the text changes."""
+        lines = [Text(f"{self.stage}  {self.key}", style="bold")]
+        if self.verdict:
+            lines[0].append(f"  {self.verdict}", style="green" if self.verdict == "pass" else "red")
+        if self.error:
+            lines.append(Text(self.error, style="yellow"))
+        if self.prompt:
+            lines.append(Text(self.prompt.rstrip("\n"), style="dim"))
+        if self.before:
+            styles = {"-": "red", "+": "green"}
+            lines += [Text(line, style=styles.get(line[:1], "default")) for line in self.changes()]
+        else:
+            lines.append(Text(self.text.rstrip("\n")))
+        return Text("\n").join(lines)
 
-@dataclass(frozen=True)
-class StageRows:
+    def tables(self) -> Sequence[Table]:
+        return (Table((), (), above=(self.shown(),)),)
+
+
+class Rows(Tabular, tuple[Row, ...]):
+    """Rows in their stages' order. A table shows the first ones; each by itself is shown whole."""
+
+    def tables(self) -> Sequence[Table]:
+        columns = {
+            "stage": [row.stage for row in self[:_TABLE_ROWS]],
+            "key": [row.key for row in self[:_TABLE_ROWS]],
+            "verdict": [row.verdict for row in self[:_TABLE_ROWS]],
+            "error": [_line(row.error, _CELL) for row in self[:_TABLE_ROWS]],
+            "text": [_line(row.text, _CELL) for row in self[:_TABLE_ROWS]],
+        }
+        columns = {name: cells for name, cells in columns.items() if any(cells)}
+        more = len(self) - _TABLE_ROWS
+        below = (f"and {more:,} more rows",) if more > 0 else () if self else ("no rows",)
+        return (Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), below=below),)
+
+
+@dataclass(frozen=True, repr=False)
+class StageRows(Tabular):
     """A stage, and its rows so far."""
 
     name: str
-    rows: tuple[Row, ...]
+    rows: Rows
     count: int
     """Rows that it will have; those that it has where nobody has said."""
 
@@ -66,6 +107,26 @@ class StageRows:
         """How many rows have each verdict, the most frequent first."""
         found = Counter(row.verdict for row in self.rows if row.verdict)
         return dict(found.most_common())
+
+    def tables(self) -> Sequence[Table]:
+        return self.rows.tables()
+
+
+class Stages(Tabular, list[StageRows]):
+    """Stages in the order in which they were finished."""
+
+    def tables(self) -> Sequence[Table]:
+        rows = tuple((stage.name, _count(stage), _verdicts(stage)) for stage in self)
+        return (Table(("stage", "rows", "verdicts"), rows, frozenset({"rows"})),)
+
+
+def _count(stage: StageRows) -> str:
+    rows = len(stage.rows)
+    return f"{rows:,}" + (f" of {stage.count:,}" if rows < stage.count else "")
+
+
+def _verdicts(stage: StageRows) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in stage.verdicts.items())
 
 
 @dataclass(frozen=True)
@@ -110,7 +171,7 @@ class Filter:
         )
 
 
-def read_stages(directory: Path, wanted: Filter | None = None) -> list[StageRows]:
+def read_stages(directory: Path, wanted: Filter | None = None) -> Stages:
     """The stages of a run and its training examples, in the order in which they were finished; of rounds the
     first comes first.
 
@@ -126,7 +187,7 @@ def read_stages(directory: Path, wanted: Filter | None = None) -> list[StageRows
     if wanted.stage and not chosen:
         there = ", ".join(name for name, _ in files) or "none yet"
         raise RunError(f"{directory} has no stage {wanted.stage!r}.", next_step=f"It has: {there}.")
-    return [_read(name, path, wanted) for name, path in chosen]
+    return Stages(_read(name, path, wanted) for name, path in chosen)
 
 
 def _files(directory: Path) -> Iterator[tuple[str, Path]]:
@@ -157,7 +218,7 @@ def _read(name: str, path: Path, wanted: Filter) -> StageRows:
         records = list(read_jsonl(path, _Record))
         count = len(records)
     rows = [_row(name, record.model_dump()) for record in records]
-    return StageRows(name, tuple(row for row in rows if wanted.wants(row)), count)
+    return StageRows(name, Rows(row for row in rows if wanted.wants(row)), count)
 
 
 def _row(stage: str, record: dict[str, Any]) -> Row:

@@ -4,14 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
-from codestill.browse import Filter, Form, Row, StageRows, export, list_runs, read_stages, write_rows
+from codestill.browse import Filter, Form, export, list_runs, read_stages, write_rows
 from codestill.cli.console import console
+from codestill.cli.tables import print_tables
 
-_STATES = {"running": "bold cyan", "finished": "green", "stopped": "yellow", "damaged": "bold red"}
-_AGES = ((86400, "d"), (3600, "h"), (60, "min"))
 _PAGE_ROWS = 2000
 
 
@@ -25,24 +22,10 @@ def runs(directory: Path = Path("runs"), /, *, arms: Annotated[bool, Parameter(n
     arms
         Also list the runs of comparisons.
     """
-    found = list_runs(directory, arms=arms)
-    table = Table("run", "kind", "state", "pass@1", "tasks", "age", box=None, pad_edge=False)
-    for run in found:
-        state = Text(run.state, style=_STATES[run.state])
-        if run.doing:
-            state.append(f", {run.doing}", style="default")
-        score = run.score.percent() if run.score else ""
-        table.add_row(str(run.path), run.kind, state, score, run.tasks, _age(run.age_seconds))
-    if found:
-        console.print(table)
+    if found := list_runs(directory, arms=arms):
+        print_tables(found)
     else:
         console.print(f"no run below {directory}", highlight=False)
-
-
-def _age(seconds: float) -> str:
-    return next(
-        (f"{seconds / size:.0f} {unit}" for size, unit in _AGES if seconds >= size), f"{seconds:.0f} s"
-    )
 
 
 def show(
@@ -84,46 +67,17 @@ def show(
         shown, available = write_rows(str(run), stages, page, _PAGE_ROWS if limit is None else limit)
         return console.print(f"{page}: {shown:,} of {available:,} rows", highlight=False, soft_wrap=True)
     if wanted == Filter() and limit is None:
-        return _print_stages(run, stages)
+        print_tables(stages)
+        rows_of = f"rows: codestill show {run} --stage NAME    all: --page rows.html"
+        return console.print(rows_of, highlight=False, soft_wrap=True)
     rows = [row for found in stages for row in found.rows]
     most = 10 if limit is None else limit
     for row in rows[:most]:
-        _print_row(row)
+        print_tables(row)
+        console.print()
     more = f", {len(rows) - most:,} more: --limit {len(rows)}" if len(rows) > most else ""
     console.print(f"{min(most, len(rows)):,} of {len(rows):,} rows{more}", highlight=False)
     return None
-
-
-def _print_stages(run: Path, stages: list[StageRows]) -> None:
-    table = Table("stage", box=None, pad_edge=False)
-    table.add_column("rows", justify="right")
-    table.add_column("verdicts")
-    for stage in stages:
-        count = f"{len(stage.rows):,}" + (f" of {stage.count:,}" if len(stage.rows) < stage.count else "")
-        verdicts = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in stage.verdicts.items())
-        table.add_row(stage.name, count, verdicts)
-    console.print(table)
-    console.print(
-        f"rows: codestill show {run} --stage NAME    all: --page rows.html", highlight=False, soft_wrap=True
-    )
-
-
-def _print_row(row: Row) -> None:
-    head = Text(f"{row.stage}  {row.key}", style="bold")
-    if row.verdict:
-        head.append(f"  {row.verdict}", style="green" if row.verdict == "pass" else "red")
-    console.print(head)
-    if row.error:
-        console.print(row.error, style="yellow", highlight=False)
-    if row.prompt:
-        console.print(Text(row.prompt.rstrip("\n"), style="dim"))
-    if row.before:
-        styles = {"-": "red", "+": "green"}
-        for line in row.changes():
-            console.print(Text(line, style=styles.get(line[:1], "default")))
-    else:
-        console.print(Text(row.text.rstrip("\n")))
-    console.print()
 
 
 def data(run: Path, /, *, to: Form, output: Path | None = None, part: str = "") -> None:

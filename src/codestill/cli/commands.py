@@ -1,8 +1,8 @@
 """The commands. Each reads its settings, does its work in a run directory, and prints a table."""
 
 import difflib
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,8 @@ from codestill.config import RunConfig
 from codestill.configs import CONFIGS, comparisons, recipe_configs
 from codestill.errors import ConfigError
 from codestill.evaluation import EvaluateConfig
-from codestill.run import Observer, Run, slug
+from codestill.launch import carry_out, opened
+from codestill.run import slug
 
 Rest = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 EVALUATE_EXAMPLES = """codestill evaluate MODEL --tasks humaneval --limit 20
@@ -24,20 +25,6 @@ codestill evaluate MODEL --tasks mine.jsonl:test
 
 codestill evaluate --samples FILE --tasks humaneval"""
 QUICKSTART = CONFIGS / "quickstart.yaml"
-
-
-@contextmanager
-def observers(config: RunConfig, directory: Path) -> Iterator[list[Observer]]:
-    """The trackers that the config names, and a progress bar; closed at the end."""
-    from codestill.trackers import ProgressBars, close_trackers, open_trackers
-
-    config.execution.prepare()
-    opened = open_trackers(config.execution.trackers, directory, config.model_dump(mode="json"))
-    opened.append(ProgressBars())
-    try:
-        yield opened
-    finally:
-        close_trackers(opened)
 
 
 def run(recipe: Rest, /, *options: Rest) -> None:
@@ -67,9 +54,8 @@ def _run(recipe: str, command: str, options: Sequence[str], default: Path) -> Pa
     if settings is None:
         return None
     directory, config = settings
-    with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
-        load_recipe(recipe).distill(config, opened)
-    tables.print_runs([directory])
+    carry_out(load_recipe(recipe), config, directory)
+    tables.print_run(directory)
     print_usage(directory)
     return directory
 
@@ -116,8 +102,8 @@ def pocket_exam(*arguments: Rest) -> None:
         return
     directory, config = settings
     directory = directory or Path("runs") / slug(f"exam-{Path(config.model).name}-{config.exam.split}")
-    with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
-        examine_model(config, opened)
+    with opened(config, directory) as run:
+        examine_model(config, run)
     tables.print_exams(directory)
 
 
@@ -134,12 +120,12 @@ def evaluate(*arguments: Rest) -> None:
     if settings is None:
         return
     directory, config = settings
-    with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
+    with opened(config, directory) as run:
         if isinstance(config, ScoreSamples):
-            score_samples(config, opened)
+            score_samples(config, run)
         else:
-            evaluate_model(config, opened)
-    tables.print_runs([directory])
+            evaluate_model(config, run)
+    tables.print_run(directory)
     print_usage(directory)
 
 
@@ -202,8 +188,8 @@ def cache(*arguments: Rest) -> None:
     directory, config = settings
     name = f"cache-{Path(config.teacher.model).name}-{config.examples.tasks.source}"
     directory = directory or Path("runs") / slug(name)
-    with observers(config, directory) as watching, Run.open(directory, config, watching) as opened:
-        manifest = capture_run(config, opened)
+    with opened(config, directory) as run:
+        manifest = capture_run(config, run)
     tables.print_cache(directory / "logits", manifest)
 
 
@@ -233,14 +219,14 @@ def quickstart(*options: Rest) -> None:
 def compare_in(config: Any, directory: Path) -> None:
     """Run a comparison, and print what came of it."""
     from codestill.compare import compare as compare_
+    from codestill.progress import ProgressBars
     from codestill.report import write_report
-    from codestill.trackers import ProgressBars
 
     config.execution.prepare()
     with closing(ProgressBars()) as bars:
         comparison = compare_(config, directory, [bars])
     page, _ = write_report([directory])
-    tables.print_comparison(comparison)
+    tables.print_tables(comparison)
     print_usage(directory)
     tables.console.print(f"report: {page}", highlight=False, soft_wrap=True)
 

@@ -43,8 +43,8 @@ def _whole_tasks(tasks: str) -> TaskSet:
 def check(tasks: str) -> None:
     """Check a task set: references must pass, an empty completion and a bare ``pass`` must not."""
     from codestill.evaluation import known_answers
+    from codestill.progress import ProgressBars
     from codestill.sandbox import Sandbox, SandboxConfig
-    from codestill.trackers import ProgressBars
     from codestill.types import Event
 
     task_set = _whole_tasks(tasks)

@@ -1,8 +1,7 @@
 """Scores and their uncertainty: unbiased pass@k, intervals over tasks, paired differences, BLEU."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -12,21 +11,6 @@ DRAWS = 10_000
 FEW_SEEDS = 5
 """Below it a bootstrap over seeds is too narrow where seeds differ: a t interval stands beside it."""
 Z95 = 1.959963984540054
-
-
-class Scores(Protocol):
-    """Of a model."""
-
-    @property
-    def pass_at(self) -> Mapping[int, Interval]: ...
-
-    @property
-    def greedy(self) -> Interval | None: ...
-
-
-def greedy_alone(scored: Iterable[Scores]) -> bool:
-    """Whether every pass@1 is that of the greedy completion, so that a table needs no column for both."""
-    return all(dict(scores.pass_at) == {1: scores.greedy} for scores in scored)
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
@@ -115,21 +99,6 @@ def student_t(values: Sequence[float]) -> tuple[Interval | None, float | None]:
     reach = error * float(stdtrit(len(data) - 1, 0.975))
     p = 2 * float(stdtr(len(data) - 1, -abs(mean) / error))
     return Interval(mean=mean, low=mean - reach, high=mean + reach), p
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values adjusted for their number by Holm's method (1979), in the order given.
-
-    What is kept at an adjusted 0.05 holds a false one with at most that chance, whatever depends on what.
-    None stays None, and counts in the number.
-    """
-    adjusted: list[float | None] = [None] * len(p_values)
-    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
-    least = 0.0
-    for rank, (p, place) in enumerate(known):
-        least = max(least, min(1.0, p * (len(p_values) - rank)))
-        adjusted[place] = least
-    return adjusted
 
 
 def _over_seeds(data_ST: np.ndarray, seed: int) -> np.ndarray:

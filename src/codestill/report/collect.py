@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codestill.browse import RunFiles, is_comparison, read_comparison, read_run
 from codestill.errors import RunError
-from codestill.report.files import RunFiles, is_comparison, read_comparison, read_run
 from codestill.types import Comparison, Difference, Evaluation, Interval, ModelProfile
 
 PASS_AT_1 = 1
@@ -286,21 +286,12 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
 
 
 def training_curves(run: RunFiles, arm: str) -> list[Curve]:
-    """The run's training and validation metrics; of a step logged twice (by a resume), the last values."""
-    phases: dict[tuple[str, bool], dict[str, dict[int, float]]] = {}
-    for event in run.events:
-        phase, _, stage = event.stage.rpartition("/")
-        if event.kind != "metrics" or event.step is None or stage not in ("train", "validation"):
-            continue
-        metrics = phases.setdefault((phase, stage == "validation"), {})
-        for name, value in event.metrics.items():
-            if isinstance(value, int | float):
-                metrics.setdefault(name, {})[event.step] = float(value)
+    """The run's training and validation metrics."""
+    parted = {stage: stage.rpartition("/") for stage in run.metrics}
     return [
-        Curve(
-            arm, phase, validation, {name: dict(sorted(points.items())) for name, points in metrics.items()}
-        )
-        for (phase, validation), metrics in phases.items()
+        Curve(arm, phase, name == "validation", run.metrics[stage])
+        for stage, (phase, _, name) in parted.items()
+        if name in ("train", "validation")
     ]
 
 

@@ -2,8 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import fmean
 
+from codestill.browse.run import REPEAT
+from codestill.files.serialize import read_record
 from codestill.recipes.iterkd.records import BINS, RoundRecord
 from codestill.report.claims import bounds, each_seed, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Section
@@ -47,8 +50,14 @@ Round = tuple[str, int, list[RoundRecord]]
 
 
 def _of(arm: ArmView) -> list[RoundRecord]:
-    runs = {source.run.path: source.run for source in arm.sources}
-    return [record for run in runs.values() for record in run.rounds]
+    runs = dict.fromkeys(source.run.path for source in arm.sources)
+    return [record for path in runs for record in read_rounds(path)]
+
+
+def read_rounds(directory: Path) -> list[RoundRecord]:
+    """The records of a run's rounds that have ended. Raises RunError naming a file that is not one."""
+    found = [read_record(path, RoundRecord, REPEAT) for path in directory.glob("round-*/round.json")]
+    return sorted(found, key=lambda record: record.round)
 
 
 def _rounds(section: Section) -> Iterator[Round]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import get_args
 
-from codestill.evaluation.differences import correction
-from codestill.evaluation.metrics import greedy_alone, holm
+from codestill.browse import RunFiles
 from codestill.report.claims import bounds, each_seed, evaluation_settings, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Report, Section
-from codestill.report.files import RunFiles
+from codestill.tables import amount
+from codestill.tables.differences import correction, holm
+from codestill.tables.scores import greedy_alone
 from codestill.types import Call, Difference, Interval, Verdict
 
 Value = Callable[[ArmView], float | None]
@@ -263,11 +264,7 @@ def _cost(calls: Sequence[Call]) -> Cell:
 
 
 def _amount(value: int | float | str | None) -> Cell:
-    if value is None:
-        return NOTHING
-    if isinstance(value, str):
-        return Cell(value)
-    return Cell(f"{value:,}" if isinstance(value, int) else f"{value:,.6g}")
+    return NOTHING if value is None else Cell(amount(value))
 
 
 def verdicts(section: Section) -> Table | None:

@@ -155,10 +155,10 @@ def test_nothing_to_learn_from_says_so(tmp_path: Path) -> None:
 def test_a_view_no_better_than_chance_is_the_first_line(
     made: tuple[Path, list[RoundRecord]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from codestill.cli.tables import print_runs
+    from codestill.cli.tables import print_run
 
     bad = next((c.round, one) for c in made[1] for one in c.calibrations if one.warning)
-    print_runs([made[0]])
+    print_run(made[0])
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith(f"round {bad[0]}: the {bad[1].view} view")
 

@@ -1,23 +1,27 @@
-"""Read the files of a run or comparison directory; nothing is written here."""
+"""A run or comparison directory, read; only an export is written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from codestill.browse.export import Form, export
+from codestill.browse.rows import Filter, Rows, Stages, read_stages
 from codestill.errors import RunError
-from codestill.files.run_files import NO_LOG, read_config, read_ledger, read_stage
+from codestill.files.run_files import NO_LOG, read_accounting, read_config, read_ledger, read_stage
 from codestill.files.serialize import R, read_jsonl, read_object, read_record
-from codestill.recipes.iterkd.records import RoundRecord
 from codestill.run import slug
+from codestill.tables import Accounting, Table, Tabular
+from codestill.tables.scores import side_by_side
 from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task
 
 REPEAT = "Delete the file, repeat the command that wrote it, then write the report again."
 
 
-@dataclass(frozen=True)
-class RunFiles:
-    """What a run directory holds; its attempts and tasks are read only when needed."""
+@dataclass(frozen=True, repr=False)
+class RunFiles(Tabular):
+    """What a run directory holds; its rows and tasks are read only when needed."""
 
     path: Path
     config_text: str
@@ -28,14 +32,66 @@ class RunFiles:
     """By file name, e.g. ``student-humaneval`` or ``round-1/student-humaneval``, last round last."""
     calls: tuple[Call, ...]
     """Calls to the teacher, from its ledger."""
-    rounds: tuple[RoundRecord, ...]
-    """Rounds of an iterative recipe, in order."""
     missing: tuple[str, ...]
     """What the run has not written yet, as noun phrases."""
 
     @property
     def name(self) -> str:
         return self.path.resolve().name
+
+    def tables(self) -> Sequence[Table]:
+        head = f"{self.path}: {self.config.get('recipe', 'comparison')}"
+        missing = [f"not there yet: {', '.join(self.missing)}"] if self.missing else []
+        return (
+            Table((), (), above=(head,), below=tuple(missing)),
+            *([self.scores] if self.evaluations else []),
+        )
+
+    @property
+    def scores(self) -> Table:
+        """A row of scores for each evaluation, and how they were measured."""
+        return side_by_side({f"{self.name}/{name}": one for name, one in self.evaluations.items()})
+
+    @property
+    def accounting(self) -> Accounting:
+        """What the run has consumed."""
+        return Accounting(read_accounting(self.path))
+
+    @property
+    def stages(self) -> Stages:
+        """The stages with their rows, and the training examples."""
+        return read_stages(self.path)
+
+    def rows(
+        self, stage: str = "", verdict: str = "", error: str = "", task: str = "", text: str = ""
+    ) -> Rows:
+        """The rows that the filter wants (:class:`Filter`): ``rows("attempts", verdict="failing")``.
+
+        Raises RunError where the run has no such stage.
+        """
+        wanted = Filter(stage, verdict, error, task, text)
+        return Rows(row for found in read_stages(self.path, wanted) for row in found.rows)
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, dict[int, float]]]:
+        """Stage, e.g. ``train`` or ``round-1/train``; name of a number; step -> value. Of a step that was
+        logged twice, by a resume, the last values."""
+        found: dict[str, dict[str, dict[int, float]]] = {}
+        for event in self.events:
+            if event.kind == "metrics" and event.step is not None:
+                of_stage = found.setdefault(event.stage, {})
+                for name, value in event.metrics.items():
+                    if isinstance(value, int | float):
+                        of_stage.setdefault(name, {})[event.step] = float(value)
+        return {
+            stage: {name: dict(sorted(points.items())) for name, points in of_stage.items()}
+            for stage, of_stage in found.items()
+        }
+
+    def export(self, form: Form, output: Path | None = None, part: str = "") -> tuple[Path, int]:
+        """Write the examples that the student was trained on; the place and their number
+        (:func:`codestill.browse.export`)."""
+        return export(self.path, form, output, part)
 
     def attempts(self, evaluation: str) -> Iterator[tuple[Attempt, bool]]:
         """Each attempt behind an evaluation, and whether it is the greedy one."""
@@ -67,13 +123,22 @@ def is_comparison(directory: Path) -> bool:
     )
 
 
-def read_comparison(directory: Path) -> Comparison:
-    """The comparison of a directory. Raises RunError naming a file that is not one."""
+def read_comparison(directory: Path | str) -> Comparison:
+    """The comparison of a directory. Raises RunError for a directory that holds none (yet)."""
+    directory = Path(directory)
+    if not is_comparison(directory):
+        raise RunError(
+            f"{directory} has no comparison.json (yet).",
+            next_step="codestill.read_run reads a run; a comparison is written when its last run has ended.",
+        )
     return _read_record(directory / "comparison.json", Comparison)
 
 
-def read_run(directory: Path) -> RunFiles:
-    """What a run has written so far. Raises RunError naming a file that cannot be read."""
+def read_run(directory: Path | str) -> RunFiles:
+    """What a run has written so far. Raises RunError for a directory that is no run, naming a file that
+    cannot be read."""
+    directory = Path(directory)
+    is_comparison(directory)
     metrics_path = directory / "metrics.jsonl"
     ledger_path = directory / "ledger.jsonl"
     environment_path = directory / "environment.json"
@@ -99,14 +164,8 @@ def read_run(directory: Path) -> RunFiles:
             name: _read_record(results[name], Evaluation) for name in sorted(results, key=_round_order)
         },
         calls=tuple(read_ledger(ledger_path)) if ledger_path.exists() else (),
-        rounds=tuple(sorted(read_rounds(directory), key=lambda record: record.round)),
         missing=tuple(missing),
     )
-
-
-def read_rounds(directory: Path) -> list[RoundRecord]:
-    """The records of the rounds that have ended. Raises RunError naming a file that is not one."""
-    return [_read_record(path, RoundRecord) for path in sorted(directory.glob("round-*/round.json"))]
 
 
 def _round_order(name: str) -> tuple[float, str]:
