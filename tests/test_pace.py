@@ -3,15 +3,18 @@
 import io
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
 from rich.console import Console
+from tests.support.worlds import open_run
 
 from codestill.config import RunConfig
 from codestill.pace import TELL_SECONDS, Pace, duration
 from codestill.progress import ProgressBars
 from codestill.run import Run
-from codestill.types import Event
+from codestill.types import Attempt, Completion, Event, ExecutionResult, Request
 
 
 class Clock:
@@ -181,3 +184,41 @@ def test_a_watch_tells_now_and_then_and_sums_what_a_stage_asks(tmp_path: Path) -
     assert counts[-2] == {"tokens": 2001, "token_limit": 2001, "in_progress": 0}
     assert counts[-1] == {"tokens": 2051, "token_limit": 2101, "in_progress": 1}
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_loss_and_what_passes_so_far_are_told() -> None:
+    out = io.StringIO()
+    bars = ProgressBars(Console(file=out, force_terminal=True, width=120), every=60.0)
+    bars(Event(stage="train", kind="progress", done=3, total=9))
+    bars(Event(stage="train", step=3, metrics={"loss": 1.23456, "cross_entropy": 2.0}))
+    bars(Event(stage="validation", step=3, metrics={"loss": 9.0}))  # of no stage that goes on
+    bars(Event(stage="train", kind="progress", done=4, total=9))
+    bars(Event(stage="s", kind="progress", done=8, total=40, metrics={"passed": 2}))
+    bars.bars.refresh()
+    bars.close()
+    assert "loss 1.235" in out.getvalue() and "25.0% pass so far" in out.getvalue()
+    assert "9.0" not in out.getvalue()
+
+
+def test_a_stage_of_attempts_tells_how_many_passed(tmp_path: Path) -> None:
+    """Those that an earlier process left count, too."""
+
+    class Stops(Exception):
+        pass
+
+    def attempts(items: Sequence[Request], stop: bool) -> Iterator[Attempt]:
+        for number, item in enumerate(items):
+            if stop and number == 3:
+                raise Stops
+            verdict = "pass" if item.key in ("a#0", "b#0", "e#0") else "wrong"
+            result = ExecutionResult.model_validate({"verdict": verdict})
+            yield Attempt(completion=Completion(task_id=item.task_id, sample=0, text=""), result=result)
+
+    asked = [Request(task_id=name, prompt="") for name in "abcdef"]
+    heard: list[Event] = []
+    with pytest.raises(Stops), open_run(tmp_path) as run:
+        run.stage("s", Attempt, asked, lambda items: attempts(items, stop=True))
+    with open_run(tmp_path, heard.append) as run:
+        run.stage("s", Attempt, asked, lambda items: attempts(items, stop=False))
+    counts = [(event.done, event.metrics["passed"]) for event in heard if "passed" in event.metrics]
+    assert counts == [(4, 2), (5, 3), (6, 3)]

@@ -9,6 +9,7 @@ from codestill import side_by_side
 from codestill.browse.rows import Row, Rows, StageRows, Stages
 from codestill.cli.tables import print_tables
 from codestill.tables import Accounting, Table, Tabular
+from codestill.terminal import Terminal
 from codestill.types import Arm, Comparison, Difference, Evaluation, Gates, Interval
 
 HALF = Interval(mean=0.5, low=0.25, high=0.75)
@@ -163,3 +164,33 @@ def test_records_that_differ_are_told_apart_field_by_field(pytestconfig: pytest.
         config=pytestconfig, op="==", left=EVALUATION, right=other
     )
     assert ["two records of type Evaluation, in which differ:", "seed: 0 != 7"] in told
+
+
+def wide(columns: int, cell: str = "x" * 20) -> Table:
+    names = tuple(f"column {number}" for number in range(columns))
+    return Table(("model", *names), (("a longer name", *(f"{cell}{n}" for n in range(columns))),))
+
+
+@pytest.mark.parametrize("columns", [1, 3, 4, 5, 9])
+def test_a_table_stays_within_a_hundred_characters(columns: int) -> None:
+    lines = wide(columns).text().splitlines()
+    assert max(map(len, lines)) <= 100
+    words = " ".join(lines).split()
+    assert [word for word in words if word.startswith("xx")] == [f"{'x' * 20}{n}" for n in range(columns)]
+    parts = -(-columns // 3)  # three columns of 21 characters fit beside the first
+    assert sum(line.startswith("a longer name") for line in lines) == parts
+    assert lines.count("") == parts - 1
+
+
+def test_a_cell_that_is_too_wide_by_itself_divides_no_table() -> None:
+    assert wide(2, "y" * 120).text().count("a longer name") == 1
+
+
+def test_a_narrow_terminal_gets_more_parts_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("codestill.cli.tables.console", Terminal(width=45))
+    print_tables(wide(4))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 45 and "…" not in out
+    assert out.count("a longer name") == 4

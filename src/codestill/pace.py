@@ -80,7 +80,7 @@ class Pace:
         self.started = now()
         self.done = self.total = self.first = 0
         self.tokens = self.limit = self.rows = self.given_rate = 0
-        self.spent = self.reading = ""
+        self.spent = self.reading = self.so_far = ""
         self.news = False
         """Whether something was heard since this was last set to False."""
         self._seen: deque[tuple[float, int, int]] = deque()
@@ -103,6 +103,8 @@ class Pace:
         if "prompts_read" in metrics:
             self.reading = f"reading prompts ({metrics['prompts_read']:,} of {metrics['prompts']:,})"
         self.given_rate = int(metrics.get("tokens_per_second") or 0)
+        if "passed" in metrics and self.done:
+            self.so_far = f"{float(metrics['passed'] or 0) / self.done:.1%} pass so far"
         if "teacher_calls" in metrics:
             money = float(metrics["teacher_money"] or 0)
             self.spent = f"teacher: {metrics['teacher_calls']:,} calls, {metrics['teacher_tokens']:,} tokens"
@@ -111,6 +113,11 @@ class Pace:
         self._seen.append((self.now(), self.done, self.tokens))
         while len(self._seen) > 2 and self._seen[1][0] < self._seen[-1][0] - _WINDOW:
             self._seen.popleft()
+
+    def learn(self, event: Event) -> None:
+        """Take in what a training step has logged."""
+        if (loss := event.metrics.get("loss")) is not None:
+            self.so_far, self.news = f"loss {float(loss):.3f}", True
 
     def _rate(self, of: int) -> float:
         """Items (1) or tokens (2) per second of late; 0 while unknown."""
@@ -134,13 +141,15 @@ class Pace:
         return None if bound is None else (bound, True)
 
     def note(self) -> str:
-        """``127 in progress, 12,345 tokens, 310 tokens/s, about 4 min left``, as far as it is known."""
+        """``127 in progress, 12,345 tokens, 310 tokens/s, 41.0% pass so far, about 4 min left``, as far as it is
+        known."""
         rate = self.given_rate or round(self._rate(2))
         parts = [
             f"{self.rows:,} in progress" if self.rows else "",
             self.reading,
             f"{self.tokens:,} tokens" if self.tokens else "",
             f"{rate:,} tokens/s" if rate else "",
+            self.so_far,
             self.spent,
         ]
         if (left := self.seconds_left()) is not None and self.done < self.total:

@@ -22,7 +22,8 @@ _TRANSIENT = ("gates",)  # stages that keep no records: they get a bar, but no l
 
 
 class Progress(ABC):
-    """An observer that shows the rate of each stage and the time left, and a line once it is finished."""
+    """An observer that shows the rate of each stage, its loss or pass@1 so far and the time left, and a line
+    once it is finished."""
 
     def __init__(self) -> None:
         self.stages: dict[str, Pace] = {}
@@ -34,6 +35,8 @@ class Progress(ABC):
                 self._say(f"{event.stage}: {event.message}")
             if event.kind == "progress":
                 self._hear(event)
+            if event.kind == "metrics" and event.stage in self.stages:
+                self.stages[event.stage].learn(event)
 
     def _hear(self, event: Event) -> None:
         if event.stage not in self.stages:

@@ -26,6 +26,7 @@ from codestill.files.run_files import (
     NO_LOG,
     Marker,
     identity,
+    is_foreign,
     read_accounting,
     read_config,
     read_stage,
@@ -50,15 +51,13 @@ from codestill.files.serialize import (
     write_object,
 )
 from codestill.files.strict_yaml import dump_yaml
-from codestill.files.usage import FORECAST, SESSIONS, this_session
+from codestill.files.usage import SESSIONS, this_session
 from codestill.pace import Watch
 from codestill.terminal import printable
-from codestill.types import Event
+from codestill.types import Attempt, Event
 
 Observer = Callable[[Event], None]
 SYNC_SECONDS = 1.0
-_BEFORE = ("environment.json", FORECAST, "answers", "kept_answers")
-"""What may stand in a run's directory before its config."""
 
 
 class Keyed(Protocol):
@@ -120,7 +119,7 @@ class Run:
 
     def _start(self) -> None:
         saved = self.directory / "config.yaml"
-        if not saved.exists() and self.directory.exists() and _is_foreign(self.directory):
+        if not saved.exists() and self.directory.exists() and is_foreign(self.directory):
             raise RunError(
                 f"{self.directory} is not empty and not a run directory: it has no config.yaml.",
                 next_step="Choose another run directory, or empty this one.",
@@ -303,7 +302,7 @@ class Run:
     def _collect(
         self, name: str, path: Path, order: dict[str, int], produced: dict[str, R], records: Iterable[R]
     ) -> None:
-        synced = time.monotonic()
+        synced, passed = time.monotonic(), sum(map(_passes, produced.values()))
         with Appender(path) as file:
             for entry in records:
                 key = _key(entry)
@@ -316,7 +315,9 @@ class Run:
                     file.sync()
                     synced = time.monotonic()
                 produced[key] = entry
-                self.progress(name, len(produced), len(order))
+                passed += _passes(entry)
+                told = {"passed": passed} if isinstance(entry, Attempt) else {}
+                self.progress(name, len(produced), len(order), **told)
 
     # log
 
@@ -385,10 +386,8 @@ class Run:
             ) from error
 
 
-def _is_foreign(directory: Path) -> bool:
-    """Whether it holds more than a killed start of a run, or a plan, leaves."""
-    names = {path.name for path in directory.iterdir()} if directory.is_dir() else {"a file"}
-    return any(not name.startswith(".") and name not in _BEFORE for name in names)
+def _passes(record: object) -> bool:
+    return isinstance(record, Attempt) and record.result.passed
 
 
 def _key(record: Any) -> str:

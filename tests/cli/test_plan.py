@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Codestill, assert_refused
 
-from codestill.files.usage import FORECAST, read_forecast, read_usage
+from codestill.files.run_files import FORECAST
+from codestill.files.usage import read_forecast, read_usage
 
 SFT = (
     "run sft --config pocket --examples.tasks.count 12 --examples.validation null --train.max-steps 6 "

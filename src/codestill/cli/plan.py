@@ -71,8 +71,8 @@ def plan(*arguments: Rest) -> None:
     runs on a few of the tasks are made and thrown away, except for the teacher's answers, which the run will
     find. A run that is expected to exceed its budget is refused.
     """
+    from codestill.files.run_files import FORECAST
     from codestill.files.serialize import write_object
-    from codestill.files.usage import FORECAST
     from codestill.planning import answers_of_trials, forecast, forecast_comparison, require_affordable
 
     if not arguments or arguments[0] in ("--help", "-h"):

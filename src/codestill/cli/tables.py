@@ -9,6 +9,7 @@ from codestill.browse import read_run
 from codestill.cli.console import console
 from codestill.tables import Tabular
 from codestill.tables.scores import percent
+from codestill.tables.table import WIDTH
 
 if TYPE_CHECKING:
     from codestill.logits import CacheManifest
@@ -20,7 +21,7 @@ def print_tables(result: Tabular) -> None:
         for line in table.above:
             console.print(line, highlight=False, soft_wrap=True)
         if table.rows:
-            console.print(table.rich())
+            console.print(table.rich(min(WIDTH, console.width)))
         for line in table.below:
             console.print(line, highlight=False, soft_wrap=True)
 

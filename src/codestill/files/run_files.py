@@ -21,6 +21,10 @@ NO_LEDGER = (
 )
 NO_ACCOUNTING = "Delete the file: no result depends on it. The reports lack what it held."
 
+FORECAST = "forecast.json"
+_BEFORE = ("environment.json", FORECAST, "answers", "kept_answers")
+"""What may stand in a run's directory before its config."""
+
 
 class Marker(Record):
     """What a stage's file was made from, and whether it is finished."""
@@ -105,3 +109,9 @@ def _differences(saved: Any, now: Any, where: str = "") -> Iterator[str]:
             yield from _differences(saved.get(name), now.get(name), f"{where}.{name}" if where else name)
     elif saved != now:
         yield f"{where}: saved {saved!r}, now {now!r}"
+
+
+def is_foreign(directory: Path) -> bool:
+    """Whether it holds more than a killed start of a run, or a plan, leaves."""
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else {"a file"}
+    return any(not name.startswith(".") and name not in _BEFORE for name in names)

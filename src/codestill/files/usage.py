@@ -5,11 +5,11 @@ from pathlib import Path
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
-from codestill.files.run_files import read_ledger
+from codestill.files.run_files import FORECAST, read_ledger
 from codestill.files.serialize import read_jsonl, read_record
 from codestill.types import Record
 
-SESSIONS, FORECAST = "sessions.jsonl", "forecast.json"
+SESSIONS = "sessions.jsonl"
 _LOG = "Delete the file: no result depends on it."
 _KILOBYTE = 1024
 """Bytes of the unit in which Linux counts resident memory."""

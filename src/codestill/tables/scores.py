@@ -67,12 +67,10 @@ def score_table(
 ) -> Table:
     """A row of scores under each name, with what it is a score on; columns without a value are left out."""
     scored = [scores for _, _, scores in rows]
-    columns: dict[str, Callable[[Scores], str]] = {"pass@1": lambda s: percent(s.pass_at.get(1))}
-    columns |= {
-        level.replace("=", " "): lambda s, level=level: percent(s.by_difficulty.get(level))
-        for level in _levels(scored)
+    columns: dict[str, Callable[[Scores], str]] = {
+        "pass@1": lambda s: percent(s.pass_at.get(1)),
+        "pass@k": _large_k,
     }
-    columns["pass@k"] = _large_k
     if not greedy_alone(scored):
         columns["greedy"] = lambda s: percent(s.greedy)
     columns |= {
@@ -81,6 +79,10 @@ def score_table(
         "ms/token": lambda s: f"{s.profile.token_milliseconds:.2f}" if s.profile else NONE,
         "parameters": lambda s: f"{s.profile.parameters:,}" if s.profile else NONE,
         "MB": lambda s: f"{s.profile.file_megabytes:.1f}" if s.profile else NONE,
+    }
+    columns |= {
+        level.replace("=", " "): lambda s, level=level: percent(s.by_difficulty.get(level))
+        for level in _levels(scored)
     }
     cells = {name: [of(scores) for scores in scored] for name, of in columns.items()}
     cells = {name: column for name, column in cells.items() if set(column) != {NONE}}

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from rich.cells import cell_len
+from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -12,8 +14,13 @@ from codestill.terminal import Terminal, printable
 
 Line = str | Text
 """Text, which a terminal may colour."""
+WIDTH = 100
+"""Characters of a line within which a table stays: what does not fit stands below, beside the first
+column."""
+_BETWEEN = 2
+"""Characters between two columns."""
 _WHOLE = 10_000
-"""Columns of a page on which no cell is wrapped."""
+"""Characters of a line on which no cell is wrapped."""
 
 
 class Tabular:
@@ -46,14 +53,35 @@ class Table(Tabular):
     def tables(self) -> "Sequence[Table]":
         return (self,)
 
-    def rich(self) -> RichTable:
-        """The table without its lines, for a console."""
+    def rich(self, width: int = WIDTH) -> Group:
+        """The table without its lines, for a console: of one that is wider several parts, each with the first
+        column."""
+        first, *others = (self._part(columns) for columns in self._parts(width))
+        return Group(first, *(line for part in others for line in ("", part)))
+
+    def _part(self, columns: Sequence[int]) -> RichTable:
         table = RichTable(box=None, pad_edge=False)
-        for name in self.head:
+        for name in (self.head[column] for column in columns):
             table.add_column(name, justify="right" if name in self.right else "left")
         for row in self.rows:
-            table.add_row(*map(_shown, row))
+            table.add_row(*(_shown(row[column]) for column in columns))
         return table
+
+    def _parts(self, limit: int) -> list[list[int]]:
+        """The columns of each part. A table in which one column alone is too wide is one part: its cells are
+        wrapped."""
+        cells = zip(self.head, *self.rows, strict=True)
+        widths = [max(cell_len(_plain(cell)) for cell in column) for column in cells]
+        if any(widths[0] + _BETWEEN + width > limit for width in widths[1:]):
+            return [[*range(len(widths))]]
+        parts, used = [[0]], widths[0]
+        for column, width in enumerate(widths[1:], start=1):
+            if used + _BETWEEN + width > limit:
+                parts.append([0])
+                used = widths[0]
+            parts[-1].append(column)
+            used += _BETWEEN + width
+        return parts
 
     def text(self) -> str:
         """Plain text, of which no cell is wrapped."""
