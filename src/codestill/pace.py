@@ -141,8 +141,8 @@ class Pace:
         return None if bound is None else (bound, True)
 
     def note(self) -> str:
-        """``127 in progress, 12,345 tokens, 310 tokens/s, 41.0% pass so far, about 4 min left``, as far as it is
-        known."""
+        """``127 in progress, 12,345 tokens, 310 tokens/s, 41.0% pass so far, about 4 min left``, as far as it
+        is known."""
         rate = self.given_rate or round(self._rate(2))
         parts = [
             f"{self.rows:,} in progress" if self.rows else "",

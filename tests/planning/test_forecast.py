@@ -138,7 +138,7 @@ def test_a_clock_gives_every_second_to_a_stage(monkeypatch: pytest.MonkeyPatch) 
     clock = Clock()
     for at, stage, total, tokens in ((3.0, "answers", 8, 0), (5.0, "answers", 8, 0), (6.0, "train", 2, 70)):
         now = at
-        metrics = {"trained_tokens": tokens} if tokens else {}
+        metrics: dict[str, float | int | str | None] = {"trained_tokens": tokens} if tokens else {}
         clock(Event(stage=stage, kind="progress", done=1, total=total, metrics=metrics))
     clock(Event(stage="answers", kind="progress", done=0, total=0, metrics={"teacher_calls": 3}))
     now = 10.0
