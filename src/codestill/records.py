@@ -2,6 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
+STEADY = 0.15
+"""Distance of the quartiles of a time, as a share of its median, up to which it says something."""
+
 
 class Settings(BaseModel):
     """Base of all settings: frozen, no unknown key; a field's docstring is its help text."""
@@ -90,6 +93,8 @@ class ModelProfile(Record):
     """Median time to prefill the profile's prompt."""
     token_milliseconds: float
     """Median time per generated token, batch 1."""
+    token_quartiles: tuple[float, float] | None = None
+    """Lower and upper quartile of that time over the repeats; None in files of earlier versions."""
     tokens_per_second: float
     peak_memory_megabytes: float
     prompt_tokens: int
@@ -98,3 +103,13 @@ class ModelProfile(Record):
     device: str
     dtype: str
     threads: int
+    measured: int = 1
+    """How often the repeats were made, for the calmest of them: more than once where the machine was busy."""
+
+    @property
+    def steady(self) -> bool:
+        """Whether the time per token is more than noise: its quartiles lie within :data:`STEADY` of it."""
+        if self.token_quartiles is None:
+            return False
+        low, high = self.token_quartiles
+        return high - low <= STEADY * self.token_milliseconds

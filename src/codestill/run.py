@@ -1,6 +1,6 @@
 """The run directory: stages that resume, a log, and every file name.
 
-    config.yaml  environment.json  metrics.jsonl  ledger.jsonl  accounting.json
+    config.yaml  environment.json  about.json  metrics.jsonl  ledger.jsonl  accounting.json  funnel.json
     stages/[round-1/]attempts.jsonl + attempts.json   records, and whether they are complete
     checkpoints/  student/  adapter/  tasks/<set>.jsonl  samples/<name>.jsonl  results/<name>.json
     report.html  report.md
@@ -24,14 +24,19 @@ from codestill.environment import environment
 from codestill.errors import ConfigError, Failure, RunError, StageMismatch
 from codestill.files.run_files import (
     NO_LOG,
+    About,
     Marker,
+    about,
     identity,
+    is_foreign,
     read_accounting,
     read_config,
+    read_funnels,
     read_stage,
     redo,
     require_same,
     stored,
+    write_funnels,
 )
 from codestill.files.seal import seal_text
 from codestill.files.serialize import (
@@ -103,7 +108,7 @@ class Run:
                 f"a value of the config cannot be stored: {error}.", next_step="Give finite numbers."
             ) from error
         try:
-            run._start()
+            run._start(about(config))
         except BaseException as error:
             run.close()
             if isinstance(error, OSError):
@@ -114,9 +119,9 @@ class Run:
             raise
         return run
 
-    def _start(self) -> None:
+    def _start(self, about: About) -> None:
         saved = self.directory / "config.yaml"
-        if not saved.exists() and self.directory.exists() and _is_foreign(self.directory):
+        if not saved.exists() and self.directory.exists() and is_foreign(self.directory):
             raise RunError(
                 f"{self.directory} is not empty and not a run directory: it has no config.yaml.",
                 next_step="Choose another run directory, or empty this one.",
@@ -128,6 +133,7 @@ class Run:
             require_same(self.directory, identity(read_config(self.directory)[0]), identity(self.config))
         else:
             write_object(self.directory / "environment.json", environment())
+            write_object(self.directory / "about.json", about)
             text = dump_yaml(self.config)
             write_atomic(saved, seal_text(encodable(text)))
         cut_torn_line(self.metrics_path)
@@ -332,6 +338,14 @@ class Run:
         """Everything recorded so far; a key starts with the name of its round or part."""
         return read_accounting(self.directory)
 
+    def funnel(self, steps: dict[str, int]) -> None:
+        """Record how many things each step left, named in plain words and in the order of the steps, for the
+        report: ``{"tasks": 60, "solved by the teacher": 52, "rows trained on": 52}``. Later calls add steps,
+        or count one anew."""
+        known, part = read_funnels(self.directory), self.prefix.rstrip("/")
+        known[part] = known.get(part, {}) | steps
+        write_funnels(self.directory, known)
+
     def progress(self, stage: str, done: int, total: int, **metrics: float | int | str | None) -> None:
         """Report a stage's progress to the observers; nothing is stored."""
         event = Event(stage=self.prefix + stage, kind="progress", done=done, total=total, metrics=metrics)
@@ -375,13 +389,6 @@ class Run:
                 f"Another process is using {self.directory}.",
                 next_step="Wait for it to finish, or use another run directory.",
             ) from error
-
-
-def _is_foreign(directory: Path) -> bool:
-    """Whether it holds more than a killed start of a run leaves: hidden files and environment.json."""
-    return not directory.is_dir() or any(
-        not path.name.startswith(".") and path.name != "environment.json" for path in directory.iterdir()
-    )
 
 
 def _key(record: Any) -> str:
