@@ -6,6 +6,7 @@ from pathlib import Path
 
 from codestill.errors import RunError
 from codestill.report.files import RunFiles, is_comparison, read_comparison, read_run
+from codestill.report.numbers import counted
 from codestill.types import Comparison, Difference, Evaluation, Interval, ModelProfile
 
 PASS_AT_1 = 1
@@ -222,7 +223,7 @@ def _comparison_section(directory: Path, comparison: Comparison, collector: _Col
         arms.append(
             ArmView(
                 name=arm.name,
-                detail=_plural(len(arm.runs), "seed") if len(arm.runs) > 1 else "",
+                detail=counted(len(arm.runs), "seed") if len(arm.runs) > 1 else "",
                 is_teacher=is_teacher,
                 pass_at=arm.pass_at,
                 greedy=arm.greedy,
@@ -270,7 +271,7 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
                     bleu=evaluation.bleu,
                     nats_per_byte=evaluation.nats_per_byte,
                     profile=evaluation.profile,
-                    accounting={},
+                    accounting={} if _is_teacher(stem) else run.accounting,
                     sources=(EvaluatedRun(run, stem, evaluation),),
                 )
             )
@@ -302,7 +303,3 @@ def training_curves(run: RunFiles, arm: str) -> list[Curve]:
         )
         for (phase, validation), metrics in phases.items()
     ]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from codestill.errors import RunError
-from codestill.files.run_files import NO_LOG, read_config, read_ledger, read_stage
+from codestill.files.run_files import (
+    NO_LOG,
+    About,
+    read_about,
+    read_accounting,
+    read_config,
+    read_funnels,
+    read_ledger,
+    read_stage,
+)
 from codestill.files.serialize import R, read_jsonl, read_object, read_record
 from codestill.recipes.iterkd.records import RoundRecord
 from codestill.run import slug
@@ -22,7 +31,12 @@ class RunFiles:
     path: Path
     config_text: str
     config: dict[str, Any]
+    about: About | None
+    """What its config class says of it; None for runs of earlier versions."""
     environment: dict[str, str]
+    accounting: dict[str, int | float | str]
+    funnels: dict[str, dict[str, int]]
+    """Part of the run -> step -> how many things it left."""
     events: tuple[Event, ...]
     evaluations: dict[str, Evaluation]
     """By file name, e.g. ``student-humaneval`` or ``round-1/student-humaneval``, last round last."""
@@ -93,6 +107,9 @@ def read_run(directory: Path) -> RunFiles:
         path=directory,
         config_text=config_text,
         config=config,
+        about=read_about(directory),
+        accounting=read_accounting(directory),
+        funnels=read_funnels(directory),
         environment=_read_environment(environment_path) if environment_path.exists() else {},
         events=tuple(read_jsonl(metrics_path, Event, next_step=NO_LOG)) if metrics_path.exists() else (),
         evaluations={
