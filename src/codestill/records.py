@@ -109,7 +109,10 @@ class ModelProfile(Record):
     @property
     def steady(self) -> bool:
         """Whether the time per token is more than noise: its quartiles lie within :data:`STEADY` of it."""
-        if self.token_quartiles is None:
-            return False
-        low, high = self.token_quartiles
-        return high - low <= STEADY * self.token_milliseconds
+        return self.token_quartiles is not None and not self.noisy
+
+    @property
+    def noisy(self) -> bool:
+        """Whether they are known to lie further apart."""
+        low, high = self.token_quartiles or (0.0, 0.0)
+        return high - low > STEADY * self.token_milliseconds

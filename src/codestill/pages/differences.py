@@ -8,10 +8,11 @@ from itertools import zip_longest
 
 @dataclass(frozen=True)
 class Line:
-    """A line of one program, in runs of characters that are the other's too, or are not."""
+    """A line of one program, in runs of characters."""
 
     runs: tuple[tuple[str, bool], ...]
-    """Text, and whether it is changed."""
+    """Text, and whether a similar line opposite has it otherwise; of lines that are not similar, nothing is
+    marked."""
 
     @property
     def text(self) -> str:
@@ -48,21 +49,14 @@ def _plain(line: str) -> Line:
 
 
 def _opposite(old: str | None, new: str | None) -> Pair:
-    if old is None or new is None:
-        return Pair(_whole(old), _whole(new), True)
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-    if matcher.ratio() < ALIKE:
-        return Pair(_whole(old), _whole(new), True)
-    codes = matcher.get_opcodes()
-    return Pair(
-        Line(tuple(_runs((old[a:b], kind != "equal") for kind, a, b, _, _ in codes))),
-        Line(tuple(_runs((new[c:d], kind != "equal") for kind, _, _, c, d in codes))),
-        True,
-    )
-
-
-def _whole(line: str | None) -> Line | None:
-    return None if line is None else Line(((line, True),))
+    if old is not None and new is not None:
+        matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+        if matcher.ratio() >= ALIKE:
+            codes = matcher.get_opcodes()
+            before = _runs((old[a:b], kind != "equal") for kind, a, b, _, _ in codes)
+            after = _runs((new[c:d], kind != "equal") for kind, _, _, c, d in codes)
+            return Pair(Line(tuple(before)), Line(tuple(after)), True)
+    return Pair(None if old is None else _plain(old), None if new is None else _plain(new), True)
 
 
 def _runs(runs: Iterator[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:

@@ -27,7 +27,7 @@ class Change:
 
     arm: str
     start: str
-    """The starting model's arm."""
+    """The starting model."""
     before: Interval
     after: Interval
     difference: Difference
@@ -84,7 +84,7 @@ def _change(arm: ArmView, start: ArmView) -> Change:
     pairs = len(after_ST) * len(tasks)
     return Change(
         arm=arm.name,
-        start=start.name,
+        start=f"{before.model}, as it stands",
         before=start.pass_at[PASS_AT_1],
         after=arm.pass_at[PASS_AT_1],
         difference=Difference(a=arm.name, b=start.name, metric="pass@1", pairs=pairs, **measured),

@@ -87,7 +87,7 @@ def _change_headline(change: Change, task_count: int) -> Headline:
         verdict = "the interval includes zero, so whether training changed it is unknown"
     sentence += (
         f": {points(interval.mean)} points {point_bounds(interval)}, paired over "
-        f"{_pairing(difference, task_count)}: {verdict}. Before: {change.start}, evaluated alike."
+        f"{_pairing(difference, task_count)}: {verdict}. Before: {change.start}."
     )
     tone = "shown" if difference.excludes_zero and interval.mean > 0 else "not-shown"
     return Headline(sentence, tone, change.arm, f"{before} → {after}", difference)
@@ -196,10 +196,9 @@ def _unequal_settings(arms: tuple[ArmView, ...]) -> list[str]:
     if unequal:
         texts.append(f"The arms were not evaluated alike; they differ in {', '.join(unequal)}.")
     profiles = [arm.profile for arm in arms if arm.profile is not None]
-    if noisy := [arm.name for arm in arms if arm.profile is not None and not arm.profile.steady]:
+    if noisy := [arm.name for arm in arms if arm.profile and arm.profile.noisy]:
         texts.append(
-            f"The times of {listed(noisy)} scatter, or it is unknown how much: the machine was busy. "
-            "They are noise until measured again on a quiet one."
+            f"The times of {listed(noisy)} are noise: the machine was busy whenever they were taken."
         )
     if len({(p.device, p.threads, p.prompt_tokens, p.new_tokens) for p in profiles}) > 1:
         texts.append(

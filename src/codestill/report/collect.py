@@ -7,6 +7,7 @@ from pathlib import Path
 from codestill.errors import RunError
 from codestill.report.files import RunFiles, is_comparison, read_comparison, read_run
 from codestill.report.numbers import counted
+from codestill.report.parts import part_name
 from codestill.types import Comparison, Difference, Evaluation, Interval, ModelProfile
 
 PASS_AT_1 = 1
@@ -258,7 +259,7 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
             role, phase = _role(stem), stem.rpartition("/")[0]
             name = role if alone or role == "teacher" else label if role == "student" else f"{label} {stem}"
             if phase:
-                name = f"{name}, {phase.replace('-', ' ')}"
+                name = f"{name}, {part_name(phase)}"
             if name in {arm.name for arm in arms}:
                 name = stem if alone else f"{label} {stem}"
             arms.append(

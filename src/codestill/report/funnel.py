@@ -1,11 +1,11 @@
 """The funnel of a run: how many things each step left, as the recipe recorded it."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from codestill.report.collect import Section
 from codestill.report.files import RunFiles
+from codestill.report.parts import part_name, part_order
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,11 @@ def _summed(runs: Iterable[RunFiles]) -> list[tuple[str, dict[str, int]]]:
             of_part = total.setdefault(part, {})
             for name, count in counts.items():
                 of_part[name] = of_part.get(name, 0) + count
-    return sorted(total.items(), key=lambda item: _order(item[0]))
-
-
-def _order(part: str) -> tuple[bool, list[tuple[int, str]]]:
-    """``round-2`` before ``round-10``; what belongs to no part comes last."""
-    pieces = re.split(r"(\d+)", part)
-    return not part, [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
+    return sorted(total.items(), key=lambda item: part_order(item[0]))
 
 
 def _title(arm: str, part: str, count: int) -> str:
-    return "" if count == 1 else ", ".join(filter(None, (arm, part.replace("-", " "))))
+    return "" if count == 1 else ", ".join(filter(None, (arm, part_name(part))))
 
 
 def _steps(counts: dict[str, int]) -> tuple[Step, ...]:

@@ -11,6 +11,7 @@ from codestill.report.change import changes
 from codestill.report.collect import PASS_AT_1, Report, Section, read_report
 from codestill.report.funnel import Funnel, funnels
 from codestill.report.numbers import percent
+from codestill.report.parts import part_name, part_order
 from codestill.report.rows import trained_rows
 from codestill.report.samples import choose_samples
 from codestill.report.settings import changed_settings
@@ -93,12 +94,15 @@ def render_report(report: Report) -> tuple[str, str]:
     sections = [
         _section(section, report, colours, f"s{number}") for number, section in enumerate(report.sections)
     ]
-    phases = list(dict.fromkeys(curve.phase for curve in report.curves))
+    phases = sorted({curve.phase for curve in report.curves}, key=part_order)
     samples = choose_samples(report)
     context = {
         "report": report,
         "sections": sections,
-        "phases": [_phase(report, name, colours, number) for number, name in enumerate(phases)],
+        "phases": [
+            _phase(report, name, colours, number, several=len(phases) > 1)
+            for number, name in enumerate(phases)
+        ],
         "trained": list(dict.fromkeys(curve.arm for curve in report.curves)),
         "samples": samples,
         "sampled_arms": list(dict.fromkeys(arm.name for arm in report.arms)),
@@ -171,9 +175,10 @@ def _section(section: Section, report: Report, colours: Mapping[str, str], name:
     )
 
 
-def _phase(report: Report, name: str, colours: Mapping[str, str], number: int) -> Phase:
+def _phase(report: Report, name: str, colours: Mapping[str, str], number: int, several: bool) -> Phase:
     curves = [curve for curve in report.curves if curve.phase == name]
-    return Phase(name, figures.losses(curves, colours, f"c{number}"))
+    title = part_name(name) or ("last training" if several else "")
+    return Phase(title, figures.losses(curves, colours, f"c{number}"))
 
 
 def _tiles(section: Section, subject: str) -> list[Tile]:
@@ -190,7 +195,10 @@ def _tiles(section: Section, subject: str) -> list[Tile]:
     for name, value, text in tables.PROFILE[1:3]:
         ours = value(arm)
         if ours is not None and (steady or value is not tables.token_milliseconds):  # noise is no headline
-            tiles.append(Tile(name, text(ours), _of_teacher(ours, value(teacher) if teacher else None)))
+            note = _of_teacher(ours, value(teacher) if teacher else None)
+            if value is tables.token_milliseconds and arm.profile and arm.profile.token_quartiles:
+                note = " to ".join(map(text, arm.profile.token_quartiles)) + (f"; {note}" if note else "")
+            tiles.append(Tile(name, text(ours), note))
     return tiles
 
 

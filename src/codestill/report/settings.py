@@ -6,6 +6,7 @@ from codestill.report.files import RunFiles
 from codestill.report.tables import Cell, Table
 
 NONE = "–"
+UNSET = "none"
 OWN = ("execution", "teacher_usage")
 """Groups that decide where a run works, not what comes of it: they are in the whole configuration alone."""
 
@@ -23,7 +24,7 @@ def flatten(value: object, prefix: str = "") -> dict[str, str]:
 
 def _text(value: object) -> str:
     if value is None:
-        return "none"
+        return UNSET
     if isinstance(value, bool):
         return "true" if value else "false"
     return ", ".join(map(str, value)) if isinstance(value, list) and value else str(value)
@@ -36,15 +37,17 @@ def changed_settings(runs: Mapping[str, RunFiles]) -> Table | None:
     defaults = {label: _settings(run.about.defaults) if run.about else None for label, run in runs.items()}
     rows: list[tuple[Cell, ...]] = []
     for key in dict.fromkeys(key for flat in values.values() for key in flat):
-        having: dict[tuple[str, str], list[str]] = {}
+        having: dict[tuple[str, str | None], list[str]] = {}
         for label, flat in values.items():
             if key in flat:
                 having.setdefault((flat[key], _default(key, defaults[label])), []).append(label)
         differing = len({value for value, _ in having}) > 1
         for (value, default), labels in having.items():
-            if differing or default not in (value, NONE):
+            if differing or _is_own(value, default):
                 who = "all" if len(labels) == len(runs) else ", ".join(labels)
-                rows.append((Cell(key), Cell(value), Cell(default), *([Cell(who)] if len(runs) > 1 else [])))
+                rows.append(
+                    (Cell(key), Cell(value), Cell(default or NONE), *([Cell(who)] if len(runs) > 1 else []))
+                )
     if not rows:
         return None
     head = ("setting", "value", "default", *(["runs"] if len(runs) > 1 else []))
@@ -58,11 +61,17 @@ def _settings(config: Mapping[str, object]) -> dict[str, str]:
     return flatten({name: value for name, value in config.items() if name not in OWN})
 
 
-def _default(key: str, defaults: Mapping[str, str] | None) -> str:
+def _is_own(value: str, default: str | None) -> bool:
+    """Whether somebody chose the value. One without a default is required, or of a group that the default is
+    not: where it is none, nobody chose it."""
+    return default is not None and value != (UNSET if default == NONE else default)
+
+
+def _default(key: str, defaults: Mapping[str, str] | None) -> str | None:
     """The default's value: ``none`` for a setting of a group that is off by default, ``set`` for a group that
-    is on by default and off here."""
+    is on by default and off here, ``–`` where there is none; None where defaults are not known."""
     if defaults is None:
-        return NONE
+        return None
     if key in defaults:
         return defaults[key]
     if any(name.startswith(f"{key}.") for name in defaults):

@@ -6,6 +6,7 @@ from statistics import median
 from codestill.report.collect import ArmView, Section
 from codestill.report.files import RunFiles
 from codestill.report.numbers import amount, significant
+from codestill.report.parts import part_name, part_order
 from codestill.report.tables import Cell, Table, amount_cell
 from codestill.types import Call
 
@@ -39,17 +40,15 @@ def accounting(section: Section) -> Table | None:
     arms = [arm for arm in section.arms if arm.accounting and arm in runs.values()]
     columns: dict[tuple[str, str], dict[str, int | float | str]] = {}
     for arm in arms:
-        for key, value in arm.accounting.items():
+        for key, value in sorted(arm.accounting.items(), key=lambda item: part_order(_part(item[0]))):
             part, _, name = key.rpartition("/")
             if "/" not in part:  # details of a round stay in its file
                 columns.setdefault((arm.name, part), {})[name] = value
     names = list(dict.fromkeys(name for values in columns.values() for name in values))
     if not names:
         return None
-    head = [
-        Cell(part.replace("-", " ") or "the run", arm if len(arms) > 1 else "", arm=arm)
-        for arm, part in columns
-    ]
+    in_parts = any(part for _, part in columns)
+    head = [_head(arm if len(arms) > 1 else "", part, in_parts, arm) for arm, part in columns]
     return Table(
         caption=f"What each arm received and spent. {_equal(arms)}".strip(),
         head=(Cell("number of"), *head),
@@ -58,6 +57,16 @@ def accounting(section: Section) -> Table | None:
             for name in names
         ),
     )
+
+
+def _head(name: str, part: str, in_parts: bool, arm: str) -> Cell:
+    """An arm's name above the name of its round or part; alone where there is but one of either."""
+    where = part_name(part) or ("whole run" if in_parts else "")
+    return Cell(name or where or "count", where if name else "", arm=arm)
+
+
+def _part(key: str) -> str:
+    return key.rpartition("/")[0]
 
 
 def _equal(arms: Sequence[ArmView]) -> str:

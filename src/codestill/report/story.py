@@ -1,6 +1,5 @@
 """The story of a section in sentences: what was done, and with what."""
 
-import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from codestill.report.change import begins_untrained, command_before, start_of
 from codestill.report.collect import Section
 from codestill.report.files import RunFiles
 from codestill.report.numbers import counted, listed
+from codestill.report.parts import part_name, part_order
 
 RUN = "run"
 
@@ -25,12 +25,12 @@ def story(section: Section, title: str) -> list[str]:
         sentences.append(_what(trained))
         sentences.append(_with_what(trained))
         sentences.append(_training(trained))
-    others = [run for run in runs_of(section) if run not in trained]
-    if others:
-        names = dict.fromkeys(_as_it_stands(run) for run in others)
-        sentences.append(
-            f"Evaluated as {'they stand' if len(names) > 1 else 'it stands'}: {listed([*names])}."
-        )
+    others = [run.config for run in runs_of(section) if run not in trained]
+    known = [config.get("model") or config.get("samples") for config in others]
+    names = [*dict.fromkeys(str(name) for name in known if name)]
+    if names:
+        how = "were evaluated as they stand" if len(names) > 1 else "was evaluated as it stands"
+        sentences.append(f"{listed(names)} {how}.")
     return [sentence for sentence in sentences if sentence]
 
 
@@ -81,7 +81,7 @@ def _with_what(runs: Sequence[RunFiles]) -> str:
         sentence += f"; {_subject('teacher', teachers).lower()} {listed([*teachers])}"
     tasks = dict.fromkeys(filter(None, (_tasks(run.config) for run in runs)))
     if tasks:
-        sentence += f"; the training tasks are {listed([*tasks])}"
+        sentence += f", on tasks of {listed([*tasks])}"
     return f"{sentence}."
 
 
@@ -119,28 +119,18 @@ def _training(runs: Sequence[RunFiles]) -> str:
     with_seeds = f"seed{'s' * (len(seeds) > 1)} {listed([str(seed) for seed in seeds])}"
     if len(each) != 1 or not (trainings := each.pop()):
         return f"The trainings have {with_seeds}." if len(runs) > 1 else ""
-    whole = "Each run trained" if len(runs) > 1 else "It trained"
-    return f"{whole} {', then '.join(trainings)} ({with_seeds})."
+    whole = "Each student was" if len(runs) > 1 else "The student was"
+    return f"{whole} trained for {', then '.join(trainings)} ({with_seeds})."
 
 
 def _trainings(run: RunFiles) -> list[str]:
     """``60 steps on 88 rows``, in the order of the trainings."""
     parts = {name.rpartition("/")[0] for name in run.accounting if name.rpartition("/")[2] == "steps"}
     found = []
-    for part in sorted(parts, key=_order):
+    for part in sorted(parts, key=part_order):
         prefix = f"{part}/" if part else ""
         steps, rows = run.accounting[f"{prefix}steps"], run.accounting.get(f"{prefix}examples")
         on = f" on {rows:,} rows" if isinstance(rows, int) else ""
-        where = f" ({part.replace('-', ' ')})" if part else ""
+        where = f" ({part_name(part)})" if part else ""
         found.append(f"{steps:,} steps{on}{where}")
     return found
-
-
-def _order(part: str) -> tuple[int, int]:
-    """What comes before the rounds, the rounds by number, and the run's own training last."""
-    number = re.search(r"(\d+)$", part)
-    return (2, 0) if not part else (1, int(number[1])) if number else (0, 0)
-
-
-def _as_it_stands(run: RunFiles) -> str:
-    return str(run.config.get("model") or run.config.get("samples") or run.name)

@@ -111,9 +111,11 @@ def results(section: Section) -> Table:
             of_arm = _latency if value is token_milliseconds else _plain
             columns.append((name, lambda arm, v=value, t=text, of=of_arm: of(arm, teacher, v, t)))
     drawn = [arm.pass_at[PASS_AT_1] for arm in section.arms if PASS_AT_1 in arm.pass_at]
+    timed = any(arm.profile and arm.profile.token_quartiles for arm in section.arms)
+    quartiles = ", beneath ms/token its quartiles" if timed else ""
     beneath = ", and each number's ratio to the teacher's" if teacher else ""
     return Table(
-        caption=f"Beneath scores, their 95% intervals over tasks{beneath}.",
+        caption=f"Beneath scores, their 95% intervals over tasks{quartiles}{beneath}.",
         head=(Cell("model"), *(Cell(name) for name, _ in columns)),
         rows=tuple(
             (Cell(arm.name, arm.detail, arm=arm.name), *(cell(arm) for _, cell in columns))
@@ -165,9 +167,9 @@ def _latency(arm: ArmView, teacher: ArmView | None, value: Value, text: Callable
     steady = profile.steady and (teacher is None or teacher.profile is None or teacher.profile.steady)
     cell = _plain(arm, teacher if steady else None, value, text)
     if profile.token_quartiles is None:
-        return replace(cell, note="spread unknown")
+        return cell
     low, high = map(text, profile.token_quartiles)
-    return replace(cell, note=f"[{low}, {high}]" + ("" if profile.steady else " noise"))
+    return replace(cell, note=f"[{low}, {high}]" + " noise" * profile.noisy)
 
 
 def _plain(arm: ArmView, teacher: ArmView | None, value: Value, text: Callable[[float], str]) -> Cell:
