@@ -61,7 +61,7 @@ def about(config: BaseModel) -> About:
     return About(
         title=" ".join(title.group().split()) if title else "",
         needs_teacher=bool(getattr(config, "needs_teacher", False)),
-        defaults=to_jsonable_python(values, fallback=str, inf_nan_mode="strings"),
+        defaults=to_jsonable_python(values, fallback=str),
     )
 
 

@@ -54,14 +54,13 @@ def significant(value: float) -> str:
 
 
 def amount(value: int | float | str) -> str:
-    """What an accounting holds: counts whole, other numbers with up to three decimals or three figures."""
+    """What an accounting holds: counts whole, other numbers with up to three decimals, or three figures."""
     if isinstance(value, str):
         return value
     if isinstance(value, int):
         return f"{value:,}"
-    if value.is_integer():
-        return f"{value:,.0f}"
-    return f"{value:,.3f}".rstrip("0") if abs(value) >= 1 else significant(value)
+    text = f"{value:,.3f}" if abs(value) >= 1 else significant(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def counted(count: int, noun: str) -> str:

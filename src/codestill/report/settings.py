@@ -35,7 +35,7 @@ def changed_settings(runs: Mapping[str, RunFiles]) -> Table | None:
     with who has which value. Settings of runs that earlier versions made have no known default."""
     values = {label: _settings(run.config) for label, run in runs.items()}
     defaults = {label: _settings(run.about.defaults) if run.about else None for label, run in runs.items()}
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[str, ...]] = []
     for key in dict.fromkeys(key for flat in values.values() for key in flat):
         having: dict[tuple[str, str | None], list[str]] = {}
         for label, flat in values.items():
@@ -45,16 +45,14 @@ def changed_settings(runs: Mapping[str, RunFiles]) -> Table | None:
         for (value, default), labels in having.items():
             if differing or _is_own(value, default):
                 who = "all" if len(labels) == len(runs) else ", ".join(labels)
-                rows.append(
-                    (Cell(key), Cell(value), Cell(default or NONE), *([Cell(who)] if len(runs) > 1 else []))
-                )
+                rows.append((key, value, default or NONE, who))
     if not rows:
         return None
-    head = ("setting", "value", "default", *(["runs"] if len(runs) > 1 else []))
-    several = " or between the runs" if len(runs) > 1 else ""
-    return Table(
-        f"What differs from the defaults{several}.", tuple(map(Cell, head)), tuple(rows), numeric=False
-    )
+    several = len(runs) > 1
+    rows = [("setting", "value", "default", "runs"), *rows]
+    head, *cells = [tuple(map(Cell, row if several else row[:3])) for row in rows]
+    caption = f"What differs from the defaults{' or between the runs' * several}."
+    return Table(caption, head, tuple(cells), numeric=False)
 
 
 def _settings(config: Mapping[str, object]) -> dict[str, str]:

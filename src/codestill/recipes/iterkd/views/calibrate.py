@@ -42,7 +42,7 @@ class Calibration(Record):
         estimate = f"{self.auroc.mean:.2f} [{self.auroc.low:.2f}, {self.auroc.high:.2f}]"
         found = f"AUROC {estimate} over {self.scored} attempts"
         if self.auroc.high >= USEFUL:
-            return f"whether the {self.view} view is better than chance is unknown: {found}"
+            return f"the {self.view} view is of unknown worth, as its interval is wide: {found}"
         return f"the {self.view} view is no better than chance: {found}"
 
 
