@@ -77,7 +77,7 @@ def training_examples(
     if not config.needs_teacher:
         examples = references(task_set, student)
         run.account(tasks=len(task_set), references=len(examples), teacher_answers=0, teacher_calls=0)
-        run.funnel({"tasks": len(task_set), "rows trained on": len(examples)})
+        run.funnel({"tasks": len(task_set), "rows": len(examples)})
         return examples
     if teacher is None:
         raise ConfigError(
@@ -107,7 +107,7 @@ def training_examples(
         {
             "tasks": len(task_set),
             "solved by the teacher": len(completions),
-            "rows trained on": len(examples),
+            "rows": len(examples),
         }
     )
     return examples

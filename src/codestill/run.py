@@ -340,7 +340,7 @@ class Run:
 
     def funnel(self, steps: dict[str, int]) -> None:
         """Record how many things each step left, named in plain words and in the order of the steps, for the
-        report: ``{"tasks": 60, "solved by the teacher": 52, "rows trained on": 52}``. Later calls add steps,
+        report: ``{"tasks": 60, "solved by the teacher": 52, "rows": 52}``. Later calls add steps,
         or count one anew."""
         known, part = read_funnels(self.directory), self.prefix.rstrip("/")
         known[part] = known.get(part, {}) | steps

@@ -154,7 +154,7 @@ def test_the_funnel_ends_with_the_rows_that_were_trained_on(
         return
     *_, last = funnels.values()
     (*_, (name, rows)) = last.items()
-    assert (name, rows) == ("rows trained on", len(list(read_jsonl(directory / "examples.jsonl", Example))))
+    assert (name, rows) == ("rows", len(list(read_jsonl(directory / "examples.jsonl", Example))))
     for part, steps in funnels.items():
         if "attempts that failed" in steps:
             attempts = read_stage(directory, f"{part}/attempts", Attempt)

@@ -204,7 +204,7 @@ def keep_training(directory: Path, tasks: list[Task]) -> None:
     """What a training of ten repairs leaves: the funnel, the accounting, and the rows."""
     write_funnels(
         directory,
-        {"round-1": {"tasks": 30, "attempts that <failed>": 24, "refined": 12, "rows trained on": 10}},
+        {"round-1": {"tasks": 30, "attempts that <failed>": 24, "refined": 12, "rows": 10}},
     )
     account = {"round-1/tasks": 30, "round-1/refined": 12, "examples": 10, "steps": 1390, "rate": 1390.123}
     write_object(directory / "accounting.json", account)

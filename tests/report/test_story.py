@@ -180,7 +180,7 @@ def test_the_funnel_is_the_runs_own(make: SimpleNamespace, tmp_path: Path) -> No
         ("tasks", 30, ""),
         ("attempts that <failed>", 24, "80%"),
         ("refined", 12, "50%"),
-        ("rows trained on", 10, "83%"),
+        ("rows", 10, "83%"),
     ]
     assert [step.width for step in found.steps] == [100.0, 80.0, 40.0, 33.3]
     html, markdown = (path.read_text("utf-8") for path in write_report([tmp_path]))
@@ -242,11 +242,44 @@ def test_rows_that_were_trained_on_stand_beside_their_attempts(make: SimpleNames
     assert re.search(r'<td class="old"><span class="sign">−</span>', shown)
 
 
+def test_a_run_counts_once_however_often_it_is_evaluated(make: SimpleNamespace, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make.run(tmp_path / name, steps=0, tasks=3)
+        results = tmp_path / name / "results"
+        found = read_object(results / "student-pocket.json")
+        for place, model in (("round-1/student-pocket", "small"), ("teacher-pocket", "large")):
+            write_object(
+                results / f"{place}.json",
+                {key: value for key, value in found.items() if key != "checksum"} | {"model": model},
+            )
+    report = read_report([tmp_path / "a", tmp_path / "b"])
+    (section,) = report.sections
+    assert len(section.arms) == 5  # the teacher is the same one
+    assert [arm.name for arm in section.owners] == ["a", "b"]
+    assert [funnel.title for funnel in funnels(section)] == ["a, round 1", "b, round 1"]
+    assert {row.arm for row in trained_rows(report)} == {"a", "b"}
+    table = accounting(section)
+    assert table is not None
+    assert [(cell.value, cell.note) for cell in table.head[1:]] == [
+        ("a", "round 1"),
+        ("a", "whole run"),
+        ("b", "round 1"),
+        ("b", "whole run"),
+    ]
+
+
 def test_many_runs_share_the_room_for_rows(make: SimpleNamespace, tmp_path: Path) -> None:
     for number in range(5):
         make.run(tmp_path / f"r{number}", steps=0, tasks=12)
     rows = trained_rows(read_report([tmp_path / f"r{n}" for n in range(5)]))
-    assert len(rows) == 10 <= MOST and {row.run for row in rows} == {f"r{n}" for n in range(5)}
+    assert len(rows) == 10 <= MOST and {row.arm for row in rows} == {f"r{n}" for n in range(5)}
+
+
+def test_of_several_seeds_the_first_ones_rows_are_shown(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.comparison(tmp_path, steps=0)
+    (tmp_path / "raw-s1" / "examples.jsonl").unlink()
+    rows = trained_rows(read_report([tmp_path]))
+    assert [row.arm for row in rows] == ["distilled"] * OF_A_RUN + ["raw"] * OF_A_RUN
 
 
 def test_settings_that_differ_from_the_defaults_are_a_list(make: SimpleNamespace, tmp_path: Path) -> None:

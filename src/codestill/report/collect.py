@@ -88,6 +88,17 @@ class Section:
         return tuple(evaluation for arm in self.arms for evaluation in arm.evaluations)
 
     @property
+    def owners(self) -> list[ArmView]:
+        """The arms, each set of runs once: a further evaluation of the same runs, by another name or after an
+        earlier round, trained and spent nothing of its own."""
+        first: dict[frozenset[Path], ArmView] = {}
+        for arm in sorted(
+            self.arms, key=lambda arm: (arm.is_teacher, any("/" in s.name for s in arm.sources))
+        ):
+            first.setdefault(frozenset(source.run.path for source in arm.sources), arm)
+        return [arm for arm in self.arms if not arm.sources or arm in first.values()]
+
+    @property
     def levels(self) -> list[str]:
         """Difficulties that are numbers, e.g. ``depth=3``."""
         names = {name for arm in self.arms for name in arm.by_difficulty}

@@ -33,12 +33,8 @@ class Funnel:
 def funnels(section: Section) -> list[Funnel]:
     """The funnels of a section's arms, rounds in order; seeds of an arm are summed, each run counts once."""
     found: list[tuple[str, str, dict[str, int]]] = []
-    known: set[object] = set()
-    for arm in section.arms:
+    for arm in section.owners:
         runs = {source.run.path: source.run for source in arm.sources}
-        if known & runs.keys():
-            continue
-        known |= runs.keys()
         found += [(arm.name, part, counts) for part, counts in _summed(runs.values())]
     arms = len({arm for arm, _, _ in found})
     return [

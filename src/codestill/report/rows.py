@@ -22,7 +22,8 @@ LONGEST = 4_000
 class TrainedRow:
     """A row as the page shows it."""
 
-    run: str
+    arm: str
+    """Empty where the page has a single one."""
     name: str
     source: str
     prompt: str
@@ -34,14 +35,16 @@ class TrainedRow:
 
 
 def trained_rows(report: Report) -> list[TrainedRow]:
-    """Rows of each run's last training, the same ones whenever the page is made; those beside which
-    something stands first. Raises RunError for a damaged file."""
-    of_runs = {label: _chosen(run) for label, run in report.runs.items()}
-    of_runs = {label: rows for label, rows in of_runs.items() if rows}
-    each = min(OF_A_RUN, max(1, MOST // max(len(of_runs), 1)))
+    """Rows of the last training of every arm, with several seeds of the first one's, the same rows whenever
+    the page is made; those beside which something stands first. Raises RunError for a damaged file."""
+    arms = [arm for section in report.sections for arm in section.owners if arm.sources]
+    firsts = {arm.sources[0].run.path: (arm.name, arm.sources[0].run) for arm in reversed(arms)}
+    named = [*reversed(firsts.values())] or [*report.runs.items()]  # runs that have no evaluation yet
+    of_arms = [(name, examples) for name, run in named if (examples := _chosen(run))]
+    each = min(OF_A_RUN, max(1, MOST // max(len(of_arms), 1)))
     rows = [
-        _row(label if len(of_runs) > 1 else "", example)
-        for label, examples in of_runs.items()
+        _row(name if len(of_arms) > 1 else "", example)
+        for name, examples in of_arms
         for example in examples[:each]
     ]
     return rows[:MOST]
@@ -68,10 +71,10 @@ def _lowest(examples: Iterable[Example]) -> list[Example]:
     )
 
 
-def _row(run: str, example: Example) -> TrainedRow:
+def _row(arm: str, example: Example) -> TrainedRow:
     fault = example.faults[0].completion if example.faults else ""
     return TrainedRow(
-        run=run,
+        arm=arm,
         name=example.example_id,
         source=example.source,
         prompt=cut(example.prompt, LONGEST),

@@ -35,9 +35,7 @@ def spent(runs: Sequence[RunFiles]) -> list[tuple[str, str]]:
 
 def accounting(section: Section) -> Table | None:
     """What each arm received and spent: a line for each number, a column for each arm and round."""
-    # A further evaluation of an arm's runs consumed nothing of its own.
-    runs = {frozenset(source.run.path for source in arm.sources): arm for arm in reversed(section.arms)}
-    arms = [arm for arm in section.arms if arm.accounting and arm in runs.values()]
+    arms = [arm for arm in section.owners if arm.accounting]
     columns: dict[tuple[str, str], dict[str, int | float | str]] = {}
     for arm in arms:
         for key, value in sorted(arm.accounting.items(), key=lambda item: part_order(_part(item[0]))):

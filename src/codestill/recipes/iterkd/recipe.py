@@ -163,7 +163,7 @@ def distill(config: Config, run: Run) -> "Student":
                     "attempts of the student": len(attempts),
                     "attempts that failed": sum(not attempt.result.passed for attempt in attempts),
                     "rows with a faulty program": sum(bool(example.faults) for example in examples),
-                    "rows trained on": len(examples),
+                    "rows": len(examples),
                 }
             )
             student = fit(student, examples, config.objective, config.train, last, teacher=logits)
