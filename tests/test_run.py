@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from codestill.config import ExecutionConfig, RunConfig
 from codestill.errors import ConfigError, ConfigMismatch, Failure, RunError, StageMismatch
-from codestill.files.run_files import read_accounting
+from codestill.files.run_files import read_about, read_accounting, read_funnels
 from codestill.files.serialize import read_jsonl, seed_for
 from codestill.run import Run, slug
 from codestill.types import Completion, Event, Request
@@ -118,7 +118,7 @@ def test_a_config_in_which_a_byte_has_changed_is_refused(tmp_path: Path) -> None
 
 
 def test_a_start_that_was_killed_is_started_again(tmp_path: Path) -> None:
-    for name in (".lock", "environment.json", ".config.yaml.123.tmp"):
+    for name in (".lock", "environment.json", "about.json", ".config.yaml.123.tmp"):
         (tmp_path / name).write_text("")
         Run.open(tmp_path, Config()).close()
         for made in ("config.yaml", "sessions.jsonl"):
@@ -455,6 +455,40 @@ def test_a_torn_metric_does_not_spoil_the_next(tmp_path: Path) -> None:
     with Run.open(tmp_path, Config()) as run:
         run.log("train", {"loss": 2}, step=2)
     assert [event.step for event in read_jsonl(run.metrics_path, Event)] == [1, 2]
+
+
+def test_a_funnel_keeps_the_order_of_its_steps(tmp_path: Path) -> None:
+    with Run.open(tmp_path, Config()) as run:
+        run.part("round-1").funnel({"tasks": 9, "solved": 4})
+        run.funnel({"tasks": 5, "attempted": 3})
+        run.part("round-1").funnel({"rows": 8})
+        before = (tmp_path / "funnel.json").read_bytes()
+        run.part("round-1").funnel({"tasks": 9, "solved": 4})  # a resumed run counts again
+    assert (tmp_path / "funnel.json").read_bytes() == before
+    found = read_funnels(tmp_path)
+    assert {part: list(steps.items()) for part, steps in found.items()} == {
+        "": [("tasks", 5), ("attempted", 3)],
+        "round-1": [("tasks", 9), ("solved", 4), ("rows", 8)],
+    }
+
+
+def test_a_run_says_what_its_config_is_and_what_its_defaults_are(tmp_path: Path) -> None:
+    class Group(BaseModel):
+        size: int = 2
+
+    class Named(BaseModel):
+        """A method. It has settings."""
+
+        model: str
+        group: Group = Group()
+        factor: float = float("inf")
+        needs_teacher: bool = True
+
+    Run.open(tmp_path, Named(model="m", group=Group(size=3), factor=1.0)).close()
+    about = read_about(tmp_path)
+    assert about is not None
+    assert (about.title, about.needs_teacher) == ("A method", True)
+    assert about.defaults == {"group": {"size": 2}, "factor": None, "needs_teacher": True}
 
 
 def test_accounting_adds_names_and_repeats_change_nothing(tmp_path: Path) -> None:

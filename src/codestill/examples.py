@@ -77,6 +77,7 @@ def training_examples(
     if not config.needs_teacher:
         examples = references(task_set, student)
         run.account(tasks=len(task_set), references=len(examples), teacher_answers=0, teacher_calls=0)
+        run.funnel({"tasks": len(task_set), "rows": len(examples)})
         return examples
     if teacher is None:
         raise ConfigError(
@@ -102,6 +103,13 @@ def training_examples(
         teacher_answers=len(completions),
         teacher_calls=len(answers),
     )
+    run.funnel(
+        {
+            "tasks": len(task_set),
+            "solved by the teacher": len(completions),
+            "rows": len(examples),
+        }
+    )
     return examples
 
 
@@ -116,14 +124,26 @@ def references(task_set: TaskSet, student: Asked) -> list[Example]:
     return [row(student, task, task.reference, "reference") for task in task_set.tasks]
 
 
-def row(student: Asked, task: Task, completion: str, source: str, example_id: str | None = None) -> Example:
-    """A completion of the task's prompt as the student would give it when it is asked to solve the task."""
+def row(
+    student: Asked,
+    task: Task,
+    completion: str,
+    source: str,
+    example_id: str | None = None,
+    *,
+    attempt: str = "",
+) -> Example:
+    """A completion of the task's prompt as the student would give it when it is asked to solve the task.
+
+    ``attempt`` is the failed one that the completion repairs, if it repairs one.
+    """
     prompts = prompts_for(student)
     return Example(
         example_id=task.task_id if example_id is None else example_id,
         prompt=prompts.to_solve(task),
         completion=prompts.to_train(task, completion),
         source=source,
+        attempt=prompts.to_train(task, attempt) if attempt else "",
     )
 
 

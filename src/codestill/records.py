@@ -3,6 +3,9 @@ has them, too."""
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
+STEADY = 0.15
+"""Distance of the quartiles of a time, as a share of its median, up to which it says something."""
+
 
 class Settings(BaseModel):
     """Base of all settings: frozen, no unknown key; a field's docstring is its help text."""
@@ -125,6 +128,8 @@ class ModelProfile(Record):
     """Median time to prefill the profile's prompt."""
     token_milliseconds: float
     """Median time per generated token, batch 1."""
+    token_quartiles: tuple[float, float] | None = None
+    """Lower and upper quartile of that time over the repeats; None in files of earlier versions."""
     tokens_per_second: float
     peak_memory_megabytes: float
     prompt_tokens: int
@@ -133,3 +138,16 @@ class ModelProfile(Record):
     device: str
     dtype: str
     threads: int
+    measured: int = 1
+    """How often the repeats were made, for the calmest of them: more than once where the machine was busy."""
+
+    @property
+    def steady(self) -> bool:
+        """Whether the time per token is more than noise: its quartiles lie within :data:`STEADY` of it."""
+        return self.token_quartiles is not None and not self.noisy
+
+    @property
+    def noisy(self) -> bool:
+        """Whether they are known to lie further apart."""
+        low, high = self.token_quartiles or (0.0, 0.0)
+        return high - low > STEADY * self.token_milliseconds

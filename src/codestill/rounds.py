@@ -99,6 +99,7 @@ def in_rounds(
         examples = new + subset(earlier, config.replay_examples, config.seed + number)
         earlier += new
         part.account(examples=len(examples), example_tokens=sum(map(this.tokens, examples)))
+        part.funnel({"rows": len(examples)})
         if examples:
             learner = base() if config.start == "base" and number else student
             student = train(this, learner, new, examples)

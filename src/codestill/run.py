@@ -1,6 +1,7 @@
 """The run directory: stages that resume, a log, and every file name.
 
-    config.yaml  environment.json  metrics.jsonl  ledger.jsonl  accounting.json  sessions.jsonl
+    config.yaml  environment.json  about.json  metrics.jsonl  ledger.jsonl  accounting.json  funnel.json
+    sessions.jsonl  forecast.json
     stages/[round-1/]attempts.jsonl + attempts.json   records, and whether they are complete
     checkpoints/  student/  adapter/  tasks/<set>.jsonl  samples/<name>.jsonl  results/<name>.json
     report.html  report.md
@@ -24,15 +25,19 @@ from codestill.environment import environment
 from codestill.errors import ConfigError, Failure, RunError, StageMismatch
 from codestill.files.run_files import (
     NO_LOG,
+    About,
     Marker,
+    about,
     identity,
     is_foreign,
     read_accounting,
     read_config,
+    read_funnels,
     read_stage,
     redo,
     require_same,
     stored,
+    write_funnels,
 )
 from codestill.files.seal import seal_text
 from codestill.files.serialize import (
@@ -106,7 +111,7 @@ class Run:
                 f"a value of the config cannot be stored: {error}.", next_step="Give finite numbers."
             ) from error
         try:
-            run._start()
+            run._start(about(config))
         except BaseException as error:
             run.close()
             if isinstance(error, OSError):
@@ -117,7 +122,7 @@ class Run:
             raise
         return run
 
-    def _start(self) -> None:
+    def _start(self, about: About) -> None:
         saved = self.directory / "config.yaml"
         if not saved.exists() and self.directory.exists() and is_foreign(self.directory):
             raise RunError(
@@ -131,6 +136,7 @@ class Run:
             require_same(self.directory, identity(read_config(self.directory)[0]), identity(self.config))
         else:
             write_object(self.directory / "environment.json", environment())
+            write_object(self.directory / "about.json", about)
             text = dump_yaml(self.config)
             write_atomic(saved, seal_text(encodable(text)))
         for log in (self.metrics_path, self.directory / SESSIONS):
@@ -340,6 +346,14 @@ class Run:
     def accounting(self) -> dict[str, float | int | str]:
         """Everything recorded so far; a key starts with the name of its round or part."""
         return read_accounting(self.directory)
+
+    def funnel(self, steps: dict[str, int]) -> None:
+        """Record how many things each step left, named in plain words and in the order of the steps, for the
+        report: ``{"tasks": 60, "solved by the teacher": 52, "rows": 52}``. Later calls add steps,
+        or count one anew."""
+        known, part = read_funnels(self.directory), self.prefix.rstrip("/")
+        known[part] = known.get(part, {}) | steps
+        write_funnels(self.directory, known)
 
     def progress(self, stage: str, done: int, total: int, **metrics: float | int | str | None) -> None:
         """Report a stage's progress to the observers; nothing is stored."""

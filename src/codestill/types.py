@@ -127,6 +127,9 @@ class Example(Record):
     """Where the completion comes from, e.g. ``reference`` or ``teacher``."""
     faults: tuple[Fault, ...] = ()
     """Completions of the same prompt that fail; only a contrastive objective trains on them."""
+    attempt: str = Field(default="", exclude_if=lambda value: not value)
+    """The failed attempt that the completion repairs, in the completion's form, for a reader to compare;
+    nothing is trained on it."""
     teacher_prompt: str = Field(default="", exclude_if=lambda value: not value)
     """What a teacher of logits reads in the prompt's place; empty for the prompt itself."""
     kept: str = Field(default="", exclude_if=lambda value: not value)

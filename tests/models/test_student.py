@@ -25,6 +25,7 @@ from transformers import (
 from codestill.errors import ModelError, VocabularyError
 from codestill.models import PRESETS, Decoding, SamplingConfig, StudentConfig, preset_table
 from codestill.models.presets import NO_IDS, PRESET_NAMES, PresetName, size_row
+from codestill.models.profile import calmest
 from codestill.models.student import Student
 from codestill.models.tokenizers import load_tokenizer, same_ids
 from codestill.types import Request
@@ -295,12 +296,29 @@ def test_code_of_its_own_is_not_run_unasked(tmp_path: Path) -> None:
     assert "trust_remote_code: true" in caught.value.next_step
 
 
+def test_times_that_scatter_are_taken_again_and_the_calmest_kept() -> None:
+    steady, wild, wilder = (
+        [(0.1, token) for token in tokens] for tokens in ((1.0, 1.01, 1.02), (1.0, 2.0, 3.0), (1.0, 5.0, 9.0))
+    )
+
+    def taken(*every: list[tuple[float, float]]) -> tuple[list[tuple[float, float]], int]:
+        left = iter(every)
+        return calmest(lambda: next(left), 3)
+
+    assert taken(steady) == (steady, 1)
+    assert taken(wilder, steady) == (steady, 2)
+    assert taken(wilder, wild, wilder) == (wild, 3)
+
+
 def test_profile_counts_and_measures(saved: Callable[[str], Path]) -> None:
     student = Student.load(saved("gpt2"), device="cpu")
     profile = student.profile(prompt_tokens=100, new_tokens=100, repeats=2, threads=1)
     assert profile.parameters == sum(p.numel() for p in student.model.parameters())
     assert profile.file_megabytes * 1e6 == pytest.approx(profile.parameters * 4, rel=0.05)
     assert (profile.prompt_tokens, profile.new_tokens) == (64, 64)  # of 128 positions
+    assert profile.token_quartiles is not None
+    assert profile.token_quartiles[0] <= profile.token_milliseconds <= profile.token_quartiles[1]
+    assert 1 <= profile.measured <= 3
     assert profile.prompt_milliseconds > 0
     assert profile.tokens_per_second == pytest.approx(1000 / profile.token_milliseconds)
     assert 50 < profile.peak_memory_megabytes < 5000

@@ -12,12 +12,14 @@ from tests.support.worlds import DieAt, assert_killed, metrics
 
 from codestill.errors import TaskError, VocabularyError
 from codestill.evaluation import read_evaluation
+from codestill.files.run_files import read_funnels, read_stage
+from codestill.files.serialize import read_jsonl
 from codestill.models import Decoding, SamplingConfig
 from codestill.recipes import RECIPES, load_recipe
 from codestill.run import Observer, Run
 from codestill.teachers.frozen import LocalTeacher
 from codestill.train.loop import DistillationTrainer
-from codestill.types import Completion, Request
+from codestill.types import Attempt, Completion, Example, Request
 
 
 def subject(recipe: str) -> str:
@@ -103,7 +105,7 @@ def results(directory: Path) -> dict[str, bytes]:
     """Everything that a run is for; its log also tells of interruptions."""
     kinds = ("stages", "student", "samples", "results", "tasks", "accounting.json", "config.yaml", "bundle")
     kinds += ("exam-validation.json", "exam-test.json", "logits", "round-1", "warm-up", "answers", "first")
-    kinds += ("round-2", "library")
+    kinds += ("round-2", "library", "about.json", "funnel.json", "examples.jsonl")
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     names = {path: path.relative_to(directory) for path in paths}
     return {str(name): path.read_bytes() for path, name in names.items() if name.parts[0] in kinds}
@@ -139,6 +141,25 @@ def test_runs_end_to_end(recipe: str, uninterrupted: Callable[[str], Path]) -> N
     assert [event.step for event in logged] == [1, 2, 3]
     assert all(("divergence" in event.metrics) == recipe.startswith(("logit_kd", "opd")) for event in logged)
     assert (directory / "student" / "model.safetensors").exists()
+
+
+@KINDS
+def test_the_funnel_ends_with_the_rows_that_were_trained_on(
+    recipe: str, uninterrupted: Callable[[str], Path]
+) -> None:
+    directory = uninterrupted(recipe)
+    funnels = read_funnels(directory)
+    if recipe.startswith("pocket"):  # they train models from scratch: no task becomes a row
+        assert not funnels
+        return
+    *_, last = funnels.values()
+    (*_, (name, rows)) = last.items()
+    assert (name, rows) == ("rows", len(list(read_jsonl(directory / "examples.jsonl", Example))))
+    for part, steps in funnels.items():
+        if "attempts that failed" in steps:
+            attempts = read_stage(directory, f"{part}/attempts", Attempt)
+            assert steps["attempts of the student"] == len(attempts)
+            assert steps["attempts that failed"] == sum(not attempt.result.passed for attempt in attempts)
 
 
 @pytest.mark.parametrize(("recipe", "stage", "done"), MOMENTS)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from codestill.files.run_files import About, write_funnels
 from codestill.files.seal import seal_text
 from codestill.files.serialize import append_jsonl, write_atomic, write_jsonl, write_object
 from codestill.report import write_report
@@ -18,6 +19,7 @@ from codestill.types import (
     Difference,
     Evaluation,
     Event,
+    Example,
     ExecutionResult,
     Gates,
     Interval,
@@ -29,6 +31,8 @@ from codestill.types import (
 
 TASKS = "pocket:test"
 SAMPLES = 12
+START = "org/small"
+"""The model that every student began as."""
 HOSTILE = '    return "</script><script>document.title=`owned`</script><img src=x onerror=alert(1)>"\n'
 FAILURES: tuple[Verdict, ...] = ("wrong", "exception", "cpu_timeout")
 
@@ -43,6 +47,7 @@ def profile(scale: float) -> ModelProfile:
         file_megabytes=176.4 * scale,
         prompt_milliseconds=38.0 * scale,
         token_milliseconds=8.1 * scale,
+        token_quartiles=(8.0 * scale, 8.3 * scale),
         tokens_per_second=123.4 / scale,
         peak_memory_megabytes=412.0 * scale,
         prompt_tokens=128,
@@ -157,7 +162,15 @@ def make_run(
     source = random.Random(f"{directory.name}{seed}")
     alpha = 0.5 if divergence else 0.0
     config = f"recipe: logit_kd\nseed: {seed}\nobjective:\n  alpha: {alpha}\n  temperature: 2.0\n"
+    config += f"student:\n  model: {START}\nteacher:\n  model: large\n"
+    config += "evaluate:\n  tasks:\n    source: pocket\n    split: test\n  samples_per_task: 12\n"
+    if teacher:
+        config = "recipe: evaluate\nmodel: large\nseed: 0\n"
     write_atomic(directory / "config.yaml", seal_text(config))
+    defaults = {"recipe": "logit_kd", "seed": 0, "objective": {"alpha": 0.0, "temperature": 2.0}}
+    write_object(
+        directory / "about.json", About(title="Logit distillation", needs_teacher=True, defaults=defaults)
+    )
     environment = {"python": "3.11.9", "torch": "2.13.0", "processor": "a processor", "cores": "2"}
     write_object(directory / "environment.json", environment)
     events = [Event(stage="answers", metrics={"failures": 12, "accepted": 288})]
@@ -176,12 +189,51 @@ def make_run(
     write_jsonl(directory / "tasks" / "pocket-test.jsonl", problems)
     attempts = [make_attempt(task, n, skill, source) for task in problems for n in range(SAMPLES)]
     greedy = [make_attempt(task, 0, skill, source) for task in problems]
+    if not teacher:
+        keep_training(directory, problems)
     name = "teacher-pocket" if teacher else "student-pocket"
     append_jsonl(directory / "stages" / f"evaluate-{name}.jsonl", attempts)
     append_jsonl(directory / "stages" / f"evaluate-{name}-greedy.jsonl", greedy)
     model = "pocket-teacher" if teacher else "llama-44m"
     found = evaluation(model, attempts, problems, scale, **changes)
     write_object(directory / "results" / f"{name}.json", found)
+    return found
+
+
+def keep_training(directory: Path, tasks: list[Task]) -> None:
+    """What a training of ten repairs leaves: the funnel, the accounting, and the rows."""
+    write_funnels(
+        directory,
+        {"round-1": {"tasks": 30, "attempts that <failed>": 24, "refined": 12, "rows": 10}},
+    )
+    account = {"round-1/tasks": 30, "round-1/refined": 12, "examples": 10, "steps": 1390, "rate": 1390.123}
+    write_object(directory / "accounting.json", account)
+    examples = [
+        Example(
+            example_id=f"{task.task_id}#0",
+            prompt=task.prompt,
+            completion=task.reference,
+            source="repair" if number % 2 else "solution",
+            attempt=task.reference.replace(">", ">=") + HOSTILE if number % 2 else "",
+        )
+        for number, task in enumerate(tasks[:10])
+    ]
+    write_jsonl(directory / "examples.jsonl", examples)
+
+
+def make_start(directory: Path, like: Evaluation, passed: int, **changes: object) -> Evaluation:
+    """The starting model as it stands, evaluated like another: of every task, the first ``passed`` samples
+    pass."""
+    write_atomic(directory / "config.yaml", seal_text(f"recipe: evaluate\nmodel: {START}\nseed: 0\n"))
+    per_task = dict.fromkeys(like.per_task, (SAMPLES, passed))
+    values: dict[str, object] = {
+        "model": "small",
+        "per_task": per_task,
+        "pass_at": {1: interval(passed / SAMPLES)},
+        "verdicts": {"pass": passed * len(per_task), "wrong": (SAMPLES - passed) * len(per_task)},
+    }
+    found = like.model_copy(update=values | changes)
+    write_object(directory / "results" / "student-pocket.json", found)
     return found
 
 
@@ -247,7 +299,9 @@ def make() -> SimpleNamespace:
     """The builders: ``make.run(directory, ...)`` and ``make.comparison(directory, ...)``."""
     run: Callable[..., Evaluation] = make_run
     comparison: Callable[..., Comparison] = make_comparison
-    return SimpleNamespace(run=run, comparison=comparison, evaluation=evaluation, interval=interval)
+    return SimpleNamespace(
+        run=run, comparison=comparison, evaluation=evaluation, interval=interval, start=make_start
+    )
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def texts(directory: Path) -> tuple[str, str]:
 
 def test_a_difference_that_excludes_zero_is_the_headline(compared: Path) -> None:
     expected = (
-        "distilled − raw: +0.062 [+0.025, +0.101] pass@1, paired over 30 tasks × 2 seeds: "
+        "distilled − raw: +6.2 points [+2.5, +10.1] pass@1, paired over 30 tasks × 2 seeds: "
         "the interval excludes zero."
     )
     html, markdown = written(compared)
@@ -70,14 +70,14 @@ def test_seeds_and_corrected_p_values_stand_beside_differences(make: SimpleNames
     found = headline(section)
     assert found.tone == "plain"  # one interval excludes zero, the other does not
     assert found.sentence.endswith(
-        "the interval excludes zero. By seed: +0.042, +0.082; the t interval over seeds, "
-        "[−0.192, +0.316], includes zero."
+        "the interval excludes zero. By seed: +4.2, +8.2; the t interval over seeds, "
+        "[−19.2, +31.6], includes zero."
     )
     table = differences(section)
     assert table is not None
     names = [cell.value for cell in table.head]
     assert names == ["difference", "metric", "estimate", "by seed", "pairs", "zero", "p"]
-    assert (table.rows[0][3].value, table.rows[0][3].note) == ("+0.042, +0.082", "[−0.192, +0.316]")
+    assert (table.rows[0][3].value, table.rows[0][3].note) == ("+4.2, +8.2", "[−19.2, +31.6]")
     assert [(row[6].value, row[6].note) for row in table.rows] == [
         ("0.005", "Holm 0.01"),
         ("0.04", "Holm 0.04"),
@@ -88,7 +88,7 @@ def test_seeds_and_corrected_p_values_stand_beside_differences(make: SimpleNames
         "intervals: distilled − raw."
     )
     for page in texts(tmp_path):
-        assert "+0.042, +0.082" in page and "Holm 0.01" in page
+        assert "+4.2, +8.2" in page and "Holm 0.01" in page
     seeded(make.comparison(tmp_path), 0.01, tmp_path)
     assert headline(read_report([tmp_path]).sections[0]).tone == "shown"
 
@@ -150,7 +150,7 @@ def test_a_run_shows_its_ratio_to_its_teacher(make: SimpleNamespace, tmp_path: P
     assert [arm.name for arm in section.arms] == ["student", "teacher"]
     _, markdown = texts(tmp_path / "run")
     row = next(line for line in markdown.splitlines() if line.startswith("| student"))
-    assert f"{student.pass_at[1].mean:.3f}" in row
+    assert f"{100 * student.pass_at[1].mean:.1f}%" in row
     assert "44.1, 0.25×" in row  # file size: 44.1 MB of 176.4 MB
     assert "× the teacher's" in headline(section).sentence
 
@@ -180,7 +180,7 @@ def test_the_teachers_calls_are_summed_by_stage(make: SimpleNamespace, tmp_path:
             completion_tokens=11,
             cost=cost,
             retries=("busy",) * (number == 0),
-            seconds=0.25,
+            seconds=1390.2,
         )
         for stage, cost in (("round-1/solutions", 0.5), ("round-1/refinements", None))
         for number in range(3)
@@ -189,8 +189,8 @@ def test_the_teachers_calls_are_summed_by_stage(make: SimpleNamespace, tmp_path:
     html, markdown = texts(tmp_path / "run")
     rows = [line for line in markdown.splitlines() if "round-1/" in line]
     assert [[cell.strip() for cell in row.strip("|").split("|")][2:] for row in rows] == [
-        ["3", "300", "33", "1", "1.5", "0.25"],
-        ["3", "300", "33", "1", "unknown", "0.25"],
+        ["3", "300", "33", "1", "1.5", "1,390"],
+        ["3", "300", "33", "1", "unknown", "1,390"],
     ]
     assert "Teacher calls" in html
 

@@ -1,17 +1,12 @@
 """Rows as one static page, with filters where scripts run."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib import resources
+from functools import partial
 from pathlib import Path
-
-import jinja2
-from markupsafe import Markup
 
 from codestill.browse.rows import Row, StageRows
 from codestill.files.serialize import write_atomic
-from codestill.terminal import printable
+from codestill.pages import cut, render, templates_of
 
 LONGEST = 12_000
 """Characters of one text on the page."""
@@ -24,26 +19,18 @@ def write_rows(name: str, stages: Sequence[StageRows], path: Path, limit: int) -
     """
     chosen = _in_turn(stages, limit)
     available = sum(len(stage.rows) for stage in stages)
-    script = _file("rows.js")
-    context = {
-        "name": name,
-        "stages": stages,
-        "rows": chosen,
-        "available": available,
-        "verdicts": sorted({row.verdict for row in chosen if row.verdict}),
-        "script": Markup(script),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "style": Markup(_file("rows.css")),
-    }
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("codestill.browse"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    templates = templates_of("codestill.browse")
+    templates.filters["cut"] = partial(cut, longest=LONGEST)
+    html = render(
+        templates,
+        "rows.html.j2",
+        name=name,
+        stages=stages,
+        rows=chosen,
+        available=available,
+        verdicts=sorted({row.verdict for row in chosen if row.verdict}),
     )
-    templates.filters["cut"] = _cut
-    write_atomic(path, printable(templates.get_template("rows.html.j2").render(context)))
+    write_atomic(path, html)
     return len(chosen), available
 
 
@@ -60,12 +47,3 @@ def _in_turn(stages: Sequence[StageRows], limit: int) -> list[Row]:
             shares[number] += more
         left = limit - sum(shares.values())
     return [row for number, stage in enumerate(stages) for row in stage.rows[: shares[number]]]
-
-
-def _cut(text: str) -> str:
-    rest = len(text) - LONGEST
-    return text if rest <= 0 else f"{text[:LONGEST]}\n… {rest:,} more characters are not shown"
-
-
-def _file(name: str) -> str:
-    return resources.files("codestill.browse").joinpath(f"templates/{name}").read_text(encoding="utf-8")

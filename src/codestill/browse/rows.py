@@ -239,9 +239,14 @@ def _row(stage: str, record: dict[str, Any]) -> Row:
         verdict=str(result.get("verdict", "")),
         error=_error(result),
         text=_text(record, answer),
-        before=str(before["completion"]["text"]) if before and answer else "",
+        before=str(before["completion"]["text"]) if before and answer else _repaired(attempt),
         prompt=str(record.get("prompt", "")) if "completion" in record else "",
     )
+
+
+def _repaired(attempt: object) -> str:
+    """The attempt that a training example holds beside its completion."""
+    return attempt if isinstance(attempt, str) else ""
 
 
 def _text(record: dict[str, Any], answer: dict[str, Any]) -> str:

@@ -9,7 +9,16 @@ from typing import Any
 from codestill.browse.export import Form, export
 from codestill.browse.rows import Filter, Rows, Stages, read_stages
 from codestill.errors import RunError
-from codestill.files.run_files import NO_LOG, read_accounting, read_config, read_ledger, read_stage
+from codestill.files.run_files import (
+    NO_LOG,
+    About,
+    read_about,
+    read_accounting,
+    read_config,
+    read_funnels,
+    read_ledger,
+    read_stage,
+)
 from codestill.files.serialize import R, read_jsonl, read_object, read_record
 from codestill.run import slug
 from codestill.tables import Accounting, Table, Tabular
@@ -26,7 +35,11 @@ class RunFiles(Tabular):
     path: Path
     config_text: str
     config: dict[str, Any]
+    about: About | None
+    """What its config class says of it; None for runs of earlier versions."""
     environment: dict[str, str]
+    funnels: dict[str, dict[str, int]]
+    """Part of the run -> step -> how many things it left."""
     events: tuple[Event, ...]
     evaluations: dict[str, Evaluation]
     """By file name, e.g. ``student-humaneval`` or ``round-1/student-humaneval``, last round last."""
@@ -158,6 +171,8 @@ def read_run(directory: Path | str) -> RunFiles:
         path=directory,
         config_text=config_text,
         config=config,
+        about=read_about(directory),
+        funnels=read_funnels(directory),
         environment=_read_environment(environment_path) if environment_path.exists() else {},
         events=tuple(read_jsonl(metrics_path, Event, next_step=NO_LOG)) if metrics_path.exists() else (),
         evaluations={

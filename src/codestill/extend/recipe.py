@@ -15,7 +15,7 @@ from codestill.types import Evaluation
 
 _KILLED_AT = (0.2, 0.5, 0.8)
 """Of the run's events, the share after which it is killed."""
-_COMPARED = ("stages", "results", "samples", "student", "examples.jsonl", "accounting.json")
+_COMPARED = ("stages", "results", "samples", "student", "examples.jsonl", "accounting.json", "funnel.json")
 """What must come out the same, to the byte."""
 _PATIENCE_SECONDS = 900
 

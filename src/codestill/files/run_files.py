@@ -1,14 +1,16 @@
 """What is read back of a run directory: each file checked, and what to do where one is damaged."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from codestill.errors import ConfigMismatch, RunError
 from codestill.files.seal import unseal_text
-from codestill.files.serialize import is_object, read_jsonl, read_object, read_record
+from codestill.files.serialize import is_object, read_jsonl, read_object, read_record, write_object
 from codestill.files.strict_yaml import load_yaml
 from codestill.types import Call, Record
 
@@ -22,8 +24,8 @@ NO_LEDGER = (
 NO_ACCOUNTING = "Delete the file: no result depends on it. The reports lack what it held."
 
 FORECAST = "forecast.json"
-_BEFORE = ("environment.json", FORECAST, "answers", "kept_answers")
-"""What may stand in a run's directory before its config."""
+_BEFORE = ("environment.json", "about.json", FORECAST, "answers", "kept_answers")
+"""What may stand in a run's directory before its config: of a killed start, and of a plan."""
 
 
 class Marker(Record):
@@ -32,6 +34,66 @@ class Marker(Record):
     fingerprint: str
     count: int
     done: bool
+
+
+class About(Record):
+    """What a run's config class says of it, in ``about.json``: a report needs no recipe at hand."""
+
+    title: str
+    """The first sentence of its docstring, e.g. ``Personalised distillation``."""
+    needs_teacher: bool
+    """Whether a run with this config loads or asks a teacher."""
+    defaults: dict[str, Any]
+    """The config with every default; without the fields that have none."""
+
+
+class Steps(Record):
+    """How many things each step of a run left, by round or part: ``funnel.json``."""
+
+    parts: dict[str, tuple[tuple[str, int], ...]]
+
+
+def about(config: BaseModel) -> About:
+    """What the class of a config says."""
+    kind = type(config)
+    title = re.match(r".*?(?=\.\s|\.$|\n\n|$)", (kind.__doc__ or "").strip(), re.DOTALL)
+    values = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in kind.model_fields.items()
+        if not field.is_required() and not field.default_factory_takes_validated_data
+    }
+    return About(
+        title=" ".join(title.group().split()) if title else "",
+        needs_teacher=bool(getattr(config, "needs_teacher", False)),
+        defaults=to_jsonable_python(values, fallback=str),
+    )
+
+
+def is_foreign(directory: Path) -> bool:
+    """Whether it holds more than a killed start of a run, or a plan, leaves."""
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else {"a file"}
+    return any(not name.startswith(".") and name not in _BEFORE for name in names)
+
+
+def read_about(directory: Path) -> About | None:
+    """What the run's config class said; None where an earlier version made the run. Raises RunError for a
+    damaged file."""
+    path = directory / "about.json"
+    return read_record(path, About, NO_ACCOUNTING) if path.exists() else None
+
+
+def read_funnels(directory: Path) -> dict[str, dict[str, int]]:
+    """Part of the run -> step -> how many things it left, in the order of the steps. Raises RunError for a
+    damaged file."""
+    path = directory / "funnel.json"
+    parts = read_record(path, Steps, NO_ACCOUNTING).parts if path.exists() else {}
+    return {part: dict(steps) for part, steps in parts.items()}
+
+
+def write_funnels(directory: Path, funnels: Mapping[str, Mapping[str, int]]) -> None:
+    """Keep what :func:`read_funnels` reads."""
+    parts = {part: tuple(steps.items()) for part, steps in funnels.items()}
+    write_object(directory / "funnel.json", Steps(parts=parts))
 
 
 def read_stage(directory: Path, name: str, record: type[R]) -> list[R]:
@@ -109,9 +171,3 @@ def _differences(saved: Any, now: Any, where: str = "") -> Iterator[str]:
             yield from _differences(saved.get(name), now.get(name), f"{where}.{name}" if where else name)
     elif saved != now:
         yield f"{where}: saved {saved!r}, now {now!r}"
-
-
-def is_foreign(directory: Path) -> bool:
-    """Whether it holds more than a killed start of a run, or a plan, leaves."""
-    names = {path.name for path in directory.iterdir()} if directory.is_dir() else {"a file"}
-    return any(not name.startswith(".") and name not in _BEFORE for name in names)

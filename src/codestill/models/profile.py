@@ -5,16 +5,19 @@ and generated tokens for every model (the end-of-sequence token is ignored), war
 repeats, the GPU synchronised before the clock is read. Peak memory on the CPU is that process's VmHWM, with
 Python, torch and loading, since a deployment pays for them too. (In a process that trained before, the
 high-water mark would be the training's; ``getrusage`` would inherit the parent's.) On CUDA it is the
-allocator's peak.
+allocator's peak. Where the repeats scatter, other processes were at work: they are made again, and the
+calmest are kept, with their quartiles.
 """
 
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,12 +28,15 @@ from codestill.models.decode import NO_LIMIT, forward_last
 from codestill.models.load import load_weights
 from codestill.models.sample import position_limit
 from codestill.models.settings import Device
+from codestill.records import STEADY
 from codestill.types import ModelProfile
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WARM_UP = 3
+TRIES = 3
+"""Measurements at most, where the machine is busy."""
 
 
 def profile(
@@ -92,18 +98,16 @@ def measure_here(job: dict[str, Any]) -> ModelProfile:
         dtype=job["dtype"],
         device=device,
     )
-    prompt_seconds, token_seconds = [], []
-    for repeat in range(WARM_UP + job["repeats"]):
-        prompt, token = _time_once(model, job["prompt_tokens"], job["new_tokens"])
-        if repeat >= WARM_UP:
-            prompt_seconds.append(prompt)
-            token_seconds.append(token)
+    timings, measured = calmest(lambda: _repeat(model, job), TRIES)
+    prompt_seconds, token_seconds = zip(*timings, strict=True)
     per_token = statistics.median(token_seconds)
+    low, high = _quartiles(token_seconds)
     return ModelProfile(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         file_megabytes=sum(file.stat().st_size for file in directory.glob("*.safetensors")) / 1e6,
         prompt_milliseconds=statistics.median(prompt_seconds) * 1e3,
         token_milliseconds=per_token * 1e3,
+        token_quartiles=(low * 1e3, high * 1e3),
         tokens_per_second=1 / per_token,
         peak_memory_megabytes=_peak_bytes(device) / 1e6,
         prompt_tokens=job["prompt_tokens"],
@@ -112,7 +116,47 @@ def measure_here(job: dict[str, Any]) -> ModelProfile:
         device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
         dtype=job["dtype"],
         threads=job["threads"],
+        measured=measured,
     )
+
+
+Timings = list[tuple[float, float]]
+"""Seconds for the prompt and per generated token, of each repeat."""
+
+
+def calmest(measure: Callable[[], Timings], tries: int) -> tuple[Timings, int]:
+    """The timings whose time per token scatters least, of at most ``tries`` measurements, and how many there
+    were; one that is steady is not repeated."""
+    best, spread = Timings(), math.inf
+    for number in range(1, tries + 1):
+        timings = measure()
+        found = _spread([token for _, token in timings])
+        if found < spread:
+            best, spread = timings, found
+        if spread <= STEADY:
+            return best, number
+    return best, tries
+
+
+def _spread(seconds: Sequence[float]) -> float:
+    """Distance of the quartiles as a share of the median."""
+    low, high = _quartiles(seconds)
+    return (high - low) / statistics.median(seconds)
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float]:
+    if len(values) < 2:
+        return values[0], values[0]
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, high
+
+
+def _repeat(model: Any, job: dict[str, Any]) -> Timings:
+    """The repeats, after the warm-up."""
+    every = [
+        _time_once(model, job["prompt_tokens"], job["new_tokens"]) for _ in range(WARM_UP + job["repeats"])
+    ]
+    return every[WARM_UP:]
 
 
 @torch.inference_mode()

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from codestill.report.change import Change
 from codestill.report.collect import PASS_AT_1, ArmView, Section
-from codestill.types import Difference, Evaluation, Interval
+from codestill.report.numbers import bounds, counted, each_seed, listed, percent, point_bounds, points
+from codestill.types import Difference, Evaluation
 
 MANY_ARMS = 8
 """From here on, "the best arm" is mostly the luckiest one, and colours no longer tell arms apart."""
@@ -43,25 +45,9 @@ class Gate:
     holds: bool
 
 
-def signed(value: float) -> str:
-    """Three decimals, with a true minus sign."""
-    return f"{value:+.3f}".replace("-", "−")
-
-
-def bounds(interval: Interval, sign: bool = False) -> str:
-    """``[0.381, 0.466]``."""
-    if sign:
-        return f"[{signed(interval.low)}, {signed(interval.high)}]"
-    return f"[{interval.low:.3f}, {interval.high:.3f}]"
-
-
-def each_seed(values: Sequence[float]) -> str:
-    """``+0.081, +0.112``."""
-    return ", ".join(map(signed, values))
-
-
-def headline(section: Section) -> Headline:
-    """The honest headline of a section: withheld where the evaluation cannot carry one."""
+def headline(section: Section, changes: Sequence[Change] = ()) -> Headline:
+    """The honest headline of a section: withheld where the evaluation cannot carry one. ``changes`` are those
+    of its arms since before training."""
     reason = _why_withheld(section)
     if reason:
         return Headline(f"No headline: {reason}.", "withheld")
@@ -71,28 +57,51 @@ def headline(section: Section) -> Headline:
     students = [arm for arm in section.arms if not arm.is_teacher and PASS_AT_1 in arm.pass_at]
     if not students:
         return Headline("No student has been evaluated here yet.", "withheld")
+    if len(changes) == 1 and len(students) <= 2:  # the student, and the model that it began as
+        return _change_headline(changes[0], section.task_count)
     best = max(students, key=lambda arm: arm.pass_at[PASS_AT_1].mean)
     score = best.pass_at[PASS_AT_1]
-    sentence = f"{best.name}: pass@1 {score.mean:.3f} {bounds(score)} over {section.task_count} tasks"
+    sentence = f"{best.name}: pass@1 {percent(score.mean)} {bounds(score)} over {section.task_count} tasks"
     teacher = section.teacher
     if teacher is not None and PASS_AT_1 in teacher.pass_at and teacher.pass_at[PASS_AT_1].mean > 0:
         theirs = teacher.pass_at[PASS_AT_1].mean
-        sentence += f", {score.mean / theirs:.2f}× the teacher's {theirs:.3f}"
+        sentence += f", {score.mean / theirs:.2f}× the teacher's {percent(theirs)}"
     if len(students) > 1:
         sentence += (
             f". It is the highest of {len(students)} arms, selected on the tasks that it is scored on, "
             "so it is optimistic"
         )
-    return Headline(sentence + ".", "plain", best.name, f"{score.mean:.3f}")
+    return Headline(sentence + ".", "plain", best.name, percent(score.mean))
+
+
+def _change_headline(change: Change, task_count: int) -> Headline:
+    """Before and after, with the paired interval of the difference."""
+    difference, interval = change.difference, change.difference.interval
+    before, after = percent(change.before.mean), percent(change.after.mean)
+    verb = "rose" if interval.mean > 0 else "fell"
+    if difference.excludes_zero:
+        sentence = f"pass@1 {verb} from {before} to {after}"
+        verdict = "the interval excludes zero"
+    else:
+        sentence = f"pass@1 was {before} before training and is {after} after it"
+        verdict = "the interval includes zero, so whether training changed it is unknown"
+    sentence += (
+        f": {points(interval.mean)} points {point_bounds(interval)}, paired over "
+        f"{_pairing(difference, task_count)}: {verdict}. Before: {change.start}."
+    )
+    tone = "shown" if difference.excludes_zero and interval.mean > 0 else "not-shown"
+    return Headline(sentence, tone, change.arm, f"{before} → {after}", difference)
+
+
+def _pairing(difference: Difference, task_count: int) -> str:
+    seeds, rest = divmod(difference.pairs, task_count) if task_count else (0, 1)
+    if rest or seeds == 0:
+        return f"{difference.pairs} pairs"
+    return f"{counted(task_count, 'task')} × {counted(seeds, 'seed')}"
 
 
 def _difference_headline(difference: Difference, task_count: int) -> Headline:
     interval = difference.interval
-    seeds, rest = divmod(difference.pairs, task_count) if task_count else (0, 1)
-    if rest or seeds == 0:
-        pairing = f"{difference.pairs} pairs"
-    else:
-        pairing = f"{task_count} tasks × {seeds} seed{'s' if seeds > 1 else ''}"
     over_seeds = difference.t_interval
     unsure = over_seeds is not None and not over_seeds.excludes_zero
     if not difference.excludes_zero:
@@ -102,17 +111,17 @@ def _difference_headline(difference: Difference, task_count: int) -> Headline:
     else:
         verdict = f"the interval excludes zero, in favour of {difference.b}"
     sentence = (
-        f"{difference.a} − {difference.b}: {signed(interval.mean)} {bounds(interval, sign=True)} "
-        f"{difference.metric}, paired over {pairing}: {verdict}."
+        f"{difference.a} − {difference.b}: {points(interval.mean)} points {point_bounds(interval)} "
+        f"{difference.metric}, paired over {_pairing(difference, task_count)}: {verdict}."
     )
     if len(difference.by_seed) > 1:
         sentence += f" By seed: {each_seed(difference.by_seed)}"
         if over_seeds is not None:
             verdict = "includes zero" if unsure else "excludes zero"
-            sentence += f"; the t interval over seeds, {bounds(over_seeds, sign=True)}, {verdict}"
+            sentence += f"; the t interval over seeds, {point_bounds(over_seeds)}, {verdict}"
         sentence += "."
     tone = "not-shown" if not difference.excludes_zero else "plain" if unsure else "shown"
-    return Headline(sentence, tone, difference.a, signed(interval.mean), difference)
+    return Headline(sentence, tone, difference.a, points(interval.mean), difference)
 
 
 def _why_withheld(section: Section) -> str | None:
@@ -187,6 +196,10 @@ def _unequal_settings(arms: tuple[ArmView, ...]) -> list[str]:
     if unequal:
         texts.append(f"The arms were not evaluated alike; they differ in {', '.join(unequal)}.")
     profiles = [arm.profile for arm in arms if arm.profile is not None]
+    if noisy := [arm.name for arm in arms if arm.profile and arm.profile.noisy]:
+        texts.append(
+            f"The times of {listed(noisy)} are noise: the machine was busy whenever they were taken."
+        )
     if len({(p.device, p.threads, p.prompt_tokens, p.new_tokens) for p in profiles}) > 1:
         texts.append(
             "Speeds were measured under different conditions (device, threads or lengths): "

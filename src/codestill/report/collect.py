@@ -6,6 +6,8 @@ from pathlib import Path
 
 from codestill.browse import RunFiles, is_comparison, read_comparison, read_run
 from codestill.errors import RunError
+from codestill.report.numbers import counted
+from codestill.report.parts import part_name
 from codestill.types import Comparison, Difference, Evaluation, Interval, ModelProfile
 
 PASS_AT_1 = 1
@@ -84,6 +86,17 @@ class Section:
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
         return tuple(evaluation for arm in self.arms for evaluation in arm.evaluations)
+
+    @property
+    def owners(self) -> list[ArmView]:
+        """The arms, each set of runs once: a further evaluation of the same runs, by another name or after an
+        earlier round, trained and spent nothing of its own."""
+        first: dict[frozenset[Path], ArmView] = {}
+        for arm in sorted(
+            self.arms, key=lambda arm: (arm.is_teacher, any("/" in s.name for s in arm.sources))
+        ):
+            first.setdefault(frozenset(source.run.path for source in arm.sources), arm)
+        return [arm for arm in self.arms if not arm.sources or arm in first.values()]
 
     @property
     def levels(self) -> list[str]:
@@ -222,7 +235,7 @@ def _comparison_section(directory: Path, comparison: Comparison, collector: _Col
         arms.append(
             ArmView(
                 name=arm.name,
-                detail=_plural(len(arm.runs), "seed") if len(arm.runs) > 1 else "",
+                detail=counted(len(arm.runs), "seed") if len(arm.runs) > 1 else "",
                 is_teacher=is_teacher,
                 pass_at=arm.pass_at,
                 greedy=arm.greedy,
@@ -257,7 +270,7 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
             role, phase = _role(stem), stem.rpartition("/")[0]
             name = role if alone or role == "teacher" else label if role == "student" else f"{label} {stem}"
             if phase:
-                name = f"{name}, {phase.replace('-', ' ')}"
+                name = f"{name}, {part_name(phase)}"
             if name in {arm.name for arm in arms}:
                 name = stem if alone else f"{label} {stem}"
             arms.append(
@@ -270,7 +283,7 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
                     bleu=evaluation.bleu,
                     nats_per_byte=evaluation.nats_per_byte,
                     profile=evaluation.profile,
-                    accounting={},
+                    accounting={} if _is_teacher(stem) else run.accounting,
                     sources=(EvaluatedRun(run, stem, evaluation),),
                 )
             )
@@ -293,7 +306,3 @@ def training_curves(run: RunFiles, arm: str) -> list[Curve]:
         for stage, (phase, _, name) in parted.items()
         if name in ("train", "validation")
     ]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

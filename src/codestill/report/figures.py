@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from codestill.report import svg
-from codestill.report.claims import MANY_ARMS, bounds
+from codestill.report.claims import MANY_ARMS
 from codestill.report.collect import PASS_AT_1, ArmView, Curve, Section
-from codestill.report.tables import flatten
+from codestill.report.numbers import bounds, percent
+from codestill.report.settings import flatten
 
 WIDTH, HEIGHT = 440.0, 270.0
 LOSS_SIZE = (350.0, 240.0)
@@ -54,13 +55,13 @@ def pass_at(section: Section, colours: Colours, name: str) -> Figure | None:
         plot.set_xscale("log")
         plot.set_xticks(ticks, [str(k) for k in ticks])
         plot.xaxis.set_minor_formatter(NullFormatter())
-        plot.set_ylim(bottom=0.0)
+        svg.in_percent(plot)
         if direct:
             ends = [(arm.pass_at[max(arm.pass_at)].mean, arm.name, colours[arm.name]) for arm in arms]
             svg.end_labels(plot, ends)
         alt = "pass@k. " + "; ".join(
-            f"{arm.name}: {arm.pass_at[PASS_AT_1].mean:.3f} at k=1, "
-            f"{arm.pass_at[max(arm.pass_at)].mean:.3f} at k={max(arm.pass_at)}"
+            f"{arm.name}: {percent(arm.pass_at[PASS_AT_1].mean)} at k=1, "
+            f"{percent(arm.pass_at[max(arm.pass_at)].mean)} at k={max(arm.pass_at)}"
             for arm in arms
             if PASS_AT_1 in arm.pass_at
         )
@@ -70,7 +71,7 @@ def pass_at(section: Section, colours: Colours, name: str) -> Figure | None:
 
 
 def frontier(section: Section, colours: Colours, name: str) -> list[Figure]:
-    """pass@1 against the size of the weights and against the time per token."""
+    """pass@1 against the size of the weights and, where all times are steady, against the time per token."""
     arms = [arm for arm in section.arms if arm.profile is not None and PASS_AT_1 in arm.pass_at]
     if len(arms) < 2:
         return []
@@ -87,6 +88,7 @@ def frontier(section: Section, colours: Colours, name: str) -> list[Figure]:
             ("file_megabytes", "Size", "saved weights, MB"),
             ("token_milliseconds", "Latency", "ms per token"),
         )
+        if axis == "file_megabytes" or all(arm.profile and arm.profile.steady for arm in arms)
     ]
 
 
@@ -101,11 +103,11 @@ def _frontier(
             face = svg.PAPER if arm.is_teacher else colour
             plot.plot([x[arm.name]], [score.mean], "o", color=colour, markerfacecolor=face, markersize=7.5)
         _log_x(plot, list(x.values()))
-        plot.set_ylim(bottom=0.0)
+        svg.in_percent(plot)
         if len(arms) <= MANY_ARMS:
             _point_labels(plot, [(x[a.name], a.pass_at[1].mean, a.name, colours[a.name]) for a in arms])
         alt = f"pass@1 against {label}. " + "; ".join(
-            f"{arm.name}: {arm.pass_at[PASS_AT_1].mean:.3f} at {x[arm.name]:.4g}" for arm in arms
+            f"{arm.name}: {percent(arm.pass_at[PASS_AT_1].mean)} at {x[arm.name]:.4g}" for arm in arms
         )
         caption = "Up and to the left is better; whiskers are 95% intervals."
         return Figure(f"{title} and quality", caption, svg.to_svg(figure, name, alt))
@@ -153,9 +155,9 @@ def _setting(
                 plot.plot([at], [score.mean], "o", color=colour, markersize=6)
         if len(groups) < 9:
             plot.set_xticks(sorted(groups), [f"{value:g}" for value in sorted(groups)])
-        plot.set_ylim(bottom=0.0)
+        svg.in_percent(plot)
         alt = f"pass@1 against {key}. " + "; ".join(
-            f"{arm.name}: {arm.pass_at[PASS_AT_1].mean:.3f} at {x[arm.name]:g}" for arm in arms
+            f"{arm.name}: {percent(arm.pass_at[PASS_AT_1].mean)} at {x[arm.name]:g}" for arm in arms
         )
         caption = "One point per arm; whiskers are 95% intervals over tasks."
         return Figure(f"pass@1 by {key}", caption, svg.to_svg(figure, name, alt))
@@ -236,11 +238,11 @@ def _difficulty(
                 plot.plot([x, x], [interval.low, interval.high], color=svg.INK, linewidth=1.1, alpha=0.75)
         plot.set_xticks(range(len(levels)), [level.partition("=")[2] or level for level in levels])
         plot.set_xlim(-0.55, len(levels) - 0.45)
-        plot.set_ylim(bottom=0.0)
+        svg.in_percent(plot)
         alt = f"pass@1 by {kind}. " + "; ".join(
             f"{arm.name}: "
             + ", ".join(
-                f"{level} {arm.by_difficulty[level].mean:.3f} {bounds(arm.by_difficulty[level])}"
+                f"{level} {percent(arm.by_difficulty[level].mean)} {bounds(arm.by_difficulty[level])}"
                 for level in levels
                 if level in arm.by_difficulty
             )

@@ -1,23 +1,26 @@
 """The two pages: one self-contained HTML file, and Markdown with the same tables."""
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
 from codestill.files.serialize import write_atomic
-from codestill.report import claims, figures, rounds, svg, tables
+from codestill.pages import render, templates_of
+from codestill.report import claims, figures, rounds, spend, svg, tables
+from codestill.report.change import changes
 from codestill.report.collect import PASS_AT_1, Report, Section, read_report
+from codestill.report.funnel import Funnel, funnels
+from codestill.report.numbers import percent
+from codestill.report.parts import part_name, part_order
+from codestill.report.rows import trained_rows
 from codestill.report.samples import choose_samples
+from codestill.report.settings import changed_settings
+from codestill.report.story import before, runs_of, story
 from codestill.report.tables import Table
 from codestill.run import slug
-from codestill.terminal import printable
 
+FEW_FUNNELS = 6
+"""Funnels that are not folded away."""
 LONGEST_NAME = 120
 """Characters of a page's name."""
 PALETTE = 8
@@ -63,7 +66,12 @@ class SectionPage:
     """A section as the templates see it."""
 
     section: Section
+    story: list[str]
     headline: claims.Headline
+    missing: tuple[str, str]
+    """What there is no score before training for, and the command that measures it."""
+    funnels: list[Funnel]
+    spent: list[tuple[str, str]]
     gates: list[claims.Gate]
     warnings: list[str]
     tiles: list[Tile]
@@ -83,42 +91,38 @@ class Phase:
 def render_report(report: Report) -> tuple[str, str]:
     """The HTML page and the Markdown page of a report, as text."""
     colours = arm_colours(report)
-    sections = [_section(section, colours, f"s{number}") for number, section in enumerate(report.sections)]
-    phases = list(dict.fromkeys(curve.phase for curve in report.curves))
-    script = resources.files("codestill.report").joinpath("templates/report.js").read_text(encoding="utf-8")
+    sections = [
+        _section(section, report, colours, f"s{number}") for number, section in enumerate(report.sections)
+    ]
+    phases = sorted({curve.phase for curve in report.curves}, key=part_order)
     samples = choose_samples(report)
     context = {
         "report": report,
         "sections": sections,
-        "phases": [_phase(report, name, colours, number) for number, name in enumerate(phases)],
+        "phases": [
+            _phase(report, name, colours, number, several=len(phases) > 1)
+            for number, name in enumerate(phases)
+        ],
         "trained": list(dict.fromkeys(curve.arm for curve in report.curves)),
         "samples": samples,
         "sampled_arms": list(dict.fromkeys(arm.name for arm in report.arms)),
         "sampled_verdicts": {sample.verdict for sample in samples.chosen},
         "verdict_order": tables.VERDICT_ORDER,
         "stage_metrics": tables.stage_metrics(report),
-        "config_differences": tables.config_differences(report.runs),
+        "settings": changed_settings(report.runs),
+        "rows": trained_rows(report),
         "environments": tables.environments(report.runs),
         "colours": {name: svg.css_colour(colour) for name, colour in colours.items()},
         "ramp": _ramp(colours),
-        "script": Markup(script),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "few": FEW_FUNNELS,
     }
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("codestill.report"),
-        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = templates_of("codestill.report")
     templates.globals["mark"] = lambda interval, axis, arm, labelled=False: svg.interval_mark(
         interval, axis, colours.get(arm, svg.INK), labelled
     )
     templates.globals["headline_axis"] = lambda interval: tables.axis_of([interval], around=[0.0])
     templates.filters["md"] = _markdown
-    html = templates.get_template("report.html.j2").render(context)
-    # Names and programs may hold signs that turn the writing direction, or steer the terminal of a reader.
-    return printable(html), printable(templates.get_template("report.md.j2").render(context))
+    return render(templates, "report.html.j2", **context), render(templates, "report.md.j2", **context)
 
 
 def arm_colours(report: Report) -> dict[str, str]:
@@ -137,13 +141,15 @@ def _ramp(colours: Mapping[str, str]) -> list[int]:
     return [round(255 - 245 * number / (count - 1)) for number in range(count)]
 
 
-def _section(section: Section, colours: Mapping[str, str], name: str) -> SectionPage:
-    headline = claims.headline(section)
+def _section(section: Section, report: Report, colours: Mapping[str, str], name: str) -> SectionPage:
+    changed = changes(section, report.arms)
+    headline = claims.headline(section, changed)
     optional = (
         ("Results", tables.results(section)),
+        ("Before and after training", tables.changes(changed)),
         ("Differences", tables.differences(section)),
-        ("Accounting", tables.accounting(section)),
-        ("Teacher calls", tables.calls(section)),
+        ("Accounting", spend.accounting(section)),
+        ("Teacher calls", spend.calls(section)),
         ("Verdicts", tables.verdicts(section)),
     )
     plots = [
@@ -154,7 +160,11 @@ def _section(section: Section, colours: Mapping[str, str], name: str) -> Section
     ]
     return SectionPage(
         section=section,
+        story=story(section, report.title),
         headline=headline,
+        missing=before(section, bool(changed)),
+        funnels=funnels(section),
+        spent=spend.spent(runs_of(section)),
         gates=claims.gates(section),
         warnings=rounds.view_warnings(section) + claims.warnings(section),
         tiles=_tiles(section, headline.subject),
@@ -165,9 +175,10 @@ def _section(section: Section, colours: Mapping[str, str], name: str) -> Section
     )
 
 
-def _phase(report: Report, name: str, colours: Mapping[str, str], number: int) -> Phase:
+def _phase(report: Report, name: str, colours: Mapping[str, str], number: int, several: bool) -> Phase:
     curves = [curve for curve in report.curves if curve.phase == name]
-    return Phase(name, figures.losses(curves, colours, f"c{number}"))
+    title = part_name(name) or ("last training" if several else "")
+    return Phase(title, figures.losses(curves, colours, f"c{number}"))
 
 
 def _tiles(section: Section, subject: str) -> list[Tile]:
@@ -179,11 +190,15 @@ def _tiles(section: Section, subject: str) -> list[Tile]:
     score = arm.pass_at.get(PASS_AT_1)
     if score is not None and section.differences:  # else the headline shows it
         theirs = teacher.pass_at.get(PASS_AT_1) if teacher else None
-        tiles.append(Tile("pass@1", f"{score.mean:.3f}", _of_teacher(score.mean, theirs and theirs.mean)))
+        tiles.append(Tile("pass@1", percent(score.mean), _of_teacher(score.mean, theirs and theirs.mean)))
+    steady = all(of.profile.steady for of in (arm, teacher) if of is not None and of.profile is not None)
     for name, value, text in tables.PROFILE[1:3]:
         ours = value(arm)
-        if ours is not None:
-            tiles.append(Tile(name, text(ours), _of_teacher(ours, value(teacher) if teacher else None)))
+        if ours is not None and (steady or value is not tables.token_milliseconds):  # noise is no headline
+            note = _of_teacher(ours, value(teacher) if teacher else None)
+            if value is tables.token_milliseconds and arm.profile and arm.profile.token_quartiles:
+                note = " to ".join(map(text, arm.profile.token_quartiles)) + (f"; {note}" if note else "")
+            tiles.append(Tile(name, text(ours), note))
     return tiles
 
 

@@ -8,8 +8,16 @@ from statistics import fmean
 from codestill.browse.run import REPEAT
 from codestill.files.serialize import read_record
 from codestill.recipes.iterkd.records import BINS, RoundRecord
-from codestill.report.claims import bounds, each_seed, signed
 from codestill.report.collect import PASS_AT_1, ArmView, Section
+from codestill.report.numbers import (
+    bounds,
+    each_seed,
+    percent,
+    plain_bounds,
+    point_bounds,
+    points,
+    signed,
+)
 from codestill.report.tables import NOTHING, Cell, Table
 from codestill.types import Interval
 
@@ -73,20 +81,35 @@ def _rounds(section: Section) -> Iterator[Round]:
             yield arm.name, number, [record for record in rounds if record.round == number]
 
 
-def _mean(values: Sequence[Interval | None], sign: bool = False) -> Cell:
-    """The mean of estimates, and of their bounds; of differences (with a ``sign``) also each seed's."""
+def _mean(values: Sequence[Interval | None]) -> Interval | None:
+    """The mean of estimates, and of their bounds."""
     intervals = [value for value in values if value is not None]
     if not intervals:
-        return NOTHING
-    mean = Interval(
+        return None
+    return Interval(
         mean=fmean(interval.mean for interval in intervals),
         low=fmean(interval.low for interval in intervals),
         high=fmean(interval.high for interval in intervals),
     )
-    if not sign:
-        return Cell(f"{mean.mean:.3f}", bounds(mean))
-    seeds = f"; by seed {each_seed([i.mean for i in intervals])}" if len(intervals) > 1 else ""
-    return Cell(signed(mean.mean), bounds(mean, sign=True) + seeds)
+
+
+def _score(values: Sequence[Interval | None]) -> Cell:
+    mean = _mean(values)
+    return Cell(percent(mean.mean), bounds(mean)) if mean else NOTHING
+
+
+def _gain(values: Sequence[Interval | None]) -> Cell:
+    """In points, with each seed's own."""
+    mean, own = _mean(values), [value.mean for value in values if value is not None]
+    if mean is None:
+        return NOTHING
+    seeds = f"; by seed {each_seed(own)}" if len(own) > 1 else ""
+    return Cell(points(mean.mean), point_bounds(mean) + seeds)
+
+
+def _area(values: Sequence[Interval | None]) -> Cell:
+    mean = _mean(values)
+    return Cell(f"{mean.mean:.3f}", plain_bounds(mean)) if mean else NOTHING
 
 
 def _number(values: Sequence[float]) -> Cell:
@@ -106,20 +129,20 @@ def _overview(rounds: Sequence[Round]) -> Table:
                 Cell(str(number)),
                 _number([record.tasks for record in records]),
                 _number([record.solved for record in records]),
-                Cell(f"{100 * fmean(shares):.1f}%") if shares else NOTHING,
+                Cell(percent(fmean(shares))) if shares else NOTHING,
                 *(_number([record.bins.get(name, 0) for record in records]) for name in BINS),
                 _number([sum(record.faults.values()) for record in records]),
                 Cell(f"{fmean(lengths):.2f}") if lengths else NOTHING,
-                _mean([record.pass_at.get(PASS_AT_1) for record in records]),
-                _mean([record.gain for record in records], sign=True),
-                _mean([record.kept for record in records]),
+                _score([record.pass_at.get(PASS_AT_1) for record in records]),
+                _gain([record.gain for record in records]),
+                _score([record.kept for record in records]),
                 _number([record.teacher_tokens for record in records]),
             )
         )
     return Table(
-        caption="pass@1: on the validation tasks, after the round. Gain: over the best earlier round, paired "
-        "over tasks. First tasks: pass@1 on the first round's tasks. Correct longer: how often a correct "
-        "program is longer than a faulty one; at 0.5, length is no confound.",
+        caption="pass@1: on the validation tasks, after the round. Gain: points over the best earlier round, "
+        "paired over tasks. First tasks: pass@1 on the first round's tasks. Correct longer: how often a "
+        "correct program is longer than a faulty one; at 0.5, length is no confound.",
         head=tuple(map(Cell, head)),
         rows=tuple(rows),
     )
@@ -139,7 +162,7 @@ def _views(rounds: Sequence[Round]) -> Table:
                     Cell(arm, arm=arm),
                     Cell(str(number)),
                     Cell(view),
-                    _mean([calibration.auroc for calibration in of_view]),
+                    _area([calibration.auroc for calibration in of_view]),
                     Cell(signed(fmean(drifts))) if drifts and number > 1 else NOTHING,
                     *map(_number, counts),
                 )

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from codestill.types import Interval
 
@@ -79,6 +80,12 @@ def axes(width: float, height: float, x_label: str, y_label: str, right: float =
     figure.text(2 / width, 1 - 12 / height, y_label, color=MUTED)
     figure.text(1 - right / width, 3 / height, x_label, color=MUTED, ha="right")
     return figure, plot
+
+
+def in_percent(plot: Axes) -> None:
+    """Shares from 0 up on the y axis, in percent."""
+    plot.set_ylim(bottom=0.0)
+    plot.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
 
 
 def to_svg(figure: Figure, name: str, alt: str) -> Markup:

@@ -1,17 +1,26 @@
 """The report's tables, built once for both pages."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from codestill.browse import RunFiles
-from codestill.report.claims import bounds, each_seed, evaluation_settings, signed
+from codestill.report.change import Change
+from codestill.report.claims import evaluation_settings
 from codestill.report.collect import PASS_AT_1, ArmView, Report, Section
-from codestill.tables import amount
+from codestill.report.numbers import (
+    amount,
+    bounds,
+    each_seed,
+    percent,
+    plain_bounds,
+    point_bounds,
+    points,
+    significant,
+)
 from codestill.tables.differences import correction, holm
 from codestill.tables.scores import greedy_alone
-from codestill.types import Call, Difference, Interval, Verdict
+from codestill.types import Difference, Interval, Verdict
 
 Value = Callable[[ArmView], float | None]
 
@@ -47,17 +56,14 @@ class Table:
 
 
 NOTHING = Cell("–")
-
-
-def _compact(value: float) -> str:
-    """Three significant figures, more where a number is large."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+SMALLEST_P = 0.001
+"""Smaller p-values are given as smaller than that."""
 
 
 def _parameters(value: float) -> str:
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{_compact(value / size)} {letter}"
+            return f"{significant(value / size)} {letter}"
     return f"{value:.0f}"
 
 
@@ -65,12 +71,17 @@ def _ratio(ours: float, theirs: float | None) -> str:
     return f"{ours / theirs:.2f}×" if theirs else ""
 
 
+def token_milliseconds(arm: ArmView) -> float | None:
+    """Time per token, whose ratios mean something where it is steady."""
+    return arm.profile and arm.profile.token_milliseconds
+
+
 PROFILE: tuple[tuple[str, Value, Callable[[float], str]], ...] = (
     ("parameters", lambda a: a.profile and a.profile.parameters, _parameters),
-    ("file, MB", lambda a: a.profile and a.profile.file_megabytes, _compact),
-    ("ms/token", lambda a: a.profile and a.profile.token_milliseconds, _compact),
-    ("prompt, ms", lambda a: a.profile and a.profile.prompt_milliseconds, _compact),
-    ("peak memory, MB", lambda a: a.profile and a.profile.peak_memory_megabytes, _compact),
+    ("file, MB", lambda a: a.profile and a.profile.file_megabytes, significant),
+    ("ms/token", token_milliseconds, significant),
+    ("prompt, ms", lambda a: a.profile and a.profile.prompt_milliseconds, significant),
+    ("peak memory, MB", lambda a: a.profile and a.profile.peak_memory_megabytes, significant),
 )
 
 
@@ -94,14 +105,17 @@ def results(section: Section) -> Table:
     if any(arm.bleu is not None for arm in section.arms):
         columns.append(("BLEU", lambda arm: _plain(arm, teacher, lambda a: a.bleu, lambda v: f"{v:.1f}")))
     if any(arm.nats_per_byte for arm in section.arms):
-        columns.append(("nats/byte", lambda arm: _score(arm, teacher, lambda a: a.nats_per_byte, draw=False)))
+        columns.append(("nats/byte", lambda arm: _nats(arm, teacher)))
     if any(arm.profile for arm in section.arms):
         for name, value, text in PROFILE:
-            columns.append((name, lambda arm, v=value, t=text: _plain(arm, teacher, v, t)))
+            of_arm = _latency if value is token_milliseconds else _plain
+            columns.append((name, lambda arm, v=value, t=text, of=of_arm: of(arm, teacher, v, t)))
     drawn = [arm.pass_at[PASS_AT_1] for arm in section.arms if PASS_AT_1 in arm.pass_at]
+    timed = any(arm.profile and arm.profile.token_quartiles for arm in section.arms)
+    quartiles = ", beneath ms/token its quartiles" if timed else ""
     beneath = ", and each number's ratio to the teacher's" if teacher else ""
     return Table(
-        caption=f"Beneath scores, their 95% intervals over tasks{beneath}.",
+        caption=f"Beneath scores, their 95% intervals over tasks{quartiles}{beneath}.",
         head=(Cell("model"), *(Cell(name) for name, _ in columns)),
         rows=tuple(
             (Cell(arm.name, arm.detail, arm=arm.name), *(cell(arm) for _, cell in columns))
@@ -128,12 +142,34 @@ def _score(
         return NOTHING
     theirs = value(teacher) if teacher is not None and not arm.is_teacher else None
     return Cell(
-        f"{interval.mean:.3f}",
+        percent(interval.mean),
         bounds(interval),
         _ratio(interval.mean, theirs.mean if theirs else None),
         interval if draw else None,
         arm=arm.name if draw else "",
     )
+
+
+def _nats(arm: ArmView, teacher: ArmView | None) -> Cell:
+    measured = arm.nats_per_byte
+    if measured is None:
+        return NOTHING
+    theirs = teacher.nats_per_byte if teacher is not None and not arm.is_teacher else None
+    ratio = _ratio(measured.mean, theirs.mean if theirs else None)
+    return Cell(f"{measured.mean:.3f}", plain_bounds(measured), ratio)
+
+
+def _latency(arm: ArmView, teacher: ArmView | None, value: Value, text: Callable[[float], str]) -> Cell:
+    """The time per token with its quartiles; a ratio only of two that are steady."""
+    profile = arm.profile
+    if profile is None:
+        return NOTHING
+    steady = profile.steady and (teacher is None or teacher.profile is None or teacher.profile.steady)
+    cell = _plain(arm, teacher if steady else None, value, text)
+    if profile.token_quartiles is None:
+        return cell
+    low, high = map(text, profile.token_quartiles)
+    return replace(cell, note=f"[{low}, {high}]" + " noise" * profile.noisy)
 
 
 def _plain(arm: ArmView, teacher: ArmView | None, value: Value, text: Callable[[float], str]) -> Cell:
@@ -155,14 +191,12 @@ def differences(section: Section) -> Table | None:
         ("metric", lambda d: Cell(d.metric)),
         (
             "estimate",
-            lambda d: Cell(
-                signed(d.interval.mean), bounds(d.interval, sign=True), interval=d.interval, arm=d.a
-            ),
+            lambda d: Cell(points(d.interval.mean), point_bounds(d.interval), interval=d.interval, arm=d.a),
         ),
         ("pairs", lambda d: Cell(f"{d.pairs:,}")),
         ("zero", lambda d: Cell("excluded" if d.excludes_zero else "included: no difference shown")),
     ]
-    notes = ["Paired over tasks and seeds, with 95% intervals.", correction(every)]
+    notes = ["Percentage points, paired over tasks and seeds, with 95% intervals.", correction(every)]
     if any(len(d.by_seed) > 1 for d in every):
         columns.insert(3, ("by seed", _by_seed))
     if any(d.t_interval for d in every):
@@ -181,90 +215,46 @@ def _by_seed(difference: Difference) -> Cell:
     if not difference.by_seed:
         return NOTHING
     over_seeds = difference.t_interval
-    return Cell(each_seed(difference.by_seed), bounds(over_seeds, sign=True) if over_seeds else "")
+    return Cell(each_seed(difference.by_seed), point_bounds(over_seeds) if over_seeds else "")
 
 
 def _p(value: float | None, adjusted: float | None) -> Cell:
     if value is None:
         return NOTHING
-    return Cell(f"{value:.2g}", "" if adjusted is None else f"Holm {adjusted:.2g}")
+    return Cell(_probability(value), "" if adjusted is None else f"Holm {_probability(adjusted)}")
 
 
-def accounting(section: Section) -> Table | None:
-    """What each arm consumed, in the order in which the arms first name it."""
-    # A further evaluation of an arm's runs consumed nothing of its own.
-    runs = {tuple(source.run.path for source in arm.sources): arm for arm in reversed(section.arms)}
-    arms = [arm for arm in section.arms if arm.accounting and arm in runs.values()]
-    every = dict.fromkeys(name for arm in arms for name in arm.accounting)
-    names = [name for name in every if name.count("/") < 2]  # details of a round stay in its file
-    if not names:
+def _probability(value: float) -> str:
+    return f"{value:.2g}" if value >= SMALLEST_P else f"<{SMALLEST_P}"
+
+
+def changes(section_changes: Sequence[Change]) -> Table | None:
+    """pass@1 before and after training, of every arm whose starting model is evaluated."""
+    if not section_changes:
         return None
+    intervals = [change.difference.interval for change in section_changes]
     return Table(
-        caption=f"What each arm consumed. {_equal(arms, names)}",
-        head=(Cell("arm"), *(Cell(name.replace("_", " ")) for name in names)),
-        rows=tuple(
-            (Cell(arm.name, arm=arm.name), *(_amount(arm.accounting.get(name)) for name in names))
-            for arm in arms
-        ),
-    )
-
-
-def _equal(arms: Sequence[ArmView], names: Sequence[str]) -> str:
-    """What is equal in all arms: a comparison holds only at that."""
-    if len(arms) < 2:
-        return ""
-    alike = [name for name in names if len({arm.accounting.get(name) for arm in arms}) == 1]
-    if not alike:
-        return "None of it is equal in all arms."
-    others = "; all else differs" if len(alike) < len(names) else ""
-    return f"Equal in all arms: {', '.join(name.replace('_', ' ') for name in alike)}{others}."
-
-
-def calls(section: Section) -> Table | None:
-    """Calls to the teacher, by arm and stage: seeds taken together, each run once."""
-    runs = {(arm.name, source.run.path): source.run for arm in section.arms for source in arm.sources}
-    by_stage: dict[tuple[str, str], list[Call]] = {}
-    for (arm, _), run in runs.items():
-        for call in run.calls:
-            by_stage.setdefault((arm, call.stage), []).append(call)
-    if not by_stage:
-        return None
-    head = ("arm", "stage", "calls", "prompt tokens", "completion tokens", "retries", "cost", "median s")
-    return Table(
-        caption="Calls to the teacher; an answer kept from another run needs none.",
-        head=tuple(Cell(name) for name in head),
+        caption="pass@1 of the model that training began with, and of the trained student; the change in "
+        "percentage points, paired over tasks and seeds, with 95% intervals.",
+        head=tuple(map(Cell, ("arm", "before", "after", "change", "zero"))),
         rows=tuple(
             (
-                Cell(arm, arm=arm),
-                Cell(stage),
-                _amount(len(group)),
-                _tokens(group, lambda call: call.prompt_tokens),
-                _tokens(group, lambda call: call.completion_tokens),
-                _amount(sum(len(call.retries) for call in group)),
-                _cost(group),
-                Cell(f"{median(call.seconds for call in group):.3g}"),
+                Cell(change.arm, arm=change.arm),
+                Cell(percent(change.before.mean), f"{bounds(change.before)} {change.start}"),
+                Cell(percent(change.after.mean), bounds(change.after)),
+                Cell(points(interval.mean), point_bounds(interval), interval=interval, arm=change.arm),
+                Cell("excluded" if interval.excludes_zero else "included: unknown"),
             )
-            for (arm, stage), group in by_stage.items()
+            for change, interval in zip(section_changes, intervals, strict=True)
         ),
+        axis=axis_of(intervals, around=[0.0]),
     )
 
 
-def _tokens(calls: Sequence[Call], count: Callable[[Call], int]) -> Cell:
-    """Their sum, and of how many calls it is an estimate."""
-    estimated = sum(call.estimated for call in calls)
-    return Cell(f"{sum(map(count, calls)):,}", note=f"{estimated:,} calls estimated" if estimated else "")
-
-
-def _cost(calls: Sequence[Call]) -> Cell:
-    """The sum of their costs; unknown where one call has no price."""
-    known = [call.cost for call in calls if call.cost is not None]
-    if len(known) == len(calls):
-        return _amount(sum(known))
-    return Cell("unknown", note=f"{sum(known):,.6g} known" if known else "")
-
-
-def _amount(value: int | float | str | None) -> Cell:
-    return NOTHING if value is None else Cell(amount(value))
+def amount_cell(value: int | float | str | None) -> Cell:
+    if value is None:
+        return NOTHING
+    return Cell(amount(value))
 
 
 def verdicts(section: Section) -> Table | None:
@@ -290,7 +280,7 @@ VERDICT_ORDER: tuple[Verdict, ...] = get_args(Verdict)
 
 
 def _share(count: int, total: int) -> Cell:
-    return Cell(f"{count:,}", f"{100 * count / total:.1f}%" if count else "")
+    return Cell(f"{count:,}", percent(count / total) if count else "")
 
 
 def measurement(section: Section) -> Table | None:
@@ -318,37 +308,12 @@ def stage_metrics(report: Report) -> Table | None:
         for event in run.events:
             if event.kind == "metrics" and event.stage.rpartition("/")[2] not in ("train", "validation"):
                 for name, value in event.metrics.items():
-                    last[label, event.stage, name] = _amount(value).value
+                    last[label, event.stage, name] = amount_cell(value).value
     if not last:
         return None
     head = tuple(Cell(name) for name in ("run", "stage", "metric", "value"))
     rows = tuple((*map(Cell, key), Cell(value)) for key, value in last.items())
     return Table("", head, rows, numeric=False)
-
-
-def config_differences(runs: dict[str, RunFiles]) -> Table | None:
-    """The config keys whose values differ between runs."""
-    flat = {label: flatten(run.config) for label, run in runs.items()}
-    keys = list(dict.fromkeys(key for values in flat.values() for key in values))
-    differing = [key for key in keys if len({values.get(key, "–") for values in flat.values()}) > 1]
-    if not differing:
-        return None
-    head = (Cell("run"), *(Cell(key) for key in differing))
-    rows = tuple(
-        (Cell(label), *(Cell(values.get(key, "–")) for key in differing)) for label, values in flat.items()
-    )
-    return Table("What differs between the runs' configurations.", head, rows, numeric=False)
-
-
-def flatten(value: object, prefix: str = "") -> dict[str, str]:
-    """A nested mapping as ``{"objective.alpha": "0.5"}``."""
-    if isinstance(value, dict) and value:
-        return {
-            key: text
-            for name, inner in value.items()
-            for key, text in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()
-        }
-    return {prefix: str(value)} if prefix else {}
 
 
 def environments(runs: dict[str, RunFiles]) -> Table | None:

@@ -336,6 +336,7 @@ def test_a_view_that_knows_nothing_is_called_so():
     some = calibrate("model", [None, 1.0, 0.0], [True, True, False], ["a", "a", "b"])
     assert some.scored == 2
     assert some.auroc is not None and some.auroc.mean == 1 and some.by_chance  # two attempts show nothing
+    assert "unknown worth" in some.warning
 
 
 def test_a_view_is_warned_of_while_its_interval_reaches_one_half():
@@ -347,7 +348,7 @@ def test_a_view_is_warned_of_while_its_interval_reaches_one_half():
     assert 0.5 < every.auroc.low < 0.53 and not every.by_chance
     fewer = calibrate("model", scores[:80], passed[:80], [f"t/{n}" for n in range(80)])
     assert fewer.auroc is not None and fewer.auroc.mean == pytest.approx(0.6) and fewer.by_chance
-    assert fewer.warning.startswith("the model view is no better than chance: AUROC 0.60")
+    assert fewer.warning.startswith("the model view is of unknown worth, as its interval is wide: AUROC 0.60")
     same = calibrate("model", scores, passed, [f"t/{n % 60}" for n in range(120)])
     assert same.auroc is not None and same.auroc.mean == every.auroc.mean and same.by_chance
 

@@ -67,6 +67,13 @@ def instruct(
     if config.decontaminate is not None and instructions:
         instructions = _clean(instructions, teaching, config, config.decontaminate, against, "")
     run.account(instructions=len(instructions))
+    run.funnel(
+        {
+            "seed tasks": len(seeds),
+            "instructions proposed": len(proposals.tasks),
+            "instructions kept": len(instructions),
+        }
+    )
     if not instructions:
         raise TaskError(
             f"none of {config.proposals.proposals} proposals became an instruction.",

@@ -214,6 +214,7 @@ def answer_examples(
         if not response.cut and task.accepts(response.completion):
             examples.append(row(student, task, response.completion, response.how))
     run.account(answers_without_program=len(tasks) - len(examples))
+    run.funnel({"instructions answered": len(tasks), "rows": len(examples)})
     if not examples:
         raise TaskError(
             f"none of {len(tasks)} answers is a program that defines its task's function.",

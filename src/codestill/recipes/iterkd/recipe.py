@@ -157,6 +157,16 @@ def distill(config: Config, run: Run) -> "Student":
                     next_step="Give more tasks, or a stronger teacher.",
                 )
             last = run if number == config.rounds - 1 else part  # the last student is the run's
+            here.run.funnel(
+                {
+                    "tasks": len(task_set),
+                    "solved by the teacher": len(correct),
+                    "attempts of the student": len(attempts),
+                    "attempts that failed": sum(not attempt.result.passed for attempt in attempts),
+                    "rows with a faulty program": sum(bool(example.faults) for example in examples),
+                    "rows": len(examples),
+                }
+            )
             student = fit(student, examples, config.objective, config.train, last, teacher=logits)
             measured = validation.round(student, here.students)
             continues = last is part and not validation.stalled

@@ -123,4 +123,14 @@ def collect(
         on_policy_examples=on_policy,
         off_policy_examples=len(examples) - on_policy,
     )
+    steps = {"tasks": len(task_set)}
+    if answers:
+        steps["solved by the teacher"] = len(solutions)
+    if own.tasks:
+        steps["attempts of the student"] = len(attempts)
+    if row.failed_only and own.tasks:
+        steps["attempts that failed"] = sum(not attempt.result.passed for attempt in attempts)
+    if row.text == "repair":
+        steps["refined: repairs that pass"] = sum(repair.result.passed for repair in refinements)
+    run.funnel(steps)
     return examples

@@ -78,7 +78,8 @@ def on_policy_examples(
         for repair in refinements:
             if repair.result.passed and repair.completion.is_whole:
                 task, text = tasks[repair.task_id], repair.completion.text
-                example = example_of(student, task, text, "repair", repair.key)
+                failing = repair.attempt.completion.text
+                example = example_of(student, task, text, "repair", repair.key, attempt=failing)
                 examples.setdefault(task.task_id, []).append(example)
         return examples
     for attempt in attempts:

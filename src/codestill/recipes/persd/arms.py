@@ -111,10 +111,13 @@ def arm_examples(
             examples.append(row(student, task, solution, "solution"))
         for attempt, feedback, refinement in own:
             if arm.generate == "refinement":
-                examples.append(row(student, task, refinement, "refinement", attempt.key))
+                failing = attempt.completion.text
+                examples.append(row(student, task, refinement, "refinement", attempt.key, attempt=failing))
             if arm.repair is not None:
                 code = solution if arm.repair == "solution" else refinement
-                asked = prompts_for(student).to_refine(task, attempt.completion.text, feedback)
-                repair = row(student, task, code, f"repair: {arm.repair}", f"{attempt.key}/repair")
+                failing = attempt.completion.text
+                asked = prompts_for(student).to_refine(task, failing, feedback)
+                source, name = f"repair: {arm.repair}", f"{attempt.key}/repair"
+                repair = row(student, task, code, source, name, attempt=failing)
                 examples.append(repair.model_copy(update={"prompt": asked}))
     return examples

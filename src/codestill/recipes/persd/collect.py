@@ -113,6 +113,7 @@ def collect(
     kept = [repaired for repaired in refinements if is_kept(repaired, solutions[repaired.task_id], keep)]
     collection = Collection(task_set, solutions, answers, attempts, refinements, kept)
     _account(collection, run)
+    run.funnel(_funnel(collection, arm))
     _measure(collection, embedder, run)
     return collection
 
@@ -131,6 +132,20 @@ def _account(collection: Collection, run: Run) -> None:
         refined=len(collection.repaired),
         refinements_kept=len(collection.kept),
     )
+
+
+def _funnel(collection: Collection, arm: DataArm) -> dict[str, int]:
+    """What became of the tasks, as far as the arm goes."""
+    steps = {"tasks": len(collection.task_set)}
+    if collection.answers:
+        steps["solved by the teacher"] = len(collection.solutions)
+    if arm.needs_attempts:
+        steps |= {"attempts of the student": len(collection.attempts)}
+        steps |= {"attempts that failed": len(collection.failed)}
+    if arm.needs_refinements:
+        steps |= {"refined: repairs that pass": len(collection.repaired)}
+        steps |= {"repairs kept": len(collection.kept)}
+    return steps
 
 
 def _measure(collection: Collection, embedder: Embedder | None, run: Run) -> None:

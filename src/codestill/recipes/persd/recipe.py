@@ -83,6 +83,7 @@ def _collect(config: Config, this: Round, teaching: Teaching) -> list[Example]:
     task_set = config.tasks.fresh(this.number)
     if config.synthesis is not None:
         task_set = synthesise(task_set, teaching, config.synthesis)
+        run.funnel({"tasks proposed by the teacher": config.synthesis.proposals})
     task_set = without_repeats(task_set, config.evaluate.tasks, config.decontaminate, run)
     require_trainable(task_set, False)
     arm = ARMS[config.arm]

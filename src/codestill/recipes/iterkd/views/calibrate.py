@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from codestill.evaluation.metrics import auroc
 from codestill.types import Interval, Record
 
+USEFUL = 0.6
+"""An AUROC that would say something: an interval that reaches it does not show that a view is useless."""
+
 
 class Calibration(Record):
     """How well a view's scores separate attempts that pass their tests from those that fail."""
@@ -30,13 +33,17 @@ class Calibration(Record):
 
     @property
     def warning(self) -> str:
-        """Warning about a view that is no better than chance; empty for any other."""
+        """Warning about a view that is no better than chance, or of which that is unknown, as the interval is
+        wide; empty for any other."""
         if not self.by_chance:
             return ""
         if self.auroc is None:
             return f"the {self.view} view could not be calibrated: the attempts all pass, or all fail"
         estimate = f"{self.auroc.mean:.2f} [{self.auroc.low:.2f}, {self.auroc.high:.2f}]"
-        return f"the {self.view} view is no better than chance: AUROC {estimate} over {self.scored} attempts"
+        found = f"AUROC {estimate} over {self.scored} attempts"
+        if self.auroc.high >= USEFUL:
+            return f"the {self.view} view is of unknown worth, as its interval is wide: {found}"
+        return f"the {self.view} view is no better than chance: {found}"
 
 
 def calibrate(
