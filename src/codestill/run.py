@@ -11,7 +11,6 @@ continues, produces no finished record again, and ends with the same bytes. Ever
 sealed (:mod:`codestill.files.seal`): a byte that has changed since it was written is noticed, and named.
 """
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,16 +28,17 @@ from codestill.files.run_files import (
     Marker,
     about,
     identity,
-    is_foreign,
     read_accounting,
     read_config,
     read_funnels,
     read_stage,
     redo,
+    require_free,
     require_same,
     stored,
     write_funnels,
 )
+from codestill.files.run_files import slug as slug
 from codestill.files.seal import seal_text
 from codestill.files.serialize import (
     Appender,
@@ -74,11 +74,6 @@ class Keyed(Protocol):
 
 R = TypeVar("R", bound=BaseModel)
 I = TypeVar("I", bound=Keyed)  # noqa: E741
-
-
-def slug(name: str) -> str:
-    """A file name for a task set's or model's name."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
 
 
 class Run:
@@ -124,11 +119,7 @@ class Run:
 
     def _start(self, about: About) -> None:
         saved = self.directory / "config.yaml"
-        if not saved.exists() and self.directory.exists() and is_foreign(self.directory):
-            raise RunError(
-                f"{self.directory} is not empty and not a run directory: it has no config.yaml.",
-                next_step="Choose another run directory, or empty this one.",
-            )
+        require_free(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         sweep(self.directory)

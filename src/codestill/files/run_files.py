@@ -69,10 +69,22 @@ def about(config: BaseModel) -> About:
     )
 
 
-def is_foreign(directory: Path) -> bool:
-    """Whether it holds more than a killed start of a run, or a plan, leaves."""
+def require_free(directory: Path) -> None:
+    """Raises RunError for what is no run's directory, and holds more than a killed start of a run, or a plan,
+    leaves."""
+    if not directory.exists() or (directory / "config.yaml").exists():
+        return
     names = {path.name for path in directory.iterdir()} if directory.is_dir() else {"a file"}
-    return any(not name.startswith(".") and name not in _BEFORE for name in names)
+    if any(not name.startswith(".") and name not in _BEFORE for name in names):
+        raise RunError(
+            f"{directory} is not empty and not a run directory: it has no config.yaml.",
+            next_step="Choose another run directory, or empty this one.",
+        )
+
+
+def slug(name: str) -> str:
+    """A file name for a task set's or model's name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
 
 
 def read_about(directory: Path) -> About | None:
