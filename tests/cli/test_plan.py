@@ -1,5 +1,6 @@
 """``codestill plan``: what a command will take, before it is run."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,11 @@ def test_a_run_is_forecast_refused_over_its_budget_and_then_takes_its_time(codes
     assert expected is not None and (expected.tasks, expected.measured_on) == (12, (4, 12))
     assert {path.name for path in Path("runs/s").iterdir()} == {FORECAST, "answers"}
     done = codestill(*SFT.split())
-    assert done.code == 0 and "forecast: time " in done.out
+    assert done.code == 0 and re.search(
+        r"^time +\d+ s +\d+ s to .* s +\d+ s +\d+\.\d\d$", done.out, re.MULTILINE
+    )
+    assert codestill("report", "runs/s").code == 0
+    assert "what was forecast, and what it took" in Path("runs/s/report.html").read_text()
     used = read_usage(Path("runs/s"))
     assert used is not None and used.seconds > 0
     assert used.calls == 0  # a trial had all tasks: every answer was there

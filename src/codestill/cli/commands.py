@@ -10,7 +10,6 @@ from cyclopts import Parameter
 
 from codestill.cli import tables
 from codestill.cli.settings import read_settings
-from codestill.cli.usage import print_usage
 from codestill.config import RunConfig
 from codestill.configs import CONFIGS, comparisons, recipe_configs
 from codestill.errors import ConfigError
@@ -56,7 +55,7 @@ def _run(recipe: str, command: str, options: Sequence[str], default: Path) -> Pa
     directory, config = settings
     carry_out(load_recipe(recipe), config, directory)
     tables.print_run(directory)
-    print_usage(directory)
+    tables.print_usage(directory)
     return directory
 
 
@@ -126,7 +125,7 @@ def evaluate(*arguments: Rest) -> None:
         else:
             evaluate_model(config, run)
     tables.print_run(directory)
-    print_usage(directory)
+    tables.print_usage(directory)
 
 
 def evaluate_settings(arguments: Sequence[str]) -> tuple[Path, Any] | None:
@@ -227,7 +226,7 @@ def compare_in(config: Any, directory: Path) -> None:
         comparison = compare_(config, directory, [bars])
     page, _ = write_report([directory])
     tables.print_tables(comparison)
-    print_usage(directory)
+    tables.print_usage(directory)
     tables.console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 

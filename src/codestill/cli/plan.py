@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from codestill.browse.usage import forecast_table
 from codestill.cli import tables
 from codestill.cli.commands import (
     Rest,
@@ -14,7 +15,6 @@ from codestill.cli.commands import (
     sweep_settings,
 )
 from codestill.cli.settings import read_settings
-from codestill.cli.usage import print_forecast
 from codestill.errors import ConfigError
 from codestill.run import slug
 
@@ -100,7 +100,7 @@ def plan(*arguments: Rest) -> None:
         expected = forecast_comparison(config, directory, tell=_tell)
     directory.mkdir(parents=True, exist_ok=True)
     write_object(directory / FORECAST, expected)
-    print_forecast(expected)
+    tables.print_tables(forecast_table(expected))
     if usage is not None:
         require_affordable(expected, usage.budget)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from codestill.browse import read_run
+from codestill.browse.usage import usage_table
 from codestill.cli.console import console
 from codestill.tables import Tabular
 from codestill.tables.scores import percent
@@ -39,6 +40,12 @@ def print_run(directory: Path) -> None:
     console.print(
         f"run: {directory}    report: codestill report {directory}", highlight=False, soft_wrap=True
     )
+
+
+def print_usage(directory: Path) -> None:
+    """What a run or comparison took beside what was forecast; nothing where nothing was."""
+    if (table := usage_table(directory)) is not None:
+        print_tables(table)
 
 
 def print_cache(directory: Path, manifest: "CacheManifest") -> None:

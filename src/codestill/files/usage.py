@@ -31,6 +31,11 @@ class Expected(Record):
     high: NonNegativeFloat
 
 
+def exactly(amount: float) -> Expected:
+    """An amount that has no range."""
+    return Expected(mean=amount, low=amount, high=amount)
+
+
 class StageForecast(Record):
     """A stage of a run."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from codestill.compare import sharing
 from codestill.errors import BudgetError
-from codestill.files.usage import Expected, Forecast, StageForecast
+from codestill.files.usage import Expected, Forecast, StageForecast, exactly
 from codestill.planning.sample import Sizes, sample, sizes
 from codestill.planning.trial import EVALUATION, REST, Lap, Trial, try_out
 from codestill.teachers.ledger import Budget
@@ -73,7 +73,7 @@ def together(forecasts: Mapping[str, tuple[Forecast, int]]) -> Forecast:
         measured_on=tuple(count for one, _ in forecasts.values() for count in one.measured_on),
         tasks=sum(one.tasks for one in every),
         stages=tuple(
-            StageForecast(stage=name, items=_exactly(times), seconds=_sum([one.seconds] * times))
+            StageForecast(stage=name, items=exactly(times), seconds=_sum([one.seconds] * times))
             for name, (one, times) in forecasts.items()
         ),
         seconds=_sum([one.seconds for one in every]),
@@ -142,13 +142,13 @@ def _amount(lap: Lap, part: Sizes, whole: Sizes, config: Any) -> Expected:
     """How many items, or tokens of training, a stage of the whole run has."""
     name = lap.stage.rpartition("/")[2]
     if name == REST:
-        return _exactly(1)
+        return exactly(1)
     if lap.tokens:
         return _trained(lap, part, whole, config)
     evaluated = name.startswith("evaluate") or name == "gates"
     more = whole.evaluated / part.evaluated if evaluated else whole.tasks / part.tasks
     if evaluated or lap.items % part.tasks == 0:  # as many for every task
-        return _exactly(lap.items * more)
+        return exactly(lap.items * more)
     return _counted(lap.items * more, lap.items)
 
 
@@ -190,10 +190,6 @@ def _line(xs: Sequence[float], ys: Sequence[float], at: float) -> float:
     if start < 0:
         start, slope = 0.0, ys[-1] / xs[-1]
     return start + slope * at
-
-
-def _exactly(amount: float) -> Expected:
-    return Expected(mean=amount, low=amount, high=amount)
 
 
 def _counted(mean: float, seen: int) -> Expected:

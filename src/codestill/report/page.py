@@ -169,6 +169,7 @@ def _section(section: Section, report: Report, colours: Mapping[str, str], name:
         warnings=rounds.view_warnings(section) + claims.warnings(section),
         tiles=_tiles(section, headline.subject),
         numbers=[(title, table) for title, table in optional if table is not None]
+        + [("Forecast and taken", table) for table in spend.forecasts(section)]
         + rounds.round_tables(section),
         plots=[plot for plot in plots if plot is not None],
         measurement=tables.measurement(section),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from codestill.browse import RunFiles
+from codestill.browse.usage import usage_table
 from codestill.report.collect import ArmView, Section
 from codestill.report.numbers import amount, significant
 from codestill.report.parts import part_name, part_order
@@ -55,6 +56,22 @@ def accounting(section: Section) -> Table | None:
             for name in names
         ),
     )
+
+
+def forecasts(section: Section) -> list[Table]:
+    """What runs were forecast to take beside what they took, where `codestill plan` was asked: of runs, or of
+    the comparison that they are arms of."""
+    paths = [source.run.path for arm in section.arms for source in arm.sources]
+    places = dict.fromkeys(place for path in paths for place in (path, path.parent, path.parent.parent))
+    found = {place: table for place in places if (table := usage_table(place)) is not None}
+    return [
+        Table(
+            caption=f"{place.resolve().name}: what was forecast, and what it took.",
+            head=tuple(Cell(name) for name in table.head),
+            rows=tuple(tuple(Cell(str(value)) for value in row) for row in table.rows),
+        )
+        for place, table in found.items()
+    ]
 
 
 def _head(name: str, part: str, in_parts: bool, arm: str) -> Cell:
