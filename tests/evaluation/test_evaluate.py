@@ -88,7 +88,7 @@ def test_greedy_alone_is_one_sample_at_temperature_zero(
         "evaluate-student-greedy"
     ]
     (page, *_) = write_report([tmp_path / "run"])
-    assert "0.500" in page.read_text(encoding="utf-8")
+    assert "50.0%" in page.read_text(encoding="utf-8")
     head = next(line for line in page.with_suffix(".md").read_text().splitlines() if "pass@1 |" in line)
     assert "greedy" not in head  # it would be the same column
     print_run(tmp_path / "run")
