@@ -1,5 +1,6 @@
 """Results as tables: the same in Python, in a notebook and on the command line."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -168,7 +169,8 @@ def test_records_that_differ_are_told_apart_field_by_field(pytestconfig: pytest.
 
 def wide(columns: int, cell: str = "x" * 20) -> Table:
     names = tuple(f"column {number}" for number in range(columns))
-    return Table(("model", *names), (("a longer name", *(f"{cell}{n}" for n in range(columns))),))
+    row = ("a longer name", *(f"{cell}{n}" for n in range(columns)))
+    return Table(("model", *names), (row,), frozenset(names))
 
 
 @pytest.mark.parametrize("columns", [1, 3, 4, 5, 9])
@@ -184,6 +186,11 @@ def test_a_table_stays_within_a_hundred_characters(columns: int) -> None:
 
 def test_a_cell_that_is_too_wide_by_itself_divides_no_table() -> None:
     assert wide(2, "y" * 120).text().count("a longer name") == 1
+
+
+def test_a_table_of_texts_is_not_divided() -> None:
+    texts = dataclasses.replace(wide(5), right=frozenset())
+    assert texts.text().count("a longer name") == 1
 
 
 def test_a_narrow_terminal_gets_more_parts_and_loses_nothing(

@@ -1,6 +1,6 @@
 """What a run was forecast to take, and what it took."""
 
-import resource
+import platform
 from pathlib import Path
 
 from pydantic import NonNegativeFloat, NonNegativeInt
@@ -11,8 +11,6 @@ from codestill.types import Record
 
 SESSIONS = "sessions.jsonl"
 _LOG = "Delete the file: no result depends on it."
-_KILOBYTE = 1024
-"""Bytes of the unit in which Linux counts resident memory."""
 
 
 class Session(Record):
@@ -79,8 +77,20 @@ class Used(Record):
 
 def this_session(seconds: float) -> Session:
     """This process, which has worked so long on a run."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KILOBYTE
-    return Session(seconds=seconds, peak_bytes=peak)
+    return Session(seconds=seconds, peak_bytes=_peak_bytes())
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has held."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        return getattr(memory, "peak_wset", memory.rss)
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def read_forecast(directory: Path) -> Forecast | None:

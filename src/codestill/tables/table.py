@@ -68,11 +68,12 @@ class Table(Tabular):
         return table
 
     def _parts(self, limit: int) -> list[list[int]]:
-        """The columns of each part. A table in which one column alone is too wide is one part: its cells are
-        wrapped."""
+        """The columns of each part. A table of texts, or in which one column alone is too wide, is one part:
+        its cells are wrapped."""
         cells = zip(self.head, *self.rows, strict=True)
         widths = [max(cell_len(_plain(cell)) for cell in column) for column in cells]
-        if any(widths[0] + _BETWEEN + width > limit for width in widths[1:]):
+        texts = any(name not in self.right for name in self.head[2:])
+        if texts or any(widths[0] + _BETWEEN + width > limit for width in widths[1:]):
             return [[*range(len(widths))]]
         parts, used = [[0]], widths[0]
         for column, width in enumerate(widths[1:], start=1):
