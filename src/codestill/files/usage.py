@@ -77,11 +77,15 @@ class Used(Record):
 
 def this_session(seconds: float) -> Session:
     """This process, which has worked so long on a run."""
-    return Session(seconds=seconds, peak_bytes=_peak_bytes())
+    return Session(seconds=seconds, peak_bytes=peak_bytes())
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """The most memory that this process has held."""
+    if platform.system() == "Linux":  # not getrusage: that of a child begins with its parent's
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:  # Windows
@@ -89,8 +93,7 @@ def _peak_bytes() -> int:
 
         memory = psutil.Process().memory_info()
         return getattr(memory, "peak_wset", memory.rss)
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of macOS: in bytes
 
 
 def read_forecast(directory: Path) -> Forecast | None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from codestill.errors import Failure
+from codestill.files.usage import peak_bytes
 from codestill.models.decode import NO_LIMIT, forward_last
 from codestill.models.load import load_weights
 from codestill.models.sample import position_limit
@@ -102,6 +103,7 @@ def measure_here(job: dict[str, Any]) -> ModelProfile:
     prompt_seconds, token_seconds = zip(*timings, strict=True)
     per_token = statistics.median(token_seconds)
     low, high = _quartiles(token_seconds)
+    held = torch.cuda.max_memory_allocated() if device == "cuda" else peak_bytes()
     return ModelProfile(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         file_megabytes=sum(file.stat().st_size for file in directory.glob("*.safetensors")) / 1e6,
@@ -109,7 +111,7 @@ def measure_here(job: dict[str, Any]) -> ModelProfile:
         token_milliseconds=per_token * 1e3,
         token_quartiles=(low * 1e3, high * 1e3),
         tokens_per_second=1 / per_token,
-        peak_memory_megabytes=_peak_bytes(device) / 1e6,
+        peak_memory_megabytes=held / 1e6,
         prompt_tokens=job["prompt_tokens"],
         new_tokens=job["new_tokens"],
         repeats=job["repeats"],
@@ -192,14 +194,6 @@ def _now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def _peak_bytes(device: Device) -> int:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":
