@@ -14,7 +14,7 @@ from codestill.config import ExecutionConfig, RunConfig
 from codestill.errors import ConfigError
 from codestill.progress import ProgressBars
 from codestill.run import Run
-from codestill.trackers import close_trackers, open_trackers
+from codestill.trackers import close_trackers, open_trackers, publish_report
 from codestill.types import Event
 
 LOSSES = {1: 2.5, 2: 1.25, 3: 0.625}
@@ -99,10 +99,42 @@ def test_the_runs_of_a_comparison_are_a_group(tmp_path: Path, monkeypatch: pytes
     assert len(started) == 2  # nothing was done again
 
 
+def test_wandb_gets_the_report_in_the_comparisons_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    group = tmp_path / "both arms"
+    group.mkdir()
+    page = group / "report.html"
+    page.write_text("<!doctype html><title>scores</title>")
+    publish_report((), page, group)
+    assert not (group / "wandb").exists()
+    publish_report(("tensorboard", "wandb"), page, group)
+    (path,) = (group / "wandb").glob("offline-run-*/run-*.wandb")
+    deadline = time.monotonic() + 30
+    while b"report.html" not in path.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    kept = path.read_bytes()
+    assert b"report-both-arms" in kept and b"report.html" in kept and b"both arms" in kept
+
+
+def test_a_tracker_that_does_not_take_the_report_fails_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(**_: Any) -> None:
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr("wandb.init", refuses)
+    publish_report(("wandb",), tmp_path / "report.html", tmp_path)
+    assert "wandb did not take the report: no network" in capsys.readouterr().err
+
+
 def test_trackers_are_off_by_default(tmp_path: Path) -> None:
     assert ExecutionConfig().trackers == ()
     report_losses(tmp_path / "run", ())
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "about.json",
         "config.yaml",
         "environment.json",
         "metrics.jsonl",

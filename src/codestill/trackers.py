@@ -11,12 +11,15 @@ from pydantic import AfterValidator
 
 from codestill.errors import ConfigError
 from codestill.plugins import is_plugin, load_plugin, suggestion
-from codestill.run import Observer
+from codestill.run import Observer, slug
 from codestill.terminal import printable
 from codestill.types import Event
 
 if TYPE_CHECKING:
     import wandb
+
+PROJECT = "codestill"
+"""In W&B."""
 
 
 class TensorBoard:
@@ -72,7 +75,7 @@ class WeightsAndBiases:
     def _start(self) -> "wandb.Run":
         name = self.directory.relative_to(self.group).as_posix() if self.group else self.directory.name
         run = self.wandb.init(
-            project="codestill",
+            project=PROJECT,
             name=name,
             group=self.group.name if self.group else None,
             dir=str(self.directory),
@@ -84,6 +87,24 @@ class WeightsAndBiases:
     def close(self) -> None:
         if self.run is not None:
             self.run.finish()
+
+
+def publish_report(names: Sequence["TrackerName"], page: Path, group: Path) -> None:
+    """Give the report on a run or comparison to the trackers that keep files: in W&B an artefact of a run of
+    its own, in the group of that name. One that fails is named on standard error."""
+    if "wandb" not in names:
+        return
+    try:
+        import wandb
+
+        with wandb.init(
+            project=PROJECT, name="report", group=group.name, job_type="report", dir=str(group)
+        ) as run:
+            artifact = wandb.Artifact(slug(f"report-{group.name}"), type="report")
+            artifact.add_file(str(page))
+            run.log_artifact(artifact)
+    except Exception as error:  # a tracker must not fail a finished run
+        print(printable(f"wandb did not take the report: {error}"), file=sys.stderr)
 
 
 Opener = Callable[[Path, dict[str, Any]], Observer]

@@ -54,9 +54,19 @@ def _run(recipe: str, command: str, options: Sequence[str], default: Path) -> Pa
         return None
     directory, config = settings
     carry_out(load_recipe(recipe), config, directory)
+    if config.execution.trackers:
+        _publish(config, directory)
     tables.print_run(directory)
     tables.print_usage(directory)
     return directory
+
+
+def _publish(config: RunConfig, directory: Path) -> None:
+    """Write the report, for the trackers that keep it."""
+    from codestill.report import write_report
+    from codestill.trackers import publish_report
+
+    publish_report(config.execution.trackers, write_report([directory])[0], directory)
 
 
 def recipe_settings(
@@ -220,11 +230,13 @@ def compare_in(config: Any, directory: Path) -> None:
     from codestill.compare import compare as compare_
     from codestill.progress import ProgressBars
     from codestill.report import write_report
+    from codestill.trackers import publish_report
 
     config.execution.prepare()
     with closing(ProgressBars()) as bars:
         comparison = compare_(config, directory, [bars])
     page, _ = write_report([directory])
+    publish_report(config.execution.trackers, page, directory)
     tables.print_tables(comparison)
     tables.print_usage(directory)
     tables.console.print(f"report: {page}", highlight=False, soft_wrap=True)
