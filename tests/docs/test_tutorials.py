@@ -76,7 +76,7 @@ def test_own_tasks() -> None:
 @pytest.mark.slow
 def test_a_served_teacher(tmp_path: Path) -> None:
     """transformers' own server, of the bundled teacher; the tasks are those of the page before."""
-    [*follow("own-tasks")]
+    list(follow("own-tasks"))
     with served(bundled_directory("pocket"), tmp_path / "server") as url:
         reader = {"http://localhost:8000/v1": url, "Qwen/Qwen2.5-Coder-0.5B-Instruct": "pocket-base"}
         done = [*follow("served-teacher", **reader)]
