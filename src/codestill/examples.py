@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, PositiveInt, model_validator
 
 from codestill.attempt import Workbench, solutions
-from codestill.errors import ConfigError
+from codestill.errors import ConfigError, TaskError
 from codestill.files.serialize import seed_for
 from codestill.models import Asked, Completer, SamplingConfig
 from codestill.prompts import PromptsSetting, prompts_for
@@ -68,7 +68,8 @@ def training_examples(
     """One example per training task, in the form in which the student is asked; with a teacher, of answers
     that passed the tests. With ``config.decontaminate``, none of a task that ``evaluated`` repeats.
 
-    Raises TaskError when the tasks are a test split, ConfigError when a teacher is needed and missing.
+    Raises TaskError when the tasks are a test split or the teacher solves none of them, ConfigError when a
+    teacher is needed and missing.
     """
     task_set = config.tasks.load()
     require_trainable(task_set, config.allow_test_split)
@@ -97,6 +98,12 @@ def training_examples(
             examples.append(example.model_copy(update={"kept": answer.kept}) if answer.kept else example)
         elif config.unsolved == "reference":
             examples.append(row(student, task, task.reference, "reference"))
+    if not examples:
+        raise TaskError(
+            f"the teacher solved none of the {len(task_set)} training tasks, so nothing is left to learn.",
+            next_step=f"See its answers: codestill show {run.directory} --stage answers. Or train on the "
+            "tasks' own solutions as well: examples.unsolved=reference.",
+        )
     run.account(
         tasks=len(task_set),
         references=sum(example.source == "reference" for example in examples),

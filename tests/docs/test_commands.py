@@ -69,7 +69,11 @@ def test_there_are_commands_to_check():
     assert len(COMMANDS) > 40
 
 
-@pytest.mark.parametrize("command", [command for command in SHOWN.values() if command not in RUN], ids=str)
+# Those of the tutorials are executed in their order: see test_tutorials.py.
+PARSED = [c for c in SHOWN.values() if c not in RUN and not c.page.startswith("docs/tutorials/")]
+
+
+@pytest.mark.parametrize("command", PARSED, ids=str)
 def test_a_command_of_the_documentation_is_parsed(
     command: Command, reader: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -35,16 +35,16 @@ def small(arguments: tuple[str, ...]) -> list[str]:
     return words
 
 
-def follow(page: str, **instead: str) -> Iterator[str]:
+def follow(page: str, *more: str, **instead: str) -> Iterator[str]:
     """Do what the page says, where one stands; yields each command line that ended well. ``instead``: words
-    that stand for something that a reader has."""
+    that stand for something that a reader has; ``more`` options."""
     text = (PLACE / f"{page}.md").read_text(encoding="utf-8")
     for name, content in TITLED.findall(text):
         Path(name).write_text(content, encoding="utf-8")
     for command in commands(PLACE / f"{page}.md"):
         if "--run-dir" not in command.arguments and command.arguments[0] in ("distil", "run"):
             continue  # named in a sentence
-        words = [instead.get(word, word) for word in small(command.arguments)]
+        words = [*(instead.get(word, word) for word in small(command.arguments)), *more]
         with pytest.raises(SystemExit) as ended:
             main(words)
         assert not ended.value.code, words
@@ -70,7 +70,7 @@ def test_a_first_student_and_its_report() -> None:
 def test_own_tasks() -> None:
     done = [*follow("own-tasks")]
     assert [line.split()[0] for line in done] == ["tasks", "plan", "distil"]
-    assert len(Path("runs/mine/given/test.jsonl").read_text().splitlines()) == 1
+    assert len(Path("runs/mine/given/test.jsonl").read_text().splitlines()) == 2
 
 
 @pytest.mark.slow
@@ -78,8 +78,12 @@ def test_a_served_teacher(tmp_path: Path) -> None:
     """transformers' own server, of the bundled teacher; the tasks are those of the page before."""
     list(follow("own-tasks"))
     with served(bundled_directory("pocket"), tmp_path / "server") as url:
-        reader = {"http://localhost:8000/v1": url, "Qwen/Qwen2.5-Coder-0.5B-Instruct": "pocket-base"}
-        done = [*follow("served-teacher", **reader)]
+        reader = {
+            "http://localhost:8000/v1": url,
+            "Qwen/Qwen2.5-Coder-1.5B-Instruct": str(bundled_directory("pocket")),
+            "Qwen/Qwen2.5-Coder-0.5B-Instruct": "pocket-base",
+        }
+        done = [*follow("served-teacher", "--teacher.endpoint", "completions", **reader)]
     assert len(done) == 1 and Path("runs/served/after/seed-0/ledger.jsonl").exists()
 
 

@@ -145,7 +145,9 @@ def test_an_endpoints_only_model_need_not_be_named() -> None:
 
     with listing("qwen-7b") as url:
         assert asked(url) == "qwen-7b" and asked(url, model="other") == "other"
-    with listing("one", "two") as url, pytest.raises(ConfigError, match="serves 2 models: one, two"):
+    with listing("one", "two") as url, pytest.raises(ConfigError, match="lists 2 models: one, two"):
+        asked(url)
+    with listing() as url, pytest.raises(ConfigError, match="lists no models"):
         asked(url)
     with pytest.raises(ConfigError, match="does not list its models"):
         asked("http://127.0.0.1:9/v1")

@@ -149,6 +149,18 @@ def one_fails(fault: Behaviour) -> Behaviour:
     ],
     ids=["400", "another model", "500 for ever", "no choices for ever", "cut connection for ever"],
 )
+@pytest.mark.parametrize(
+    ("name", "accepted"), [("big-2026-01-01", True), ("big@main", True), ("big@v2", False), ("bigger", False)]
+)
+def test_a_model_answers_by_its_name_or_as_a_version_of_it(name: str, accepted: bool, server: Server) -> None:
+    server.behave = lambda handler, asked, before: handler.send(200, endpoint.answer(asked, model=name))
+    if accepted:
+        assert answers(teacher(server)) == RIGHT
+    else:
+        with pytest.raises(TeacherError, match=f"but '{name}' answered"):
+            answers(teacher(server))
+
+
 @pytest.mark.parametrize("concurrency", [1, 6])
 def test_one_request_without_an_answer_leaves_the_others_alone(
     fault: Behaviour, calls: int, said: str, concurrency: int, server: Server, tmp_path: Path

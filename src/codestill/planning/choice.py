@@ -80,8 +80,9 @@ class DistilConfig(RunConfig):
             return self
         served = served_models(teacher.base_url, teacher.timeout_seconds, teacher.key_variable)
         if len(served) != 1:
+            shown = f": {', '.join(served[:8])}" if served else ""
             raise ConfigError(
-                f"the endpoint serves {len(served)} models: {', '.join(served[:8]) or 'none'}.",
+                f"the endpoint lists {len(served) or 'no'} models{shown}.",
                 next_step="Name one with --teacher.model.",
             )
         teacher = ApiTeacherConfig.model_validate(

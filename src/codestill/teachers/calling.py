@@ -160,7 +160,10 @@ class Calling:
 
     def _require_model(self, request: Request, served: str) -> None:
         names = (self.config.model, *self.config.also_named)
-        if served and not any(served == name or served.startswith(f"{name}-") for name in names):
+        # A dated version of it, or as transformers' server names it: with the revision.
+        if served and not any(
+            served in (name, f"{name}@main") or served.startswith(f"{name}-") for name in names
+        ):
             shown = self.shown(repr(served))
             raise Unanswered(
                 request.key,
