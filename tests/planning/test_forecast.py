@@ -1,15 +1,17 @@
 """What trials on few tasks say of the whole job."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from codestill.errors import BudgetError
 from codestill.files.usage import Expected, Forecast, Used
-from codestill.planning.forecast import extrapolate, require_affordable, together
+from codestill.planning.forecast import _keeping, extrapolate, require_affordable, together
 from codestill.planning.sample import Sizes
 from codestill.planning.trial import REST, Clock, Lap, Trial
 from codestill.recipes import load_recipe
+from codestill.teachers import ApiTeacherConfig
 from codestill.teachers.ledger import Budget
 from codestill.types import Event
 
@@ -122,6 +124,14 @@ def test_money_is_unknown_without_prices_and_a_budget_is_kept() -> None:
     for budget in (Budget(money=9.9), Budget(calls=399), Budget(tokens=39_999)):
         with pytest.raises(BudgetError, match="expected to take"):
             require_affordable(costly, budget)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_answers_of_an_endpoint_are_kept_where_the_run_looks(shared: bool) -> None:
+    teacher = {"type": "api", "base_url": "http://localhost:1/v1", "model": "m"}
+    settings = config().model_copy(update={"teacher": ApiTeacherConfig.model_validate(teacher)})
+    kept = _keeping(settings, Path("trial"), shared).teacher_usage.answers
+    assert (kept.parent if shared else kept) == Path("trial")  # a comparison's are apart by endpoint
 
 
 def test_several_runs_add_up() -> None:

@@ -24,7 +24,7 @@ def forecast_comparison(
             if arm.of is None:
                 runs = planned[arm.name]
                 say = partial(_tell, tell, arm.name)
-                expected = forecast(runs[0].recipe, runs[0].config, answers, tell=say)
+                expected = forecast(runs[0].recipe, runs[0].config, answers, tell=say, shared=True)
                 found[arm.name] = expected, len(runs)
     return together(found)
 

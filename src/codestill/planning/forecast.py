@@ -33,11 +33,13 @@ def forecast(
     answers: Path,
     tasks: int = TASKS,
     tell: Callable[[str], None] = lambda line: None,
+    shared: bool = False,
 ) -> Forecast:
     """What a run of a recipe with this config, or an evaluation, will take, by two trial runs.
 
-    ``answers``: where each trial keeps its teacher's answers, in a directory of its own. Raises Failure for a
-    config that cannot run.
+    ``answers``: where each trial keeps its teacher's answers, in a directory of its own; ``shared``: as the
+    runs of a comparison do, which keep those of two endpoints apart. Raises Failure for a config that cannot
+    run.
     """
     whole = sizes(config)
     counts = sorted({min(whole.tasks, max(2, tasks // 4)), min(whole.tasks, tasks)})
@@ -47,7 +49,7 @@ def forecast(
         for number, count in enumerate(counts):
             tell(f"trial run on {count} of {whole.tasks:,} tasks")
             part = sample(config, count / whole.tasks, _STEPS[-len(counts) :][number])
-            part = _keeping(part, answers / str(number))
+            part = _keeping(part, answers / str(number), shared)
             trials.append(try_out(recipe or EVALUATION, part, Path(place) / str(number)))
             parts.append(sizes(part))
     return extrapolate(trials, parts, whole, config)
@@ -124,12 +126,12 @@ def require_affordable(expected: Forecast, budget: Budget) -> None:
             )
 
 
-def _keeping(config: Any, answers: Path) -> Any:
+def _keeping(config: Any, answers: Path, shared: bool) -> Any:
     """The config of a trial that keeps its teacher's answers there, without the run's budget."""
     usage = getattr(config, "teacher_usage", None)
     if not isinstance(usage, TeacherUsage):
         return config
-    alone = usage.model_copy(update={"answers": None, "budget": Budget()})
+    alone = usage.model_copy(update={"answers": None if shared else answers, "budget": Budget()})
     return sharing(config.model_copy(update={"teacher_usage": alone}), answers)
 
 
