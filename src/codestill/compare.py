@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import Field, PositiveFloat, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from codestill.config import RunConfig, problems
+from codestill.config import RunConfig, validated
 from codestill.errors import ConfigError, RunError
 from codestill.evaluation import EvaluateConfig, EvaluateModel, evaluate_model, read_evaluation
 from codestill.evaluation.metrics import compare_pairs, interval_over_seeds, pass_at_k
@@ -254,13 +254,8 @@ def sharing(run_config: Any, answers: Path) -> Any:
 
 
 def _valid(arm: ArmConfig, what: str, model: type[C], values: dict[str, Any]) -> C:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(
-            f"arm {arm.name!r} has an invalid config for {what}: {problems(error, model)}",
-            next_step="Correct the arm's config.",
-        ) from error
+    said = f"arm {arm.name!r} has an invalid config for {what}: "
+    return validated(model, values, said, "Correct the arm's config.")
 
 
 def _conclude(

@@ -3,15 +3,18 @@
 import difflib
 from collections.abc import Mapping
 from types import MappingProxyType, UnionType
-from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
+from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, PositiveInt, ValidationError, model_validator
 
+from codestill.errors import ConfigError
 from codestill.files.serialize import is_object, problem
 from codestill.models import Placement
 from codestill.sandbox import Sandbox, SandboxConfig
 from codestill.trackers import TrackerName
 from codestill.types import Settings
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class ExecutionConfig(Placement):
@@ -98,6 +101,14 @@ def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
         before = both.get(key)
         both[key] = merged(before, value) if is_object(before) and is_object(value) else value
     return both
+
+
+def validated(model: type[M], values: Any, said: str, next_step: str) -> M:
+    """The settings that the values are. Raises ConfigError, ``said`` and then a line per problem."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{said}{problems(error, model)}", next_step=next_step) from error
 
 
 def problems(error: ValidationError, model: type[BaseModel] | None = None) -> str:

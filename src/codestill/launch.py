@@ -6,11 +6,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from codestill.browse import RunFiles, read_run
-from codestill.config import RunConfig, problems
-from codestill.errors import ConfigError
+from codestill.config import RunConfig, validated
 from codestill.evaluation import EvaluateModel, evaluate_model
 from codestill.progress import progress_bars
 from codestill.recipes import load_recipe
@@ -57,13 +54,7 @@ def score_model(
 
 
 def _valid(model: type[C], what: str, settings: dict[str, Any]) -> C:
-    try:
-        return model.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(
-            f"the settings of {what} are not valid:\n  {problems(error, model)}",
-            next_step="Correct these values.",
-        ) from error
+    return validated(model, settings, f"the settings of {what} are not valid:\n  ", "Correct these values.")
 
 
 @contextmanager
