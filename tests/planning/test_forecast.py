@@ -1,12 +1,13 @@
 """What trials on few tasks say of the whole job."""
 
+import platform
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from codestill.errors import BudgetError
-from codestill.files.usage import Expected, Forecast, Used
+from codestill.files.usage import Expected, Forecast, Used, forget_peak, peak_bytes
 from codestill.planning.forecast import _keeping, extrapolate, require_affordable, together
 from codestill.planning.sample import Sizes
 from codestill.planning.trial import REST, Clock, Lap, Trial
@@ -39,8 +40,8 @@ def trial(part: Sizes, *laps: Lap, **changes: Any) -> Trial:
     return Trial(laps=laps, used=used(part.tasks, **changes))
 
 
-def lap(stage: str, items: int, seconds: float, tokens: int = 0) -> Lap:
-    return Lap(stage=stage, items=items, tokens=tokens, seconds=seconds)
+def lap(stage: str, items: int, seconds: float, **more: Any) -> Lap:
+    return Lap(stage=stage, items=items, seconds=seconds, **more)
 
 
 def expected(laps: Any, settings: Any = None, **changes: Any) -> Forecast:
@@ -49,18 +50,25 @@ def expected(laps: Any, settings: Any = None, **changes: Any) -> Forecast:
     return extrapolate(trials, PARTS, WHOLE, settings or config())
 
 
-def test_a_stages_time_is_a_start_and_a_time_for_each_item() -> None:
-    found = expected(lambda part: [lap("answers", part.tasks, 5 + 0.1 * part.tasks)])
+def test_a_stages_time_is_a_start_once_one_for_every_batch_and_a_time_for_each_item() -> None:
+    """Models are loaded in 20 s; 400 rows are decoded, 192 at a time."""
+    found = expected(lambda part: [lap("answers", part.tasks, 25 + 0.1 * part.tasks, start=20.0)])
     (stage,) = found.stages
     assert stage.items == Expected(mean=400, low=400, high=400)
-    assert stage.seconds.mean == pytest.approx(5 + 0.1 * 400)
+    assert stage.seconds.mean == pytest.approx(20 + 5 * 400 / 192 + 0.1 * 400)
     assert stage.seconds.low < stage.seconds.mean < stage.seconds.high
-    assert (found.calls.mean, found.tokens.mean, found.measured_on, found.tasks) == (
-        400,
-        40_000,
-        (4, 16),
-        400,
-    )
+    calls = (found.calls.mean, found.tokens.mean, found.measured_on, found.tasks)
+    assert calls == (400, 40_000, (4, 16), 400)
+
+
+def test_an_endpoint_answers_as_many_at_a_time_as_are_asked() -> None:
+    """Four or sixteen, a batch takes five seconds, and of eight at a time 400 make fifty."""
+    teacher = {"type": "api", "base_url": "http://localhost:1/v1", "model": "m", "concurrency": 8}
+    settings = config().model_copy(update={"teacher": ApiTeacherConfig.model_validate(teacher)})
+    (stage,) = expected(lambda part: [lap("answers", part.tasks, 5.0)], settings).stages
+    assert stage.seconds.mean == pytest.approx(50 * 5)
+    (own,) = expected(lambda part: [lap("attempts", part.tasks, 5.0)], settings).stages
+    assert own.seconds.mean == pytest.approx(5 * 400 / 192)
 
 
 @pytest.mark.parametrize("stage", ["gates", "evaluate-student", "round-2/evaluate-student-greedy"])
@@ -77,23 +85,30 @@ def test_what_only_some_tasks_need_has_a_range() -> None:
     assert few.stages[0].items.low == 0  # of one event nothing is known
 
 
-def test_a_fixed_number_of_steps_is_measured_by_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two and six steps of 900 tokens at 1,000 tokens a second, and 3 s before the first."""
+def trained(steps: int, tokens: int, rate: float, beside: float = 3.0) -> Lap:
+    """So many steps, each of so many tokens, and seconds beside them."""
+    every = steps * tokens
+    return Lap(stage="train", items=steps, tokens=every, rate=rate, seconds=beside + every / rate)
+
+
+def test_a_fixed_number_of_steps_is_measured_by_a_few() -> None:
+    """Steps of 300 and 900 tokens take 0.4 and 0.8 s, and a full one, of 950 tokens, 0.8 s and a bit."""
     settings = config(max_steps=100, batch_tokens=1000, accumulation=1)
-
-    def laps(part: Sizes) -> list[Lap]:
-        steps = {4: 2, 16: 6}[part.tasks]
-        return [lap("train", steps, 3 + 0.9 * steps, tokens=900 * steps)]
-
-    (stage,) = expected(laps, settings).stages
-    assert stage.items.mean == pytest.approx(100) and stage.seconds.mean == pytest.approx(3 + 90)
+    laps = {4: trained(2, 300, 750), 16: trained(6, 900, 1125)}
+    (stage,) = expected(lambda part: [laps[part.tasks]], settings).stages
+    assert stage.items == Expected(mean=100, low=100, high=100)
+    assert stage.seconds.mean == pytest.approx(3 + 100 * (0.8 + 50 * 0.4 / 600))
 
 
 def test_epochs_train_on_as_many_tokens_as_there_are_tasks() -> None:
-    laps = lambda part: [lap("train", 1 + part.tasks // 8, 2 + part.tasks, tokens=100 * part.tasks)]  # noqa: E731
-    (stage,) = expected(laps, config(epochs=3)).stages
-    assert stage.seconds.mean == pytest.approx(2 + 400)
-    assert stage.items.mean == pytest.approx(3 * 25)
+    """Three passes, each of them a step in both trials; the whole has 25 times the larger one's rows."""
+    settings = config(epochs=3, batch_tokens=1000, accumulation=2)
+    laps = {4: trained(3, 95, 190), 16: trained(3, 380, 190)}
+    (stage,) = expected(lambda part: [laps[part.tasks]], settings).stages
+    assert stage.items.mean == pytest.approx(3 * 380 * 25 / 1900)
+    assert stage.seconds.mean == pytest.approx(3 + 3 * 380 * 25 / 190)
+    few = expected(lambda part: [laps[part.tasks]], config(epochs=3, batch_tokens=100_000)).stages
+    assert few[0].items.mean == 3  # at least one in each pass
 
 
 def test_the_end_is_the_same_whatever_the_size() -> None:
@@ -102,17 +117,30 @@ def test_the_end_is_the_same_whatever_the_size() -> None:
 
 
 def test_noise_never_makes_time_run_backwards() -> None:
-    shorter = expected(lambda part: [lap("answers", part.tasks, {4: 9.0, 16: 8.0}[part.tasks])])
+    shorter = expected(lambda part: [lap("gates", part.evaluated, {3: 9.0, 12: 8.0}[part.evaluated])])
     assert shorter.stages[0].seconds.mean == pytest.approx(8)
     steep = expected(lambda part: [lap("answers", part.tasks, {4: 0.1, 16: 8.0}[part.tasks])])
     assert steep.stages[0].seconds.mean == pytest.approx(8 * 400 / 16)
 
 
 def test_memory_grows_with_the_rows_that_are_decoded_together() -> None:
-    part_bytes = {4: 1_040_000_000, 16: 1_160_000_000}
-    trials = [trial(part, memory_bytes=part_bytes[part.tasks]) for part in PARTS]
-    found = extrapolate(trials, PARTS, WHOLE, config())
-    assert found.memory_bytes == pytest.approx(10**9 + 192 * 10**7)
+    def laps(part: Sizes) -> list[Lap]:
+        """The first trial's stage begins with less."""
+        base = {4: 6, 16: 10}[part.tasks] * 10**8
+        return [lap("answers", part.tasks, 1.0, base_bytes=base, peak_bytes=base + part.tasks * 10**7)]
+
+    assert expected(laps).memory_bytes == pytest.approx(10**9 + 192 * 10**7)
+
+
+def test_memory_grows_with_a_batch_until_it_is_full() -> None:
+    settings = config(max_steps=100, batch_tokens=1000, accumulation=2)
+
+    def laps(part: Sizes) -> list[Lap]:
+        step = trained(2, 100 * part.tasks, 1000)
+        gates = lap("gates", part.tasks, 1.0, peak_bytes=10**9 * (part.tasks == 16))
+        return [step.model_copy(update={"peak_bytes": 10**9 + 10**6 * part.tasks * 50}), gates]
+
+    assert expected(laps, settings).memory_bytes == pytest.approx(10**9 + 950 * 10**6)
 
 
 def test_money_is_unknown_without_prices_and_a_budget_is_kept() -> None:
@@ -144,12 +172,27 @@ def test_several_runs_add_up() -> None:
 
 def test_a_clock_gives_every_second_to_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
+    monkeypatch.setattr("codestill.planning.trial.peak_bytes", lambda: 7)
     monkeypatch.setattr("codestill.planning.trial.time.monotonic", lambda: now)
     clock = Clock()
     for at, stage, total, tokens in ((3.0, "answers", 8, 0), (5.0, "answers", 8, 0), (6.0, "train", 2, 70)):
         now = at
-        metrics: dict[str, float | int | str | None] = {"trained_tokens": tokens} if tokens else {}
-        clock(Event(stage=stage, kind="progress", done=1, total=total, metrics=metrics))
+        metrics: dict[str, float | int | str | None] = (
+            {"trained_tokens": tokens, "tokens_per_second": 100} if tokens else {}
+        )
+        clock(Event(stage=stage, kind="progress", done=0, total=total, metrics=metrics))
     clock(Event(stage="answers", kind="progress", done=0, total=0, metrics={"teacher_calls": 3}))
     now = 10.0
-    assert clock.laps() == (lap("answers", 8, 5.0), lap("train", 2, 1.0, tokens=70), lap(REST, 1, 4.0))
+    answers, train, rest = clock.laps()
+    assert answers == lap("answers", 8, 5.0, start=3.0, peak_bytes=7, base_bytes=7)
+    assert train == lap("train", 2, 1.0, start=1.0, tokens=70, rate=100, peak_bytes=7, base_bytes=7)
+    assert rest == lap(REST, 1, 4.0, peak_bytes=7)
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="elsewhere the peak cannot be forgotten")
+def test_the_peak_of_a_stage_is_its_own() -> None:
+    held = bytearray(b"1") * 200_000_000
+    before = peak_bytes()
+    del held
+    forget_peak()
+    assert peak_bytes() < before - 100_000_000

@@ -41,6 +41,7 @@ def test_every_recipe_is_tried_on_a_share_of_all_that_it_has(recipe: str) -> Non
         if isinstance(value, TasksConfig):
             assert len(small.load()) == max(2, -(-len(value.load()) // 10)), path
         elif isinstance(value, TrainConfig):
+            assert small.checkpoint_steps == (6 if value.max_steps else value.checkpoint_steps)
             assert small.max_steps == (value.max_steps and 6) and small.batch_tokens == value.batch_tokens
         elif isinstance(value, int):
             assert small == min(value, max(2, -(-value // 10))), path

@@ -1,5 +1,6 @@
 """What a run was forecast to take, and what it took."""
 
+import contextlib
 import platform
 from pathlib import Path
 
@@ -94,6 +95,13 @@ def peak_bytes() -> int:
         memory = psutil.Process().memory_info()
         return getattr(memory, "peak_wset", memory.rss)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of macOS: in bytes
+
+
+def forget_peak() -> None:
+    """From now on, :func:`peak_bytes` is of what comes; where the system can (Linux)."""
+    if platform.system() == "Linux":
+        with contextlib.suppress(OSError):  # a container may forbid it
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def read_forecast(directory: Path) -> Forecast | None:

@@ -1,7 +1,7 @@
 """From trial runs on few tasks to what the whole job will take.
 
-A stage's time is a line over the number of its items: loading, and the steps of a batch whatever its size,
-then a time for each item. Two trial runs of different size give the line.
+A stage's time is a line over the number of its items: loading once, the steps of a batch whatever its size,
+for every batch, and a time for each item. Two trial runs of different size give the line.
 """
 
 import math
@@ -19,10 +19,13 @@ from codestill.planning.sample import Sizes, sample, sizes
 from codestill.planning.trial import EVALUATION, REST, Lap, Trial, try_out
 from codestill.teachers.ledger import Budget
 from codestill.teachers.session import TeacherUsage
+from codestill.train import TrainConfig
 
 TASKS = 16
 """Training tasks of the larger trial run; the smaller one has a quarter."""
 _STEPS = (2, 6)
+_FILLED = 0.95
+"""Of a batch's budget, the share that rows of similar length fill."""
 _SPREAD = 1.3
 """By how much, as a factor, times may differ on a machine that also does other things."""
 
@@ -92,7 +95,13 @@ def extrapolate(trials: Sequence[Trial], parts: Sequence[Sizes], whole: Sizes, c
     largest, part = trials[-1], parts[-1]
     more = whole.tasks / part.tasks
     stages = [
-        _stage([_lap(trial, lap.stage) for trial in trials], _amount(lap, part, whole, config))
+        _training([_lap(trial, lap.stage) for trial in trials], more, _settings(lap, config))
+        if lap.tokens
+        else _stage(
+            [_lap(trial, lap.stage) for trial in trials],
+            _amount(lap, part, whole),
+            _at_a_time(lap.stage, config),
+        )
         for lap in largest.laps
     ]
     calls, tokens = ([getattr(trial.used, name) for trial in trials] for name in ("calls", "tokens"))
@@ -107,8 +116,9 @@ def extrapolate(trials: Sequence[Trial], parts: Sequence[Sizes], whole: Sizes, c
         calls=spread,
         tokens=_like(spread, tokens[-1] * more),
         money=None if money is None else _like(spread, money),
-        memory_bytes=_line(
-            rows, [trial.used.memory_bytes for trial in trials], _together(whole.tasks, config)
+        memory_bytes=max(
+            _memory([_lap(trial, lap.stage) for trial in trials], stage.items.mean, more, config)
+            for lap, stage in zip(largest.laps, stages, strict=True)
         ),
         disk_bytes=_line(rows, [trial.used.disk_bytes for trial in trials], whole.tasks),
     )
@@ -137,16 +147,14 @@ def _keeping(config: Any, answers: Path, shared: bool) -> Any:
 
 def _lap(trial: Trial, stage: str) -> Lap:
     found = [lap for lap in trial.laps if lap.stage == stage]
-    return found[0] if found else Lap(stage=stage, items=0, tokens=0, seconds=0.0)
+    return found[0] if found else Lap(stage=stage, items=0)
 
 
-def _amount(lap: Lap, part: Sizes, whole: Sizes, config: Any) -> Expected:
-    """How many items, or tokens of training, a stage of the whole run has."""
+def _amount(lap: Lap, part: Sizes, whole: Sizes) -> Expected:
+    """How many items a stage of the whole run has."""
     name = lap.stage.rpartition("/")[2]
     if name == REST:
         return exactly(1)
-    if lap.tokens:
-        return _trained(lap, part, whole, config)
     evaluated = name.startswith("evaluate") or name == "gates"
     more = whole.evaluated / part.evaluated if evaluated else whole.tasks / part.tasks
     if evaluated or lap.items % part.tasks == 0:  # as many for every task
@@ -154,44 +162,84 @@ def _amount(lap: Lap, part: Sizes, whole: Sizes, config: Any) -> Expected:
     return _counted(lap.items * more, lap.items)
 
 
-def _trained(lap: Lap, part: Sizes, whole: Sizes, config: Any) -> Expected:
-    """Tokens that the whole run trains on."""
-    train = config.train
-    if lap.stage.startswith("warm-up"):
-        train = getattr(config.warm_up, "train", train)
-    if train.max_steps is None:
-        return _counted(lap.tokens * whole.tasks / part.tasks, lap.items)
-    full = 0.9 * train.batch_tokens * train.accumulation  # padding takes the rest
-    a_step = min(full, lap.tokens / lap.items * whole.tasks / part.tasks)
-    exact = train.max_steps * a_step
-    return Expected(mean=exact, low=0.9 * exact, high=1.1 * exact)
+def _at_a_time(stage: str, config: Any) -> float:
+    """How many of a stage's items are worked on together: each such lot has a start of its own."""
+    name = stage.rpartition("/")[2]
+    if name in (REST, "gates"):
+        return math.inf
+    if name.startswith(("evaluate", "attempts")):
+        return config.execution.decode_batch
+    return getattr(getattr(config, "teacher", None), "concurrency", config.execution.decode_batch)
 
 
-def _stage(laps: Sequence[Lap], amount: Expected) -> StageForecast:
-    largest = laps[-1]
-    measured = [lap.tokens or lap.items for lap in laps]
-    seconds = [
-        _line(measured, [lap.seconds for lap in laps], x) for x in (amount.mean, amount.low, amount.high)
+def _stage(laps: Sequence[Lap], amount: Expected, at_a_time: float) -> StageForecast:
+    items, seconds = [lap.items for lap in laps], [lap.seconds - lap.start for lap in laps]
+    start = min(lap.start for lap in laps)
+    whole = [
+        start + _line(items, seconds, count, lots=max(1.0, count / at_a_time))
+        for count in (amount.mean, amount.low, amount.high)
     ]
-    items = amount
-    if largest.tokens:  # in steps
-        per_step = largest.tokens / largest.items
-        items = Expected(**{name: value / per_step for name, value in amount.model_dump().items()})
-    return StageForecast(
-        stage=largest.stage,
-        items=items,
-        seconds=Expected(mean=seconds[0], low=seconds[1] / _SPREAD, high=seconds[2] * _SPREAD),
-    )
+    return StageForecast(stage=laps[-1].stage, items=amount, seconds=_around(*whole))
 
 
-def _line(xs: Sequence[float], ys: Sequence[float], at: float) -> float:
-    """The line through the first and the last point, which neither falls nor begins below zero."""
+def _settings(lap: Lap, config: Any) -> TrainConfig:
+    """Of the training that a stage is."""
+    warms_up = lap.stage.startswith("warm-up")
+    return getattr(config.warm_up, "train", config.train) if warms_up else config.train
+
+
+def _training(laps: Sequence[Lap], more: float, train: TrainConfig) -> StageForecast:
+    """A step's time is a line over its tokens, and what comes before, between and after steps stays."""
+    largest = laps[-1]
+    tokens = [_in_a_step(lap) for lap in laps]
+    full = _full(tokens[-1], more, train)
+    if train.max_steps is None:
+        steps = _counted(max(train.epochs, largest.tokens * more / full), largest.items)
+    else:
+        steps = exactly(train.max_steps)
+    step = _line(tokens, [amount / max(lap.rate, 1) for lap, amount in zip(laps, tokens, strict=True)], full)
+    beside = max(0.0, largest.seconds - largest.tokens / max(largest.rate, 1))
+    seconds = [beside + count * step for count in (steps.mean, steps.low, steps.high)]
+    return StageForecast(stage=largest.stage, items=steps, seconds=_around(*seconds))
+
+
+def _in_a_step(lap: Lap) -> float:
+    return lap.tokens / max(lap.items, 1)
+
+
+def _full(seen: float, more: float, train: TrainConfig) -> float:
+    """Tokens in a step of the whole run: as many more as there are rows, until its batches are full."""
+    return max(seen, min(_FILLED * train.batch_tokens * train.accumulation, seen * more))
+
+
+def _memory(laps: Sequence[Lap], items: float, more: float, config: Any) -> float:
+    """The most that a stage of the whole run holds: it grows with what is computed at a time."""
+    held = [float(lap.peak_bytes) for lap in laps]
+    if laps[-1].tokens:
+        train = _settings(laps[-1], config)
+        batches = [_in_a_step(lap) / train.accumulation for lap in laps]
+        return _line(batches, held, _full(_in_a_step(laps[-1]), more, train) / train.accumulation)
+    at_a_time = _at_a_time(laps[-1].stage, config)
+    if math.isinf(at_a_time):
+        return held[-1]
+    grown = [float(lap.peak_bytes - lap.base_bytes) for lap in laps]
+    return laps[-1].base_bytes + _line([lap.items for lap in laps], grown, min(items, at_a_time))
+
+
+def _around(mean: float, low: float, high: float) -> Expected:
+    """Seconds, on a machine that may be faster or slower than it was."""
+    return Expected(mean=mean, low=low / _SPREAD, high=high * _SPREAD)
+
+
+def _line(xs: Sequence[float], ys: Sequence[float], at: float, lots: float = 1.0) -> float:
+    """The line through the first and the last point, which neither falls nor begins below zero; with so many
+    starts."""
     span = xs[-1] - xs[0]
     slope = max(0.0, (ys[-1] - ys[0]) / span) if span > 0 else 0.0
     start = ys[-1] - slope * xs[-1]
     if start < 0:
         start, slope = 0.0, ys[-1] / xs[-1]
-    return start + slope * at
+    return lots * start + slope * at
 
 
 def _counted(mean: float, seen: int) -> Expected:
@@ -208,8 +256,3 @@ def _like(spread: Expected, mean: float) -> Expected:
 
 def _sum(parts: Sequence[Expected]) -> Expected:
     return Expected(**{name: sum(getattr(part, name) for part in parts) for name in ("mean", "low", "high")})
-
-
-def _together(tasks: int, config: Any) -> int:
-    """Rows that are in memory at a time: no more than are decoded together."""
-    return min(tasks, config.execution.decode_batch)

@@ -28,11 +28,14 @@ def sizes(config: Any) -> Sizes:
 
 def sample(config: Any, share: float, steps: int) -> Any:
     """The same job on this share of every task set, of at least two tasks, and of what grows with them; with
-    at most so many training steps where their number is fixed."""
+    at most so many training steps, and a checkpoint after the last, where their number is fixed."""
     if isinstance(config, TasksConfig):
         return config.model_copy(update={"limit": _part(len(config.load()), share)})
     if isinstance(config, TrainConfig):
-        return config.model_copy(update={"max_steps": config.max_steps and min(steps, config.max_steps)})
+        if config.max_steps is None:
+            return config
+        few = min(steps, config.max_steps)
+        return config.model_copy(update={"max_steps": few, "checkpoint_steps": few})
     if not isinstance(config, BaseModel):
         return config
     changes: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from typing import Any
 from codestill.errors import CodestillError, Failure
 from codestill.evaluation import evaluate_model
 from codestill.files.serialize import read_record, write_object
-from codestill.files.usage import Used, read_usage
+from codestill.files.usage import Used, forget_peak, peak_bytes, read_usage
 from codestill.recipes import load_recipe
 from codestill.run import Run
 from codestill.types import Event, Record
@@ -27,11 +27,19 @@ class Lap(Record):
     """What a stage took."""
 
     stage: str
-    items: int
+    items: int = 1
     """Tasks, answers, programs or training steps."""
-    tokens: int
+    seconds: float = 0.0
+    start: float = 0.0
+    """Of them, seconds before its first item was begun: models are loaded then."""
+    peak_bytes: int = 0
+    """The most memory that the process held in it; where that cannot be told apart, held so far."""
+    base_bytes: int = 0
+    """What it held when the first item was begun."""
+    tokens: int = 0
     """That were trained on; 0 for other stages."""
-    seconds: float
+    rate: float = 0.0
+    """Of these tokens, so many a second in the steps themselves."""
 
 
 class Trial(Record):
@@ -46,34 +54,39 @@ class Clock:
 
     def __init__(self) -> None:
         self.last = time.monotonic()
-        self.items: dict[str, int] = {}
-        self.tokens: dict[str, int] = {}
-        self.seconds: dict[str, float] = {}
+        self.stages: dict[str, Lap] = {}
 
     def __call__(self, event: Event) -> None:
         if event.kind != "progress" or not event.total:
             return
-        self._pass(event.stage)
-        self.items[event.stage] = event.total
-        self.tokens[event.stage] = int(event.metrics.get("trained_tokens") or 0)
+        first = event.stage not in self.stages
+        lap = self._pass(event.stage)
+        self.stages[event.stage] = lap.model_copy(
+            update={
+                "items": event.total,
+                "start": lap.seconds if first and not event.done else lap.start,
+                "base_bytes": peak_bytes() if first else lap.base_bytes,
+                "tokens": int(event.metrics.get("trained_tokens") or 0),
+                "rate": float(event.metrics.get("tokens_per_second") or 0),
+            }
+        )
 
-    def _pass(self, stage: str) -> None:
-        now = time.monotonic()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
+    def _pass(self, stage: str) -> Lap:
+        """The stage's lap with the time since the last event."""
+        now, held = time.monotonic(), peak_bytes()
+        forget_peak()
+        lap = self.stages.get(stage, Lap(stage=stage))
+        passed = lap.seconds + now - self.last
         self.last = now
+        self.stages[stage] = lap.model_copy(
+            update={"seconds": passed, "peak_bytes": max(held, lap.peak_bytes)}
+        )
+        return self.stages[stage]
 
     def laps(self) -> tuple[Lap, ...]:
         """Every stage in its order, and the time after the last one."""
         self._pass(REST)
-        return tuple(
-            Lap(
-                stage=stage,
-                items=self.items.get(stage, 1),
-                tokens=self.tokens.get(stage, 0),
-                seconds=seconds,
-            )
-            for stage, seconds in self.seconds.items()
-        )
+        return tuple(self.stages.values())
 
 
 def try_out(recipe: str, config: Any, directory: Path) -> Trial:

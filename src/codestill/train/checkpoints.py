@@ -129,25 +129,29 @@ def _require(directory: Path, noted: Path, next_step: str) -> None:
 
 
 class TrainingProgress(TrainerCallback):
-    """Reports the run's progress in steps, with tokens per second."""
+    """Reports the run's progress in steps, with tokens per second in the steps alone: not in the first, which
+    prepares the others, nor in checkpoints and validation."""
 
     def __init__(self, run: Run, batches: LengthBatches) -> None:
         self.run = run
         self.tokens_per_batch = sum(batches.lengths) / len(batches)
-        self.started, self.first_step = 0.0, 0
+        self.started, self.seconds, self.steps = 0.0, 0.0, 0
 
-    def on_train_begin(
+    def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.started, self.first_step = time.monotonic(), state.global_step
+        self.started = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if not state.is_world_process_zero:
             return
-        steps = state.global_step - self.first_step
-        tokens = steps * args.gradient_accumulation_steps * args.world_size * self.tokens_per_batch
-        rate = tokens / max(time.monotonic() - self.started, 1e-9)
-        told = {"tokens_per_second": round(rate), "trained_tokens": round(tokens)}
+        self.steps += 1
+        if self.steps == 2:
+            self.seconds = 0.0
+        self.seconds += time.monotonic() - self.started
+        tokens = args.gradient_accumulation_steps * args.world_size * self.tokens_per_batch
+        rate = max(self.steps - 1, 1) * tokens / max(self.seconds, 1e-9)
+        told = {"tokens_per_second": round(rate), "trained_tokens": round(self.steps * tokens)}
         self.run.progress("train", state.global_step, state.max_steps, **told)
