@@ -49,6 +49,16 @@ def test_other_vocabularies_mean_answers_and_repairs(tmp_path: Path) -> None:
     assert run.config.train.learning_rate == 1e-5  # as real students are trained
 
 
+def test_credentials_in_an_address_reach_the_runs_and_no_file(tmp_path: Path) -> None:
+    secret = "https://user:hunter2@example.org/v1"
+    choice = chosen(tmp_path, teacher=ENDPOINT | {"base_url": secret}, student="pocket-base")
+    (run,) = plan(choice.comparison)["after"]
+    assert run.config.teacher.base_url.url == secret
+    choice.begin(tmp_path / "run")
+    written = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert written and not any("hunter2" in path.read_text(encoding="utf-8") for path in written)
+
+
 @pytest.mark.parametrize(
     ("settings", "recipe", "why"),
     [

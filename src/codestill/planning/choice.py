@@ -199,9 +199,10 @@ def _name(student: StudentConfig) -> str:
 
 
 def _given(settings: Any) -> dict[str, Any]:
-    """The settings that were given; of a choice its name, too."""
+    """The settings that were given; of a choice its name, too. An address keeps its credentials."""
     kind = {"type": settings.type} if hasattr(settings, "type") else {}
-    return kind | settings.model_dump(mode="json", exclude_unset=True)
+    address = {"base_url": settings.base_url} if "base_url" in settings.model_fields_set else {}
+    return kind | settings.model_dump(mode="json", exclude_unset=True) | address
 
 
 def _vocabularies_differ(config: DistilConfig) -> str:
