@@ -10,7 +10,9 @@ from pydantic import BaseModel, PositiveInt, ValidationError, model_validator
 from codestill.errors import ConfigError
 from codestill.files.serialize import is_object, problem
 from codestill.models import Placement
+from codestill.run import Run
 from codestill.sandbox import Sandbox, SandboxConfig
+from codestill.tasks.preflight import preflight
 from codestill.trackers import TrackerName
 from codestill.types import Settings
 
@@ -52,6 +54,18 @@ class RunConfig(Settings):
     """What may change between resumes."""
     seed: int = 0
     """Seed of everything random: samples, the order of batches, dropout."""
+
+    def preflight(self, run: Run) -> None:
+        """What can be refused before anything is paid for.
+
+        Raises TaskError where task sets cannot be loaded or used as they are meant, or share a task
+        (:mod:`codestill.tasks.preflight`); ConfigError where an endpoint does not answer
+        (:mod:`codestill.teachers.reach`).
+        """
+        from codestill.teachers.reach import require_endpoints
+
+        preflight(self)
+        require_endpoints(self, run)
 
     @property
     def needs_teacher(self) -> bool:

@@ -1,7 +1,7 @@
 """Training examples: tasks with their reference solutions, or with a teacher's verified answers."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -14,9 +14,15 @@ from codestill.run import Keyed, Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
+from codestill.train import TrainConfig, require_disk
 from codestill.types import Example, Settings, Task
 
+if TYPE_CHECKING:
+    from codestill.models.student import Student
+
 K = TypeVar("K", bound=Keyed)
+_SHORTEST = 2
+"""Tokens that a completion has at least: one, and the end."""
 
 
 class ExamplesConfig(Settings):
@@ -129,6 +135,23 @@ def validation_examples(config: ExamplesConfig, student: Asked) -> list[Example]
 def references(task_set: TaskSet, student: Asked) -> list[Example]:
     """Every task with its reference solution, in the form in which the student is asked."""
     return [row(student, task, task.reference, "reference") for task in task_set.tasks]
+
+
+def require_room(student: "Student", task_set: TaskSet, config: TrainConfig, run: Run) -> None:
+    """Raises ConfigError, before a teacher is asked, where no task's prompt leaves room for a completion, or
+    the disk has none for a checkpoint."""
+    require_disk(student, run)
+    limit = min(config.max_length, student.positions or config.max_length)
+    prompts = prompts_for(student)
+    shortest = min((len(student.codec.prompt(prompts.to_solve(task))) for task in task_set), default=0)
+    if shortest + _SHORTEST > limit:
+        what = "train.max_length" if limit == config.max_length else "the student's positions"
+        raise ConfigError(
+            f"no task leaves room for a completion: of {len(task_set)} prompts the shortest has "
+            f"{shortest:,} tokens, and {what} allows {limit:,} with the completion.",
+            next_step="Raise train.max_length, or choose tasks with shorter prompts or a student with more "
+            "positions.",
+        )
 
 
 def row(

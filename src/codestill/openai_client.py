@@ -139,6 +139,33 @@ def served_models(
             ) from error
 
 
+def require_answer(base_url: str | None, setting: str, key_variable: str = KEY_VARIABLE) -> None:
+    """Ask an endpoint for its models, which costs nothing. Any answer will do: not every server lists them.
+
+    ``setting`` names the config group that holds ``base_url``, e.g. ``teacher``.
+
+    Raises ConfigError where nothing answers within 20 s, or the key is refused.
+    """
+    package = _package()
+    shown = Address(base_url) if base_url else "OpenAI's own address"
+    with openai_client(base_url, 20.0, 0, key_variable) as client:
+        try:
+            client.models.with_raw_response.list()
+        except package.AuthenticationError as error:
+            raise ConfigError(
+                f"{setting}: {shown} refuses the key.",
+                next_step=f"export {key_variable}=... with a key that is valid there.",
+            ) from error
+        except package.APIConnectionError as error:
+            why = presentable(str(error.__cause__ or error), base_url, key_variable)
+            raise ConfigError(
+                f"{setting}: nothing answers at {shown} ({why}).",
+                next_step=f"Start the server, or correct {setting}.base_url.",
+            ) from error
+        except package.OpenAIError:
+            return
+
+
 def async_openai_client(
     base_url: str | None, timeout_seconds: float, retries: int, key_variable: str = KEY_VARIABLE
 ) -> "AsyncOpenAI":

@@ -18,7 +18,6 @@ from codestill.prompts.modular import Modular
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import STOP_RULES, StopRule, TaskSet
-from codestill.tasks.preflight import preflight
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.session import AnyTeacherConfig, TeacherSession, TeacherUsage, open_session
 from codestill.train import TrainConfig
@@ -184,9 +183,9 @@ class TaughtConfig(RunConfig):
     def open(self, run: Run) -> Iterator[Teaching]:
         """The teacher at work in a run, with its sandbox.
 
-        Raises what is wrong with tasks and teacher first, before anything is paid for.
+        Raises what is wrong with tasks, endpoints and teacher first, before anything is paid for.
         """
-        preflight(self)
+        self.preflight(run)
         teacher = fitting(self.teacher, self.prompts)
         session = open_session(teacher, self.teacher_usage, self.execution, run)
         with self.execution.sandbox(self.sandbox) as sandbox:

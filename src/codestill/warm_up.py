@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from codestill.config import RunConfig
-from codestill.examples import references
+from codestill.examples import references, require_room
 from codestill.files.serialize import fingerprint
 from codestill.losses import CrossEntropy
 from codestill.models import StudentConfig
@@ -38,6 +38,8 @@ class WarmUpConfig(Settings):
 class WarmedUpConfig(TaughtConfig):
     """Base of the recipes whose student is fine-tuned before the first round."""
 
+    tasks: TasksConfig
+    """Tasks of the rounds."""
     warm_up: WarmUpConfig | None = WarmUpConfig()
     """Fine-tuning before the first round; none for a student that can write code already."""
 
@@ -65,6 +67,7 @@ def initial_student(
     warm_up = config.warm_up
     tokenizer = session.tokenizer if session else None
     student = config.student.build(tokenizer, config.execution, seed=run.seed)
+    require_room(student, config.tasks.load(), config.train, run)
     if require is not None:
         require(student)
     if warm_up is None:

@@ -21,6 +21,8 @@ class Server:
 
     port: int
     behave: Behaviour
+    listing: int = 404
+    """The status with which it answers the question for its models."""
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
     busiest: int = 0
@@ -60,6 +62,9 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with own.lock:
                 own.at_work -= 1
+
+    def do_GET(self) -> None:
+        self.send(self.server_.listing, b'{"error": {"message": "no list"}}')
 
     def send(self, status: int, body: bytes, *headers: tuple[str, str], length: int | None = None) -> None:
         self.send_response(status)

@@ -53,13 +53,6 @@ class EvaluateConfig(Settings):
             raise ValueError("samples_per_task: 0 leaves the greedy completion alone, so greedy must be on")
         return self
 
-    def require(self) -> None:
-        """Load what is evaluated, so that what is wrong with it is told before anything is paid for. Raises
-        TaskError."""
-        self.tasks.load()
-        if self.likelihood is not None:
-            self.likelihood.load()
-
     @property
     def sampling(self) -> SamplingConfig:
         """How the pool is sampled: greedily where it is the greedy completion alone."""

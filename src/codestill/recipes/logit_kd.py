@@ -17,11 +17,10 @@ from codestill.capture import TeacherLogitsConfig, capture, is_finished, open_ca
 from codestill.capture.config import at_one, require_answers_teach
 from codestill.config import RunConfig
 from codestill.evaluation import EvaluateConfig, evaluate
-from codestill.examples import ExamplesConfig, training_examples, validation_examples
+from codestill.examples import ExamplesConfig, require_room, training_examples, validation_examples
 from codestill.models import StudentConfig
 from codestill.prompts import fitting
 from codestill.run import Run
-from codestill.tasks.preflight import preflight
 from codestill.teachers import ApiTeacherConfig, LocalTeacherConfig, require_same_vocabulary
 from codestill.teachers.aligned import TokenizerPair
 from codestill.teachers.session import AnyTeacherConfig, TeacherUsage, session_of
@@ -82,7 +81,7 @@ def distill(config: Config, run: Run) -> "Student":
     from codestill.teachers.forms import codec_for, tokenizer_of
     from codestill.teachers.frozen import LocalTeacher
 
-    preflight(config)  # what is wrong with tasks must be told before anything is paid for
+    config.preflight(run)
     temperature = config.objective.temperature
     directory = config.cache.directory or run.logits_directory
     # A finished cache makes do without the teacher, which this machine may not even hold.
@@ -95,6 +94,7 @@ def distill(config: Config, run: Run) -> "Student":
         weights = teacher if isinstance(teacher, LocalTeacher) else None
         tokenizer = weights.tokenizer if weights else tokenizer_of(settings)
         student = config.student.build(tokenizer, config.execution, seed=config.seed)
+        require_room(student, config.examples.tasks.load(), config.train, run)
         codec, pair = student.codec, None
         if config.cache.vocabularies == "aligned":
             asked_as = weights.codec if weights else codec_for(settings, tokenizer)

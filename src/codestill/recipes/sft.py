@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from codestill.config import RunConfig
 from codestill.evaluation import EvaluateConfig, evaluate
-from codestill.examples import ExamplesConfig, training_examples, validation_examples
+from codestill.examples import ExamplesConfig, require_room, training_examples, validation_examples
 from codestill.losses import CrossEntropy
 from codestill.models import StudentConfig
 from codestill.prompts import fitting
 from codestill.run import Run
-from codestill.tasks.preflight import preflight
 from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.session import AnyTeacherConfig, TeacherUsage, open_session
 from codestill.train import TrainConfig, fit
@@ -51,7 +50,7 @@ class Config(RunConfig):
 
 def distill(config: Config, run: Run) -> "Student":
     """Gather examples, train by cross-entropy, evaluate."""
-    preflight(config)  # what is wrong with tasks must be told before anything is paid for
+    config.preflight(run)
     with config.execution.sandbox(config.sandbox) as sandbox:
         session = None
         if config.needs_teacher:
@@ -59,6 +58,7 @@ def distill(config: Config, run: Run) -> "Student":
             session = open_session(settings, config.teacher_usage, config.execution, run)
         tokenizer = session.tokenizer if session else None
         student = config.student.build(tokenizer, config.execution, seed=config.seed)
+        require_room(student, config.examples.tasks.load(), config.train, run)
         teacher = session.stage("answers") if session else None
         examples = training_examples(config.examples, student, teacher, sandbox, run, config.evaluate.tasks)
         del session, teacher  # the student trains without it

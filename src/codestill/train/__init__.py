@@ -103,3 +103,10 @@ def fit(
     from codestill.train.loop import fit as fit_
 
     return fit_(student, examples, objective, config, run, teacher=teacher, validation=validation)
+
+
+def require_disk(student: "Student", run: "Run") -> None:
+    """Raises ConfigError where a run that begins has no room on the disk for a training of the student."""
+    from codestill.train.room import require_disk as require_disk_
+
+    require_disk_(student, run)

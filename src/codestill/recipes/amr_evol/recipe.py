@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from codestill.embeddings import AnyEmbedderConfig, TfidfEmbedderConfig
 from codestill.errors import TaskError
 from codestill.evaluation import EvaluateConfig, evaluate
-from codestill.examples import row, subset
+from codestill.examples import require_room, row, subset
 from codestill.losses import CrossEntropy
 from codestill.models import Asked, SamplingConfig
 from codestill.prompts import prompt_set
@@ -108,6 +108,7 @@ def distill(config: Config, run: Run) -> "Student":
     with config.open(run) as opened:
         # First, so that one that cannot be loaded is told before anything is paid for.
         student = config.student.build(opened.session.tokenizer, config.execution, seed=config.seed)
+        require_room(student, tasks, config.train, run)
         teaching = replace(opened, stop=tasks.stop)
         if config.instructions is not None:
             tasks = instruct(tasks, teaching, config.instructions, [config.evaluate.tasks.load()])

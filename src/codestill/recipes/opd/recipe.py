@@ -21,7 +21,6 @@ from codestill.rounds import Round, RoundsConfig, in_rounds
 from codestill.run import Run
 from codestill.tasks import require_trainable
 from codestill.tasks.decontaminate import without_repeats
-from codestill.tasks.preflight import preflight
 from codestill.teachers import require_same_vocabulary
 from codestill.teachers.cached import CachedLogits
 from codestill.teaching import Teaching
@@ -92,7 +91,7 @@ class Config(CollectConfig, RoundsConfig, TeacherLogitsConfig):
             with self.open(run) as teaching:
                 yield teaching.students, teaching
         else:
-            preflight(self)
+            self.preflight(run)
             with self.execution.sandbox(self.sandbox) as sandbox:
                 yield Workbench(sandbox, run), None
 

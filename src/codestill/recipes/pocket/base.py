@@ -63,7 +63,7 @@ class Config(RunConfig):
 
 def distill(config: Config, run: Run) -> "Student":
     """Train on single operations and programs without description, and evaluate."""
-    config.evaluate.require()  # tasks that cannot be loaded must fail before the training
+    config.preflight(run)
     student = config.student.build(None, config.execution, seed=config.seed)
     training = list(islice(base_examples(config, "train"), config.programs))
     validation = list(islice(base_examples(config, "validation"), VALIDATION_EXAMPLES))

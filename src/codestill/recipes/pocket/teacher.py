@@ -141,7 +141,7 @@ class Config(RunConfig):
 
 def distill(config: Config, run: Run) -> "Student":
     """Train the tokenizer, train on the grammar's lessons, examine every skill."""
-    config.evaluate.require()  # tasks that cannot be loaded must fail before the training
+    config.preflight(run)
     tokenizer = train_tokenizer(config.tokenizer_lessons)
     student = config.student.build(tokenizer, config.execution, seed=config.seed)
     validation = list(islice(teacher_lessons(config, "validation"), VALIDATION_EXAMPLES))
