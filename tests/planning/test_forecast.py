@@ -8,9 +8,9 @@ import pytest
 
 from codestill.errors import BudgetError
 from codestill.files.usage import Expected, Forecast, Used, forget_peak, peak_bytes
-from codestill.planning.forecast import _keeping, extrapolate, require_affordable, together
-from codestill.planning.sample import Sizes
-from codestill.planning.trial import REST, Clock, Lap, Trial
+from codestill.planning.forecast import _keeping, extrapolate, forecast, require_affordable, together
+from codestill.planning.sample import Sizes, sample, sizes
+from codestill.planning.trial import REST, Clock, Lap, TooFew, Trial, try_out
 from codestill.recipes import load_recipe
 from codestill.teachers import ApiTeacherConfig
 from codestill.teachers.ledger import Budget
@@ -196,3 +196,57 @@ def test_the_peak_of_a_stage_is_its_own() -> None:
     del held
     forget_peak()
     assert peak_bytes() < before - 100_000_000
+
+
+def tried(monkeypatch: pytest.MonkeyPatch, needs: int) -> list[int]:
+    """Trials that come to nothing on fewer tasks than that; the tasks that each of them was on."""
+    counts: list[int] = []
+
+    def try_out(recipe: str, part: Any, directory: Path) -> Trial:
+        counts.append(sizes(part).tasks)
+        if counts[-1] < needs:
+            raise TooFew("the teacher solved none", next_step="")
+        return trial(sizes(part), lap("answers", counts[-1], 1.0))
+
+    monkeypatch.setitem(forecast.__globals__, "try_out", try_out)
+    return counts
+
+
+POCKET = {
+    "student": "pocket-0.1m",
+    "teacher": "pocket",
+    "examples": {"tasks": {"source": "pocket", "split": "train", "count": 1000}, "answers": "teacher"},
+    "evaluate": {"tasks": {"source": "pocket", "split": "test", "count": 30}},
+}
+
+
+@pytest.mark.parametrize(
+    ("needs", "expected", "measured"),
+    [(0, [4, 16], (4, 16)), (5, [4, 16, 64], (16, 64)), (40, [4, 16, 64], (64,))],
+)
+def test_a_trial_that_comes_to_nothing_is_made_on_more_tasks(
+    needs: int,
+    expected: list[int],
+    measured: tuple[int, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = tried(monkeypatch, needs)
+    found = forecast("sft", load_recipe("sft").Config.model_validate(POCKET), tmp_path)
+    assert found.measured_on == measured and counts == expected
+
+
+def test_a_teacher_that_solves_too_little_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = tried(monkeypatch, 1000)
+    with pytest.raises(TooFew, match="solved none"):
+        forecast("sft", load_recipe("sft").Config.model_validate(POCKET), tmp_path)
+    assert counts == [4, 16, 64]
+
+
+def test_what_a_trial_says_names_no_directory_that_is_gone(tmp_path: Path) -> None:
+    settings = POCKET | {"teacher": "pocket-base-0.1m", "train": {"max_steps": 1}}
+    part = sample(load_recipe("sft").Config.model_validate(settings), 0.002, 1)
+    with pytest.raises(TooFew) as raised:
+        try_out("sft", part, tmp_path / "0")
+    assert "solved none of the 2 training tasks" in raised.value.message
+    assert "examples.unsolved=reference" in raised.value.message and str(tmp_path) not in raised.value.message

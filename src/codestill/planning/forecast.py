@@ -4,6 +4,7 @@ A stage's time is a line over the number of its items: loading once, the steps o
 for every batch, and a time for each item. Two trial runs of different size give the line.
 """
 
+import itertools
 import math
 import shutil
 import tempfile
@@ -16,13 +17,15 @@ from codestill.compare import sharing
 from codestill.errors import BudgetError
 from codestill.files.usage import Expected, Forecast, StageForecast, exactly
 from codestill.planning.sample import Sizes, sample, sizes
-from codestill.planning.trial import EVALUATION, REST, Lap, Trial, try_out
+from codestill.planning.trial import EVALUATION, REST, Lap, TooFew, Trial, try_out
+from codestill.tasks.preflight import preflight
 from codestill.teachers.ledger import Budget
 from codestill.teachers.session import TeacherUsage
 from codestill.train import TrainConfig
 
 TASKS = 16
-"""Training tasks of the larger trial run; the smaller one has a quarter."""
+"""Training tasks of the larger trial run; the smaller one has a quarter. They have four times as many where
+that comes to nothing."""
 _STEPS = (2, 6)
 _FILLED = 0.95
 """Of a batch's budget, the share that rows of similar length fill."""
@@ -41,20 +44,31 @@ def forecast(
     """What a run of a recipe with this config, or an evaluation, will take, by two trial runs.
 
     ``answers``: where each trial keeps its teacher's answers, in a directory of its own; ``shared``: as the
-    runs of a comparison do, which keep those of two endpoints apart. Raises Failure for a config that cannot
-    run.
+    runs of a comparison do, which keep those of two endpoints apart. Raises TaskError for tasks that cannot
+    be used together, Failure for a config that cannot run.
     """
+    if recipe is not None:
+        preflight(config)
     whole = sizes(config)
-    counts = sorted({min(whole.tasks, max(2, tasks // 4)), min(whole.tasks, tasks)})
     trials: list[Trial] = []
     parts: list[Sizes] = []
+    count, most = min(whole.tasks, max(2, tasks // 4)), min(whole.tasks, 4 * tasks)
     with tempfile.TemporaryDirectory(prefix="codestill-plan-") as place:
-        for number, count in enumerate(counts):
+        for number in itertools.count():
             tell(f"trial run on {count} of {whole.tasks:,} tasks")
-            part = sample(config, count / whole.tasks, _STEPS[-len(counts) :][number])
+            last = bool(trials) or count >= most
+            part = sample(config, count / whole.tasks, _STEPS[last])
             part = _keeping(part, answers / str(number), shared)
-            trials.append(try_out(recipe or EVALUATION, part, Path(place) / str(number)))
-            parts.append(sizes(part))
+            try:
+                trials.append(try_out(recipe or EVALUATION, part, Path(place) / str(number)))
+                parts.append(sizes(part))
+            except TooFew:
+                if count >= most:
+                    raise
+            else:
+                if last:
+                    break
+            count = min(whole.tasks, 4 * count)
     return extrapolate(trials, parts, whole, config)
 
 

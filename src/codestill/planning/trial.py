@@ -3,13 +3,14 @@
 """
 
 import pickle
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from codestill.errors import CodestillError, Failure
+from codestill.errors import CodestillError, Failure, TaskError
 from codestill.evaluation import evaluate_model
 from codestill.files.serialize import read_record, write_object
 from codestill.files.usage import Used, forget_peak, peak_bytes, read_usage
@@ -19,6 +20,8 @@ from codestill.types import Event, Record
 
 EVALUATION = "evaluate"
 """In a recipe's place: a model is evaluated as it stands."""
+_TOO_FEW = 3
+"""Exit code of a trial whose tasks led to nothing."""
 REST = "after the last stage"
 """Named as a stage: what a run does at its end."""
 
@@ -89,19 +92,22 @@ class Clock:
         return tuple(self.stages.values())
 
 
+class TooFew(Failure):
+    """A trial came to nothing that may come to something with more tasks."""
+
+
 def try_out(recipe: str, config: Any, directory: Path) -> Trial:
     """Run a recipe (or EVALUATION) with a config in a fresh process and an empty directory. Raises Failure,
-    with its last words, where it fails."""
+    with its last words, where it fails; TooFew where its tasks may be the reason."""
     result = directory.with_suffix(".trial.json")
     command = [sys.executable, "-m", "codestill.planning.trial", recipe, str(directory), str(result)]
     # Pickled, as an address written as text has lost its credentials; and piped, so that no file has them.
     outcome = subprocess.run(command, input=pickle.dumps(config), capture_output=True, check=False)
     if outcome.returncode:
         said = outcome.stderr.decode(errors="replace").strip().splitlines()
-        raise Failure(
-            f"a trial run on few tasks failed: {said[-1] if said else f'exit code {outcome.returncode}'}",
-            next_step="Correct the settings; or, where the tasks were too few, measure on more.",
-        )
+        last = said[-1] if said else f"exit code {outcome.returncode}"
+        kind = TooFew if outcome.returncode == _TOO_FEW else Failure
+        raise kind(f"a trial run on few tasks failed: {last}", next_step="Correct the settings.")
     return read_record(result, Trial, "Plan again.")
 
 
@@ -126,4 +132,7 @@ if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
     except CodestillError as error:
-        sys.exit(f"{error.message} {error.next_step}")
+        # Without what names the trial's directory, which is gone when this is read.
+        steps = [step for step in re.split(r"(?<=\.) ", error.next_step) if sys.argv[2] not in step]
+        print(" ".join([error.message, *steps]), file=sys.stderr)
+        sys.exit(_TOO_FEW if isinstance(error, TaskError) else 1)
