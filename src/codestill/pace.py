@@ -141,10 +141,11 @@ class Pace:
         return None if bound is None else (bound, True)
 
     def note(self) -> str:
-        """``127 in progress, 12,345 tokens, 310 tokens/s, 41.0% pass so far, about 4 min left``, as far as it
+        """``about 4 min left, 127 in progress, 12,345 tokens, 310 tokens/s, 41.0% pass so far``, as far as it
         is known."""
         rate = self.given_rate or round(self._rate(2))
         parts = [
+            self._time_left(),
             f"{self.rows:,} in progress" if self.rows else "",
             self.reading,
             f"{self.tokens:,} tokens" if self.tokens else "",
@@ -152,11 +153,13 @@ class Pace:
             self.so_far,
             self.spent,
         ]
-        if (left := self.seconds_left()) is not None and self.done < self.total:
-            seconds, bound = left
-            time_left = duration(seconds)
-            parts.append(f"at most {time_left} for these" if bound else f"about {time_left} left")
         return ", ".join(part for part in parts if part)
+
+    def _time_left(self) -> str:
+        if (left := self.seconds_left()) is None or self.done >= self.total:
+            return ""
+        seconds, bound = left
+        return f"at most {duration(seconds)} for these" if bound else f"about {duration(seconds)} left"
 
     def summary(self) -> str:
         """``, 18,204 tokens in 4 min``: what a line of a finished stage ends with; empty without tokens."""

@@ -10,15 +10,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 from codestill.pace import Pace
 from codestill.terminal import Terminal, printable
-from codestill.types import Event
+from codestill.types import LATENCY, Event
 
 # Of tqdm, which other packages bring along, in a notebook without ipywidgets: nothing here needs its bars.
 warnings.filterwarnings("ignore", "IProgress not found")
 
-_TRANSIENT = ("gates",)  # stages that keep no records: they get a bar, but no line once they are done
+_TRANSIENT = ("gates", LATENCY)  # stages that keep no records: they get a bar, but no line once they are done
 
 
 class Progress(ABC):
@@ -80,9 +81,10 @@ class ProgressBars(Progress):
         self.console = console or Terminal(stderr=True)
         self.bars = RichProgress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            BarColumn(bar_width=20, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            # On a narrow terminal the note is wrapped, and nothing is cut.
+            TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=False)),
             console=self.console,
             disable=not self.console.is_terminal,
         )
@@ -104,6 +106,7 @@ class ProgressBars(Progress):
     def _ends(self, stage: str) -> None:
         if stage in self.tasks:
             self.bars.remove_task(self.tasks.pop(stage))
+            self.bars.refresh()  # before a line is printed above what is shown
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -47,6 +47,12 @@ def test_own_tasks_are_distilled_and_the_config_repeats_it(codestill: Codestill)
         ("distil", ("no teacher, student and tasks", "TEACHER STUDENT --tasks FILE")),
         ("distil pocket", ("student: Field required",)),
         ("distil pocket pocket-base", ("tasks: Field required",)),
+        ("distil pocket pocket-base --task mine.jsonl", ("unknown option: --task.", "Did you mean --tasks?")),
+        ("distil pocket pocket-base --evalute.profile false", ("--evalute", "Did you mean --evaluate?")),
+        (
+            "distil http://127.0.0.1:1/v1 pocket-base --tasks pocket",
+            ("nothing answers at http://127.0.0.1:1",),
+        ),
         ("distil pocket pocket-base mine.jsonl", ("unexpected argument 'mine.jsonl'", "--tasks")),
         ("distil pocket pocket-base --tasks nowhere.jsonl", ("nowhere.jsonl",)),
         ("distil pocket pocket-base --tasks humaneval", ("no training tasks",)),

@@ -107,10 +107,25 @@ def test_a_difference_turns_its_sign_with_its_sides() -> None:
     assert forth.low < forth.mean < forth.high
 
 
+@pytest.mark.parametrize("tasks", range(1, 10))
+def test_few_tasks_show_a_difference_only_where_a_sign_test_would(tasks: int) -> None:
+    """All of them pass with the one and none with the other: six are the fewest that tell at 5%."""
+    found = compare_pairs([[1.0] * tasks], [[0.0] * tasks])
+    assert found.interval.mean == found.interval.high == 1
+    assert (found.interval.low > 0) is (tasks >= 6)
+    assert (found.p < 0.05) is (tasks >= 6)
+
+
+def test_three_tasks_that_differ_show_nothing() -> None:
+    found = compare_pairs([[1.0, 1.0, 0.5]], [[0.0, 0.0, 0.0]])
+    assert found.interval.low < 0 < found.interval.mean and found.p > 0.05
+
+
 def test_a_model_does_not_differ_from_itself() -> None:
     scores = np.random.default_rng(0).random((2, 30)).tolist()
     same = paired_difference(scores, scores)
-    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    share = 0.025 ** (1 / 30)  # of tasks that are like these, at least
+    assert (same.mean, same.low, same.high) == (0, pytest.approx(share - 1), pytest.approx(1 - share))
 
 
 def test_pairs_show_what_separate_intervals_hide() -> None:

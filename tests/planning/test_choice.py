@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tests.support.tiny import tiny_llama
 
 from codestill.compare import plan
-from codestill.errors import ConfigError
+from codestill.errors import ConfigError, TaskError
 from codestill.models.presets import model_table
 from codestill.planning import Choice, DistilConfig, choose
 from codestill.planning.memory import BYTES_PER_PARAMETER, USABLE, adapted
@@ -159,5 +159,11 @@ def test_an_endpoints_only_model_need_not_be_named() -> None:
         asked(url)
     with listing() as url, pytest.raises(ConfigError, match="lists no models"):
         asked(url)
-    with pytest.raises(ConfigError, match="does not list its models"):
+    with pytest.raises(ConfigError, match="nothing answers"):
         asked("http://127.0.0.1:9/v1")
+
+
+def test_what_is_learnt_is_not_held_out(tmp_path: Path) -> None:
+    same = {"source": "pocket", "split": "train", "count": 2}
+    with pytest.raises(TaskError, match=r"2 of the 2 tasks of evaluate.tasks are also in examples.tasks"):
+        chosen(tmp_path, teacher="pocket", student="pocket-base", tasks=same, held_out=same)

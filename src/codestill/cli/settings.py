@@ -1,6 +1,7 @@
 """A run's config from a YAML file and options, for any config model."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Annotated, Any, get_origin
@@ -57,6 +58,8 @@ def read_settings(
     values: dict[str, Any] = {}
     for path in paths:
         values = merged(values, _readable(_read_yaml(path, bundled), model))
+    if required:  # what is lacking would be told first, though it may be there by another name
+        _require_known(rest, model)
     nulls, rest = _take_nulls(_spelt_out(rest, model), model)
     # Of both the first that names a setting counts.
     given = {"the options": _readable(nulls, model), ", ".join(map(str, paths)): values}
@@ -105,6 +108,19 @@ def _kinds(model: type[BaseModel], path: Sequence[str]) -> list[Any]:
         fields = [kind.model_fields.get(name) for kind in kinds if is_settings(kind)]
         kinds = [kind for field in fields if field for kind in choices_of(field.annotation)]
     return kinds
+
+
+def _require_known(options: Sequence[str], model: type[BaseModel]) -> None:
+    """Raises ConfigError for an option whose group is no setting, with the nearest that is one."""
+    known = {*model.model_fields, "run_dir", "help"}
+    for option in options:
+        name = keys(option.partition("=")[0])[0].removeprefix("no_")
+        if option.startswith("--") and name not in known:
+            near = get_close_matches(name, known, n=1)
+            meant = f" Did you mean --{near[0].replace('_', '-')}?" if near else ""
+            raise ConfigError(
+                f"unknown option: {option.partition('=')[0]}.{meant}", next_step="See the command's --help."
+            )
 
 
 def _one_or_several(kinds: Sequence[Any]) -> bool:

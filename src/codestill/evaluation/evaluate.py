@@ -20,7 +20,17 @@ from codestill.prompts import Prompts, prompts_for
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import TasksConfig, TaskSet
-from codestill.types import Attempt, ChatForm, Evaluation, Gates, Interval, ModelProfile, Settings, Task
+from codestill.types import (
+    LATENCY,
+    Attempt,
+    ChatForm,
+    Evaluation,
+    Gates,
+    Interval,
+    ModelProfile,
+    Settings,
+    Task,
+)
 
 
 class EvaluateConfig(Settings):
@@ -112,7 +122,11 @@ def evaluate(
     if config.greedy:
         greedy = workbench.attempt(f"{stage}-greedy", model, task_set, config.greedy_sampling)
     likelihoods = nats_per_byte(*likely, prompts or prompts_for(model), run) if likely else {}
-    profile = model.profile() if config.profile and isinstance(model, Profiled) else None
+    profile = None
+    if config.profile and isinstance(model, Profiled):
+        run.progress(LATENCY, 0, 1)
+        profile = model.profile()
+        run.progress(LATENCY, 1, 1)
     samples = ExecutedSamples(
         name,
         model.name,

@@ -9,6 +9,7 @@ from codestill.types import Interval, PairedDifference
 
 DRAWS = 10_000
 FEW_SEEDS = 5
+FEW_TASKS = 10
 """Below it a bootstrap over seeds is too narrow where seeds differ: a t interval stands beside it."""
 Z95 = 1.959963984540054
 
@@ -67,8 +68,11 @@ def compare_pairs(
 ) -> PairedDifference:
     """:func:`paired_difference` with all that stands beside its interval.
 
-    The p-value is twice the share of draws at or beyond zero, on the side where fewer are. With two to four
-    seeds there is also a t interval over the seeds' own differences, for the same tasks.
+    The p-value is twice the share of draws at or beyond zero, on the side where fewer are, and at least that
+    of a sign test in which all tasks agree. With fewer than ten tasks, or where all differ alike, a bootstrap
+    sees too little spread: the interval also allows for tasks unlike these, whose share is bounded exactly
+    (Clopper and Pearson, 1934) and whose difference may be anything. With two to four seeds there is also a t
+    interval over the seeds' own differences, for the same tasks.
     """
     a, b = np.asarray(a_ST, dtype=float), np.asarray(b_ST, dtype=float)
     if a.shape != b.shape:
@@ -78,12 +82,25 @@ def compare_pairs(
     beyond = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
     by_seed = tuple(difference_ST.mean(axis=1).tolist())
     t_interval, t_p = student_t(by_seed) if len(by_seed) < FEW_SEEDS else (None, None)
+    interval, tasks = _percentiles(float(difference_ST.mean()), draws), difference_ST.shape[1]
+    if tasks < FEW_TASKS or np.ptp(difference_ST) == 0:
+        interval = _with_unmet(interval, tasks)
     return PairedDifference(
-        interval=_percentiles(float(difference_ST.mean()), draws),
-        p=min(1.0, 2 * (beyond + 1) / (len(draws) + 1)),
+        interval=interval,
+        p=min(1.0, max(2 * (beyond + 1) / (len(draws) + 1), 2 * 0.5**tasks)),
         by_seed=by_seed,
         t_interval=t_interval,
         t_p=t_p,
+    )
+
+
+def _with_unmet(interval: Interval, tasks: int) -> Interval:
+    """An interval of differences that allows for tasks of which none was among so many."""
+    met = 0.025 ** (1 / tasks)  # what share is at least like those that were met
+    return Interval(
+        mean=interval.mean,
+        low=max(-1.0, met * interval.low - (1 - met)),
+        high=min(1.0, met * interval.high + (1 - met)),
     )
 
 

@@ -15,13 +15,14 @@ from codestill.evaluation import EvaluateConfig
 from codestill.files.serialize import is_object
 from codestill.files.strict_yaml import load_yaml
 from codestill.models import StudentConfig
-from codestill.openai_client import served_models
+from codestill.openai_client import require_answer, served_models
 from codestill.planning.memory import adapted
 from codestill.planning.split import parts
 from codestill.pocket import BUNDLED
 from codestill.recipes import load_recipe
 from codestill.run import Run
 from codestill.tasks import TasksConfig, write_tasks
+from codestill.tasks.preflight import preflight
 from codestill.teachers import ApiTeacherConfig
 from codestill.teachers.session import AnyTeacherConfig, TeacherUsage
 from codestill.train import TrainConfig
@@ -78,6 +79,7 @@ class DistilConfig(RunConfig):
         teacher = self.teacher
         if not isinstance(teacher, ApiTeacherConfig) or "model" in teacher.model_fields_set:
             return self
+        require_answer(teacher.base_url, "teacher", teacher.key_variable)
         served = served_models(teacher.base_url, teacher.timeout_seconds, teacher.key_variable)
         if len(served) != 1:
             shown = f": {', '.join(served[:8])}" if served else ""
@@ -140,7 +142,9 @@ def choose(config: DistilConfig, directory: Path) -> Choice:
     if "adapter" in student and "learning_rate" not in config.train.model_fields_set:
         values["train"]["learning_rate"] = None  # an adapter has one of its own
     model = load_recipe(recipe).Config
-    evaluate = model.model_validate(values | {"sandbox": config.sandbox}).evaluate
+    run = model.model_validate(values | {"sandbox": config.sandbox})
+    if not files:  # else they are parts of one set, and still to be written
+        preflight(run)
     return Choice(
         recipe=recipe,
         reasons=(why, *fits, divided, origin),
@@ -151,7 +155,7 @@ def choose(config: DistilConfig, directory: Path) -> Choice:
             seeds=config.seeds,
             teacher="teacher" if config.score_teacher else None,
             differences=() if _is_fresh(config.student) else (("after", "before"),),
-            evaluate=evaluate,
+            evaluate=run.evaluate,
             sandbox=config.sandbox,
             execution=config.execution,
         ),

@@ -22,6 +22,7 @@ from codestill.tasks.preflight import preflight
 from codestill.teachers.ledger import Budget
 from codestill.teachers.session import TeacherUsage
 from codestill.train import TrainConfig
+from codestill.types import LATENCY
 
 TASKS = 16
 """Training tasks of the larger trial run; the smaller one has a quarter. They have four times as many where
@@ -120,7 +121,9 @@ def extrapolate(trials: Sequence[Trial], parts: Sequence[Sizes], whole: Sizes, c
     ]
     calls, tokens = ([getattr(trial.used, name) for trial in trials] for name in ("calls", "tokens"))
     money = None if largest.used.money is None else largest.used.money * more
-    spread = _counted(calls[-1] * more, calls[-1])
+    every = calls[-1] % part.tasks == 0  # as many for every task
+    uncertain = _counted(calls[-1] * more, calls[-1])
+    spread = exactly(calls[-1] * more) if every else uncertain
     rows = [part.tasks for part in parts]
     return Forecast(
         measured_on=tuple(rows),
@@ -128,8 +131,8 @@ def extrapolate(trials: Sequence[Trial], parts: Sequence[Sizes], whole: Sizes, c
         stages=tuple(stages),
         seconds=_sum([stage.seconds for stage in stages]),
         calls=spread,
-        tokens=_like(spread, tokens[-1] * more),
-        money=None if money is None else _like(spread, money),
+        tokens=_like(uncertain, tokens[-1] * more),
+        money=None if money is None else _like(uncertain, money),
         memory_bytes=max(
             _memory([_lap(trial, lap.stage) for trial in trials], stage.items.mean, more, config)
             for lap, stage in zip(largest.laps, stages, strict=True)
@@ -167,7 +170,7 @@ def _lap(trial: Trial, stage: str) -> Lap:
 def _amount(lap: Lap, part: Sizes, whole: Sizes) -> Expected:
     """How many items a stage of the whole run has."""
     name = lap.stage.rpartition("/")[2]
-    if name == REST:
+    if name in (REST, LATENCY):
         return exactly(1)
     evaluated = name.startswith("evaluate") or name == "gates"
     more = whole.evaluated / part.evaluated if evaluated else whole.tasks / part.tasks
@@ -179,7 +182,7 @@ def _amount(lap: Lap, part: Sizes, whole: Sizes) -> Expected:
 def _at_a_time(stage: str, config: Any) -> float:
     """How many of a stage's items are worked on together: each such lot has a start of its own."""
     name = stage.rpartition("/")[2]
-    if name in (REST, "gates"):
+    if name in (REST, LATENCY, "gates"):
         return math.inf
     if name.startswith(("evaluate", "attempts")):
         return config.execution.decode_batch
