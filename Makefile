@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 # Two cores are shared by tests and the programs that they execute: one thread for each model.
@@ -27,13 +28,19 @@ help:
 	@echo "make release     check and tag the version in src/codestill/version.py, and build its wheel"
 
 # torch comes first and pinned: unpinned, its CUDA packages would follow.
-$(STAMP): pyproject.toml constraints.txt
+$(RUNTIME): pyproject.toml constraints.txt
+	@echo "Installing torch and codestill into $(VENV): a minute or a few, most of it downloads."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(STAMP): $(RUNTIME)
+	@echo "Installing what the tests and tools need."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-quickstart: $(STAMP)
+quickstart: $(RUNTIME)
 	$(BIN)/codestill quickstart
 
 lint: $(STAMP)

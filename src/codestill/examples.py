@@ -108,7 +108,7 @@ def training_examples(
         raise TaskError(
             f"the teacher solved none of the {len(task_set)} training tasks, so nothing is left to learn.",
             next_step=f"See its answers: codestill show {run.directory} --stage answers. Or train on the "
-            "tasks' own solutions as well: examples.unsolved=reference.",
+            "tasks' own solutions as well: --examples.unsolved reference.",
         )
     run.account(
         tasks=len(task_set),

@@ -249,4 +249,6 @@ def test_what_a_trial_says_names_no_directory_that_is_gone(tmp_path: Path) -> No
     with pytest.raises(TooFew) as raised:
         try_out("sft", part, tmp_path / "0")
     assert "solved none of the 2 training tasks" in raised.value.message
-    assert "examples.unsolved=reference" in raised.value.message and str(tmp_path) not in raised.value.message
+    assert (
+        "--examples.unsolved reference" in raised.value.message and str(tmp_path) not in raised.value.message
+    )

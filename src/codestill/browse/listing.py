@@ -77,7 +77,8 @@ def list_runs(directory: Path | str = "runs", *, arms: bool = False) -> RunList:
 
 
 def _runs(directory: Path, arms: bool, deeper: int) -> Iterator[Path]:
-    if (directory / "config.yaml").is_file():
+    # A config alone is one that somebody wrote.
+    if all((directory / name).is_file() for name in ("config.yaml", "environment.json")):
         yield directory
         if not arms:
             return

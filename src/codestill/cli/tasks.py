@@ -57,7 +57,7 @@ def check(tasks: str) -> None:
     _print_report(report)
     if not report.holds:
         raise GateError(
-            f"{len(report.findings)} known answers got the wrong verdict: a score here would be a lie.",
+            f"{len(report.findings)} known answer(s) got the wrong verdict: a score here would be a lie.",
             next_step="Correct these tasks' tests or references, or name them in evaluate.known_broken.",
         )
 

@@ -165,7 +165,8 @@ def problem(details: "ErrorDetails", whole: str = "") -> str:
     ``whole`` stands for the field where the value as a whole is at fault; empty, the reason stands alone.
     """
     field = ".".join(map(str, details["loc"])) or whole
-    return f"{field}: {details['msg']}" if field else details["msg"]
+    reason = details["msg"].replace("a valid tuple", "a list")  # as JSON and YAML call it
+    return f"{field}: {reason}" if field else reason
 
 
 def first_problem(error: ValidationError, whole: str = "") -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from codestill.errors import TaskError
 from codestill.languages import LANGUAGES
 from codestill.tasks.config import TaskSet
-from codestill.types import ExecutionResult, Record, Task, Verdict
+from codestill.types import ExecutionResult, Record, Task, Test, TestResult, Verdict
 
 
 class WrongVerdict(Record):
@@ -77,9 +77,23 @@ def check_tasks(task_set: TaskSet, execute: Execute, progress: ProgressCallback 
 
 
 def _wrong_verdict(task: Task, answer: str, result: ExecutionResult) -> WrongVerdict:
-    failed = next((test for test in result.tests if test.verdict != "pass"), None)
-    detail = result.error or (f"{failed.error_type} {failed.message}".strip() if failed else "")
+    detail = result.error or next(
+        (
+            _failure(test, outcome)
+            for test, outcome in zip(task.tests, result.tests, strict=False)  # it may have ended early
+            if outcome.verdict != "pass"
+        ),
+        "",
+    )
     return WrongVerdict(task_id=task.task_id, answer=answer, verdict=result.verdict, detail=detail)
+
+
+def _failure(test: Test, outcome: TestResult) -> str:
+    """What happened, and in which test."""
+    error = f"{outcome.error_type} {outcome.message}".strip()
+    gave = f" ({outcome.call} gave {outcome.actual})" if outcome.call and outcome.actual else ""
+    line = " ".join(test.code.split())
+    return f"{error} in {line if len(line) <= 200 else f'{line[:200]} ...'}{gave}"
 
 
 def pass_body(task: Task) -> str:

@@ -45,6 +45,8 @@ from codestill.train.optimizers import build_optimizer
 from codestill.train.references import short_answers
 from codestill.types import Example
 
+_MANY_PASSES = 30
+"""More than anyone makes over examples of which there are enough."""
 ROUNDED = (
     "the weights themselves are trained in bfloat16, which rounds away updates below 1/512 of a weight: "
     "student.dtype float32 keeps them, and train.precision bfloat16 beside it keeps the fast products"
@@ -199,7 +201,10 @@ class DistillationTrainer(Trainer):
         where = f"{torch.get_num_threads()} CPU thread(s)" if device == "cpu" else device
         loss = "hidden states" if self.head is not None else "whole logits"
         fused = " (fused)" if self.head is not None and self.fused else ""
-        steps = f"{self.args.max_steps:,} steps"
+        taken = self.args.max_steps * self.args.gradient_accumulation_steps
+        passes, examples = taken / max(len(self.batches), 1), len(self.data.training)
+        many = " (many: lower train.max_steps or train.epochs)" if passes > _MANY_PASSES else ""
+        steps = f"{self.args.max_steps:,} steps, {passes:,.1f} passes over {examples:,} examples{many}"
         precision = arithmetic(self.student, self.args.bf16)
         return f"on {where}, {precision}, loss from {loss}{fused}, {steps}{self._trained}"
 
