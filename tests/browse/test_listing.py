@@ -73,9 +73,16 @@ def test_runs_of_a_comparison_are_listed_on_demand(runs: Path) -> None:
     comparison = runs / "compared"
     shutil.copytree(runs / "below" / "personal", comparison / "arm-0")
     (comparison / "config.yaml").write_text(seal_text(dump_yaml({"arms": [], "title": "t"})))
+    (comparison / "environment.json").write_text("{}")
     kinds = {run.path.name: (run.kind, run.state, run.doing) for run in list_runs(runs)}
     assert kinds["compared"] == ("compare", "stopped", "1 runs of 1 begun are done") and len(kinds) == 2
     assert "arm-0" in {run.path.name for run in list_runs(runs, arms=True)}
+
+
+def test_a_config_that_somebody_wrote_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text("student: pocket-base\n")
+    assert not list_runs(tmp_path)
 
 
 def test_the_command_lists_them(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

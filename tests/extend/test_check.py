@@ -75,6 +75,7 @@ def test_the_recipe_that_is_written_passes(tmp_path: Path, monkeypatch: pytest.M
     assert len(found) == 6 and broken(found) == []
 
 
+@pytest.mark.slow
 def test_a_recipe_that_forgets_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts its starts, explains one setting less, and is not evaluated."""
     monkeypatch.setattr(recipe, "_KILLED_AT", (0.95,))
@@ -87,6 +88,7 @@ def test_a_recipe_that_forgets_fails(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert any("goes on to the same bytes" in what for what in found)
 
 
+@pytest.mark.slow
 def test_a_recipe_that_pays_twice_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe, "_KILLED_AT", (0.7,))
     path = new("recipe", "of_mine", tmp_path)
