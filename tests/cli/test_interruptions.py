@@ -1,6 +1,7 @@
 """Interrupts, full disks, places that cannot be written: nothing finished is lost."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,8 +107,11 @@ TRAIN = (
 
 @pytest.mark.parametrize("kilobytes", [400, 900, 1300])
 def test_a_disk_that_fills_while_training_loses_no_step(
-    codestill: Codestill, small_disk: Path, kilobytes: int
+    codestill: Codestill, small_disk: Path, kilobytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It has room when the run begins, and others fill it."""
+    empty = shutil.disk_usage(small_disk)._replace(free=10**9)
+    monkeypatch.setattr("codestill.train.room.shutil.disk_usage", lambda path: empty)
     run = small_disk / "run"
     resize(small_disk, f"{kilobytes}k")
     assert_refused(codestill(*TRAIN, "--run-dir", run), "disk is full", "the same command continues")
@@ -116,6 +120,16 @@ def test_a_disk_that_fills_while_training_loses_no_step(
     assert codestill(*TRAIN, "--run-dir", "whole").code == 0
     weights = Path("student/model.safetensors")
     assert (run / weights).read_bytes() == (Path("whole") / weights).read_bytes()
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_training(codestill: Codestill, small_disk: Path) -> None:
+    run = small_disk / "run"
+    resize(small_disk, "900k")
+    assert_refused(
+        codestill(*TRAIN, "--run-dir", run), "training needs 0.00168 GB of disk", "--run-dir on another"
+    )
+    resize(small_disk, "20m")
+    assert codestill(*TRAIN, "--run-dir", run).code == 0
 
 
 def test_places_that_cannot_be_written(codestill: Codestill) -> None:
