@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from codestill.types import Event
 
+LATENCY = "measuring latency"
+"""Named as a stage: a model's latency and memory are measured."""
 TELL_SECONDS = 0.5
 """Seconds between two counts that are told."""
 FEW = 0.05

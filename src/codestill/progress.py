@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
-from codestill.pace import Pace
+from codestill.pace import LATENCY, Pace
 from codestill.terminal import Terminal, printable
-from codestill.types import LATENCY, Event
+from codestill.types import Event
 
 # Of tqdm, which other packages bring along, in a notebook without ipywidgets: nothing here needs its bars.
 warnings.filterwarnings("ignore", "IProgress not found")

@@ -350,10 +350,6 @@ class Evaluation(Tabular, Record):
         return tuple(notes)
 
 
-LATENCY = "measuring latency"
-"""Named as a stage: a model's latency and memory are measured."""
-
-
 class Event(Record):
     """One thing that a run reports; ``metrics.jsonl`` holds them and observers receive them."""
 

@@ -79,8 +79,9 @@ def test_a_difference_is_taken_task_by_task_and_seed_by_seed():
 def test_a_table_says_where_no_difference_is_shown():
     equal = SCRIPT["tables"](result(ours={"0": "2020", "1": "0202"}, theirs={"0": "0202", "1": "2020"}))
     assert "| ours − theirs | +0.0 [−100.0, +100.0] | +0.0, +0.0 | not shown |" in equal
-    ahead = SCRIPT["tables"](result(ours={"0": "2222", "1": "2222"}, theirs={"0": "1111", "1": "1111"}))
-    assert "| ours − theirs | +50.0 [+50.0, +50.0] | +50.0, +50.0 |  |" in ahead
+    both, one = "2" * 40, "1" * 40
+    ahead = SCRIPT["tables"](result(ours={"0": both, "1": both}, theirs={"0": one, "1": one}))
+    assert "| ours − theirs | +50.0 [+36.8, +54.4] | +50.0, +50.0 |  |" in ahead
     assert "| theirs | 50.0 [50.0, 50.0] | 50.0, 50.0 |" in ahead
 
 

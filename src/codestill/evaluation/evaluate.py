@@ -16,21 +16,12 @@ from codestill.evaluation.likelihood import nats_per_byte, require_weights
 from codestill.evaluation.metrics import bleu, interval, pass_at_k
 from codestill.files.serialize import read_jsonl, read_record, sealed_lines, write_jsonl, write_object
 from codestill.models import Completer, SamplingConfig
+from codestill.pace import LATENCY
 from codestill.prompts import Prompts, prompts_for
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import TasksConfig, TaskSet
-from codestill.types import (
-    LATENCY,
-    Attempt,
-    ChatForm,
-    Evaluation,
-    Gates,
-    Interval,
-    ModelProfile,
-    Settings,
-    Task,
-)
+from codestill.types import Attempt, ChatForm, Evaluation, Gates, Interval, ModelProfile, Settings, Task
 
 
 class EvaluateConfig(Settings):

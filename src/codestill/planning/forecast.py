@@ -16,13 +16,13 @@ from typing import Any
 from codestill.compare import sharing
 from codestill.errors import BudgetError
 from codestill.files.usage import Expected, Forecast, StageForecast, exactly
+from codestill.pace import LATENCY
 from codestill.planning.sample import Sizes, sample, sizes
 from codestill.planning.trial import EVALUATION, REST, Lap, TooFew, Trial, try_out
 from codestill.tasks.preflight import preflight
 from codestill.teachers.ledger import Budget
 from codestill.teachers.session import TeacherUsage
 from codestill.train import TrainConfig
-from codestill.types import LATENCY
 
 TASKS = 16
 """Training tasks of the larger trial run; the smaller one has a quarter. They have four times as many where
