@@ -1,6 +1,7 @@
 """Load a causal language model from a directory or the hub, or explain why that is impossible."""
 
 import logging
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,10 @@ def resolve(source: str, *, weights: bool = True) -> str:
         reason = "is a file" if path.exists() else "does not exist"
         raise ModelError(
             f"{source} {reason}, so no model can be loaded from it.", next_step=f"Give {_WANTED}."
+        )
+    if near := get_close_matches(source, BUNDLED, n=1, cutoff=0.8):  # the hub has no such name
+        raise ModelError(
+            f"{source} is no directory, and no bundled model.", next_step=f"Did you mean {near[0]}?"
         )
     return source
 
