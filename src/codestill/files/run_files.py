@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
@@ -24,6 +24,8 @@ NO_LEDGER = (
 NO_ACCOUNTING = "Delete the file: no result depends on it. The reports lack what it held."
 
 FORECAST = "forecast.json"
+_SHOWN = 12
+"""Settings that differ, in an error."""
 _BEFORE = ("environment.json", "about.json", FORECAST, "answers", "kept_answers")
 """What may stand in a run's directory before its config: of a killed start, and of a plan."""
 
@@ -168,8 +170,12 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def require_same(directory: Path, saved: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises ConfigMismatch, naming every field that differs."""
+    """Raises ConfigMismatch, naming the first fields that differ; where the recipe does, that alone."""
     differences = list(_differences(saved, now))
+    if saved.get("recipe") != now.get("recipe"):
+        differences = [line for line in differences if line.startswith("recipe: ")] or differences
+    if len(differences) > _SHOWN:
+        differences[_SHOWN:] = [f"and {len(differences) - _SHOWN} more"]
     if differences:
         raise ConfigMismatch(
             f"{directory} was made with another config.\n" + "\n".join(f"  {line}" for line in differences),
@@ -177,9 +183,19 @@ def require_same(directory: Path, saved: dict[str, Any], now: dict[str, Any]) ->
         )
 
 
+def _by_name(value: Any) -> dict[str, Any] | None:
+    """A list of objects by their names, or else by their places; None for anything else."""
+    entries = cast("list[Any]", value) if isinstance(value, list) else []
+    if not entries or not all(map(is_object, entries)):
+        return None
+    return {str(entry.get("name", number)): entry for number, entry in enumerate(entries)}
+
+
 def _differences(saved: Any, now: Any, where: str = "") -> Iterator[str]:
     if is_object(saved) and is_object(now):
         for name in sorted(saved.keys() | now.keys()):
             yield from _differences(saved.get(name), now.get(name), f"{where}.{name}" if where else name)
+    elif (before := _by_name(saved)) and (after := _by_name(now)):
+        yield from _differences(before, after, where)
     elif saved != now:
         yield f"{where}: saved {saved!r}, now {now!r}"
