@@ -109,33 +109,26 @@ def extrapolate(trials: Sequence[Trial], parts: Sequence[Sizes], whole: Sizes, c
     """What the whole takes, from trials of parts of these sizes, the largest last."""
     largest, part = trials[-1], parts[-1]
     more = whole.tasks / part.tasks
+    laps_of = [[_lap(trial, lap.stage) for trial in trials] for lap in largest.laps]
     stages = [
-        _training([_lap(trial, lap.stage) for trial in trials], more, _settings(lap, config))
-        if lap.tokens
-        else _stage(
-            [_lap(trial, lap.stage) for trial in trials],
-            _amount(lap, part, whole),
-            _at_a_time(lap.stage, config),
-        )
-        for lap in largest.laps
+        _training(laps, more, _settings(laps[-1], config))
+        if laps[-1].tokens
+        else _stage(laps, _amount(laps[-1], part, whole), _at_a_time(laps[-1].stage, config))
+        for laps in laps_of
     ]
-    calls, tokens = ([getattr(trial.used, name) for trial in trials] for name in ("calls", "tokens"))
-    money = None if largest.used.money is None else largest.used.money * more
-    every = calls[-1] % part.tasks == 0  # as many for every task
-    uncertain = _counted(calls[-1] * more, calls[-1])
-    spread = exactly(calls[-1] * more) if every else uncertain
+    used = largest.used
+    uncertain = _counted(used.calls * more, used.calls)
     rows = [part.tasks for part in parts]
     return Forecast(
         measured_on=tuple(rows),
         tasks=whole.tasks,
         stages=tuple(stages),
         seconds=_sum([stage.seconds for stage in stages]),
-        calls=spread,
-        tokens=_like(uncertain, tokens[-1] * more),
-        money=None if money is None else _like(uncertain, money),
+        calls=_for_tasks(used.calls, part, more),
+        tokens=_like(uncertain, used.tokens * more),
+        money=None if used.money is None else _like(uncertain, used.money * more),
         memory_bytes=max(
-            _memory([_lap(trial, lap.stage) for trial in trials], stage.items.mean, more, config)
-            for lap, stage in zip(largest.laps, stages, strict=True)
+            _memory(laps, stage.items.mean, more, config) for laps, stage in zip(laps_of, stages, strict=True)
         ),
         disk_bytes=_line(rows, [trial.used.disk_bytes for trial in trials], whole.tasks),
     )
@@ -173,10 +166,14 @@ def _amount(lap: Lap, part: Sizes, whole: Sizes) -> Expected:
     if name in (REST, LATENCY):
         return exactly(1)
     evaluated = name.startswith("evaluate") or name == "gates"
-    more = whole.evaluated / part.evaluated if evaluated else whole.tasks / part.tasks
-    if evaluated or lap.items % part.tasks == 0:  # as many for every task
-        return exactly(lap.items * more)
-    return _counted(lap.items * more, lap.items)
+    if evaluated:
+        return exactly(lap.items * whole.evaluated / part.evaluated)
+    return _for_tasks(lap.items, part, whole.tasks / part.tasks)
+
+
+def _for_tasks(count: int, part: Sizes, more: float) -> Expected:
+    """What so many on a part are on the whole: exact where it is as many for every task."""
+    return exactly(count * more) if count % part.tasks == 0 else _counted(count * more, count)
 
 
 def _at_a_time(stage: str, config: Any) -> float:
