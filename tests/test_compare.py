@@ -389,9 +389,13 @@ def test_an_arm_of_another_needs_that_one_alone(arm: dict[str, Any]) -> None:
 
 
 def test_arms_can_be_compared_by_their_greedy_completions_alone(tmp_path: Path) -> None:
-    evaluate = SETTINGS["evaluate"] | {"samples_per_task": 0}
+    twelve = {"source": "pocket", "split": "test", "count": 12, "depths": [2]}
+    evaluate = SETTINGS["evaluate"] | {"samples_per_task": 0, "tasks": twelve}
     arms = [{"name": "teacher", "model": "pocket"}, {"name": "base", "model": "pocket-base-0.1m"}]
-    found = run(tmp_path, evaluate=evaluate, arms=arms, differences=[["teacher", "base"]], seeds=[0])
+    changes = {"evaluate": evaluate, "arms": arms, "differences": [["teacher", "base"]], "seeds": [0]}
+    found = run(tmp_path, **changes)
+    (tmp_path / "comparison.json").unlink()
+    assert run(tmp_path, **changes).differences == found.differences  # read from files, which order the tasks
     teacher, base = found.arms
     assert teacher.greedy == teacher.pass_at[1] and base.greedy == base.pass_at[1]
     assert teacher.greedy is not None and teacher.greedy.mean > 0

@@ -5,7 +5,7 @@ it stopped. Differences are paired over tasks and seeds.
 """
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ from pydantic import Field, PositiveFloat, model_validator
 from codestill.config import RunConfig, validated
 from codestill.errors import ConfigError, RunError
 from codestill.evaluation import EvaluateConfig, EvaluateModel, evaluate_model, read_evaluation
-from codestill.evaluation.metrics import compare_pairs, interval_over_seeds, pass_at_k
+from codestill.evaluation.metrics import interval_over_seeds
+from codestill.evaluation.pairs import difference, rates
 from codestill.examples import ExamplesConfig
 from codestill.files.run_files import read_accounting
 from codestill.files.serialize import fingerprint, write_object
@@ -29,7 +30,7 @@ from codestill.teachers import LocalTeacherConfig
 from codestill.teachers.session import TeacherUsage
 from codestill.trackers import close_trackers, open_trackers
 from codestill.train import TrainConfig
-from codestill.types import Arm, Comparison, Difference, Evaluation, Event, Interval, Settings
+from codestill.types import Arm, Comparison, Evaluation, Event, Interval, Settings
 
 C = TypeVar("C", bound=RunConfig)
 ANSWERS = "kept_answers"
@@ -127,12 +128,12 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
                     Run.open(directory / name, run_config, watching) as run,
                 ):
                     if recipe is None:
-                        evaluation = evaluate_model(run_config, run)
-                    else:
-                        if not (directory / name / "results" / f"{arm.result}.json").exists():
-                            load_recipe(recipe).distill(run_config, run)
-                        evaluation = _result(arm, directory / name)
-                    evaluations.setdefault(arm.name, []).append(evaluation)
+                        evaluate_model(run_config, run)
+                    elif not (directory / name / "results" / f"{arm.result}.json").exists():
+                        load_recipe(recipe).distill(run_config, run)
+                    # From the files, so that a comparison that is made again is the same.
+                    result = arm.result if recipe else run_config.role
+                    evaluations.setdefault(arm.name, []).append(_result(arm, result, directory / name))
         comparison = _conclude(config, directory, runs, evaluations)
         write_object(directory / "comparison.json", comparison, indent=1)
     return comparison
@@ -150,13 +151,13 @@ def plan(config: CompareConfig) -> dict[str, list[PlannedRun]]:
     return runs
 
 
-def _result(arm: ArmConfig, run: Path) -> Evaluation:
-    path = run / "results" / f"{arm.result}.json"
+def _result(arm: ArmConfig, result: str, run: Path) -> Evaluation:
+    path = run / "results" / f"{result}.json"
     if not path.exists():
         results = run / "results"
         known = sorted(str(file.relative_to(results))[:-5] for file in results.rglob("*.json"))
         raise ConfigError(
-            f"arm {arm.name!r} asks for the result {arm.result!r}, but {run} has only {', '.join(known)}.",
+            f"arm {arm.name!r} asks for the result {result!r}, but {run} has only {', '.join(known)}.",
             next_step="Name one of these; `student-self-repair` is made where `self_repair` is set.",
         )
     return read_evaluation(path)
@@ -283,13 +284,13 @@ def _conclude(
                 name=arm.name,
                 runs=runs,
                 result=arm.result,
-                pass_at={k: interval_over_seeds([_rates(e, k) for e in of_arm]) for k in of_arm[0].pass_at},
+                pass_at={k: interval_over_seeds([rates(e, k) for e in of_arm]) for k in of_arm[0].pass_at},
                 greedy=interval_over_seeds(greedy) if all(greedy) else None,
                 bleu=sum(bleus) / len(bleus) if bleus else None,
                 nats_per_byte=_likelihood(of_arm),
                 profile=of_arm[0].profile,
                 by_difficulty={
-                    level: interval_over_seeds([_rates(e, 1, ids) for e in of_arm])
+                    level: interval_over_seeds([rates(e, 1, ids) for e in of_arm])
                     for level, ids in levels.items()
                 },
                 accounting=read_accounting(directory / runs[0]),
@@ -300,36 +301,15 @@ def _conclude(
         tasks=first.tasks,
         task_count=first.task_count,
         arms=tuple(arms),
-        differences=tuple(
-            difference for a, b in config.differences for difference in _differences(a, b, evaluations)
-        ),
+        differences=tuple(difference(a, evaluations[a], b, evaluations[b]) for a, b in config.differences),
         teacher=config.teacher,
     )
-
-
-def _rates(evaluation: Evaluation, k: int, tasks: Collection[str] | None = None) -> list[float]:
-    """pass@k of each task, or only of ``tasks``, in the task set's order."""
-    return [
-        pass_at_k(n, passed, k)
-        for task_id, (n, passed) in evaluation.per_task.items()
-        if tasks is None or task_id in tasks
-    ]
 
 
 def _likelihood(of_arm: Sequence[Evaluation]) -> Interval | None:
     """Nats per byte over seeds and the tasks that fit the model."""
     values = [[*evaluation.nats_per_byte_per_task.values()] for evaluation in of_arm]
     return interval_over_seeds(values) if all(values) else None
-
-
-def _differences(a: str, b: str, evaluations: dict[str, list[Evaluation]]) -> Iterator[Difference]:
-    left, right = evaluations[a], evaluations[b]
-    if len(left) != len(right):  # an untrained model has one run: it is paired with every seed
-        left, right = (left * len(right), right) if len(left) == 1 else (left, right * len(left))
-    pairs = len(left) * left[0].task_count
-    a_ST, b_ST = [_rates(e, 1) for e in left], [_rates(e, 1) for e in right]
-    measured = compare_pairs(a_ST, b_ST).model_dump()
-    yield Difference(a=a, b=b, metric="pass@1", pairs=pairs, **measured)
 
 
 def _levels(task_set: TaskSet) -> dict[str, set[str]]:

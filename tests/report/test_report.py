@@ -276,6 +276,25 @@ def test_a_report_on_several_leaves_the_first_ones_own_alone(
     assert (tmp_path / "both.html").read_text(encoding="utf-8") == html.read_text(encoding="utf-8")
 
 
+def test_a_second_run_is_compared_with_the_first_task_by_task(make: SimpleNamespace, tmp_path: Path) -> None:
+    first, second = tmp_path / "text/seed-0", tmp_path / "logits/seed-0"
+    for directory, skill in ((first, 0.4), (second, 0.7)):
+        make.run(directory, skill=skill, steps=0)
+    html, markdown = write_report([first, second])
+    text = markdown.read_text("utf-8")
+    assert "logits/seed-0 − text/seed-0: +" in text and "paired over 30 tasks × 1 seed" in text
+    assert "text/seed-0, logits/seed-0" in html.read_text("utf-8")
+    (section,) = read_report([first, second, tmp_path / "text/seed-0"]).sections
+    assert [(d.a, d.b) for d in section.differences] == [("logits/seed-0", "text/seed-0")]
+
+
+def test_runs_that_were_not_evaluated_alike_have_no_difference(make: SimpleNamespace, tmp_path: Path) -> None:
+    make.run(tmp_path / "a", steps=0)
+    make.run(tmp_path / "b", steps=0, temperature=0.8)
+    (section,) = read_report([tmp_path / "a", tmp_path / "b"]).sections
+    assert section.differences == ()
+
+
 def test_the_same_files_give_the_same_page(compared: Path, tmp_path: Path) -> None:
     again, _ = write_report([compared], tmp_path / "again.html")
     assert again.read_text(encoding="utf-8") == written(compared)[0]

@@ -10,15 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from codestill.evaluation import EvaluateConfig, EvaluateModel
-from codestill.evaluation.metrics import compare_pairs, pass_at_k
 from codestill.files.serialize import is_object
 from codestill.models import StudentConfig
-from codestill.report.collect import PASS_AT_1, ArmView, EvaluatedRun, Section
+from codestill.report.collect import PASS_AT_1, ArmView, EvaluatedRun, Section, paired
 from codestill.tasks import TasksConfig
-from codestill.types import Difference, Evaluation, Interval
-
-ALIKE = ("data_hash", "samples_per_task", "temperature", "top_p", "prompt_mode")
-"""What must be equal in two evaluations to be paired."""
+from codestill.types import Difference, Interval
 
 
 @dataclass(frozen=True)
@@ -41,10 +37,15 @@ def changes(section: Section, arms: Iterable[ArmView]) -> list[Change]:
         trained = [source for source in arm.sources if start_of(source.run.config) is not None]
         if arm.is_teacher or not trained or len(trained) < len(arm.sources) or PASS_AT_1 not in arm.pass_at:
             continue
-        start = next((other for other in stands if _began_as(trained, other.sources[0])), None)
-        if start is not None and PASS_AT_1 in start.pass_at:
-            found.append(_change(arm, start))
+        starts = (other for other in stands if _began_as(trained, other.sources[0]))
+        measured = ((start, paired(arm, start)) for start in starts)
+        found += [_change(arm, start, difference) for start, difference in measured if difference][:1]
     return found
+
+
+def _change(arm: ArmView, start: ArmView, difference: Difference) -> Change:
+    before = f"{start.evaluations[0].model}, as it stands"
+    return Change(arm.name, before, start.pass_at[PASS_AT_1], arm.pass_at[PASS_AT_1], difference)
 
 
 def start_of(config: dict[str, Any]) -> str | None:
@@ -70,29 +71,8 @@ def _began_as(trained: Sequence[EvaluatedRun], start: EvaluatedRun) -> bool:
     return all(
         start_of(source.run.config) == _as_it_stands(start)
         and source.run.config["student"].get("revision") == start.run.config.get("revision")
-        and all(getattr(source.evaluation, name) == getattr(start.evaluation, name) for name in ALIKE)
-        and source.evaluation.per_task.keys() == start.evaluation.per_task.keys()
         for source in trained
     )
-
-
-def _change(arm: ArmView, start: ArmView) -> Change:
-    before = start.evaluations[0]
-    tasks = list(before.per_task)
-    after_ST = [_rates(evaluation, tasks) for evaluation in arm.evaluations]
-    measured = compare_pairs(after_ST, [_rates(before, tasks)] * len(after_ST)).model_dump()
-    pairs = len(after_ST) * len(tasks)
-    return Change(
-        arm=arm.name,
-        start=f"{before.model}, as it stands",
-        before=start.pass_at[PASS_AT_1],
-        after=arm.pass_at[PASS_AT_1],
-        difference=Difference(a=arm.name, b=start.name, metric="pass@1", pairs=pairs, **measured),
-    )
-
-
-def _rates(evaluation: Evaluation, tasks: Sequence[str]) -> list[float]:
-    return [pass_at_k(*evaluation.per_task[task_id], PASS_AT_1) for task_id in tasks]
 
 
 def command_before(config: dict[str, Any]) -> str | None:

@@ -51,14 +51,16 @@ def headline(section: Section, changes: Sequence[Change] = ()) -> Headline:
     reason = _why_withheld(section)
     if reason:
         return Headline(f"No headline: {reason}.", "withheld")
-    first = next((d for d in section.differences if d.metric == "pass@1"), None)
-    if first is not None:
-        return _difference_headline(first, section.task_count)
     students = [arm for arm in section.arms if not arm.is_teacher and PASS_AT_1 in arm.pass_at]
+    first = next((d for d in section.differences if d.metric == "pass@1"), None)
+    if first is not None and section.is_comparison:
+        return _difference_headline(first, section.task_count)
     if not students:
         return Headline("No student has been evaluated here yet.", "withheld")
     if len(changes) == 1 and len(students) <= 2:  # the student, and the model that it began as
         return _change_headline(changes[0], section.task_count)
+    if first is not None and len(students) == 2:
+        return _difference_headline(first, section.task_count)
     best = max(students, key=lambda arm: arm.pass_at[PASS_AT_1].mean)
     score = best.pass_at[PASS_AT_1]
     sentence = f"{best.name}: pass@1 {percent(score.mean)} {bounds(score)} over {section.task_count} tasks"

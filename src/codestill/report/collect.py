@@ -6,6 +6,7 @@ from pathlib import Path
 
 from codestill.browse import RunFiles, is_comparison, read_comparison, read_run
 from codestill.errors import RunError
+from codestill.evaluation.pairs import alike, difference
 from codestill.report.numbers import counted
 from codestill.report.parts import part_name
 from codestill.types import Comparison, Difference, Evaluation, Interval, ModelProfile
@@ -192,10 +193,16 @@ def read_report(directories: Sequence[Path]) -> Report:
 
 
 def _labels(directories: Sequence[Path]) -> list[str]:
-    names = [directory.resolve().name for directory in directories]
-    return [
-        name if names.count(name) == 1 else str(path) for name, path in zip(names, directories, strict=True)
-    ]
+    """Each directory's name, with its arm, and with as much of the path as tells it from the others."""
+    paths = [directory.resolve() for directory in directories]
+    return [_label(path, [other for other in paths if other != path]) for path in paths]
+
+
+def _label(path: Path, others: Sequence[Path]) -> str:
+    length = 2 if path.name.startswith("seed-") else 1  # as a comparison names the runs of an arm
+    while length < len(path.parts) and any(other.parts[-length:] == path.parts[-length:] for other in others):
+        length += 1
+    return "/".join(path.parts[-length:])
 
 
 def _named(evaluation: Evaluation) -> str:
@@ -293,9 +300,27 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
             tasks=tasks,
             task_count=max(evaluation.task_count for arm in arms for evaluation in arm.evaluations),
             arms=tuple(sorted(arms, key=lambda arm: arm.is_teacher)),
+            differences=_from_first([arm for arm in arms if arm.name in directories]),
         )
         for tasks, arms in by_tasks.items()
     ]
+
+
+def _from_first(arms: Sequence[ArmView]) -> tuple[Difference, ...]:
+    """What each run's final student has over that of the run that was given first."""
+    found = (paired(arm, arms[0]) for arm in arms[1:])
+    return tuple(one for one in found if one is not None)
+
+
+def paired(a: ArmView, b: ArmView) -> Difference | None:
+    """``a - b`` in pass@1; None where the two were not evaluated alike, or neither with as many seeds as the
+    other nor as one model."""
+    left, right = a.evaluations, b.evaluations
+    if len(right) not in (1, len(left)) or PASS_AT_1 not in a.pass_at or PASS_AT_1 not in b.pass_at:
+        return None
+    if not all(alike(one, right[0]) for one in (*left, *right)):
+        return None
+    return difference(a.name, left, b.name, right)
 
 
 def training_curves(run: RunFiles, arm: str) -> list[Curve]:
