@@ -17,9 +17,9 @@ from tests.logits import made
 from codestill.cli import main
 from codestill.errors import CodestillError
 from codestill.evaluation import read_evaluation
-from codestill.files.run_files import read_accounting, read_config, read_ledger, read_stage
+from codestill.files.run_files import SESSIONS, read_accounting, read_config, read_ledger, read_stage
 from codestill.files.serialize import read_jsonl, read_object, write_atomic
-from codestill.files.usage import SESSIONS, read_sessions
+from codestill.files.usage import read_sessions
 from codestill.logits import LogitCache, finish
 from codestill.models.completer import Decoding, SamplingConfig
 from codestill.recipes.amr_evol.library import Function, Library

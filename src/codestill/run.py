@@ -24,6 +24,7 @@ from codestill.environment import environment
 from codestill.errors import ConfigError, Failure, RunError, StageMismatch
 from codestill.files.run_files import (
     NO_LOG,
+    SESSIONS,
     About,
     Marker,
     about,
@@ -36,6 +37,7 @@ from codestill.files.run_files import (
     require_free,
     require_same,
     stored,
+    withdraw,
     write_funnels,
 )
 from codestill.files.run_files import slug as slug
@@ -56,7 +58,7 @@ from codestill.files.serialize import (
     write_object,
 )
 from codestill.files.strict_yaml import dump_yaml
-from codestill.files.usage import SESSIONS, this_session
+from codestill.files.usage import this_session
 from codestill.pace import Watch
 from codestill.terminal import printable
 from codestill.types import Attempt, Event
@@ -145,7 +147,9 @@ class Run:
     def __enter__(self) -> "Run":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure and withdraw(self.directory):
+            self._began = None
         self.close()
 
     def rounds(self, count: int) -> Iterator["Run"]:
@@ -158,8 +162,6 @@ class Run:
         view = Run(self.directory, self.config, (), prefix=f"{self.prefix}{name}/")
         view._observers = self._observers  # shared: an observer dropped in one part stays dropped
         return view
-
-    # file names
 
     @property
     def metrics_path(self) -> Path:
@@ -315,8 +317,6 @@ class Run:
                 passed += _passes(entry)
                 told = {"passed": passed} if isinstance(entry, Attempt) else {}
                 self.progress(name, len(produced), len(order), **told)
-
-    # log
 
     def log(
         self, stage: str, metrics: Mapping[str, float | int | str | None], step: int | None = None

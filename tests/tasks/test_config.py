@@ -1,6 +1,8 @@
 """Spec strings, where files come from, task sets, and what may be trained on."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +89,41 @@ def test_offline_without_files_says_what_to_do(tmp_path: Path, monkeypatch: pyte
     assert "codestill-tests/no-such-dataset" in caught.value.message
     assert "CODESTILL_DATA" in caught.value.next_step
     assert "humaneval/HumanEval.jsonl" in caught.value.next_step
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path: Path, kept: bool) -> None:
+    script = """
+import sys, time
+import datasets
+from codestill.tasks import TasksConfig
+asked = []
+datasets.load_dataset = lambda *names: asked.append(names) or {"test": []}
+try:
+    TasksConfig(source="humaneval", hub_id="a/b").load()
+except Exception as error:
+    print(type(error).__name__, error)
+print(len(asked))
+"""
+    if kept:
+        (tmp_path / "hub/datasets--a--b/snapshots/1234").mkdir(parents=True)
+        (tmp_path / "hub/datasets--a--b/refs").mkdir()
+    with socket.socket() as closed:  # a port at which nobody listens
+        closed.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        names = {
+            "HF_HUB_OFFLINE": "0",
+            "HF_ENDPOINT": endpoint,
+            "HF_HOME": str(tmp_path),
+            "CODESTILL_DATA": "",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | names, capture_output=True, text=True, check=True
+        )
+    error, count = done.stdout.splitlines()[0], done.stdout.splitlines()[-1]
+    assert count == ("1" if kept else "0")  # a copy that is kept is left to datasets
+    if not kept:
+        assert error.startswith("TaskError Cannot load a/b from the hub")
 
 
 @pytest.fixture

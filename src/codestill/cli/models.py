@@ -7,6 +7,7 @@ from rich.table import Table
 from codestill.cli.console import console
 from codestill.errors import ConfigError
 from codestill.models import SizeRow, StudentConfig, model_table, preset_table
+from codestill.pocket import BUNDLED
 
 
 def students(model: str | None = None, /, *, layers: tuple[str, ...] = ()) -> None:
@@ -37,6 +38,8 @@ def _print_students(rows: Sequence[SizeRow]) -> None:
     for row in rows:
         table.add_row(*(_cell(getattr(row, name)) for name in names))
     console.print(table)
+    trained = ", ".join(name for name in BUNDLED if name.startswith("pocket-base"))
+    console.print(f"Presets begin with random weights. Trained and bundled: {trained}.", soft_wrap=True)
     console.print("Any Hugging Face causal language model works as a student: --student DIRECTORY_OR_HUB_ID")
 
 

@@ -87,6 +87,7 @@ def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
     if run.result_path(config.role).exists():
         require_same_tasks(config.evaluate.tasks.load(), run)
         return read_evaluation(run.result_path(config.role))
+    config.preflight(run)
     model = _loaded(config, run) if config.served is None else _served(config, config.served, run)
     prompts = prompts_for(model, config.prompts)
     with config.execution.sandbox(config.sandbox) as sandbox:

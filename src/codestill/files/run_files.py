@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,10 +25,13 @@ NO_LEDGER = (
 NO_ACCOUNTING = "Delete the file: no result depends on it. The reports lack what it held."
 
 FORECAST = "forecast.json"
+SESSIONS = "sessions.jsonl"
 _SHOWN = 12
 """Settings that differ, in an error."""
 _BEFORE = ("environment.json", "about.json", FORECAST, "answers", "kept_answers")
 """What may stand in a run's directory before its config: of a killed start, and of a plan."""
+_AT_START = {"config.yaml", "environment.json", "about.json", "metrics.jsonl", SESSIONS, ".lock"}
+"""What opening a run leaves, messages before its first stage, and what closing it adds."""
 
 
 class Marker(Record):
@@ -82,6 +86,18 @@ def require_free(directory: Path) -> None:
             f"{directory} is not empty and not a run directory: it has no config.yaml.",
             next_step="Choose another run directory, or empty this one.",
         )
+
+
+def withdraw(directory: Path) -> bool:
+    """Take back what opening a run wrote, if the run has failed before it did anything."""
+    known = _AT_START | {*_BEFORE}
+    if not directory.is_dir() or any(path.name not in known for path in directory.iterdir()):
+        return False
+    for name in _AT_START:
+        (directory / name).unlink(missing_ok=True)
+    with suppress(OSError):  # a plan's forecast or kept answers stand there
+        directory.rmdir()
+    return True
 
 
 def slug(name: str) -> str:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
-from codestill.files.run_files import FORECAST, read_ledger
+from codestill.files.run_files import FORECAST, SESSIONS, read_ledger
 from codestill.files.serialize import read_jsonl, read_record
 from codestill.types import Record
 
-SESSIONS = "sessions.jsonl"
 _LOG = "Delete the file: no result depends on it."
 
 

@@ -8,6 +8,8 @@ from codestill.errors import TaskError
 from codestill.tasks.rows import LocatedRows, Row, read_rows
 
 DATA_VARIABLE = "CODESTILL_DATA"
+HUB_SECONDS = 10.0
+"""Within which the hub has to answer."""
 
 
 class Benchmark(NamedTuple):
@@ -48,6 +50,8 @@ def local_file(file: str) -> Path | None:
 
 
 def _from_hub(hub_id: str, benchmark: Benchmark) -> LocatedRows:
+    if not Path(hub_id).is_dir():
+        _require_hub(hub_id, benchmark)
     import datasets  # takes seconds to import
 
     # A local directory holds one configuration, which has no name.
@@ -55,15 +59,38 @@ def _from_hub(hub_id: str, benchmark: Benchmark) -> LocatedRows:
     try:
         splits = datasets.load_dataset(hub_id, config)
     except Exception as error:  # datasets raises a dozen unrelated classes, three of them when offline
-        directory = os.environ.get(DATA_VARIABLE)
-        tried = f"{benchmark.file} is not in {directory}" if directory else f"{DATA_VARIABLE} is not set"
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise TaskError(
-            f"Cannot load {hub_id} from the hub ({reason}), and {tried}.",
-            next_step=f"Set `path` to the file, or {DATA_VARIABLE} to a directory with {benchmark.file}.",
-        ) from error
+        raise _not_found(hub_id, benchmark, error) from error
     return [
         (f"{hub_id}[{split}]: row {number}", dict(row))
         for split, rows in splits.items()
         for number, row in enumerate(rows, 1)
     ]
+
+
+def _require_hub(hub_id: str, benchmark: Benchmark) -> None:
+    """Raises TaskError where the hub does not answer and no copy is kept: ``datasets`` tries for a minute."""
+    from huggingface_hub import HfApi, scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        HfApi().dataset_info(hub_id, timeout=HUB_SECONDS)
+    except (HfHubHTTPError, OfflineModeIsEnabled):
+        pass  # it answers, or is not to be asked: datasets says at once what comes of that
+    except Exception as error:  # of an HTTP library that depends on the version
+        try:
+            kept = {repo.repo_id for repo in scan_cache_dir().repos if repo.repo_type == "dataset"}
+        except CacheNotFound:
+            kept = set[str]()
+        if hub_id not in kept:
+            raise _not_found(hub_id, benchmark, error) from error
+
+
+def _not_found(hub_id: str, benchmark: Benchmark, error: Exception) -> TaskError:
+    directory = os.environ.get(DATA_VARIABLE)
+    tried = f"{benchmark.file} is not in {directory}" if directory else f"{DATA_VARIABLE} is not set"
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return TaskError(
+        f"Cannot load {hub_id} from the hub ({reason}), and {tried}.",
+        next_step="Give tasks of your own (a .jsonl file) or pocket, which is bundled; or set "
+        f"{DATA_VARIABLE} to a directory with {benchmark.file}, or `path` to that file.",
+    )
