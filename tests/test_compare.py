@@ -171,7 +171,11 @@ def test_killed_comparison_skips_what_is_done(
     assert run(directory, seen.append) == compared[1]
     assert (directory / "comparison.json").read_bytes() == (compared[0] / "comparison.json").read_bytes()
     everything = {name for arm in compared[1].arms for name in arm.runs}
-    assert {event.stage.rsplit("/", 1)[0] for event in seen} == everything - finished
+    told = [(event.stage, event.message) for event in seen if event.message.startswith("run ")]
+    assert {name for name, _ in told} == everything - finished
+    assert all(message.endswith(f" of {len(everything)}") for _, message in told)
+    within = [event for event in seen if (event.stage, event.message) not in told]
+    assert {event.stage.rsplit("/", 1)[0] for event in within} == everything - finished
     trained = {str(path.relative_to(directory)) for path in built}
     assert trained == everything - finished - ({"logits/seed-1"} if "evaluate" in stage else set())
 

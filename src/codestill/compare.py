@@ -53,6 +53,8 @@ class ArmConfig(Settings):
 
     name: str = Field(min_length=1)
     """Its name in tables."""
+    about: str = ""
+    """What it is, in a few words: the report explains the name with them."""
     recipe: str | None = None
     """A recipe's name or file; without one, the arm is an untrained ``model``."""
     model: str | None = None
@@ -118,22 +120,26 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
     Raises ConfigError, before anything runs, when an arm's config is not valid for its recipe.
     """
     runs = plan(config)
-    with Run.open(directory, config, observers):
+    places = {name: place for place, (name, *_) in enumerate(itertools.chain(*runs.values()), start=1)}
+    with Run.open(directory, config, observers) as whole:
         evaluations: dict[str, list[Evaluation]] = {}
         for arm in config.arms:
             for name, recipe, run_config in runs[arm.name]:
                 run_config = sharing(run_config, directory / ANSWERS)
+                result = arm.result if recipe else run_config.role
+                file = directory / name / "results" / f"{result}.json"
+                if not file.exists():
+                    whole.say(name, f"run {places[name]} of {len(places)}")
                 with (
                     _watching(name, run_config, directory, observers) as watching,
                     Run.open(directory / name, run_config, watching) as run,
                 ):
                     if recipe is None:
                         evaluate_model(run_config, run)
-                    elif not (directory / name / "results" / f"{arm.result}.json").exists():
+                    elif not file.exists():
                         load_recipe(recipe).distill(run_config, run)
-                    # From the files, so that a comparison that is made again is the same.
-                    result = arm.result if recipe else run_config.role
-                    evaluations.setdefault(arm.name, []).append(_result(arm, result, directory / name))
+                # From the file, so that a comparison that is made again is the same.
+                evaluations.setdefault(arm.name, []).append(_result(arm, file))
         comparison = _conclude(config, directory, runs, evaluations)
         write_object(directory / "comparison.json", comparison, indent=1)
     return comparison
@@ -151,16 +157,16 @@ def plan(config: CompareConfig) -> dict[str, list[PlannedRun]]:
     return runs
 
 
-def _result(arm: ArmConfig, result: str, run: Path) -> Evaluation:
-    path = run / "results" / f"{result}.json"
-    if not path.exists():
+def _result(arm: ArmConfig, file: Path) -> Evaluation:
+    if not file.exists():
+        run = next(parent for parent in file.parents if (parent / "config.yaml").exists())
         results = run / "results"
-        known = sorted(str(file.relative_to(results))[:-5] for file in results.rglob("*.json"))
+        known = sorted(str(other.relative_to(results))[:-5] for other in results.rglob("*.json"))
         raise ConfigError(
-            f"arm {arm.name!r} asks for the result {result!r}, but {run} has only {', '.join(known)}.",
+            f"arm {arm.name!r} asks for the result {arm.result!r}, but {run} has only {', '.join(known)}.",
             next_step="Name one of these; `student-self-repair` is made where `self_repair` is set.",
         )
-    return read_evaluation(path)
+    return read_evaluation(file)
 
 
 @contextmanager
@@ -282,6 +288,7 @@ def _conclude(
         arms.append(
             Arm(
                 name=arm.name,
+                about=arm.about,
                 runs=runs,
                 result=arm.result,
                 pass_at={k: interval_over_seeds([rates(e, k) for e in of_arm]) for k in of_arm[0].pass_at},

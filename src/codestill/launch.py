@@ -6,14 +6,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from codestill.browse import RunFiles, read_run
+from codestill.browse import RunFiles, is_run, list_run, read_run
 from codestill.config import RunConfig, validated
 from codestill.evaluation import EvaluateModel, evaluate_model
 from codestill.progress import progress_bars
 from codestill.recipes import load_recipe
 from codestill.run import Observer, Run
 from codestill.trackers import close_trackers, open_trackers
-from codestill.types import Evaluation
+from codestill.types import Evaluation, Event
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -61,12 +61,22 @@ def _valid(model: type[C], what: str, settings: dict[str, Any]) -> C:
 def opened(config: RunConfig, directory: Path) -> Iterator[Run]:
     """The run in a directory, watched by the trackers that its config names and by progress bars."""
     config.execution.prepare()
+    shown = progress_bars()
     watching: list[Observer] = [
         *open_trackers(config.execution.trackers, directory, config.model_dump(mode="json")),
-        progress_bars(),
+        shown,
     ]
+    say_what_is_there(directory, shown)
     try:
         with Run.open(directory, config, watching) as run:
             yield run
     finally:
         close_trackers(watching)
+
+
+def say_what_is_there(directory: Path, shown: Observer) -> None:
+    """Of a run that is continued, how far it is: what is finished is silent, and loading takes a while."""
+    if is_run(directory):
+        found = list_run(directory)
+        how_far = "what is finished is kept" if found.state == "finished" else found.doing or "from the start"
+        shown(Event(stage=str(directory), kind="message", message=f"continues: {how_far}"))

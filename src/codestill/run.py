@@ -353,10 +353,10 @@ class Run:
 
     def watch(self, stage: str) -> Watch:
         """What tells the observers how the work of a stage goes on between its records."""
-        return Watch(partial(self.progress, stage, 0, 0), partial(self._say, stage))
+        return Watch(partial(self.progress, stage, 0, 0), partial(self.say, stage))
 
-    def _say(self, stage: str, text: str) -> None:
-        """A message that depends on the machine: it is not kept."""
+    def say(self, stage: str, text: str) -> None:
+        """Pass a message to the observers that depends on the machine, or the moment: it is not kept."""
         self._emit(Event(stage=self.prefix + stage, kind="message", message=text), keep=False)
 
     def rewind(self, step: int, stages: Sequence[str]) -> None:

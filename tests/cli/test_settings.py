@@ -121,10 +121,11 @@ def test_options_override_the_file(codestill: Codestill) -> None:
     Path("mine.yaml").write_text(
         "samples: nowhere.jsonl\nevaluate: {tasks: tasks.jsonl, samples_per_task: 3}\n"
     )
-    outcome = codestill("evaluate", "--config", "mine.yaml", "--samples", "other.jsonl")
-    assert_refused(outcome, "Cannot read other.jsonl")
-    (saved,) = Path("runs").glob("*/config.yaml")
-    assert "samples: other.jsonl" in saved.read_text() and "samples_per_task: 3" in saved.read_text()
+    options = ["--config", "mine.yaml", "--samples", "other.jsonl"]
+    assert_refused(codestill("evaluate", *options), "Cannot read other.jsonl")
+    settings = commands.evaluate_settings(options)
+    assert settings is not None
+    assert (settings[1].samples, settings[1].evaluate.samples_per_task) == (Path("other.jsonl"), 3)
 
 
 RECIPE = "from codestill.config import RunConfig as Config\n"

@@ -10,7 +10,7 @@ Only files are read, and nothing heavy is imported.
 """
 
 from codestill.browse.export import FORMS, Form, export
-from codestill.browse.listing import ListedRun, RunList, list_runs
+from codestill.browse.listing import ListedRun, RunList, is_run, list_run, list_runs
 from codestill.browse.page import write_rows
 from codestill.browse.rows import Filter, Row, Rows, StageRows, Stages, read_stages
 from codestill.browse.run import RunFiles, is_comparison, read_comparison, read_run
@@ -28,6 +28,8 @@ __all__ = [
     "Stages",
     "export",
     "is_comparison",
+    "is_run",
+    "list_run",
     "list_runs",
     "read_comparison",
     "read_run",

@@ -76,9 +76,18 @@ def list_runs(directory: Path | str = "runs", *, arms: bool = False) -> RunList:
     return RunList(sorted(found, key=lambda run: run.age_seconds))
 
 
+def is_run(directory: Path) -> bool:
+    """Whether this is the directory of a run or comparison; a config alone is one that somebody wrote."""
+    return all((directory / name).is_file() for name in ("config.yaml", "environment.json"))
+
+
+def list_run(directory: Path) -> ListedRun:
+    """The line of one run or comparison."""
+    return _listed(directory, time.time())
+
+
 def _runs(directory: Path, arms: bool, deeper: int) -> Iterator[Path]:
-    # A config alone is one that somebody wrote.
-    if all((directory / name).is_file() for name in ("config.yaml", "environment.json")):
+    if is_run(directory):
         yield directory
         if not arms:
             return

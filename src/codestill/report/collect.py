@@ -9,7 +9,7 @@ from codestill.errors import RunError
 from codestill.evaluation.pairs import alike, difference
 from codestill.report.numbers import counted
 from codestill.report.parts import part_name
-from codestill.types import Comparison, Difference, Evaluation, Interval, ModelProfile
+from codestill.types import Arm, Comparison, Difference, Evaluation, Interval, ModelProfile
 
 PASS_AT_1 = 1
 
@@ -242,7 +242,7 @@ def _comparison_section(directory: Path, comparison: Comparison, collector: _Col
         arms.append(
             ArmView(
                 name=arm.name,
-                detail=counted(len(arm.runs), "seed") if len(arm.runs) > 1 else "",
+                detail=_detail(arm),
                 is_teacher=is_teacher,
                 pass_at=arm.pass_at,
                 greedy=arm.greedy,
@@ -262,6 +262,11 @@ def _comparison_section(directory: Path, comparison: Comparison, collector: _Col
         differences=comparison.differences,
         is_comparison=True,
     )
+
+
+def _detail(arm: Arm) -> str:
+    seeds = counted(len(arm.runs), "seed") if len(arm.runs) > 1 else ""
+    return "; ".join(filter(None, (arm.about, seeds)))
 
 
 def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[Section]:
