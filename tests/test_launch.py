@@ -1,5 +1,6 @@
 """Runs from Python: the same as from the command line, and read back."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import pytest
 import codestill
 from codestill.cli import main
 from codestill.errors import ConfigError, RunError
+from codestill.files.run_files import Marker
+from codestill.files.serialize import read_record, write_object
+from codestill.launch import say_what_is_there
 from codestill.types import Event
 
 EVALUATE: dict[str, Any] = {
@@ -127,3 +131,21 @@ def test_a_step_that_was_logged_twice_has_its_last_value(made: codestill.RunFile
                    ((2, 0.5), (1, 1.0), (2, 0.25)))  # fmt: skip
     assert replace(made, events=events).metrics == {"train": {"loss": {1: 1.0, 2: 0.25}}}
     assert list(replace(made, events=events).metrics["train"]["loss"]) == [1, 2]
+
+
+def test_a_run_that_is_continued_says_how_far_it_is(made: codestill.RunFiles, tmp_path: Path) -> None:
+    told: list[Event] = []
+    say_what_is_there(tmp_path, told.append)  # new: there is nothing to say
+    say_what_is_there(made.path, told.append)
+    stopped = tmp_path / "stopped"
+    shutil.copytree(made.path, stopped)
+    (stopped / "results/student.json").unlink()
+    marker = stopped / "stages/evaluate-student.json"
+    write_object(marker, read_record(marker, Marker).model_copy(update={"done": False}))
+    records = stopped / "stages/evaluate-student.jsonl"
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:4]))
+    say_what_is_there(stopped, told.append)
+    assert [event.message for event in told] == [
+        "continues: what is finished is kept",
+        "continues: evaluate-student, 4 of 6",
+    ]

@@ -295,6 +295,15 @@ def test_runs_that_were_not_evaluated_alike_have_no_difference(make: SimpleNames
     assert section.differences == ()
 
 
+def test_an_arm_is_explained_beneath_its_name(make: SimpleNamespace, tmp_path: Path) -> None:
+    comparison = make.comparison(tmp_path / "c", steps=0)
+    arms = [arm.model_copy(update={"about": f"what <{arm.name}> is"}) for arm in comparison.arms]
+    write_object(tmp_path / "c/comparison.json", comparison.model_copy(update={"arms": tuple(arms)}))
+    html, markdown = write_report([tmp_path / "c"])
+    assert "what &lt;raw&gt; is; 2 seeds" in html.read_text("utf-8")
+    assert "what &lt;raw&gt; is; 2 seeds" in markdown.read_text("utf-8")
+
+
 def test_the_same_files_give_the_same_page(compared: Path, tmp_path: Path) -> None:
     again, _ = write_report([compared], tmp_path / "again.html")
     assert again.read_text(encoding="utf-8") == written(compared)[0]
