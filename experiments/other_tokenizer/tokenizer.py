@@ -2,9 +2,9 @@
 
     python experiments/other_tokenizer/tokenizer.py STYLE DIRECTORY
 
-STYLE is `gpt2`, GPT-2's way of cutting text: a number is one piece, and a line break is apart from the indentation
-that follows it; or `apart`: no piece joins a space and a word. Both have as many ids as the bundled tokenizer, so
-that a student has as many parameters with each.
+STYLE is `gpt2`, GPT-2's way of cutting text: a number is one piece, and a line break is apart from the
+indentation that follows it; or `apart`: no piece joins a space and a word. Both have as many ids as the
+bundled tokenizer, so that a student has as many parameters with each.
 """
 
 import random

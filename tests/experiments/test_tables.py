@@ -15,7 +15,9 @@ from codestill.types import Arm, Comparison, Difference, Evaluation, Gates, Inte
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = ROOT / "experiments" / "answers_and_logits"
-SCRIPT = runpy.run_path(str(EXPERIMENT / "tables.py"))
+SCRIPT = runpy.run_path(str(ROOT / "experiments" / "tables.py"))
+PAGES = {"answers_and_logits": "recipes/logit_kd.md"}
+"""Experiments with a kept result, and the page that shows it."""
 ANY = Interval(mean=0.5, low=0.4, high=0.6)
 
 
@@ -32,17 +34,19 @@ def trained(path: Path) -> dict[str, Any]:
     return {arm["name"]: (arm["recipe"], arm["config"]) for arm in config["arms"] if "recipe" in arm}
 
 
-def test_the_page_has_every_row_of_the_tables():
-    page = (ROOT / "docs" / "recipes" / "logit_kd.md").read_text(encoding="utf-8")
-    lines = SCRIPT["tables"](json.loads((EXPERIMENT / "result.json").read_text(encoding="utf-8")))
+@pytest.mark.parametrize(("experiment", "page"), PAGES.items())
+def test_the_page_has_every_row_of_the_tables(experiment: str, page: str):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    lines = SCRIPT["tables"](SCRIPT["kept"](experiment))
     assert len(lines) > 10
     for line in lines:
-        assert line in page.splitlines()
+        assert line in text.splitlines()
 
 
-def test_the_kept_result_is_that_of_the_config():
-    config = yaml.safe_load((EXPERIMENT / "config.yaml").read_text(encoding="utf-8"))
-    kept = json.loads((EXPERIMENT / "result.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("experiment", PAGES)
+def test_the_kept_result_is_that_of_the_config(experiment: str):
+    config = yaml.safe_load((ROOT / "experiments" / experiment / "config.yaml").read_text(encoding="utf-8"))
+    kept = SCRIPT["kept"](experiment)
     assert list(kept["passed"]) == [arm["name"] for arm in config["arms"]]
     assert kept["differences"] == config["differences"]
     assert kept["samples_per_task"] == config["evaluate"]["samples_per_task"]
@@ -123,9 +127,11 @@ def test_a_finished_run_is_kept_as_digits(tmp_path: Path, monkeypatch: pytest.Mo
         teacher="teacher",
     )
     write_object(tmp_path / "comparison.json", comparison)
-    monkeypatch.setitem(SCRIPT["keep"].__globals__, "RESULT", tmp_path / "result.json")
-    SCRIPT["keep"](tmp_path)
-    kept = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    monkeypatch.setitem(SCRIPT["keep"].__globals__, "HERE", tmp_path)
+    (tmp_path / "mine").mkdir()
+    SCRIPT["keep"]("mine", tmp_path)
+    kept = json.loads((tmp_path / "mine/result.json").read_text(encoding="utf-8"))
+    assert kept["command"] == "codestill compare experiments/mine/config.yaml"
     assert kept["passed"] == {"teacher": {"0": "221"}, "ours": {"0": "021", "1": "110"}}
     assert kept["differences"] == [["ours", "teacher"]]
     assert (kept["samples_per_task"], kept["data_hash"]) == (2, "a hash")

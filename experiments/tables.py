@@ -1,11 +1,12 @@
-"""The tables and the figure of this experiment, from its kept result.
+"""The tables and the figure of a comparison, from its kept result.
 
-    python experiments/answers_and_logits/tables.py                        # print the tables
-    python experiments/answers_and_logits/tables.py --figure docs/answers-and-logits.png
-    python experiments/answers_and_logits/tables.py --keep runs/answers_and_logits
+    python experiments/tables.py EXPERIMENT                            # print the tables
+    python experiments/tables.py EXPERIMENT --figure docs/FIGURE.png
+    python experiments/tables.py EXPERIMENT --keep runs/EXPERIMENT
 
-``--keep`` writes ``result.json`` from a finished run of ``config.yaml``: for each arm and seed, how many of a
-task's samples passed, a digit per task in the order of the task set. All else is computed from these digits.
+EXPERIMENT is a folder beside this file with a ``config.yaml``. ``--keep`` writes its ``result.json`` from a
+finished run: for each arm and seed, how many of a task's samples passed, a digit per task in the order of the
+files, and what each arm's first seed consumed. All else is computed from the digits.
 """
 
 import json
@@ -20,10 +21,9 @@ from codestill.files.serialize import read_record
 from codestill.types import Comparison, Interval
 
 HERE = Path(__file__).parent
-RESULT = HERE / "result.json"
 
 
-def keep(directory: Path) -> None:
+def keep(name: str, directory: Path) -> None:
     """Write the result of a finished run."""
     comparison = read_record(directory / "comparison.json", Comparison)
     passed: dict[str, dict[str, str]] = {}
@@ -37,13 +37,22 @@ def keep(directory: Path) -> None:
             names = ("tasks", "data_hash", "samples_per_task", "versions")
             about = {name: getattr(evaluation, name) for name in names}
     result = {
-        "command": "codestill compare experiments/answers_and_logits/config.yaml",
+        "command": f"codestill compare experiments/{name}/config.yaml",
         "date": date.today().isoformat(),
         **about,
         "differences": [[difference.a, difference.b] for difference in comparison.differences],
+        "accounting": {arm.name: arm.accounting for arm in comparison.arms if arm.accounting},
         "passed": passed,
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result_file(name).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def result_file(name: str) -> Path:
+    return HERE / name / "result.json"
+
+
+def kept(name: str) -> dict[str, Any]:
+    return json.loads(result_file(name).read_text(encoding="utf-8"))
 
 
 def rates(result: dict[str, Any], arm: str) -> list[list[float]]:
@@ -116,12 +125,12 @@ def draw(result: dict[str, Any], picture: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     match arguments:
-        case ["--keep", directory]:
-            keep(Path(directory))
-        case ["--figure", picture]:
-            draw(json.loads(RESULT.read_text(encoding="utf-8")), Path(picture))
-        case []:
-            print("\n".join(tables(json.loads(RESULT.read_text(encoding="utf-8")))))
+        case [name, "--keep", directory]:
+            keep(name, Path(directory))
+        case [name, "--figure", picture]:
+            draw(kept(name), Path(picture))
+        case [name]:
+            print("\n".join(tables(kept(name))))
         case _:
             sys.exit(__doc__)
 
