@@ -93,8 +93,13 @@ def _places(header: Header, config: PreTrainedConfig) -> dict[str, str]:
         if name is None or name not in header.tensors:
             raise header.refused(f"lacks the tensor {name or place}", _DAMAGED)
         shape = [int(size) for size in reversed(header.tensors[name].shape)]
-        if shape != list(parameter.shape):
-            raise header.refused(f"holds {name} in the shape {shape}, not {list(parameter.shape)}", _DAMAGED)
+        wanted = (
+            list(reversed(parameter.shape))
+            if is_convolution(header.architecture, name)
+            else list(parameter.shape)
+        )
+        if shape != wanted:
+            raise header.refused(f"holds {name} in the shape {shape}, not {wanted}", _DAMAGED)
         places[name] = place
     if spare := [name for name in header.tensors if name not in places and name != FREQUENCIES]:
         raise header.refused(f"holds the tensor {spare[0]}, which {_class_of(config)} does not have")
@@ -112,7 +117,13 @@ def _dequantised(header: Header, tensor: Any, config: PreTrainedConfig) -> Tenso
         return _unrotated(values, int(config.num_attention_heads))
     if header.architecture == "llama" and ".attn_k." in tensor.name:
         return _unrotated(values, int(config.num_key_value_heads))
-    return values
+    return values.T.contiguous() if is_convolution(header.architecture, tensor.name) else values
+
+
+def is_convolution(architecture: str, name: str) -> bool:
+    """Whether transformers keeps a matrix the other way round, inputs by outputs: GPT-2's ``Conv1D``."""
+    kinds = ("attn_qkv.weight", "attn_output.weight", "ffn_up.weight", "ffn_down.weight")
+    return architecture == "gpt2" and name.endswith(kinds)
 
 
 def _in_type(tensor: Any, dtype: torch.dtype) -> Tensor | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config, Starcoder2Config
+from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config, Starcoder2Config
 
 from codestill.models.gguf.header import Header
 
@@ -126,7 +126,24 @@ def _starcoder2(header: Header) -> PreTrainedConfig:
     return Starcoder2Config(**_common(header), norm_epsilon=epsilon, use_bias=bias, sliding_window=None)
 
 
+def _gpt2(header: Header) -> PreTrainedConfig:
+    def want(key: str) -> Any:
+        return header.want(f"gpt2.{key}")
+
+    return GPT2Config(
+        vocab_size=int(header.tensors["token_embd.weight"].shape[1]),
+        n_positions=want("context_length"),
+        n_embd=want("embedding_length"),
+        n_layer=want("block_count"),
+        n_head=want("attention.head_count"),
+        n_inner=want("feed_forward_length"),
+        layer_norm_epsilon=want("attention.layer_norm_epsilon"),
+        tie_word_embeddings="output.weight" not in header.tensors,
+    )
+
+
 _CONFIGS: dict[str, Callable[[Header], PreTrainedConfig]] = {
+    "gpt2": _gpt2,
     "llama": _llama,
     "qwen2": _qwen2,
     "qwen3": _qwen3,

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from codestill.models.gguf.header import Header
 
-_UNUSED = re.compile(r"\[PAD\d+\]")  # what llama.cpp's converter calls rows for which there is no token
-_CONTROL, _USER_DEFINED, _UNUSED_TYPE = 3, 4, 5
+_NO_TOKEN = re.compile(r"\[PAD\d+\]")  # what llama.cpp's converter calls rows for which there is no token
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 # Control tokens that end an answer, as models spell them; a file names one or two of a model's own.
 _ENDS = frozenset({
     "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|EOT|>",
@@ -29,7 +29,7 @@ _CAPITALS, _SMALLS = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p
 
 
 @dataclass(frozen=True)
-class _Rule:
+class Rule:
     """How one family splits text. ``splits`` are regular expressions, applied one after another; each match,
     and each piece between matches, is a piece of its own."""
 
@@ -51,22 +51,22 @@ _TEKKEN = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_CAPITALS}*{_SMALLS}+|[^\r\n\p{{L}}\p{{N}}]?{_CAPITALS}+{_SMALLS}*"
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_QWEN2 = _Rule((rf"{_SHORT}{_WORDS}|\p{{N}}{_REST}",), composed=True)
-_LLAMA3 = _Rule((rf"{_SHORT}{_WORDS}|\p{{N}}{{1,3}}{_REST}",), whole_words=True, bos=True)
-_GPT2, _STARCODER = _Rule(gpt2=True), _Rule(gpt2=True, digits=True)
-RULES: dict[str, _Rule] = {
+_QWEN2 = Rule((rf"{_SHORT}{_WORDS}|\p{{N}}{_REST}",), composed=True)
+_LLAMA3 = Rule((rf"{_SHORT}{_WORDS}|\p{{N}}{{1,3}}{_REST}",), whole_words=True, bos=True)
+_GPT2, _STARCODER = Rule(gpt2=True), Rule(gpt2=True, digits=True)
+RULES: dict[str, Rule] = {
     "gpt-2": _GPT2,
     "mellum": _GPT2,
     "starcoder": _STARCODER,
     "smollm": _STARCODER,
     "refact": _STARCODER,
     "qwen2": _QWEN2,
-    "deepseek-r1-qwen": _Rule(_QWEN2.splits),
-    "deepseek-coder": _Rule(_DEEPSEEK_CODER),
+    "deepseek-r1-qwen": Rule(_QWEN2.splits),
+    "deepseek-coder": Rule(_DEEPSEEK_CODER),
     "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
     "llama-v3": _LLAMA3,
-    "tekken": _Rule((_TEKKEN,), whole_words=True, bos=True),
+    "tekken": Rule((_TEKKEN,), whole_words=True, bos=True),
 }
 """``tokenizer.ggml.pre`` -> rule, as in llama.cpp's llama-vocab.cpp and the models' own tokenizer.json."""
 
@@ -81,18 +81,14 @@ def tokenizer_of(header: Header) -> PreTrainedTokenizerFast:
     vocabulary = {
         token: id
         for id, (token, kind) in enumerate(zip(spelled, types, strict=True))
-        if not (kind == _UNUSED_TYPE and _UNUSED.fullmatch(token))
+        if not (kind == UNUSED and _NO_TOKEN.fullmatch(token))
     }
     try:
         merges = [_pair(merge) for merge in header.want("tokenizer.ggml.merges")]
-        tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=rule.whole_words))
+        tokenizer = splitting(vocabulary, merges, rule)
     except Exception as error:  # tokenizers raises a bare Exception for merges of unknown tokens
         raise header.refused(f"has a tokenizer that makes no sense: {error}", "Download it again.") from error
-    if rule.composed:
-        tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(_steps(rule))
-    tokenizer.decoder = decoders.ByteLevel()
-    for kind, special in ((_CONTROL, True), (_USER_DEFINED, False)):
+    for kind, special in ((CONTROL, True), (USER_DEFINED, False)):
         tokenizer.add_tokens(
             [
                 AddedToken(token, normalized=False, special=special)
@@ -114,6 +110,16 @@ def tokenizer_of(header: Header) -> PreTrainedTokenizerFast:
     )
     wrapped.chat_template = header.get("tokenizer.chat_template")
     return wrapped
+
+
+def splitting(vocabulary: dict[str, int], merges: list[tuple[str, str]], rule: Rule) -> Tokenizer:
+    """A tokenizer without added tokens, which splits text as the rule says."""
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=rule.whole_words))
+    if rule.composed:
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(_steps(rule))
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 _INPUTS = ["input_ids", "attention_mask"]
@@ -147,7 +153,7 @@ def end_ids(header: Header) -> list[int]:
     other control token that is known to end answers."""
     named = [token_id(header, role) for role in ("eos", "eot", "eom")]
     spelled = zip(header.want("tokenizer.ggml.tokens"), header.want("tokenizer.ggml.token_type"), strict=True)
-    known = [id for id, (token, kind) in enumerate(spelled) if kind == _CONTROL and token in _ENDS]
+    known = [id for id, (token, kind) in enumerate(spelled) if kind == CONTROL and token in _ENDS]
     return list(dict.fromkeys(id for id in (*named, *known) if id is not None))
 
 
@@ -157,7 +163,7 @@ def _pair(merge: str) -> tuple[str, str]:
     return merge[:space], merge[space + 1 :]
 
 
-def _steps(rule: _Rule) -> list[Any]:
+def _steps(rule: Rule) -> list[Any]:
     steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if rule.digits else []
     steps += [pre_tokenizers.Split(Regex(split), behavior="isolated") for split in rule.splits]
     return [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=rule.gpt2)]
