@@ -75,6 +75,7 @@ bench: $(STAMP)
 # give HUMAN_EVAL= and CODE_EVAL= the clones that benchmarks/sandbox.py names. FLAGS= are further options.
 bench-peers: $(PEERS)/.installed
 	$(PEERS)/bin/python benchmarks/losses.py
+	$(PEERS)/bin/python benchmarks/on_policy.py
 	$(PEERS)/bin/python benchmarks/sandbox.py $(if $(HUMAN_EVAL),--human-eval $(HUMAN_EVAL)) \
 	    $(if $(CODE_EVAL),--code-eval $(CODE_EVAL)) $(FLAGS)
 
