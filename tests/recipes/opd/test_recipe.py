@@ -17,7 +17,7 @@ from codestill.models import StudentConfig
 from codestill.models.tokenizers import load_tokenizer
 from codestill.recipes import load_recipe
 from codestill.recipes.opd import recipe as opd
-from codestill.recipes.opd.gap import NIL, measure_gap
+from codestill.recipes.opd.gap import NIL, Gap, measure_gap
 from codestill.recipes.opd.rows import ROWS
 from codestill.run import Observer, Run
 from codestill.teachers import LocalTeacherConfig
@@ -183,6 +183,35 @@ def test_rows_that_show_something_are_not_aligned(row: str, why: str) -> None:
         opd.Config.model_validate(settings)
 
 
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_teacher_that_would_say_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: bool
+) -> None:
+    learner, given = student("pocket-base"), examples(4)
+    itself = opd._itself(learner)
+    if not hidden:
+        monkeypatch.setattr(type(itself), "linear", lambda *_: None)
+    # It has never seen a second task behind a first one, and says that the text ends.
+    shown = [
+        one.model_copy(update={"teacher_prompt": f"{one.prompt}{one.completion}\n{one.prompt}"})
+        for one in given
+    ]
+    said: dict[str, list[str]] = {}
+    ends: dict[str, list[float]] = {}
+    for name, of in (("plain", given), ("shown", shown)):
+        with open_run(tmp_path / name) as run:
+            measure_gap(learner, itself, of, Distillation(temperature=1.0, alpha=1.0), 512, run)
+            ends[name] = [gap.ends for gap in run.read("gap", Gap) if gap.ends is not None]
+        events = read_jsonl(tmp_path / name / "metrics.jsonl", Event)
+        said[name] = [event.message for event in events if event.kind == "message"]
+    assert len(ends["plain"]) == len(ends["shown"]) == 4
+    assert max(ends["plain"]) < 0.1 and min(ends["shown"]) > 0.9
+    assert not any("ends" in text for text in said["plain"])
+    assert (
+        "of the texts at their first token" in said["shown"][0] and "answer with nothing" in said["shown"][0]
+    )
+
+
 def test_a_gap_of_nothing_is_said(tmp_path: Path) -> None:
     learner, given = student("pocket-base"), examples(3)
     itself = opd._itself(learner)
@@ -204,7 +233,7 @@ def test_a_gap_of_nothing_is_said(tmp_path: Path) -> None:
     assert gaps["plain"] == pytest.approx(0, abs=1e-6)
     assert gaps["shown"] > 0.01
     assert "nothing to learn" in said["plain"][0]
-    assert not said["shown"]
+    assert len(said["shown"]) == 1 and "nothing to learn" not in said["shown"][0]
 
 
 def test_the_frozen_student_does_not_learn() -> None:

@@ -4,7 +4,7 @@ Where the teacher says what the student says already there is nothing to learn; 
 grows with the gap (arXiv:2605.30070).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,9 @@ from codestill.run import Run
 from codestill.types import Example, Record
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from codestill.losses.targets import LinearTeacher, SparseTargets
     from codestill.models.student import Student
     from codestill.teachers import LogitTeacher
     from codestill.teachers.cached import CachedLogits
@@ -22,6 +25,8 @@ MEASURED = 256
 """Examples that are measured at most."""
 NIL = 1e-4
 """Nats per token below which a gap counts as none."""
+SILENT = 0.5
+"""Probability of ending a text where it begins, above which a teacher counts as having nothing to say."""
 
 
 class Gap(Record):
@@ -33,6 +38,8 @@ class Gap(Record):
     """The objective's, at its temperature, summed over the scored tokens, in nats."""
     tokens: int
     """Scored tokens; 0 for an example that is too long to be trained on."""
+    ends: float | None = None
+    """The teacher's probability that the text ends where it begins; None where a cache does not say."""
 
 
 def measure_gap(
@@ -56,6 +63,11 @@ def measure_gap(
             run.message(
                 "gap", f"the teacher differs from the student by {nats:.1g} nats per token: {NOTHING}"
             )
+        ends = [gap.ends for gap in gaps if gap.ends is not None]
+        if ends and (silent := sum(ends) / len(ends)) > SILENT:
+            run.message(
+                "gap", f"the teacher ends {silent:.0%} of the texts at their first token: {SAYS_NOTHING}"
+            )
         run.account(gap_nats_per_token=round(nats, 6), gap_tokens=tokens)
     return nats
 
@@ -63,6 +75,12 @@ def measure_gap(
 NOTHING = (
     "there is nothing to learn. Show the teacher more (another row), or choose a stronger one; a student "
     "that makes nothing of what it is shown cannot teach itself."
+)
+
+
+SAYS_NOTHING = (
+    "the student would learn to answer with nothing. It makes nothing of what it is shown: choose another "
+    "row, or a model that learns from its context."
 )
 
 
@@ -96,5 +114,24 @@ def _measure(
         with torch.no_grad():
             taught = targets(teacher, inputs, hidden=head is not None)
             loss = batch_loss(objective, model, head, inputs, taught, options)
-        tokens = int(loss.parts["tokens"])
-        yield Gap(key=example.key, divergence=float(loss.parts["divergence"]), tokens=tokens)
+        tokens, divergence = int(loss.parts["tokens"]), float(loss.parts["divergence"])
+        ends = _ends_at_once(taught, inputs["labels"], student.stop_ids)
+        yield Gap(key=example.key, divergence=divergence, tokens=tokens, ends=ends)
+
+
+def _ends_at_once(
+    taught: "LinearTeacher | SparseTargets | Tensor", labels_1T: "Tensor", ends: Collection[int]
+) -> float | None:
+    """Probability of a token that ends a text, where the first scored token is predicted."""
+    from codestill.losses.batch import IGNORED
+    from codestill.losses.targets import LinearTeacher, SparseTargets
+
+    if isinstance(taught, SparseTargets):
+        return None
+    first = int((labels_1T[0] != IGNORED).int().argmax()) - 1
+    logits_V = (
+        taught.head_VD @ taught.hidden_BTD[0, first]
+        if isinstance(taught, LinearTeacher)
+        else taught[0, first]
+    )
+    return round(float(logits_V.float().softmax(-1)[list(ends)].sum()), 6)
