@@ -94,6 +94,10 @@ class TrainingError(Failure):
     """The training loss is not finite."""
 
 
+class ExportError(Failure):
+    """An artefact is not the student that it was made of."""
+
+
 class TeacherError(Failure):
     """A teacher cannot be reached, or its answers are unusable."""
 

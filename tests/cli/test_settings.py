@@ -224,9 +224,9 @@ def test_help_of_evaluate_says_what_it_takes(codestill: Codestill) -> None:
 
 
 def evaluated(*options: str) -> Any:
-    given = commands._model_first(["m", *options])
+    given = commands.model_first(["m", *options])
     found = read_settings(
-        EvaluateModel, "evaluate", [commands._evaluate_option(o, EvaluateModel) for o in given]
+        EvaluateModel, "evaluate", [commands.evaluate_option(o, EvaluateModel) for o in given]
     )
     assert found is not None
     tasks = found[1].evaluate.tasks

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.docs.pages import COMMANDS, ROOT, Command, blocks
 
-from codestill.cli import app, commands, main, plan
+from codestill.cli import app, commands, export, main, plan
 
 # Commands that do nothing else are parsed by cyclopts alone; the others read settings first.
 PLAIN = ("report", "runs", "show", "data", "students", "doctor", "tasks", "library", "new", "check", "plan")
@@ -37,7 +37,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         read(model, command, arguments, *bundled, **shown)
         parsed.append(command)
 
-    for module in (commands, plan):
+    for module in (commands, export, plan):
         monkeypatch.setattr(module, "read_settings", only_read)
     return parsed
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from codestill.cli.commands import EVALUATE_EXAMPLES, _evaluate_option, _model_first
+from codestill.cli.commands import EVALUATE_EXAMPLES, evaluate_option, model_first
 from codestill.cli.settings import read_settings
 from codestill.evaluation import EvaluateModel
 from codestill.evaluation.metrics import compare_pairs
@@ -148,7 +148,7 @@ def test_the_command_evaluates_the_start_as_the_student_was(changed: dict[str, o
     command = command_before(values)
     assert command is not None
     _, name, *words = shlex.split(command)
-    options = [_evaluate_option(option, EvaluateModel) for option in _model_first(words)]
+    options = [evaluate_option(option, EvaluateModel) for option in model_first(words)]
     short = {"evaluate.tasks": "tasks", "evaluate.tasks.limit": "limit"}
     read = read_settings(EvaluateModel, "evaluate", options, examples=EVALUATE_EXAMPLES, short=short)
     assert name == "evaluate" and read is not None

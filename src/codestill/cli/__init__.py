@@ -75,12 +75,17 @@ _IN_ORDER: tuple[tuple[str, str | App, str], ...] = (
         "codestill.cli.browse:data",
         "Write a run's training examples as a dataset: codestill data RUN --to messages",
     ),
+    (
+        "export",
+        "codestill.cli.export:export",
+        "Write a student as GGUF, and prove that it is the same: codestill export RUN --to gguf:q8_0",
+    ),
     ("library", library, ""),
     ("new", "codestill.cli.extend:make", "Write a recipe, task family or divergence to change."),
     ("check", "codestill.cli.extend:prove", "Check a recipe, task family or divergence of your own."),
     ("pocket", pocket, ""),
 )
-_OWN_HELP = {"quickstart", "evaluate", "distil", "plan", "run", "cache", "compare", "sweep"}
+_OWN_HELP = {"quickstart", "evaluate", "export", "distil", "plan", "run", "cache", "compare", "sweep"}
 for place, (name, command, text) in enumerate(_IN_ORDER):
     if isinstance(command, App):
         command.sort_key = place

@@ -109,7 +109,7 @@ def pocket_exam(*arguments: Rest) -> None:
     """
     from codestill.recipes.pocket.teacher import ExamineModel, examine_model
 
-    settings = read_settings(ExamineModel, "pocket exam", _model_first(arguments))
+    settings = read_settings(ExamineModel, "pocket exam", model_first(arguments))
     if settings is None:
         return
     directory, config = settings
@@ -145,13 +145,13 @@ def evaluate_settings(arguments: Sequence[str]) -> tuple[Path, Any] | None:
     """The run directory and the config of an evaluation; None when only help was printed."""
     from codestill.evaluation import EvaluateModel, ScoreSamples
 
-    options = _model_first(arguments)
+    options = model_first(arguments)
     elsewhere = any(option == "--samples" or option.startswith("--samples=") for option in options)
     kind = ScoreSamples if elsewhere else EvaluateModel
     settings = read_settings(
         kind,
         "evaluate MODEL" if kind is EvaluateModel else "evaluate --samples FILE",
-        [_evaluate_option(option, kind) for option in options],
+        [evaluate_option(option, kind) for option in options],
         examples=EVALUATE_EXAMPLES,
         short={"evaluate.tasks": "tasks", "evaluate.tasks.limit": "limit"},
     )
@@ -162,13 +162,13 @@ def evaluate_settings(arguments: Sequence[str]) -> tuple[Path, Any] | None:
     return directory or Path("runs") / slug(f"evaluate-{subject}-{config.evaluate.tasks.source}"), config
 
 
-def _model_first(arguments: Sequence[str]) -> list[str]:
+def model_first(arguments: Sequence[str]) -> list[str]:
     """The options, with ``--model`` before a first argument that is none."""
     named = bool(arguments) and not arguments[0].startswith("-")
     return ["--model", *arguments] if named else list(arguments)
 
 
-def _evaluate_option(option: str, kind: type[RunConfig]) -> str:
+def evaluate_option(option: str, kind: type[RunConfig]) -> str:
     """``--tasks`` (or a misspelling of it) as ``--evaluate.tasks``: this command only evaluates."""
     if not option.startswith("--"):
         return option

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedToken
 
 from codestill.errors import ModelError
 from codestill.models.gguf.convert import is_convolution
+from codestill.models.gguf.kinds import Kind
 from codestill.models.gguf.tokenizer import CONTROL, NORMAL, RULES, UNUSED, USER_DEFINED, splitting
 
-Kind = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-"""How matrices are stored. Finer kinds, such as Q4_K_M, are made of F16 by llama.cpp's ``llama-quantize``."""
 FIM_TOKENS: dict[str, tuple[str, ...]] = {
     "fim_pre": ("<|fim_prefix|>", "<fim_prefix>", "<fim-prefix>", "<｜fim▁begin｜>", "▁<PRE>"),
     "fim_suf": ("<|fim_suffix|>", "<fim_suffix>", "<fim-suffix>", "<｜fim▁hole｜>", "▁<SUF>"),
@@ -44,8 +42,8 @@ _PROBES = (
 )
 
 
-def write_gguf(folder: Path, path: Path, kind: Kind, *, licence: str = "") -> None:
-    """Write the model saved in ``folder`` to ``path``, its matrices stored as ``kind``.
+def write_gguf(source: Path | str, path: Path, kind: Kind, *, name: str = "", licence: str = "") -> None:
+    """Write a saved model (a directory or hub id) to ``path``, its matrices stored as ``kind``.
 
     Norms, biases and positions stay in float32; a matrix whose rows are no whole number of blocks is stored
     in float16. Tokenizer, chat template, special tokens and those of fill-in-the-middle stand in the file,
@@ -60,13 +58,13 @@ def write_gguf(folder: Path, path: Path, kind: Kind, *, licence: str = "") -> No
             "the package that writes GGUF files is not installed.",
             next_step="Install it with: pip install 'codestill[gguf]'",
         ) from error
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-    tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
+    tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(source)
     architecture = require_architecture(model.config)
-    metadata = _shape(model.config) | _tokenizer(tokenizer, model.config, _generation(folder))
+    metadata = _shape(model.config) | _tokenizer(tokenizer, model.config, model.generation_config)
     temporary = path.with_name(f".{path.name}.tmp")
     writer = GGUFWriter(temporary, architecture)
-    writer.add_name(folder.resolve().parent.name if folder.name == "student" else folder.resolve().name)
+    writer.add_name(name or path.stem)
     if licence:
         writer.add_license(licence)
     writer.add_file_type(_file_type(kind))
@@ -144,10 +142,6 @@ def _pieces(tokenizer: Tokenizer) -> list[Any]:
         return []
     texts = [composed.normalize_str(text) if composed else text for text in _PROBES]
     return [[piece for piece, _ in split.pre_tokenize_str(text)] for text in texts]
-
-
-def _generation(folder: Path) -> GenerationConfig | None:
-    return GenerationConfig.from_pretrained(folder) if (folder / "generation_config.json").is_file() else None
 
 
 def _shape(config: Any) -> dict[str, Any]:
