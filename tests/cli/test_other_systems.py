@@ -43,7 +43,7 @@ for line in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize("system", ["Darwin", "Windows"])
+@pytest.mark.parametrize("system", ["Darwin", pytest.param("Windows", marks=pytest.mark.slow)])
 def test_what_executes_nothing_works_and_the_rest_says_to_use_a_container(
     codestill: Codestill, system: str
 ) -> None:

@@ -190,14 +190,16 @@ def test_help_begins_with_what_most_runs_set(
     codestill: Codestill, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    text, everything = (codestill("run", recipe, option).out for option in ("--help", "--help-all"))
+    text = codestill("run", recipe, "--help").out
     shown = re.findall(r"^│[ *]+(--[\w.-]+)", text, re.MULTILINE)
     assert 10 <= len(shown) <= 22 and len(set(shown)) == len(shown)
     assert {"--student", "--teacher", "--evaluate.tasks", "--train.learning-rate", "--seed"} <= {*shown}
     titles = re.findall(r"^╭─ (\w+) ─", text, re.MULTILINE)
     assert titles[:2] == ["Models", "Tasks"] and titles[-1] == "Run"
     (more,) = re.findall(r"^(\d+) more settings: --help-all", text, re.MULTILINE)
-    assert "--sandbox.tier" not in text and "--sandbox.tier" in everything and int(more) > 50
+    assert "--sandbox.tier" not in text and int(more) > 50
+    if recipe == "iterkd":  # the longest: the rest of them are printed alike
+        assert "--sandbox.tier" in codestill("run", recipe, "--help-all").out
 
 
 def test_help_of_a_recipe_of_ones_own_has_its_settings(codestill: Codestill) -> None:

@@ -39,6 +39,7 @@ def assert_same(objective: AnyObjective, V: int = 41) -> None:
             torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @every_objective
 def test_every_objective_is_one_graph_and_gives_the_same(objective: AnyObjective, monkeypatch):
     """The graph that a compiler gets, run as it stands; ``fullgraph`` refuses to leave it."""

@@ -52,7 +52,7 @@ def chatting(tmp_path: Path) -> Path:
     [
         ("sft", False),
         *((recipe, True) for recipe in ("sft", "logit_kd", "logit_kd cached", "persd", "amr_evol", "iterkd")),
-        ("opd", False),
+        pytest.param("opd", False, marks=pytest.mark.slow),
         ("opd", True),
     ],
 )
