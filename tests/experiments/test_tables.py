@@ -16,7 +16,11 @@ from codestill.types import Arm, Comparison, Difference, Evaluation, Gates, Inte
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = ROOT / "experiments" / "answers_and_logits"
 SCRIPT = runpy.run_path(str(ROOT / "experiments" / "tables.py"))
-PAGES = {"answers_and_logits": "recipes/logit_kd.md", "opd": "recipes/opd.md"}
+PAGES = {
+    "answers_and_logits": "recipes/logit_kd.md",
+    "opd": "recipes/opd.md",
+    "other_tokenizer": "other-tokenizers.md",
+}
 """Experiments with a kept result, and the page that shows it."""
 ANY = Interval(mean=0.5, low=0.4, high=0.6)
 
