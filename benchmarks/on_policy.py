@@ -84,7 +84,9 @@ def codestill(
 ) -> None:
     sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=options.new_tokens)
     requests = [Request(task_id=f"t{number}", prompt=text) for number, text in enumerate(texts)]
-    completions = {one.task_id: one.text for one in student.complete(requests, Decoding(sampling=sampling, seed=0))}
+    completions = {
+        one.task_id: one.text for one in student.complete(requests, Decoding(sampling=sampling, seed=0))
+    }
     examples = [
         Example(
             example_id=one.task_id, prompt=one.prompt, completion=completions[one.task_id], source="attempt"
