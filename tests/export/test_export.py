@@ -191,7 +191,8 @@ def test_the_command_prints_what_holds(
     def command(*words: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
             main(["export", "student", *words, *options])
-        return int(ended.value.code or 0), *capsys.readouterr()
+        out, error = capsys.readouterr()
+        return int(ended.value.code or 0), out, error
 
     code, out, _ = command("--to", "gguf:f32", "--to", "gguf:f16")
     assert code == 0 and "student-f32.gguf" in out and out.count("holds") == 2
