@@ -278,3 +278,17 @@ def test_ranks_that_do_not_meet_are_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("WORLD_SIZE", "2")
     with open_run(tmp_path) as run, pytest.raises(ConfigError, match="WORLD_SIZE is 2"):
         fit(student(), examples(2), CrossEntropy(), ONE_STEP, run)
+
+
+@pytest.mark.parametrize(("count", "steps"), [(4, 1), (24, 40)])
+def test_few_examples_and_many_passes_are_named(count: int, steps: int, tmp_path: Path) -> None:
+    given = [
+        one.model_copy(update={"example_id": f"{one.example_id}/{number}"})
+        for number, one in enumerate(examples(4) * (count // 4))
+    ]
+    with open_run(tmp_path) as run:
+        config = ONE_STEP.model_copy(update={"max_steps": steps})
+        fit(student("pocket-base-0.1m"), given, CrossEntropy(), config, run)
+        said = run.metrics_path.read_text(encoding="utf-8")
+    assert ("over 4 examples (few: hardly more" in said) == (count == 4)
+    assert ("passes (many: lower train.max_steps" in said) == (steps == 40)

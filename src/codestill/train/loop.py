@@ -47,6 +47,8 @@ from codestill.types import Example
 
 _MANY_PASSES = 30
 """More than anyone makes over examples of which there are enough."""
+_FEW_EXAMPLES = 20
+"""Fewer than anything general is learnt from."""
 ROUNDED = (
     "the weights themselves are trained in bfloat16, which rounds away updates below 1/512 of a weight: "
     "student.dtype float32 keeps them, and train.precision bfloat16 beside it keeps the fast products"
@@ -204,7 +206,8 @@ class DistillationTrainer(Trainer):
         taken = self.args.max_steps * self.args.gradient_accumulation_steps
         passes, examples = taken / max(len(self.batches), 1), len(self.data.training)
         many = " (many: lower train.max_steps or train.epochs)" if passes > _MANY_PASSES else ""
-        steps = f"{self.args.max_steps:,} steps, {passes:,.1f} passes over {examples:,} examples{many}"
+        few = " (few: hardly more than these can be learnt from them)" if examples < _FEW_EXAMPLES else ""
+        steps = f"{self.args.max_steps:,} steps, {passes:,.1f} passes{many} over {examples:,} examples{few}"
         precision = arithmetic(self.student, self.args.bf16)
         return f"on {where}, {precision}, loss from {loss}{fused}, {steps}{self._trained}"
 
