@@ -173,6 +173,8 @@ def test_killed_comparison_skips_what_is_done(
     everything = {name for arm in compared[1].arms for name in arm.runs}
     told = [(event.stage, event.message) for event in seen if event.message.startswith("run ")]
     assert {name for name, _ in told} == everything - finished
+    numbers = [int(message.split()[1]) for _, message in told]
+    assert numbers == [*range(len(finished) + 1, len(everything) + 1)]
     assert all(message.endswith(f" of {len(everything)}") for _, message in told)
     within = [event for event in seen if (event.stage, event.message) not in told]
     assert {event.stage.rsplit("/", 1)[0] for event in within} == everything - finished

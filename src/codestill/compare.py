@@ -120,7 +120,8 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
     Raises ConfigError, before anything runs, when an arm's config is not valid for its recipe.
     """
     runs = plan(config)
-    places = {name: place for place, (name, *_) in enumerate(itertools.chain(*runs.values()), start=1)}
+    in_order = dict.fromkeys(run.name for arm in config.arms for run in runs[arm.name])
+    places = {name: place for place, name in enumerate(in_order, start=1)}
     with Run.open(directory, config, observers) as whole:
         evaluations: dict[str, list[Evaluation]] = {}
         for arm in config.arms:
