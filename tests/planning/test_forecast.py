@@ -164,7 +164,7 @@ def test_answers_of_an_endpoint_are_kept_where_the_run_looks(shared: bool) -> No
 
 def test_several_runs_add_up() -> None:
     one = expected(lambda part: [lap("answers", part.tasks, 5.0)])
-    both = together({"a": (one, 1), "b": (one, 2)})
+    both = together({"a": [one], "b": [one, one]})
     assert both.seconds.mean == pytest.approx(3 * one.seconds.mean) and both.calls.mean == 1200
     assert [(stage.stage, stage.items.mean) for stage in both.stages] == [("a", 1), ("b", 2)]
     assert both.memory_bytes == one.memory_bytes

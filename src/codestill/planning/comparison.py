@@ -1,4 +1,5 @@
-"""What a comparison will take: one run of every arm is tried, and counted for every seed."""
+"""What a comparison will take: a run of every arm is tried, and counted for every seed; of an arm that asks a
+teacher a second one, which may share the first one's answers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,14 +19,17 @@ def forecast_comparison(
     counted again. Raises ConfigError where an arm's config is not valid, Failure where a trial fails.
     """
     planned = plan(config)
-    found: dict[str, tuple[Forecast, int]] = {}
+    found: dict[str, list[Forecast]] = {}
     with answers_of_trials(directory / ANSWERS) as answers:
         for arm in config.arms:
             if arm.of is None:
                 runs = planned[arm.name]
                 say = partial(_tell, tell, arm.name)
-                expected = forecast(runs[0].recipe, runs[0].config, answers, tell=say, shared=True)
-                found[arm.name] = expected, len(runs)
+                first = forecast(runs[0].recipe, runs[0].config, answers, tell=say, shared=True)
+                further = first
+                if len(runs) > 1 and first.calls.mean:
+                    further = forecast(runs[1].recipe, runs[1].config, answers, tell=say, shared=True)
+                found[arm.name] = [first, *[further] * (len(runs) - 1)]
     return together(found)
 
 

@@ -85,16 +85,16 @@ def answers_of_trials(directory: Path) -> Iterator[Path]:
                 shutil.copytree(trial, directory, dirs_exist_ok=True)
 
 
-def together(forecasts: Mapping[str, tuple[Forecast, int]]) -> Forecast:
-    """What several runs take one after the other: name -> the forecast of one, and how often it is run."""
-    every = [one for one, times in forecasts.values() for _ in range(times)]
+def together(forecasts: Mapping[str, Sequence[Forecast]]) -> Forecast:
+    """What several runs take one after the other: name -> the forecast of each run of that name."""
+    every = [one for runs in forecasts.values() for one in runs]
     costs = [one.money for one in every]
     return Forecast(
-        measured_on=tuple(count for one, _ in forecasts.values() for count in one.measured_on),
+        measured_on=tuple(count for runs in forecasts.values() for count in runs[0].measured_on),
         tasks=sum(one.tasks for one in every),
         stages=tuple(
-            StageForecast(stage=name, items=exactly(times), seconds=_sum([one.seconds] * times))
-            for name, (one, times) in forecasts.items()
+            StageForecast(stage=name, items=exactly(len(runs)), seconds=_sum([one.seconds for one in runs]))
+            for name, runs in forecasts.items()
         ),
         seconds=_sum([one.seconds for one in every]),
         calls=_sum([one.calls for one in every]),
