@@ -54,7 +54,7 @@ def test_what_is_written_is_read_back_as_the_same_model(kind: str, tied: bool, t
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "starcoder2"])
-def test_the_tensors_are_those_of_llama_cpps_converter(kind: str, tmp_path: Path) -> None:
+def test_the_tensors_are_those_of_an_independent_writer(kind: str, tmp_path: Path) -> None:
     source = _source(kind, tmp_path / "source")
     write_gguf(source, tmp_path / "ours.gguf", "f32")
     written_for_tests(source, tmp_path / "theirs.gguf", "F32")
