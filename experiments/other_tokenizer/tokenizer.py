@@ -12,11 +12,8 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
-
 from codestill.pocket.lessons import lessons
-from codestill.recipes.pocket.teacher import END, PAD, VOCABULARY, Shares
+from codestill.recipes.pocket.teacher import Shares, bpe_tokenizer
 from codestill.sandbox.feedback import feedback
 
 LESSONS = 20_000
@@ -31,21 +28,7 @@ def texts() -> Iterator[str]:
 
 
 def main(style: str, directory: str) -> None:
-    bpe = Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(STYLES[style]), "isolated")
-    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[END, PAD],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(texts(), trainer)
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
-    )
+    made = bpe_tokenizer(texts(), STYLES[style])
     made.save_pretrained(directory)
     print(f"{len(made)} ids in {directory}")
 

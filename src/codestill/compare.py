@@ -140,7 +140,7 @@ def compare(config: CompareConfig, directory: Path, observers: Sequence[Observer
                     elif not file.exists():
                         load_recipe(recipe).distill(run_config, run)
                 # From the file, so that a comparison that is made again is the same.
-                evaluations.setdefault(arm.name, []).append(_result(arm, file))
+                evaluations.setdefault(arm.name, []).append(_result(arm, directory / name, file))
         comparison = _conclude(config, directory, runs, evaluations)
         write_object(directory / "comparison.json", comparison, indent=1)
     return comparison
@@ -158,9 +158,8 @@ def plan(config: CompareConfig) -> dict[str, list[PlannedRun]]:
     return runs
 
 
-def _result(arm: ArmConfig, file: Path) -> Evaluation:
+def _result(arm: ArmConfig, run: Path, file: Path) -> Evaluation:
     if not file.exists():
-        run = next(parent for parent in file.parents if (parent / "config.yaml").exists())
         results = run / "results"
         known = sorted(str(other.relative_to(results))[:-5] for other in results.rglob("*.json"))
         raise ConfigError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from codestill.prompts import Prompts, PromptsSetting, fitting, prompts_for
 from codestill.run import Run, slug
 from codestill.sandbox import Sandbox
 from codestill.tables import Table, Tabular
+from codestill.tables.differences import points
 from codestill.types import Attempt, Difference, Evaluation, Example, Record, Settings
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Artefact(Record):
 
     target: str
     file: str
-    """Below the run's directory."""
+    """Its name in `artefacts`, or, of one that is refused, in `artefacts/refused`."""
     bytes: int
     nats_per_token: float
     token_agreement: float
@@ -104,17 +105,12 @@ class Exports(Tabular, Record):
                 f"{artefact.bytes / 1e6:,.1f}",
                 f"{artefact.nats_per_token:.2g}",
                 f"{artefact.token_agreement:.1%}",
-                _points(artefact.difference),
+                points(artefact.difference.interval),
                 "; ".join(artefact.refused) or "holds",
             )
             for artefact in self.artefacts
         )
         return (Table(head, rows, frozenset(head[1:5])),)
-
-
-def _points(found: Difference) -> str:
-    bounds = found.interval
-    return f"{100 * bounds.mean:+.1f} [{100 * bounds.low:+.1f}, {100 * bounds.high:+.1f}]"
 
 
 def export(config: ExportConfig, run: Run) -> Exports:
@@ -177,6 +173,20 @@ class _Proof:
     sandbox: Sandbox
     run: Run
 
+    def __post_init__(self) -> None:
+        self.before = self._evaluated(self.student, "student")
+        tasks = self.config.evaluate.tasks.load().by_id
+        greedy = [
+            Example(
+                example_id=attempt.task_id,
+                prompt=self.prompts.to_solve(tasks[attempt.task_id]),
+                completion=self.prompts.to_train(tasks[attempt.task_id], attempt.completion.text),
+                source="answer",
+            )
+            for attempt in self.run.read("evaluate-student-greedy", Attempt)
+        ]
+        self.answers = subset(greedy, ANSWERS, self.run.seed)
+
     def of(self, target: Target, file: Path) -> Artefact:
         """Measure an artefact, evaluate it, and move one that is refused."""
         settings = StudentConfig(model=str(file), dtype=self.config.dtype)
@@ -202,27 +212,6 @@ class _Proof:
             file.replace(file.parent / REFUSED / file.name)
         return found.model_copy(update={"refused": reasons})
 
-    @cached_property
-    def before(self) -> Evaluation:
-        return self._evaluated(self.student, "student")
-
-    @cached_property
-    def answers(self) -> list[Example]:
-        """What the student answers greedily, as it would be trained on."""
-        tasks = self.config.evaluate.tasks.load().by_id
-        assert self.before.greedy  # whose answers they are
-        attempts = self.run.read("evaluate-student-greedy", Attempt)
-        examples = [
-            Example(
-                example_id=attempt.task_id,
-                prompt=self.prompts.to_solve(tasks[attempt.task_id]),
-                completion=self.prompts.to_train(tasks[attempt.task_id], attempt.completion.text),
-                source="answer",
-            )
-            for attempt in attempts
-        ]
-        return subset(examples, ANSWERS, self.run.seed)
-
     def _evaluated(self, model: "Student", name: str) -> Evaluation:
         how = self.config.evaluate.model_copy(update={"greedy": True})
         return evaluate(model, name, how, self.sandbox, self.run, prompts=self.prompts)
@@ -241,7 +230,7 @@ def refusals(found: Artefact, tolerance: Tolerance) -> tuple[str, ...]:
             f"{tolerance.token_agreement:.1%}"
         )
     if found.difference.interval.high < 0:
-        reasons.append(f"pass@1 {_points(found.difference)} points")
+        reasons.append(f"pass@1 {points(found.difference.interval)} points")
     return tuple(reasons)
 
 

@@ -68,5 +68,10 @@ def _names(differences: Sequence[Difference]) -> str:
     )
 
 
+def points(interval: Interval) -> str:
+    """``+6.2 [+2.5, +10.1]``, of a share."""
+    return f"{100 * interval.mean:+.1f} {_bounds(interval)}"
+
+
 def _bounds(interval: Interval) -> str:
     return f"[{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"

@@ -198,16 +198,23 @@ def taught_prompts(training: Iterable[Example]) -> frozenset[str]:
 
 def train_tokenizer(size: int, seed: int = 0) -> "PreTrainedTokenizerFast":
     """The tokenizer of all pocket models, from ``size`` lessons with solutions in every style."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     def texts() -> Iterator[str]:
         rng = random.Random(f"pocket/tokenizer/{seed}")
         for example in islice(lessons("train", Shares().model_dump(), 0.0, feedback, rng), size):
             yield example.prompt + example.completion
 
+    return bpe_tokenizer(texts(), PIECES)
+
+
+def bpe_tokenizer(texts: Iterable[str], pieces: str) -> "PreTrainedTokenizerFast":
+    """A byte-level tokenizer of these texts, cut into what the regular expression ``pieces`` matches before
+    bytes are joined."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
     bpe = Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(PIECES), "isolated")
+    split = pre_tokenizers.Split(Regex(pieces), "isolated")
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     bpe.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
     bpe.decoder = decoders.ByteLevel()
@@ -217,7 +224,7 @@ def train_tokenizer(size: int, seed: int = 0) -> "PreTrainedTokenizerFast":
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(texts(), trainer)
+    bpe.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
     )
