@@ -9,7 +9,7 @@ from codestill.attempt import Workbench, solutions
 from codestill.errors import ConfigError, TaskError
 from codestill.files.serialize import seed_for
 from codestill.models import Asked, Completer, SamplingConfig
-from codestill.prompts import PromptsSetting, prompts_for
+from codestill.prompts import Prompts, PromptsSetting, prompts_for
 from codestill.run import Keyed, Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
@@ -162,12 +162,14 @@ def row(
     example_id: str | None = None,
     *,
     attempt: str = "",
+    prompts: Prompts | None = None,
 ) -> Example:
     """A completion of the task's prompt as the student would give it when it is asked to solve the task.
 
-    ``attempt`` is the failed one that the completion repairs, if it repairs one.
+    ``attempt`` is the failed one that the completion repairs, if it repairs one; ``prompts`` are those that
+    suit the student, unless others are given.
     """
-    prompts = prompts_for(student)
+    prompts = prompts or prompts_for(student)
     return Example(
         example_id=task.task_id if example_id is None else example_id,
         prompt=prompts.to_solve(task),

@@ -13,7 +13,7 @@ from codestill.config import RunConfig
 from codestill.errors import ExportError, RunError
 from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.evaluation.pairs import difference
-from codestill.examples import subset
+from codestill.examples import row, subset
 from codestill.export.fidelity import Fidelity, fidelity
 from codestill.export.targets import Target
 from codestill.files.serialize import read_record, write_object
@@ -24,7 +24,7 @@ from codestill.run import Run, slug
 from codestill.sandbox import Sandbox
 from codestill.tables import Table, Tabular
 from codestill.tables.differences import points
-from codestill.types import Attempt, Difference, Evaluation, Example, Record, Settings
+from codestill.types import Attempt, Difference, Evaluation, Record, Settings
 
 if TYPE_CHECKING:
     from codestill.models.student import Student
@@ -177,13 +177,8 @@ class _Proof:
         self.before = self._evaluated(self.student, "student")
         tasks = self.config.evaluate.tasks.load().by_id
         greedy = [
-            Example(
-                example_id=attempt.task_id,
-                prompt=self.prompts.to_solve(tasks[attempt.task_id]),
-                completion=self.prompts.to_train(tasks[attempt.task_id], attempt.completion.text),
-                source="answer",
-            )
-            for attempt in self.run.read("evaluate-student-greedy", Attempt)
+            row(self.student, tasks[one.task_id], one.completion.text, "answer", prompts=self.prompts)
+            for one in self.run.read("evaluate-student-greedy", Attempt)
         ]
         self.answers = subset(greedy, ANSWERS, self.run.seed)
 
