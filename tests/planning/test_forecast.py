@@ -80,9 +80,38 @@ def test_an_evaluation_grows_with_its_own_tasks(stage: str) -> None:
 def test_what_only_some_tasks_need_has_a_range() -> None:
     found = expected(lambda part: [lap("refinements", {4: 1, 16: 9}[part.tasks], 1.0 * part.tasks)])
     (stage,) = found.stages
-    assert stage.items.mean == 9 * 25 and stage.items.low == pytest.approx(225 * (1 - 1.96 / 3))
+    assert stage.items.mean == 9 * 25 and 0 < stage.items.low < 225 * (1 - 1.96 / 3)
+    assert stage.items.high == pytest.approx(225 * (1 + 1.96 / 3))
     few = expected(lambda part: [lap("refinements", 1, 1.0)])
     assert few.stages[0].items.low == 0  # of one event nothing is known
+
+
+def seen(counts: dict[int, int]) -> Expected:
+    """Of a stage that had so many items on four and on sixteen tasks, what 400 tasks are expected to have."""
+    (stage,) = expected(lambda part: [lap("solved", counts[part.tasks], 1.0)]).stages
+    return stage.items
+
+
+def test_what_was_found_before_is_not_needed_again() -> None:
+    """Forty thousand different things times the root of the number of tasks; and as many of each task."""
+    many = seen({4: 80_001, 16: 160_001})
+    assert many.mean == pytest.approx(800_000, rel=0.01) and many.low < many.mean < many.high
+    assert many.high > 4_000_000  # all the same, each task may need as many as the last one
+    assert seen({4: 80_001, 16: 320_001}).mean == pytest.approx(320_001 * 25, rel=1e-3)
+    assert seen({4: 80_001, 16: 640_001}).mean == pytest.approx(640_001 * 25)  # never faster than tasks do
+
+
+def test_a_few_events_do_not_show_that_there_will_be_fewer() -> None:
+    few, some = seen({4: 3, 16: 7}), seen({4: 300, 16: 700})
+    assert 25**0.9 < few.mean / 7 < 25 and 25**0.6 < some.mean / 700 < 25**0.7
+    assert few.low / few.mean < some.low / some.mean
+
+
+def test_calls_and_tokens_grow_alike() -> None:
+    trials = [Trial(laps=(lap(REST, 1, 1.0),), used=used(calls)) for calls in (4000, 8001)]
+    found = extrapolate(trials, PARTS, WHOLE, config())
+    assert found.calls.mean == pytest.approx(40_000, rel=0.02)
+    assert found.tokens.mean == pytest.approx(100 * found.calls.mean)
 
 
 def trained(steps: int, tokens: int, rate: float, beside: float = 3.0) -> Lap:
@@ -212,7 +241,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, needs: int) -> list[int]:
     return counts
 
 
-POCKET = {
+POCKET: dict[str, Any] = {
     "student": "pocket-0.1m",
     "teacher": "pocket",
     "examples": {"tasks": {"source": "pocket", "split": "train", "count": 1000}, "answers": "teacher"},
@@ -234,6 +263,18 @@ def test_a_trial_that_comes_to_nothing_is_made_on_more_tasks(
     counts = tried(monkeypatch, needs)
     found = forecast("sft", load_recipe("sft").Config.model_validate(POCKET), tmp_path)
     assert found.measured_on == measured and counts == expected
+
+
+@pytest.mark.parametrize(("tasks", "expected"), [(28, [3, 12, 14]), (9, [2, 4]), (2, [2])])
+def test_a_trial_is_on_half_of_the_tasks_at_most(
+    tasks: int, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = tried(monkeypatch, 1000)
+    examples = POCKET["examples"]
+    few = POCKET | {"examples": examples | {"tasks": examples["tasks"] | {"count": tasks}}}
+    with pytest.raises(TooFew) as raised:
+        forecast("sft", load_recipe("sft").Config.model_validate(few), tmp_path)
+    assert counts == expected and f"{expected[-1]} of {tasks} tasks" in raised.value.next_step
 
 
 def test_a_teacher_that_solves_too_little_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,8 @@ that comes to nothing."""
 _STEPS = (2, 6)
 _FILLED = 0.95
 """Of a batch's budget, the share that rows of similar length fill."""
+_SHORT = 0.25
+"""How far below the first the power usually is with which an amount grows (a standard deviation)."""
 _SPREAD = 1.3
 """By how much, as a factor, times may differ on a machine that also does other things."""
 
@@ -53,7 +55,9 @@ def forecast(
     whole = sizes(config)
     trials: list[Trial] = []
     parts: list[Sizes] = []
-    count, most = min(whole.tasks, max(2, tasks // 4)), min(whole.tasks, 4 * tasks)
+    most = min(max(2, whole.tasks // 2), 4 * tasks)  # a trial of more would be the job itself
+    largest = min(tasks, most)
+    count = max(2, largest // 4)
     with tempfile.TemporaryDirectory(prefix="codestill-plan-") as place:
         for number in itertools.count():
             tell(f"trial run on {count} of {whole.tasks:,} tasks")
@@ -63,13 +67,18 @@ def forecast(
             try:
                 trials.append(try_out(recipe or EVALUATION, part, Path(place) / str(number)))
                 parts.append(sizes(part))
-            except TooFew:
+            except TooFew as error:
                 if count >= most:
-                    raise
+                    raise TooFew(
+                        error.message,
+                        next_step=f"{count} of {whole.tasks:,} tasks were tried. Correct the settings, or "
+                        "run it without a plan: a larger trial would be most of the job.",
+                    ) from error
+                largest = most
             else:
                 if last:
                     break
-            count = min(whole.tasks, 4 * count)
+            count = min(largest, 4 * count)
     return extrapolate(trials, parts, whole, config)
 
 
@@ -113,20 +122,22 @@ def extrapolate(trials: Sequence[Trial], parts: Sequence[Sizes], whole: Sizes, c
     stages = [
         _training(laps, more, _settings(laps[-1], config))
         if laps[-1].tokens
-        else _stage(laps, _amount(laps[-1], part, whole), _at_a_time(laps[-1].stage, config))
+        else _stage(laps, _amount(laps, parts, whole), _at_a_time(laps[-1].stage, config))
         for laps in laps_of
     ]
     used = largest.used
-    uncertain = _counted(used.calls * more, used.calls)
     rows = [part.tasks for part in parts]
+    calls = [trial.used.calls for trial in trials]
+    uncertain = _growing(calls, rows, whole.tasks)
+    grown = uncertain.mean / max(used.calls, 1)
     return Forecast(
         measured_on=tuple(rows),
         tasks=whole.tasks,
         stages=tuple(stages),
         seconds=_sum([stage.seconds for stage in stages]),
-        calls=_for_tasks(used.calls, part, more),
-        tokens=_like(uncertain, used.tokens * more),
-        money=None if used.money is None else _like(uncertain, used.money * more),
+        calls=_for_tasks(calls, rows, whole.tasks),
+        tokens=_like(uncertain, used.tokens * grown),
+        money=None if used.money is None else _like(uncertain, used.money * grown),
         memory_bytes=max(
             _memory(laps, stage.items.mean, more, config) for laps, stage in zip(laps_of, stages, strict=True)
         ),
@@ -160,20 +171,37 @@ def _lap(trial: Trial, stage: str) -> Lap:
     return found[0] if found else Lap(stage=stage, items=0)
 
 
-def _amount(lap: Lap, part: Sizes, whole: Sizes) -> Expected:
+def _amount(laps: Sequence[Lap], parts: Sequence[Sizes], whole: Sizes) -> Expected:
     """How many items a stage of the whole run has."""
-    name = lap.stage.rpartition("/")[2]
+    name = laps[-1].stage.rpartition("/")[2]
     if name in (REST, LATENCY):
         return exactly(1)
     evaluated = name.startswith("evaluate") or name == "gates"
     if evaluated:
-        return exactly(lap.items * whole.evaluated / part.evaluated)
-    return _for_tasks(lap.items, part, whole.tasks / part.tasks)
+        return exactly(laps[-1].items * whole.evaluated / parts[-1].evaluated)
+    return _for_tasks([lap.items for lap in laps], [part.tasks for part in parts], whole.tasks)
 
 
-def _for_tasks(count: int, part: Sizes, more: float) -> Expected:
-    """What so many on a part are on the whole: exact where it is as many for every task."""
-    return exactly(count * more) if count % part.tasks == 0 else _counted(count * more, count)
+def _for_tasks(counts: Sequence[int], rows: Sequence[int], whole: int) -> Expected:
+    """What so many on parts of so many tasks are on the whole: exact where it is as many for every task."""
+    if counts[-1] % rows[-1] == 0:
+        return exactly(counts[-1] * whole / rows[-1])
+    return _growing(counts, rows, whole)
+
+
+def _growing(counts: Sequence[int], rows: Sequence[int], whole: int) -> Expected:
+    """An amount that grows with a power of the number of tasks: the first, where every task adds as much, or
+    less, where what was found before is not needed again, as new words in a text (Heaps' law). The power is
+    that of the trials, drawn towards the first by their noise."""
+    span, more = math.log(rows[-1] / rows[0]), whole / rows[-1]
+    if not span or not all(counts):
+        return _counted(counts[-1] * more, counts[-1])
+    noise = sum(1 / count for count in (counts[0], counts[-1])) / span**2
+    trust = _SHORT**2 / (_SHORT**2 + noise)
+    power = 1 + trust * min(0.0, math.log(counts[-1] / counts[0]) / span - 1)
+    least = max(0.0, power - 1.96 * _SHORT * math.sqrt(1 - trust))
+    mean, low, high = (_counted(counts[-1] * more**at, counts[-1]) for at in (power, least, 1.0))
+    return Expected(mean=mean.mean, low=low.low, high=high.high)
 
 
 def _at_a_time(stage: str, config: Any) -> float:

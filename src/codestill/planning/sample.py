@@ -14,7 +14,7 @@ class Sizes(NamedTuple):
     """How large a job is."""
 
     tasks: int
-    """That are trained on; of an evaluation alone, that it is on."""
+    """That are used to train, at most the recipe's ``count``; of an evaluation alone, that it is on."""
     evaluated: int
     """That the student is evaluated on."""
 
@@ -23,7 +23,10 @@ def sizes(config: Any) -> Sizes:
     """Of a recipe's config. Raises TaskError where tasks cannot be loaded."""
     evaluated = len(config.evaluate.tasks.load())
     trained = getattr(getattr(config, "examples", config), "tasks", None)
-    return Sizes(len(trained.load()) if isinstance(trained, TasksConfig) else evaluated, evaluated)
+    if not isinstance(trained, TasksConfig):
+        return Sizes(evaluated, evaluated)
+    tasks = len(trained.load())
+    return Sizes(min(tasks, getattr(config, "count", None) or tasks), evaluated)
 
 
 def sample(config: Any, share: float, steps: int) -> Any:
