@@ -12,6 +12,7 @@ from codestill.cli import main
 from codestill.errors import ConfigError, ExportError, ModelError, RunError
 from codestill.export import Artefact, ExportConfig, Tolerance, export, read_exports
 from codestill.export.exporter import refusals, student_of
+from codestill.export.form import FORMS, Form
 from codestill.export.targets import Target
 from codestill.files.serialize import write_object
 from codestill.models import StudentConfig
@@ -34,6 +35,12 @@ ROWS = [
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GGUF files are measured by unpacking them, whether or not llama.cpp is here (see test_programs.py)."""
+    monkeypatch.setattr(Form, "runs_with", "")
 
 
 @pytest.fixture
@@ -128,6 +135,7 @@ def found(nats: float = 0.0, agreement: float = 1.0, high: float = 0.1) -> Artef
         "bytes": 1,
         "largest_difference": 1.0,
         "difference": lost,
+        "program": "p 1.0",
     }
     return Artefact.model_validate(values | {"nats_per_token": nats, "token_agreement": agreement})
 
@@ -148,14 +156,34 @@ def test_the_reasons_for_a_refusal(artefact: Artefact, reasons: list[str]) -> No
 
 
 def test_a_target_is_a_form_and_a_kind() -> None:
-    assert Target.parse("gguf") == Target.parse("gguf:q8_0") == Target("gguf", "q8_0")
-    assert {Target.parse(f"gguf:{kind}").kind for kind in KINDS} == {*KINDS}
-    for name in ("gguf:q9", "onnx", "gguf:", ""):
-        if name == "gguf:":
-            assert Target.parse(name).kind == "q8_0"
-            continue
-        with pytest.raises(ConfigError, match="nothing is exported to"):
+    assert Target.parse("gguf") == Target.parse("gguf:") == Target.parse("gguf:q8_0")
+    assert {Target.parse(f"{form}:{kind}").kind for kind in KINDS for form in ("gguf", "ollama")} == {*KINDS}
+    usual = {name: Target.parse(name).file("m") for name in FORMS}
+    assert usual == {
+        "gguf": "m-q8_0.gguf",
+        "openvino": "m-openvino-int8",
+        "onnx": "m-onnx-f32",
+        "ollama": "m-ollama-q8_0",
+    }
+    for name in ("tflite", ""):
+        with pytest.raises(ConfigError, match="nothing is exported to") as caught:
             Target.parse(name)
+        assert "gguf, openvino, onnx, ollama" in caught.value.next_step
+    with pytest.raises(ConfigError, match="onnx has no kind 'q8_0'") as caught:
+        Target.parse("onnx:q8_0")
+    assert "f32" in caught.value.next_step
+
+
+def test_missing_packages_are_named_before_anything_is_written(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codestill.export.form.find_spec", lambda module: None if module == "nncf" else 1)
+    with pytest.raises(
+        ConfigError, match="openvino is written by packages that are not installed: nncf"
+    ) as told:
+        carry_out(tmp_path / "run", settings, to="gguf:f32,openvino:int8")
+    assert "codestill[openvino]" in told.value.next_step
+    assert not (tmp_path / "run/artefacts").exists()
 
 
 def test_a_runs_student_is_exported(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -169,6 +197,15 @@ def test_a_runs_student_is_exported(settings: dict[str, Any], tmp_path: Path) ->
     assert student_of(str(run)) == str(run / "student")
     made = carry_out(tmp_path / "export", settings, model=str(run), to="gguf:f32")
     assert made.artefacts[0].file == "kd-f32.gguf"
+
+
+def test_a_models_name_is_whole(settings: dict[str, Any], tmp_path: Path) -> None:
+    Path(settings["model"]).rename(tmp_path / "student-0.1m")
+    made = carry_out(tmp_path / "run", settings, model=str(tmp_path / "student-0.1m"), to="gguf:f32")
+    assert made.artefacts[0].file == "student-0.1m-f32.gguf"
+    again = tmp_path / "run/artefacts/student-0.1m-f32.gguf"
+    made = carry_out(tmp_path / "again", settings, model=str(again), to="gguf:f16")
+    assert made.artefacts[0].file == "student-0.1m-f32-f16.gguf"
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_evaluated(
@@ -202,4 +239,4 @@ def test_the_command_prints_what_holds(
     )
     assert code == 1 and "student-q4_0.gguf" in out and "is not the same student" in error
     code, _, error = command("--to", "gguf:q3")
-    assert code == 2 and "nothing is exported to 'gguf:q3'" in error
+    assert code == 2 and "gguf has no kind 'q3'" in error

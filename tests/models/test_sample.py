@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, MambaConfig, MptConfig, XLNetConf
 
 from codestill.models import ChatConfig, Decoding, Placement
 from codestill.models.codec import TextCodec
-from codestill.models.sample import CHECK_EVERY, pick, position_limit
+from codestill.models.rows import CHECK_EVERY
+from codestill.models.sample import pick, position_limit
 from codestill.models.settings import SamplingConfig
 from codestill.models.student import Student
 from codestill.models.tokenizers import encode_prompt

@@ -25,8 +25,8 @@ from transformers import (
 from codestill.errors import ModelError, VocabularyError
 from codestill.models import PRESETS, Decoding, SamplingConfig, StudentConfig, preset_table
 from codestill.models.presets import NO_IDS, PRESET_NAMES, PresetName, size_row
-from codestill.models.profile import calmest
 from codestill.models.student import Student
+from codestill.models.timing import calmest
 from codestill.models.tokenizers import load_tokenizer, same_ids
 from codestill.types import Request
 

@@ -11,14 +11,15 @@ from codestill.run import slug
 
 EXAMPLES = """codestill export runs/kd --to gguf:q8_0
 
-codestill export runs/kd --to gguf:q8_0,gguf:q4_0 --tasks mbpp:test --limit 100"""
+codestill export runs/kd --to gguf:q8_0,openvino:int8,ollama --tasks mbpp:test --limit 100"""
 
 
 def export(*arguments: Rest) -> None:
-    """Write a student as GGUF, and prove that it is the same: ``codestill export RUN --to gguf:q8_0``.
+    """Write what small machines run, and prove that it is the student: ``codestill export RUN --to gguf:q8_0``.
 
-    RUN is a run, whose student is exported, or a saved model. The artefact is read back, compared with the
-    student token by token, and evaluated on the same tasks; one that lost more than the tolerance is refused.
+    RUN is a run, whose student is exported, or a saved model. The artefact runs in its own program: it is
+    compared with the student token by token, evaluated on the same tasks and timed; one that lost more than
+    the tolerance is refused.
     """
     from codestill.export import ExportConfig, read_exports
     from codestill.export import export as export_

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,10 +15,11 @@ from codestill.errors import ExportError, RunError
 from codestill.evaluation import EvaluateConfig, evaluate
 from codestill.evaluation.pairs import difference
 from codestill.examples import row, subset
-from codestill.export.fidelity import Fidelity, fidelity
+from codestill.export.deployed import LONGEST, Deployed, size_of
+from codestill.export.fidelity import Fidelity, Logits, fidelity, logits_of
 from codestill.export.targets import Target
 from codestill.files.serialize import read_record, write_object
-from codestill.models import ChatConfig, Dtype, StudentConfig
+from codestill.models import ChatConfig, Completer, Dtype, StudentConfig
 from codestill.models.load import resolve
 from codestill.prompts import Prompts, PromptsSetting, fitting, prompts_for
 from codestill.run import Run, slug
@@ -58,36 +60,41 @@ class ExportConfig(ChatConfig, RunConfig):
     model: str
     """A run, whose student is exported, or a saved model's directory, GGUF file or hub id."""
     to: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(default=("gguf:q8_0",), min_length=1)
-    """Artefacts: `gguf:q8_0`, `gguf:f16` and other kinds, several with commas between them."""
+    """Artefacts, such as `gguf:q8_0`, `openvino:int8`, `onnx`, `ollama`; several with commas between them."""
     dtype: Dtype = "float32"
     """Type of the weights in memory when student and artefacts are compared."""
     prompts: PromptsSetting = "auto"
     """How the student is prompted: `continued`, `instruct`, or ``auto``, which suits it."""
     tolerance: Tolerance = Tolerance()
     """What an artefact may lose; one that loses more is refused."""
-    evaluate: EvaluateConfig = EvaluateConfig(samples_per_task=0, profile=False)
-    """How student and artefacts are evaluated: greedily, unless you say otherwise."""
+    evaluate: EvaluateConfig = EvaluateConfig(samples_per_task=0)
+    """How student and artefacts are evaluated: greedily, and timed, unless you say otherwise."""
 
     @field_validator("to")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        targets = [Target.parse(name) for name in names]
-        return tuple(dict.fromkeys(f"{target.form}:{target.kind}" for target in targets))
+        return tuple(dict.fromkeys(str(Target.parse(name)) for name in names))
 
 
 class Artefact(Record):
-    """A file, and what it keeps of the student."""
+    """A file or directory, and what it keeps of the student."""
 
     target: str
     file: str
     """Its name in `artefacts`, or, of one that is refused, in `artefacts/refused`."""
     bytes: int
+    program: str
+    """What ran it: the program that will, or, where that is not installed, transformers, which unpacks its
+    weights."""
     nats_per_token: float
     token_agreement: float
     largest_difference: float
     """Of two logits."""
     difference: Difference
     """The artefact's pass@1 minus the student's, task by task."""
+    speed_up: float | None = None
+    """How many times as many tokens a second as the student in the same number of threads; None where it was
+    not timed."""
     refused: tuple[str, ...] = ()
     """Why it is not the same student; empty where it is."""
 
@@ -98,7 +105,7 @@ class Exports(Tabular, Record):
     artefacts: tuple[Artefact, ...]
 
     def tables(self) -> Sequence[Table]:
-        head = ("artefact", "MB", "nats/token", "same token", "pass@1, points", "verdict")
+        head = ("artefact", "MB", "nats/token", "same token", "pass@1, points", "speed", "verdict")
         rows = tuple(
             (
                 artefact.file,
@@ -106,25 +113,30 @@ class Exports(Tabular, Record):
                 f"{artefact.nats_per_token:.2g}",
                 f"{artefact.token_agreement:.1%}",
                 points(artefact.difference.interval),
+                f"{artefact.speed_up:.1f}x" if artefact.speed_up else "",
                 "; ".join(artefact.refused) or "holds",
             )
             for artefact in self.artefacts
         )
-        return (Table(head, rows, frozenset(head[1:5])),)
+        ran = tuple((artefact.file, artefact.program) for artefact in self.artefacts)
+        return (Table(head, rows, frozenset(head[1:6])), Table(("artefact", "measured in"), ran))
 
 
 def export(config: ExportConfig, run: Run) -> Exports:
     """Write the artefacts, and prove them: the same prompts, greedily, against the student.
 
     Raises ExportError when one is outside the tolerance, after all of them are measured; it is moved to
-    ``refused``. ModelError for a student that a form cannot hold, before anything is evaluated.
+    ``refused``. ConfigError for a form whose packages are missing, before anything is written; ModelError for
+    a student that a form cannot hold, before anything is evaluated.
     """
+    targets = [Target.parse(name) for name in config.to]
+    for target in targets:
+        target.form.require()
     config.preflight(run)
     source = student_of(config.model)
     own = StudentConfig.model_fields.keys() & ExportConfig.model_fields.keys()
     settings: dict[str, Any] = config.model_dump(include=set(own)) | {"model": source}
     student = fitting(StudentConfig(**settings), config.prompts).build(placement=config.execution)
-    targets = [Target.parse(name) for name in config.to]
     files = [_written(target, config.model, source, run) for target in targets]
     prompts = prompts_for(student, config.prompts)
     with config.execution.sandbox(config.sandbox) as sandbox:
@@ -151,15 +163,21 @@ def student_of(model: str) -> str:
     return str(directory / "student")
 
 
+def _plain(model: str) -> str:
+    """A model's name, without the ending of a file."""
+    path = Path(model).expanduser()
+    return path.stem if path.is_file() else path.resolve().name
+
+
 def _written(target: Target, model: str, source: str, run: Run) -> Path:
     """The artefact's file: as it was written, or refused, before; else it is written now."""
-    file = run.directory / ARTEFACTS / target.file(slug(Path(model).resolve().stem))
+    file = run.directory / ARTEFACTS / target.file(slug(_plain(model)))
     if not file.exists() and (refused := file.parent / REFUSED / file.name).exists():
         return refused
     if not file.exists():
         file.parent.mkdir(exist_ok=True)
         run.say(target.name, f"writing {file}")
-        target.write(resolve(source), file)
+        target.form.write(resolve(source), file, target.kind)
     return file
 
 
@@ -174,7 +192,7 @@ class _Proof:
     run: Run
 
     def __post_init__(self) -> None:
-        self.before = self._evaluated(self.student, "student")
+        self.before = self._evaluated(self.student, "student", timed=True)
         tasks = self.config.evaluate.tasks.load().by_id
         greedy = [
             row(self.student, tasks[one.task_id], one.completion.text, "answer", prompts=self.prompts)
@@ -184,22 +202,23 @@ class _Proof:
 
     def of(self, target: Target, file: Path) -> Artefact:
         """Measure an artefact, evaluate it, and move one that is refused."""
-        settings = StudentConfig(model=str(file), dtype=self.config.dtype)
-        artefact = settings.build(placement=self.config.execution)
-        artefact = replace(artefact, chat=self.student.chat)  # a file keeps the template, not how it is used
+        opened, logits, program = self._opened(target, file)
+        limit = min(self.student.positions or LONGEST, LONGEST)
         measured = self.run.stage(
-            f"fidelity-{target.name}", Fidelity, self.answers, partial(fidelity, self.student, artefact)
+            f"fidelity-{target.name}", Fidelity, self.answers, partial(fidelity, self.student, logits, limit)
         )
-        after = self._evaluated(artefact, target.name)
+        after = self._evaluated(opened, target.name, timed=isinstance(opened, Deployed))
         tokens = max(1, sum(one.tokens for one in measured))
         found = Artefact(
-            target=f"{target.form}:{target.kind}",
+            target=str(target),
             file=file.name,
-            bytes=file.stat().st_size,
+            bytes=size_of(file),
+            program=program,
             nats_per_token=sum(one.nats for one in measured) / tokens,
             token_agreement=sum(one.equal for one in measured) / tokens,
             largest_difference=max((one.largest for one in measured), default=0.0),
             difference=difference(target.name, [after], "student", [self.before]),
+            speed_up=_speed_up(self.before, after),
         )
         reasons = refusals(found, self.config.tolerance)
         if reasons and file.parent.name != REFUSED:
@@ -207,9 +226,30 @@ class _Proof:
             file.replace(file.parent / REFUSED / file.name)
         return found.model_copy(update={"refused": reasons})
 
-    def _evaluated(self, model: "Student", name: str) -> Evaluation:
-        how = self.config.evaluate.model_copy(update={"greedy": True})
+    def _opened(self, target: Target, file: Path) -> "tuple[Completer, Logits, str]":
+        """The artefact as it will run, or, of a GGUF file where llama.cpp is missing, read back."""
+        if program := target.form.runs_with:
+            import torch
+
+            deployed = Deployed(target, file, self.student, torch.get_num_threads())
+            return deployed, deployed.logits, program
+        weights = next(file.glob("*.gguf")) if file.is_dir() else file
+        settings = StudentConfig(model=str(weights), dtype=self.config.dtype)
+        read_back = settings.build(placement=self.config.execution)
+        # A file keeps the template, not how it is used.
+        read_back = replace(read_back, chat=self.student.chat)
+        return read_back, logits_of(read_back), f"transformers {version('transformers')}, weights unpacked"
+
+    def _evaluated(self, model: Completer, name: str, *, timed: bool) -> Evaluation:
+        how = self.config.evaluate
+        how = how.model_copy(update={"greedy": True, "profile": how.profile and timed})
         return evaluate(model, name, how, self.sandbox, self.run, prompts=self.prompts)
+
+
+def _speed_up(before: Evaluation, after: Evaluation) -> float | None:
+    if before.profile is None or after.profile is None:
+        return None
+    return before.profile.token_milliseconds / after.profile.token_milliseconds
 
 
 def refusals(found: Artefact, tolerance: Tolerance) -> tuple[str, ...]:

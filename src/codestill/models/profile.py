@@ -10,34 +10,24 @@ calmest are kept, with their quartiles.
 """
 
 import json
-import math
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from codestill.errors import Failure
-from codestill.files.usage import peak_bytes
 from codestill.models.decode import NO_LIMIT, forward_last
 from codestill.models.load import load_weights
 from codestill.models.sample import position_limit
 from codestill.models.settings import Device
-from codestill.records import STEADY
+from codestill.models.timing import in_fresh_process, measured_here
 from codestill.types import ModelProfile
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-WARM_UP = 3
-TRIES = 3
-"""Measurements at most, where the machine is busy."""
 
 
 def profile(
@@ -54,9 +44,7 @@ def profile(
     profile records the lengths used. ``threads`` defaults to torch's number in this process. Raises Failure
     when the measuring process dies.
     """
-    limit = position_limit(model.config) or NO_LIMIT
-    new_tokens = min(new_tokens, limit // 2)
-    prompt_tokens = min(prompt_tokens, limit - new_tokens)
+    prompt_tokens, new_tokens = lengths(position_limit(model.config), prompt_tokens, new_tokens)
     with tempfile.TemporaryDirectory(prefix="codestill-profile-") as temporary:
         directory = Path(temporary) / "model"
         model.save_pretrained(directory)
@@ -70,22 +58,14 @@ def profile(
             "repeats": repeats,
             "threads": threads or torch.get_num_threads(),
         }
-        answer = Path(temporary) / "profile.json"
-        process = subprocess.run(
-            [sys.executable, "-m", "codestill.models.profile", json.dumps(job), str(answer)],
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if process.returncode != 0 or not answer.exists():
-            last = (process.stderr.strip() or "no message").splitlines()[-1]
-            raise Failure(
-                f"Profiling a {model.config.model_type} model ended with code {process.returncode}: {last}",
-                next_step="A negative code is a signal, often for lack of memory; try a smaller model "
-                "or another device.",
-            )
-        return ModelProfile.model_validate_json(answer.read_text(encoding="utf-8"))
+        return in_fresh_process("codestill.models.profile", job, f"a {model.config.model_type} model")
+
+
+def lengths(positions: int | None, prompt_tokens: int, new_tokens: int) -> tuple[int, int]:
+    """Prompt and new tokens that a model has room for."""
+    limit = positions or NO_LIMIT
+    new_tokens = min(new_tokens, limit // 2)
+    return min(prompt_tokens, limit - new_tokens), new_tokens
 
 
 def measure_here(job: dict[str, Any]) -> ModelProfile:
@@ -99,66 +79,19 @@ def measure_here(job: dict[str, Any]) -> ModelProfile:
         dtype=job["dtype"],
         device=device,
     )
-    timings, measured = calmest(lambda: _repeat(model, job), TRIES)
-    prompt_seconds, token_seconds = zip(*timings, strict=True)
-    per_token = statistics.median(token_seconds)
-    low, high = _quartiles(token_seconds)
-    held = torch.cuda.max_memory_allocated() if device == "cuda" else peak_bytes()
-    return ModelProfile(
+    once = partial(_time_once, model, job["prompt_tokens"], job["new_tokens"])
+    found = measured_here(
+        once,
+        job,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         file_megabytes=sum(file.stat().st_size for file in directory.glob("*.safetensors")) / 1e6,
-        prompt_milliseconds=statistics.median(prompt_seconds) * 1e3,
-        token_milliseconds=per_token * 1e3,
-        token_quartiles=(low * 1e3, high * 1e3),
-        tokens_per_second=1 / per_token,
-        peak_memory_megabytes=held / 1e6,
-        prompt_tokens=job["prompt_tokens"],
-        new_tokens=job["new_tokens"],
-        repeats=job["repeats"],
-        device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
         dtype=job["dtype"],
-        threads=job["threads"],
-        measured=measured,
     )
-
-
-Timings = list[tuple[float, float]]
-"""Seconds for the prompt and per generated token, of each repeat."""
-
-
-def calmest(measure: Callable[[], Timings], tries: int) -> tuple[Timings, int]:
-    """The timings whose time per token scatters least, of at most ``tries`` measurements, and how many there
-    were; one that is steady is not repeated."""
-    best, spread = Timings(), math.inf
-    for number in range(1, tries + 1):
-        timings = measure()
-        found = _spread([token for _, token in timings])
-        if found < spread:
-            best, spread = timings, found
-        if spread <= STEADY:
-            return best, number
-    return best, tries
-
-
-def _spread(seconds: Sequence[float]) -> float:
-    """Distance of the quartiles as a share of the median."""
-    low, high = _quartiles(seconds)
-    return (high - low) / statistics.median(seconds)
-
-
-def _quartiles(values: Sequence[float]) -> tuple[float, float]:
-    if len(values) < 2:
-        return values[0], values[0]
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, high
-
-
-def _repeat(model: Any, job: dict[str, Any]) -> Timings:
-    """The repeats, after the warm-up."""
-    every = [
-        _time_once(model, job["prompt_tokens"], job["new_tokens"]) for _ in range(WARM_UP + job["repeats"])
-    ]
-    return every[WARM_UP:]
+    if device == "cuda":
+        held = torch.cuda.max_memory_allocated() / 1e6
+        facts = {"peak_memory_megabytes": held, "device": torch.cuda.get_device_name()}
+        found = found.model_copy(update=facts)
+    return found
 
 
 @torch.inference_mode()

@@ -9,21 +9,18 @@ rounding.
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from codestill import matmul
-from codestill.files.serialize import seed_for
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
 from codestill.models.decode import NO_LIMIT, PREFILL_TOKENS, Reading
 from codestill.models.room import Estimate, available_bytes, stated
+from codestill.models.rows import Finish, Row, completion_of, ending, rows_of, unanswered, uniforms
 from codestill.models.settings import Placement, SamplingConfig
 from codestill.models.shared import memory_for
 from codestill.models.tokenizers import id_count
@@ -31,8 +28,6 @@ from codestill.types import Completion, Request
 
 _log = logging.getLogger(__name__)
 
-CHECK_EVERY = 8
-"""Tokens between two checks of a completion's text by the stop rule."""
 FREE_SHARE = 0.25
 """Share of a batch that must have ended before its rows leave and waiting requests take their places: fewer
 cost less than copying the cache of the others would."""
@@ -43,21 +38,6 @@ LIKELIEST = 1024
 WORTH_SAYING = 5 * 10**8
 """Bytes of a batch from which on they are stated even though they fit."""
 _LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
-_NAMED = 5
-
-Finish = Literal["stop", "length"]
-
-
-@dataclass
-class _Row:
-    request: Request
-    prompt: tuple[int, ...]
-    room: int
-    tokens: list[int] = field(default_factory=list)
-    text: str = ""
-    """The text of the first ``read`` tokens."""
-    read: int = 0
-    ended: bool = False
 
 
 def position_limit(config: PreTrainedConfig) -> int | None:
@@ -89,10 +69,10 @@ def complete(
     """
     sampling, codec = decoding.sampling, codec or TextCodec(tokenizer)
     limit = position_limit(model.config) or NO_LIMIT
-    waiting, too_long = _rows(codec.prompt, requests, sampling.max_new_tokens, limit)
+    waiting, too_long = rows_of(codec.prompt, requests, sampling.max_new_tokens, limit)
     for request in too_long:
-        yield _unanswered(request)
-    finish = partial(_finish, codec, stop_ids=stop_ids, stopped=decoding.stopped)
+        yield unanswered(request)
+    finish = partial(ending, codec, stop_ids=stop_ids, stopped=decoding.stopped)
     was_training = model.training
     model.eval()
     try:
@@ -112,37 +92,9 @@ def complete(
                         waiting = [*running.halve(), *waiting]
                         continue
                     for row, how in ended:
-                        yield _completion(codec, row, stop_ids, how)
+                        yield completion_of(codec, row, stop_ids, how)
     finally:
         model.train(was_training)
-
-
-def _rows(
-    encode: Callable[[str], list[int]], requests: Iterable[Request], max_new_tokens: int, limit: int
-) -> tuple[list[_Row], list[Request]]:
-    """Longest prompt first, so memory runs out at once if at all; samples of a prompt stay together. Requests
-    whose prompts leave no position free come apart."""
-    encoded: dict[str, tuple[int, ...]] = {}
-    rows: list[_Row] = []
-    too_long: list[Request] = []
-    for request in requests:
-        if request.prompt not in encoded:
-            encoded[request.prompt] = tuple(encode(request.prompt))
-        prompt = encoded[request.prompt]
-        if len(prompt) < limit:
-            rows.append(_Row(request, prompt, min(max_new_tokens, limit - len(prompt))))
-        else:
-            too_long.append(request)
-    if too_long:
-        names = list(dict.fromkeys(request.task_id for request in too_long))
-        _log.warning(
-            "%d prompts fill all %d positions of the model, and their answers are empty: %s",
-            len(names),
-            limit,
-            ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else ""),
-        )
-    order = {prompt: index for index, prompt in enumerate(dict.fromkeys(encoded.values()))}
-    return sorted(rows, key=lambda row: (-len(row.prompt), order[row.prompt])), too_long
 
 
 class _Batch:
@@ -153,7 +105,7 @@ class _Batch:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         decoding: Decoding,
-        rows: Sequence[_Row],
+        rows: Sequence[Row],
         most: int,
         prefill_tokens: int,
     ) -> None:
@@ -173,7 +125,7 @@ class _Batch:
         self.memory = self.empty_memory()
         if self.decoding.watcher is not None:
             self.memory.reading = Reading(self.decoding.watcher.read)
-        self.rows: list[_Row] = []
+        self.rows: list[Row] = []
         self.joining = 0
         empty = torch.empty(0, device=self.model.device)
         self.logits_BV = self.position_B = self.uniforms_BN = self.next_B = empty
@@ -183,7 +135,7 @@ class _Batch:
         if self.decoding.watcher is not None:
             self.decoding.watcher.ended()
 
-    def _fitting(self, rows: Sequence[_Row], most: int) -> int:
+    def _fitting(self, rows: Sequence[Row], most: int) -> int:
         """How many rows decode together; says so where it is worth knowing."""
         if not rows:
             return most
@@ -223,7 +175,7 @@ class _Batch:
         free = self.size - len(self.rows)
         return self.memory.takes_more and free >= self.size * FREE_SHARE
 
-    def fill(self, waiting: list[_Row]) -> list[_Row]:
+    def fill(self, waiting: list[Row]) -> list[Row]:
         """Prefill waiting rows' prompts if it is time, and decode them with the present ones. Returns those
         that still wait."""
         if not waiting or not self.takes_more:
@@ -232,7 +184,7 @@ class _Batch:
         rows = waiting[:free]
         self.joining = len(rows)
         logits_BV, position_B = self.memory.add([row.prompt for row in rows])
-        uniforms_BN = _uniforms(rows, self.sampling.max_new_tokens, self.decoding.seed).to(logits_BV.device)
+        uniforms_BN = uniforms(rows, self.sampling.max_new_tokens, self.decoding.seed).to(logits_BV.device)
         fresh = logits_BV, position_B, uniforms_BN
         if self.rows:
             here = self.logits_BV, self.position_B, self.uniforms_BN
@@ -241,7 +193,7 @@ class _Batch:
         self.logits_BV, self.position_B, self.uniforms_BN = fresh
         return waiting[free:]
 
-    def append(self, finish: Callable[["_Row"], Finish | None]) -> list[tuple[_Row, Finish]]:
+    def append(self, finish: Callable[["Row"], Finish | None]) -> list[tuple[Row, Finish]]:
         """Append a token to every row; returns the rows that end with it."""
         if not self.rows:
             return []
@@ -252,7 +204,7 @@ class _Batch:
             drawn_B = self.uniforms_BN.gather(1, torch.tensor(places, device=self.uniforms_BN.device))
             drawn_B = drawn_B.squeeze(1)
         self.next_B = pick(self.logits_BV[:, : self.ids], self.sampling, drawn_B)
-        ended: list[tuple[_Row, Finish]] = []
+        ended: list[tuple[Row, Finish]] = []
         for row, token in zip(self.rows, self.next_B.tolist(), strict=True):
             if row.ended:
                 continue
@@ -275,7 +227,7 @@ class _Batch:
             self.position_B = (self.position_B + 1).clamp(max=self.last_position)
             self.logits_BV = self.memory.step(self.next_B, self.position_B)
 
-    def halve(self) -> list[_Row]:
+    def halve(self) -> list[Row]:
         """Out of memory: half as many rows from now on as were tried. Returns the rows that have not ended,
         which begin anew and come to the same tokens."""
         self.size = self.tried // 2
@@ -342,49 +294,3 @@ def _walk(ordered_BV: Tensor, ids_BV: Tensor, total_B1: Tensor, top_p: float, un
     mass_B1 = cdf_BV.gather(1, last_B1)
     found_B1 = torch.searchsorted(cdf_BV, uniform_B[:, None] * mass_B1, right=True)
     return ids_BV.gather(1, torch.minimum(found_B1, last_B1)).squeeze(1)
-
-
-def _uniforms(rows: list[_Row], count: int, seed: int) -> Tensor:
-    """Uniform numbers [B, count] in [0, 1), each row's from its own stream.
-
-    numpy's PCG64, not a torch generator: the latter keeps only 32 bits of a seed, so that two of 100,000
-    rows would probably share a stream, and its streams differ between CPU and CUDA.
-    """
-    streams = [np.random.default_rng(seed_for(seed, row.request.key)).random(count) for row in rows]
-    return torch.from_numpy(np.stack(streams))
-
-
-def _finish(
-    codec: TextCodec, row: _Row, stop_ids: Collection[int], stopped: Callable[[str], bool] | None
-) -> Finish | None:
-    if row.tokens[-1] in stop_ids:
-        return "stop"
-    full = len(row.tokens) >= row.room
-    look = full or len(row.tokens) % CHECK_EVERY == 0
-    if stopped is not None and look and stopped(_text_so_far(codec, row)):
-        return "stop"
-    return "length" if full else None
-
-
-def _text_so_far(codec: TextCodec, row: _Row) -> str:
-    """The row's text; only the tokens since the last check are decoded."""
-    new = codec.decode([*row.prompt, *row.tokens[: row.read]], row.tokens[row.read :])
-    if new.endswith("\ufffd"):  # perhaps a character whose last bytes are still to come
-        return row.text + new
-    row.text, row.read = row.text + new, len(row.tokens)
-    return row.text
-
-
-def _completion(codec: TextCodec, row: _Row, stop_ids: Collection[int], finish: Finish) -> Completion:
-    ended = row.tokens[-1] in stop_ids
-    return Completion(
-        task_id=row.request.task_id,
-        sample=row.request.sample,
-        text=codec.answer(row.prompt, row.tokens[:-1] if ended else row.tokens),
-        tokens=len(row.tokens),
-        finish=finish,
-    )
-
-
-def _unanswered(request: Request) -> Completion:
-    return Completion(task_id=request.task_id, sample=request.sample, text="", finish="prompt_too_long")

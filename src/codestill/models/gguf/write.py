@@ -205,12 +205,20 @@ def _tokenizer(
         "padding": tokenizer.pad_token_id,
         "unknown": tokenizer.unk_token_id,
     }
-    spelled: Mapping[str, int] = tokenizer.get_vocab()
-    for role, spellings in FIM_TOKENS.items():
-        roles[role] = next((spelled[name] for name in spellings if name in spelled), None)
+    roles |= {role: tokenizer.convert_tokens_to_ids(token) for role, token in fim_tokens(tokenizer).items()}
     stated |= {f"{role}_token_id": int(row) for role, row in roles.items() if row is not None}
     found = {f"tokenizer.ggml.{name}": value for name, value in stated.items()}
     return found | ({"tokenizer.chat_template": tokenizer.chat_template} if tokenizer.chat_template else {})
+
+
+def fim_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, str]:
+    """A tokenizer's tokens of fill-in-the-middle, by their role."""
+    spelled: Mapping[str, int] = tokenizer.get_vocab()
+    found = {
+        role: next((name for name in spellings if name in spelled), "")
+        for role, spellings in FIM_TOKENS.items()
+    }
+    return {role: name for role, name in found.items() if name}
 
 
 def _begins_with_bos(tokenizer: PreTrainedTokenizerFast) -> bool:
