@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from tests.support.tiny import tiny_model
 
+from codestill.errors import Failure
 from codestill.export import ExportConfig, export, speed
+from codestill.export.deployed import Deployed
 from codestill.export.fidelity import logits_of
 from codestill.export.targets import Target
 from codestill.models import StudentConfig
@@ -40,7 +42,7 @@ def written(target: str, source: Path, place: Path) -> Path:
     [
         pytest.param(*needs("openvino:f32").values, "llama", 1e-4, marks=needs("openvino:f32").marks),
         pytest.param(*needs("onnx:f32").values, "gpt2", 1e-4, marks=needs("onnx").marks),
-        pytest.param(*needs("gguf:f32").values, "qwen2", 1e-2, marks=needs("gguf").marks),
+        pytest.param(*needs("gguf:f32").values, "qwen2", 0.05, marks=needs("gguf").marks),
     ],
 )
 def test_a_text_read_in_any_parts_has_the_students_logits(
@@ -154,3 +156,14 @@ def test_the_makers_of_openvino_are_told_nothing(monkeypatch: pytest.MonkeyPatch
         with _unreported():
             assert checker.check(enable_opt_in_dialog=False, disable_in_ci=True) == declined
         assert os.environ.get("CI") == before
+
+
+def test_an_artefact_that_does_not_run_is_told_by_a_process_of_its_own(tmp_path: Path) -> None:
+    source = tiny_model(tmp_path / "student", "gpt2")
+    place = tmp_path / "broken"
+    place.mkdir()
+    (place / "model.onnx").write_bytes(b"no graph")
+    pytest.importorskip("onnxruntime")
+    deployed = Deployed(Target.parse("onnx"), place, StudentConfig(model=str(source)).build(), 1)
+    with pytest.raises(Failure, match=r"onnx:f32 in ONNX Runtime [\d.]+ ended with code 1"):
+        deployed.require_running()

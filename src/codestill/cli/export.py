@@ -15,7 +15,7 @@ codestill export runs/kd --to gguf:q8_0,openvino:int8,ollama --tasks mbpp:test -
 
 
 def export(*arguments: Rest) -> None:
-    """Write what small machines run, and prove that it is the student: ``codestill export RUN --to gguf:q8_0``.
+    """Write what a small machine runs, and prove it is the student: ``codestill export RUN --to gguf:q8_0``.
 
     RUN is a run, whose student is exported, or a saved model. The artefact runs in its own program: it is
     compared with the student token by token, evaluated on the same tasks and timed; one that lost more than

@@ -71,23 +71,33 @@ class Deployed:
             limit=self.positions,
         )
 
+    def require_running(self) -> None:
+        """Read and answer a little in a process of its own: a program that was built for another processor
+        ends the process that it runs in. Raises Failure where it does."""
+        self._measured(_PROMPT, 1, 1)
+
     def profile(self) -> ModelProfile:
         """Latency, memory and size, measured in a fresh process as a student's are."""
+        return self._measured(_PROMPT, _NEW, _REPEATS)
+
+    def _measured(self, prompt_tokens: int, new_tokens: int, repeats: int) -> ModelProfile:
         from codestill.models.profile import lengths
 
-        prompt, new = lengths(self.positions, _PROMPT, _NEW)
+        prompt, new = lengths(self.positions, prompt_tokens, new_tokens)
         job = {
             "form": self.target.form.name,
             "kind": self.target.kind,
             "place": str(self.place),
             "prompt_tokens": prompt,
             "new_tokens": new,
-            "repeats": _REPEATS,
+            "repeats": repeats,
             "threads": self.threads,
             "parameters": self.student.model.num_parameters(),
             "megabytes": size_of(self.place) / 1e6,
         }
-        return in_fresh_process("codestill.export.speed", job, str(self.target))
+        return in_fresh_process(
+            "codestill.export.speed", job, f"{self.target} in {self.target.form.runs_with}"
+        )
 
 
 def size_of(place: Path) -> int:

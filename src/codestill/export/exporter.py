@@ -232,6 +232,7 @@ class _Proof:
             import torch
 
             deployed = Deployed(target, file, self.student, torch.get_num_threads())
+            deployed.require_running()
             return deployed, deployed.logits, program
         weights = next(file.glob("*.gguf")) if file.is_dir() else file
         settings = StudentConfig(model=str(weights), dtype=self.config.dtype)

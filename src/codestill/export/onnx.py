@@ -1,6 +1,7 @@
 """ONNX, for ONNX Runtime and others: a directory with the graph, its weights and the tokenizer."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ class OnnxReader:
     """The graph in ONNX Runtime, on this machine's processor."""
 
     def __init__(self, place: Path, threads: int, positions: int) -> None:
-        from onnxruntime import InferenceSession, SessionOptions
-
-        options = SessionOptions()
+        runtime: Any = import_module("onnxruntime")
+        options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
-        self.session = InferenceSession(str(place / GRAPH), options, providers=["CPUExecutionProvider"])
+        self.session = runtime.InferenceSession(
+            str(place / GRAPH), options, providers=["CPUExecutionProvider"]
+        )
         kept = [value for value in self.session.get_inputs() if len(value.shape) == 4]
         self.kept = [value.name for value in kept]
         # Batch, heads, tokens, width of a head: no token yet.

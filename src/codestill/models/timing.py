@@ -42,8 +42,8 @@ def in_fresh_process(module: str, job: Mapping[str, Any], what: str) -> ModelPro
             last = (process.stderr.strip() or "no message").splitlines()[-1]
             raise Failure(
                 f"Profiling {what} ended with code {process.returncode}: {last}",
-                next_step="A negative code is a signal, often for lack of memory; try a smaller model "
-                "or another device.",
+                next_step="A negative code is a signal: for lack of memory -9, for a program that was built "
+                "for another processor -4. Try a smaller model, another device, or another build.",
             )
         return ModelProfile.model_validate_json(answer.read_text(encoding="utf-8"))
 
