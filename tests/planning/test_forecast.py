@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from codestill.errors import BudgetError
+from codestill.files.serialize import write_jsonl
 from codestill.files.usage import Expected, Forecast, Used, forget_peak, peak_bytes
 from codestill.planning.forecast import _keeping, extrapolate, forecast, require_affordable, together
 from codestill.planning.sample import Sizes, sample, sizes
-from codestill.planning.trial import REST, Clock, Lap, TooFew, Trial, try_out
+from codestill.planning.trial import REST, Clock, Lap, TooFew, Trial, try_out, with_calls
 from codestill.recipes import load_recipe
 from codestill.teachers import ApiTeacherConfig
 from codestill.teachers.ledger import Budget
-from codestill.types import Event
+from codestill.types import Call, Event
 
 WHOLE = Sizes(tasks=400, evaluated=300)
 PARTS = [Sizes(tasks=4, evaluated=3), Sizes(tasks=16, evaluated=12)]
@@ -44,6 +45,12 @@ def lap(stage: str, items: int, seconds: float, **more: Any) -> Lap:
     return Lap(stage=stage, items=items, seconds=seconds, **more)
 
 
+def asked(part: Sizes, seconds: float, **more: Any) -> Lap:
+    """A call for each task, of 100 tokens."""
+    calls = {"calls": part.tasks, "call_tokens": 100 * part.tasks}
+    return lap("answers", part.tasks, seconds, **calls, **more)
+
+
 def expected(laps: Any, settings: Any = None, **changes: Any) -> Forecast:
     """From two trials, in each of which the stages take what ``laps(part)`` says."""
     trials = [trial(part, *laps(part), **changes) for part in PARTS]
@@ -52,7 +59,7 @@ def expected(laps: Any, settings: Any = None, **changes: Any) -> Forecast:
 
 def test_a_stages_time_is_a_start_once_one_for_every_batch_and_a_time_for_each_item() -> None:
     """Models are loaded in 20 s; 400 rows are decoded, 192 at a time."""
-    found = expected(lambda part: [lap("answers", part.tasks, 25 + 0.1 * part.tasks, start=20.0)])
+    found = expected(lambda part: [asked(part, 25 + 0.1 * part.tasks, start=20.0)])
     (stage,) = found.stages
     assert stage.items == Expected(mean=400, low=400, high=400)
     assert stage.seconds.mean == pytest.approx(20 + 5 * 400 / 192 + 0.1 * 400)
@@ -80,38 +87,85 @@ def test_an_evaluation_grows_with_its_own_tasks(stage: str) -> None:
 def test_what_only_some_tasks_need_has_a_range() -> None:
     found = expected(lambda part: [lap("refinements", {4: 1, 16: 9}[part.tasks], 1.0 * part.tasks)])
     (stage,) = found.stages
-    assert stage.items.mean == 9 * 25 and 0 < stage.items.low < 225 * (1 - 1.96 / 3)
+    assert stage.items.mean == 9 * 25 and stage.items.low == pytest.approx(225 * (1 - 1.96 / 3))
     assert stage.items.high == pytest.approx(225 * (1 + 1.96 / 3))
     few = expected(lambda part: [lap("refinements", 1, 1.0)])
     assert few.stages[0].items.low == 0  # of one event nothing is known
 
 
-def seen(counts: dict[int, int]) -> Expected:
+def seen(counts: dict[int, int], saturates: tuple[str, ...]) -> Expected:
     """Of a stage that had so many items on four and on sixteen tasks, what 400 tasks are expected to have."""
-    (stage,) = expected(lambda part: [lap("solved", counts[part.tasks], 1.0)]).stages
+    trials = [trial(part, lap("wave-1/solved", counts[part.tasks], 1.0)) for part in PARTS]
+    (stage,) = extrapolate(trials, PARTS, WHOLE, config(), saturates).stages
     return stage.items
 
 
-def test_what_was_found_before_is_not_needed_again() -> None:
-    """Forty thousand different things times the root of the number of tasks; and as many of each task."""
-    many = seen({4: 80_001, 16: 160_001})
-    assert many.mean == pytest.approx(800_000, rel=0.01) and many.low < many.mean < many.high
-    assert many.high > 4_000_000  # all the same, each task may need as many as the last one
-    assert seen({4: 80_001, 16: 320_001}).mean == pytest.approx(320_001 * 25, rel=1e-3)
-    assert seen({4: 80_001, 16: 640_001}).mean == pytest.approx(640_001 * 25)  # never faster than tasks do
+def test_what_was_found_before_is_not_sought_again() -> None:
+    """Of 200 kinds of modules n tasks need 200 n / (16 + n): 40 and 100, and 192 in the end."""
+    found = seen({4: 40, 16: 100}, ("wave-*/solved",))
+    assert found.mean == pytest.approx(200 * 400 / 416) and found.low == 100 and found.high > 2500
+    for counts in ({4: 25, 16: 101}, {4: 0, 16: 3}, {4: 20, 16: 100}):  # each as much as the last, or more
+        whole = seen(counts, ("wave-*/solved",))
+        assert whole.mean == pytest.approx(counts[16] * 25, rel=0.02) and whole.low < whole.mean < whole.high
+    assert seen({4: 90, 16: 90}, ("wave-*/solved",)).mean == pytest.approx(90)  # nothing new
+    for others in ((), ("solved",), ("wave-*/growth",)):
+        assert seen({4: 40, 16: 101}, others).mean == 101 * 25
 
 
-def test_a_few_events_do_not_show_that_there_will_be_fewer() -> None:
-    few, some = seen({4: 3, 16: 7}), seen({4: 300, 16: 700})
-    assert 25**0.9 < few.mean / 7 < 25 and 25**0.6 < some.mean / 700 < 25**0.7
-    assert few.low / few.mean < some.low / some.mean
+def test_a_recipe_says_which_stages_saturate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its 1,000 tasks it takes 200."""
+
+    def try_out(recipe: str, part: Any, directory: Path) -> Trial:
+        count = sizes(part).tasks
+        return trial(
+            sizes(part), lap("wave-1/solved", {4: 40, 16: 100}[count], 1.0), lap("direct", count, 1.0)
+        )
+
+    monkeypatch.setitem(forecast.__globals__, "try_out", try_out)
+    amr = load_recipe("amr_evol")
+    solved, direct = forecast("amr_evol", amr.Config(), tmp_path).stages
+    assert solved.items.mean == pytest.approx(200 * 200 / 216) and direct.items.mean == 200
 
 
-def test_calls_and_tokens_grow_alike() -> None:
-    trials = [Trial(laps=(lap(REST, 1, 1.0),), used=used(calls)) for calls in (4000, 8001)]
-    found = extrapolate(trials, PARTS, WHOLE, config())
-    assert found.calls.mean == pytest.approx(40_000, rel=0.02)
-    assert found.tokens.mean == pytest.approx(100 * found.calls.mean)
+def test_calls_grow_with_what_they_are_for() -> None:
+    """Two for each task, and one for each of 200 kinds of modules."""
+
+    def laps(part: Sizes) -> list[Lap]:
+        kinds = {4: 40, 16: 100}[part.tasks]
+        return [
+            lap("direct", part.tasks, 1.0, calls=2 * part.tasks, call_tokens=30 * part.tasks, money=0.5),
+            lap("wave-1/solved", kinds, 1.0, calls=kinds, call_tokens=7 * kinds, money=0.25),
+        ]
+
+    trials = [trial(part, *laps(part), money=0.75) for part in PARTS]
+    found = extrapolate(trials, PARTS, WHOLE, config(), ("wave-*/solved",))
+    kinds = 200 * 400 / 416
+    assert found.calls.mean == pytest.approx(800 + kinds) and found.calls.low == pytest.approx(900)
+    assert found.tokens.mean == pytest.approx(30 * 400 + 7 * kinds)
+    assert found.money is not None
+    assert found.money.mean == pytest.approx(0.5 * 25 + 0.25 * kinds / 100)
+
+
+def test_a_stages_calls_are_those_of_the_ledger(tmp_path: Path) -> None:
+    def call(stage: str, cost: float | None) -> Call:
+        return Call.model_validate(
+            {
+                "key": "k",
+                "stage": stage,
+                "model": "m",
+                "prompt_tokens": 5,
+                "completion_tokens": 2,
+                "cost": cost,
+            }
+            | {"seconds": 0.1}
+        )
+
+    calls = [call("direct", 0.5), call("direct", 0.25), call("judge", None)]
+    write_jsonl(tmp_path / "ledger.jsonl", calls)
+    direct, rest, judge = with_calls((lap("direct", 2, 1.0), lap(REST, 1, 1.0)), tmp_path)
+    assert (direct.calls, direct.call_tokens, direct.money) == (2, 14, 0.75)
+    assert (rest.calls, rest.money) == (0, 0.0)
+    assert (judge.stage, judge.items, judge.calls, judge.money) == ("judge", 1, 1, None)
 
 
 def trained(steps: int, tokens: int, rate: float, beside: float = 3.0) -> Lap:
@@ -173,9 +227,8 @@ def test_memory_grows_with_a_batch_until_it_is_full() -> None:
 
 
 def test_money_is_unknown_without_prices_and_a_budget_is_kept() -> None:
-    laps = lambda part: [lap("answers", part.tasks, 1.0)]  # noqa: E731
-    assert expected(laps).money is None
-    costly = expected(laps, money=0.4)
+    assert expected(lambda part: [asked(part, 1.0)]).money is None
+    costly = expected(lambda part: [asked(part, 1.0, money=0.4)], money=0.4)
     assert costly.money is not None and costly.money.mean == pytest.approx(10)
     require_affordable(costly, Budget(money=11, calls=400, tokens=40_000))
     for budget in (Budget(money=9.9), Budget(calls=399), Budget(tokens=39_999)):
@@ -192,7 +245,7 @@ def test_answers_of_an_endpoint_are_kept_where_the_run_looks(shared: bool) -> No
 
 
 def test_several_runs_add_up() -> None:
-    one = expected(lambda part: [lap("answers", part.tasks, 5.0)])
+    one = expected(lambda part: [asked(part, 5.0)])
     both = together({"a": [one], "b": [one, one]})
     assert both.seconds.mean == pytest.approx(3 * one.seconds.mean) and both.calls.mean == 1200
     assert [(stage.stage, stage.items.mean) for stage in both.stages] == [("a", 1), ("b", 2)]

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from codestill.files.usage import Expected, Forecast, StageForecast, exactly
 from codestill.pace import LATENCY
 from codestill.planning.sample import Sizes, sample, sizes
 from codestill.planning.trial import EVALUATION, REST, Lap, TooFew, Trial, try_out
+from codestill.recipes import load_recipe
 from codestill.tasks.preflight import preflight
 from codestill.teachers.ledger import Budget
 from codestill.teachers.session import TeacherUsage
@@ -30,8 +32,6 @@ that comes to nothing."""
 _STEPS = (2, 6)
 _FILLED = 0.95
 """Of a batch's budget, the share that rows of similar length fill."""
-_SHORT = 0.25
-"""How far below the first the power usually is with which an amount grows (a standard deviation)."""
 _SPREAD = 1.3
 """By how much, as a factor, times may differ on a machine that also does other things."""
 
@@ -79,7 +79,8 @@ def forecast(
                 if last:
                     break
             count = min(largest, 4 * count)
-    return extrapolate(trials, parts, whole, config)
+    saturates = getattr(load_recipe(recipe), "SATURATES", ()) if recipe else ()
+    return extrapolate(trials, parts, whole, config, saturates)
 
 
 @contextmanager
@@ -114,30 +115,39 @@ def together(forecasts: Mapping[str, Sequence[Forecast]]) -> Forecast:
     )
 
 
-def extrapolate(trials: Sequence[Trial], parts: Sequence[Sizes], whole: Sizes, config: Any) -> Forecast:
-    """What the whole takes, from trials of parts of these sizes, the largest last."""
+def extrapolate(
+    trials: Sequence[Trial],
+    parts: Sequence[Sizes],
+    whole: Sizes,
+    config: Any,
+    saturates: Sequence[str] = (),
+) -> Forecast:
+    """What the whole takes, from trials of parts of these sizes, the largest last. ``saturates``: patterns of
+    stages to which each task adds less than the one before."""
     largest, part = trials[-1], parts[-1]
     more = whole.tasks / part.tasks
     laps_of = [[_lap(trial, lap.stage) for trial in trials] for lap in largest.laps]
     stages = [
         _training(laps, more, _settings(laps[-1], config))
         if laps[-1].tokens
-        else _stage(laps, _amount(laps, parts, whole), _at_a_time(laps[-1].stage, config))
+        else _stage(
+            laps,
+            _amount(laps, parts, whole, any(fnmatch(laps[-1].stage, name) for name in saturates)),
+            _at_a_time(laps[-1].stage, config),
+        )
         for laps in laps_of
     ]
-    used = largest.used
     rows = [part.tasks for part in parts]
-    calls = [trial.used.calls for trial in trials]
-    uncertain = _growing(calls, rows, whole.tasks)
-    grown = uncertain.mean / max(used.calls, 1)
+    priced = largest.used.money is not None
+    asked = [(lap, stage.items) for lap, stage in zip(largest.laps, stages, strict=True) if lap.calls]
     return Forecast(
         measured_on=tuple(rows),
         tasks=whole.tasks,
         stages=tuple(stages),
         seconds=_sum([stage.seconds for stage in stages]),
-        calls=_for_tasks(calls, rows, whole.tasks),
-        tokens=_like(uncertain, used.tokens * grown),
-        money=None if used.money is None else _like(uncertain, used.money * grown),
+        calls=_sum([_for_items(lap.calls, lap, items) for lap, items in asked]),
+        tokens=_sum([_for_items(lap.call_tokens, lap, items) for lap, items in asked]),
+        money=_sum([_for_items(lap.money or 0.0, lap, items) for lap, items in asked]) if priced else None,
         memory_bytes=max(
             _memory(laps, stage.items.mean, more, config) for laps, stage in zip(laps_of, stages, strict=True)
         ),
@@ -171,37 +181,37 @@ def _lap(trial: Trial, stage: str) -> Lap:
     return found[0] if found else Lap(stage=stage, items=0)
 
 
-def _amount(laps: Sequence[Lap], parts: Sequence[Sizes], whole: Sizes) -> Expected:
+def _amount(laps: Sequence[Lap], parts: Sequence[Sizes], whole: Sizes, saturates: bool) -> Expected:
     """How many items a stage of the whole run has."""
-    name = laps[-1].stage.rpartition("/")[2]
+    name, seen = laps[-1].stage.rpartition("/")[2], laps[-1].items
     if name in (REST, LATENCY):
         return exactly(1)
     evaluated = name.startswith("evaluate") or name == "gates"
     if evaluated:
-        return exactly(laps[-1].items * whole.evaluated / parts[-1].evaluated)
-    return _for_tasks([lap.items for lap in laps], [part.tasks for part in parts], whole.tasks)
+        return exactly(seen * whole.evaluated / parts[-1].evaluated)
+    more = whole.tasks / parts[-1].tasks
+    if saturates:
+        return _saturating([lap.items for lap in laps], [part.tasks for part in parts], whole.tasks)
+    return exactly(seen * more) if seen % parts[-1].tasks == 0 else _counted(seen * more, seen)
 
 
-def _for_tasks(counts: Sequence[int], rows: Sequence[int], whole: int) -> Expected:
-    """What so many on parts of so many tasks are on the whole: exact where it is as many for every task."""
-    if counts[-1] % rows[-1] == 0:
-        return exactly(counts[-1] * whole / rows[-1])
-    return _growing(counts, rows, whole)
+def _saturating(counts: Sequence[int], rows: Sequence[int], whole: int) -> Expected:
+    """An amount to which each task adds less than the one before, as what was found is not sought again:
+    A n / (K + n) for n tasks (Clench 1979, of species in samples), through the first and the last trial."""
+    last, more, grown = counts[-1], whole / rows[-1], rows[-1] / rows[0]
+    linear = _counted(last * more, last)
+    times = last / counts[0] if counts[0] else grown
+    if times >= grown:
+        return linear
+    half = rows[-1] * max(0.0, times - 1) / (grown - times)
+    mean = last * more * (half + rows[-1]) / (half + whole)
+    return Expected(mean=mean, low=float(last), high=max(mean, linear.high))
 
 
-def _growing(counts: Sequence[int], rows: Sequence[int], whole: int) -> Expected:
-    """An amount that grows with a power of the number of tasks: the first, where every task adds as much, or
-    less, where what was found before is not needed again, as new words in a text (Heaps' law). The power is
-    that of the trials, drawn towards the first by their noise."""
-    span, more = math.log(rows[-1] / rows[0]), whole / rows[-1]
-    if not span or not all(counts):
-        return _counted(counts[-1] * more, counts[-1])
-    noise = sum(1 / count for count in (counts[0], counts[-1])) / span**2
-    trust = _SHORT**2 / (_SHORT**2 + noise)
-    power = 1 + trust * min(0.0, math.log(counts[-1] / counts[0]) / span - 1)
-    least = max(0.0, power - 1.96 * _SHORT * math.sqrt(1 - trust))
-    mean, low, high = (_counted(counts[-1] * more**at, counts[-1]) for at in (power, least, 1.0))
-    return Expected(mean=mean.mean, low=low.low, high=high.high)
+def _for_items(amount: float, lap: Lap, items: Expected) -> Expected:
+    """What a stage takes of something for so many items, of which it took an amount for the lap's."""
+    share = amount / lap.items
+    return Expected(mean=items.mean * share, low=items.low * share, high=items.high * share)
 
 
 def _at_a_time(stage: str, config: Any) -> float:
@@ -288,12 +298,6 @@ def _counted(mean: float, seen: int) -> Expected:
     """An amount that was extrapolated from so many events (95%, as for a Poisson count)."""
     error = 1.96 / math.sqrt(max(seen, 1))
     return Expected(mean=mean, low=mean * max(0.0, 1 - error), high=mean * (1 + error))
-
-
-def _like(spread: Expected, mean: float) -> Expected:
-    """An amount that varies as another one does."""
-    share = mean / spread.mean if spread.mean else 0.0
-    return Expected(mean=mean, low=spread.low * share, high=spread.high * share)
 
 
 def _sum(parts: Sequence[Expected]) -> Expected:

@@ -12,11 +12,12 @@ from typing import Any
 
 from codestill.errors import CodestillError, Failure, TaskError
 from codestill.evaluation import evaluate_model
+from codestill.files.run_files import read_ledger
 from codestill.files.serialize import read_record, write_object
 from codestill.files.usage import Used, forget_peak, peak_bytes, read_usage
 from codestill.recipes import load_recipe
 from codestill.run import Run
-from codestill.types import Event, Record
+from codestill.types import Call, Event, Record
 
 EVALUATION = "evaluate"
 """In a recipe's place: a model is evaluated as it stands."""
@@ -43,6 +44,12 @@ class Lap(Record):
     """That were trained on; 0 for other stages."""
     rate: float = 0.0
     """Of these tokens, so many a second in the steps themselves."""
+    calls: int = 0
+    """Of a teacher or judge."""
+    call_tokens: int = 0
+    """Tokens that these read and wrote."""
+    money: float | None = 0.0
+    """What they cost; None where that is not known."""
 
 
 class Trial(Record):
@@ -125,7 +132,31 @@ def main(recipe: str, directory: str, result: str) -> None:
             load_recipe(recipe).distill(settings, run)
     used = read_usage(Path(directory))
     assert used is not None, "it has ended by itself"
-    write_object(Path(result), Trial(laps=clock.laps(), used=used))
+    write_object(Path(result), Trial(laps=with_calls(clock.laps(), Path(directory)), used=used))
+
+
+def with_calls(laps: tuple[Lap, ...], directory: Path) -> tuple[Lap, ...]:
+    """The laps, each with its calls in the run's ledger; stages that nothing else was heard of come last."""
+    asked: dict[str, list[Call]] = {}
+    for ledger in directory.rglob("ledger.jsonl"):
+        for call in read_ledger(ledger):
+            asked.setdefault(call.stage, []).append(call)
+    known = {lap.stage for lap in laps}
+    others = [
+        Lap(stage=stage, items=len(calls)) for stage, calls in sorted(asked.items()) if stage not in known
+    ]
+    return tuple(_with(lap, asked.get(lap.stage, [])) for lap in (*laps, *others))
+
+
+def _with(lap: Lap, calls: list[Call]) -> Lap:
+    costs = [call.cost for call in calls]
+    return lap.model_copy(
+        update={
+            "calls": len(calls),
+            "call_tokens": sum(call.prompt_tokens + call.completion_tokens for call in calls),
+            "money": None if None in costs else sum(cost or 0.0 for cost in costs),
+        }
+    )
 
 
 if __name__ == "__main__":

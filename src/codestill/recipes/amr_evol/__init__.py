@@ -19,6 +19,6 @@ gate is ours.
 ``library`` is the function library.
 """
 
-from codestill.recipes.amr_evol.recipe import Config, distill
+from codestill.recipes.amr_evol.recipe import SATURATES, Config, distill
 
-__all__ = ["Config", "distill"]
+__all__ = ["SATURATES", "Config", "distill"]

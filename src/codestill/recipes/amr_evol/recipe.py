@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from codestill.models.student import Student
 
 
+SATURATES = ("wave-*/solved", "wave-*/growth-answers", "wave-*/growth-calls", "wave-*/growth-outputs")
+"""Stages to which each task adds less than the one before: what the library holds is not made again."""
+
+
 class LibraryConfig(Settings):
     """The function library."""
 
