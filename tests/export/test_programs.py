@@ -17,7 +17,7 @@ from codestill.export.fidelity import logits_of
 from codestill.export.targets import Target
 from codestill.models import StudentConfig
 from codestill.models.student import Student
-from codestill.run import Run
+from codestill.run import Run, slug
 
 IDS = list(range(5, 45))
 PROGRAMS = {"gguf": "llama_cpp", "ollama": "llama_cpp", "openvino": "openvino", "onnx": "onnxruntime"}
@@ -90,8 +90,9 @@ def test_an_export_is_measured_in_its_own_program(target: str, tmp_path: Path) -
     place = tmp_path / "run/artefacts" / found.file
     assert found.bytes == sum(file.stat().st_size for file in place.iterdir())
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "run/results").iterdir()}
-    assert results.keys() == {"student", parsed.name}
-    own, deployed = (results[name]["profile"] for name in ("student", parsed.name))
+    kept = slug(parsed.name)
+    assert results.keys() == {"student", kept}
+    own, deployed = (results[name]["profile"] for name in ("student", kept))
     assert own["threads"] == deployed["threads"] == 1
     assert own["prompt_tokens"] == deployed["prompt_tokens"] and own["new_tokens"] == deployed["new_tokens"]
     assert own["parameters"] == deployed["parameters"] and deployed["dtype"] == parsed.kind
