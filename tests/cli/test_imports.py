@@ -21,6 +21,7 @@ COMMANDS = (
     "run sft --help",
     "run logit_kd --help",
     "evaluate --help",
+    "export --help",
     "compare --help",
     "sweep --help",
     "tasks --help",

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,13 @@ def test_timing_reads_a_prompt_and_then_token_by_token(monkeypatch: pytest.Monke
     assert program.read_counts == [9, 1, 1, 1, 1] * program.begun and program.begun % 5 == 0
     assert (found.parameters, found.file_megabytes, found.dtype, found.threads) == (7, 1.5, "q8_0", 3)
     assert found.peak_memory_megabytes > 10
+
+
+def test_an_artefacts_memory_is_not_ours() -> None:
+    """The process in which it is timed imports no framework that its program does without."""
+    script = "import sys, codestill.export.speed; print({'torch', 'transformers'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_read_back_student_is_not_timed(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from codestill.export.fidelity import Fidelity, Logits, fidelity, logits_of
 from codestill.export.targets import Target
 from codestill.files.serialize import read_record, write_object
 from codestill.models import ChatConfig, Completer, Dtype, StudentConfig
-from codestill.models.load import resolve
 from codestill.prompts import Prompts, PromptsSetting, fitting, prompts_for
 from codestill.run import Run, slug
 from codestill.sandbox import Sandbox
@@ -175,6 +174,8 @@ def _written(target: Target, model: str, source: str, run: Run) -> Path:
     if not file.exists() and (refused := file.parent / REFUSED / file.name).exists():
         return refused
     if not file.exists():
+        from codestill.models.load import resolve
+
         file.parent.mkdir(exist_ok=True)
         run.say(target.name, f"writing {file}")
         target.form.write(resolve(source), file, target.kind)
