@@ -6,17 +6,19 @@
 
 EXPERIMENT is a folder beside this file with a ``config.yaml``. ``--keep`` writes its ``result.json`` from a
 finished run: for each arm and seed, how many of a task's samples passed, a digit per task in the order of the
-files, and what each arm's first seed consumed. All else is computed from the digits.
+files, the nats per byte of each held-out solution where they were measured, and what each arm's first seed
+consumed. All else is computed from these.
 """
 
 import json
+import statistics
 import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from codestill.evaluation import read_evaluation
-from codestill.evaluation.metrics import interval_over_seeds, paired_difference
+from codestill.evaluation.metrics import interval, interval_over_seeds, paired_difference
 from codestill.files.serialize import read_record
 from codestill.types import Comparison, Interval
 
@@ -27,6 +29,7 @@ def keep(name: str, directory: Path) -> None:
     """Write the result of a finished run."""
     comparison = read_record(directory / "comparison.json", Comparison)
     passed: dict[str, dict[str, str]] = {}
+    nats: dict[str, dict[str, dict[str, float]]] = {}
     about: dict[str, Any] = {}
     for arm in comparison.arms:
         role = "teacher" if arm.name == comparison.teacher else "student"
@@ -34,6 +37,9 @@ def keep(name: str, directory: Path) -> None:
             evaluation = read_evaluation(directory / run / "results" / f"{role}.json")
             counts = evaluation.per_task.values()
             passed.setdefault(arm.name, {})[str(evaluation.seed)] = "".join(str(count) for _, count in counts)
+            if found := evaluation.nats_per_byte_per_task:
+                rounded = {task: round(value, 5) for task, value in found.items()}
+                nats.setdefault(arm.name, {})[str(evaluation.seed)] = rounded
             names = ("tasks", "data_hash", "samples_per_task", "versions")
             about = {name: getattr(evaluation, name) for name in names}
     result = {
@@ -43,6 +49,7 @@ def keep(name: str, directory: Path) -> None:
         "differences": [[difference.a, difference.b] for difference in comparison.differences],
         "accounting": {arm.name: arm.accounting for arm in comparison.arms if arm.accounting},
         "passed": passed,
+        **({"nats_per_byte": nats} if nats else {}),
     }
     result_file(name).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
@@ -57,7 +64,7 @@ def kept(name: str) -> dict[str, Any]:
 
 def rates(result: dict[str, Any], arm: str) -> list[list[float]]:
     """pass@1 of every task (columns) with every seed (rows)."""
-    samples = result["samples_per_task"]
+    samples = result["samples_per_task"] or 1  # the greedy one alone
     return [[int(count) / samples for count in tasks] for tasks in result["passed"][arm].values()]
 
 
@@ -94,7 +101,29 @@ def tables(result: dict[str, Any]) -> list[str]:
         bounds = f"{points(whole.mean)} [{points(whole.low)}, {points(whole.high)}]"
         shown = "" if whole.low > 0 or whole.high < 0 else "not shown"
         lines.append(f"| {a} − {b} | {bounds} | {', '.join(map(points, by_seed))} | {shown} |")
+    return lines + (likelihoods(result) if "nats_per_byte" in result else [])
+
+
+def likelihoods(result: dict[str, Any]) -> list[str]:
+    """Markdown: nats per byte of held-out solutions, and the differences on the same ones."""
+    by_task = {
+        arm: {
+            task: statistics.mean(seed[task] for seed in seeds.values())
+            for task in next(iter(seeds.values()))
+        }
+        for arm, seeds in result["nats_per_byte"].items()
+    }
+    lines = ["", "| | nats per byte of held-out solutions |", "|---|---|"]
+    lines += [f"| {arm} | {nats(interval(list(values.values())))} |" for arm, values in by_task.items()]
+    for a, b in result["differences"]:
+        if a in by_task and b in by_task:
+            apart = interval([by_task[a][task] - by_task[b][task] for task in by_task[b]])
+            lines.append(f"| {a} − {b} | {nats(apart)} |")
     return lines
+
+
+def nats(interval: Interval) -> str:
+    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]".replace("-", "−")
 
 
 def draw(result: dict[str, Any], picture: Path) -> None:

@@ -56,7 +56,8 @@ def test_the_kept_result_is_that_of_the_config(experiment: str):
     assert kept["samples_per_task"] == config["evaluate"]["samples_per_task"]
     for arm, seeds in kept["passed"].items():
         assert list(seeds) == (["0"] if arm == "teacher" else [str(seed) for seed in config["seeds"]])
-        assert {len(tasks) for tasks in seeds.values()} == {config["evaluate"]["tasks"]["count"]}
+        tasks = config["evaluate"]["tasks"]
+        assert {len(digits) for digits in seeds.values()} == {tasks.get("count") or tasks["limit"]}
 
 
 def test_the_quickstart_trains_as_the_experiment_does():
@@ -73,6 +74,19 @@ def test_its_page_shows_the_quickstarts_arms_and_differences():
         assert any(line.startswith(f"{arm['name']} ") for line in shown)
     for a, b in config["differences"]:
         assert any(line.startswith(f"{a} - {b}: ") for line in shown)
+
+
+def test_likelihoods_are_compared_solution_by_solution():
+    greedy = result(ours={"0": "10"}, theirs={"0": "00"}) | {"samples_per_task": 0}
+    assert SCRIPT["rates"](greedy, "ours") == [[1.0, 0.0]]
+    assert not any("nats" in line for line in SCRIPT["tables"](greedy))
+    nats = {
+        "ours": {"0": {"a": 1.0, "b": 3.0}, "1": {"a": 2.0, "b": 4.0}},
+        "theirs": {"0": {"b": 4.0, "a": 2.0}},
+    }
+    lines = SCRIPT["tables"](greedy | {"nats_per_byte": nats})
+    assert "| ours | 2.500 [1.500, 3.500] |" in lines and "| theirs | 3.000 [2.000, 4.000] |" in lines
+    assert "| ours − theirs | −0.500 [−0.500, −0.500] |" in lines
 
 
 def test_a_difference_is_taken_task_by_task_and_seed_by_seed():
