@@ -98,6 +98,10 @@ class ExportError(Failure):
     """An artefact is not the student that it was made of."""
 
 
+class PublishError(Failure):
+    """A model hub cannot be reached, or refuses."""
+
+
 class TeacherError(Failure):
     """A teacher cannot be reached, or its answers are unusable."""
 

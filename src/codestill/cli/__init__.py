@@ -78,8 +78,10 @@ _IN_ORDER: tuple[tuple[str, str | App, str], ...] = (
     (
         "export",
         "codestill.cli.export:export",
-        "Write a student as GGUF, and prove that it is the same: codestill export RUN --to gguf:q8_0",
+        "Write what a small machine runs, and prove it is the student: codestill export RUN --to gguf:q8_0",
     ),
+    ("card", "codestill.cli.publish:card", "Write a student's model card: codestill card RUN"),
+    ("push", "codestill.cli.publish:push", "Upload a student with its card: codestill push RUN owner/name"),
     ("library", library, ""),
     ("new", "codestill.cli.extend:make", "Write a recipe, task family or divergence to change."),
     ("check", "codestill.cli.extend:prove", "Check a recipe, task family or divergence of your own."),

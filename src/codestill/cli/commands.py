@@ -55,8 +55,12 @@ def _run(recipe: str, command: str, options: Sequence[str], default: Path) -> Pa
     settings = recipe_settings(recipe, command, options, default)
     if settings is None:
         return None
+    from codestill.report.card import write_card
+
     directory, config = settings
     carry_out(load_recipe(recipe), config, directory)
+    if (directory / "student" / "config.json").is_file():
+        write_card(directory)
     if config.execution.trackers:
         _publish(config, directory)
     tables.print_run(directory)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import Environment
+
 from codestill.files.serialize import write_atomic
 from codestill.pages import render, templates_of
 from codestill.report import claims, figures, rounds, spend, svg, tables
@@ -91,14 +93,11 @@ class Phase:
 def render_report(report: Report) -> tuple[str, str]:
     """The HTML page and the Markdown page of a report, as text."""
     colours = arm_colours(report)
-    sections = [
-        _section(section, report, colours, f"s{number}") for number, section in enumerate(report.sections)
-    ]
     phases = sorted({curve.phase for curve in report.curves}, key=part_order)
     samples = choose_samples(report)
     context = {
         "report": report,
-        "sections": sections,
+        "sections": section_pages(report),
         "phases": [
             _phase(report, name, colours, number, several=len(phases) > 1)
             for number, name in enumerate(phases)
@@ -116,13 +115,27 @@ def render_report(report: Report) -> tuple[str, str]:
         "ramp": _ramp(colours),
         "few": FEW_FUNNELS,
     }
-    templates = templates_of("codestill.report")
+    templates = markdown_templates()
     templates.globals["mark"] = lambda interval, axis, arm, labelled=False: svg.interval_mark(
         interval, axis, colours.get(arm, svg.INK), labelled
     )
     templates.globals["headline_axis"] = lambda interval: tables.axis_of([interval], around=[0.0])
-    templates.filters["md"] = _markdown
     return render(templates, "report.html.j2", **context), render(templates, "report.md.j2", **context)
+
+
+def section_pages(report: Report) -> list[SectionPage]:
+    """What is shown of every section."""
+    colours = arm_colours(report)
+    return [
+        _section(section, report, colours, f"s{number}") for number, section in enumerate(report.sections)
+    ]
+
+
+def markdown_templates() -> Environment:
+    """The report's templates, with the filter that shows text literally."""
+    templates = templates_of("codestill.report")
+    templates.filters["md"] = _markdown
+    return templates
 
 
 def arm_colours(report: Report) -> dict[str, str]:

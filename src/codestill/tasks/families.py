@@ -43,6 +43,8 @@ class Family:
     """Prompt modes."""
     from_hub: bool = False
     """Whether ``hub_id`` means something."""
+    licence: str = ""
+    """Under which the tasks are published; empty where that is not known."""
 
     def __init__(self, name: str, about: str, splits: Sequence[TaskSplit]) -> None:
         self.name, self.about, self.splits = name, about, tuple(splits)
@@ -78,7 +80,7 @@ class BenchmarkFamily(Family):
 
     def __init__(self, name: str, about: str, splits: Sequence[TaskSplit], benchmark: Benchmark) -> None:
         super().__init__(name, about, splits)
-        self.benchmark = benchmark
+        self.benchmark, self.licence = benchmark, benchmark.licence
 
     def load(self, selection: TaskSelection) -> Sequence[Task]:
         rows = benchmark_rows(self.benchmark, selection.path, selection.hub_id)
@@ -110,6 +112,7 @@ class PocketFamily(Family):
     """Generated tasks of the pocket world."""
 
     has_all = False
+    licence = "apache-2.0"
 
     def __init__(self, name: str, about: str, depths: tuple[int, ...]) -> None:
         super().__init__(name, about, POCKET_SPLITS)
@@ -167,7 +170,7 @@ _ALL_FAMILIES = (
         "humaneval",
         "164 functions to complete (Chen et al., 2021)",
         ("test",),
-        Benchmark("humaneval/HumanEval.jsonl", "openai/openai_humaneval", HumanEvalRow, HumanEvalRow),
+        Benchmark("humaneval/HumanEval.jsonl", "openai/openai_humaneval", HumanEvalRow, HumanEvalRow, "mit"),
     ),
     BenchmarkFamily(
         "humaneval-plus",
@@ -178,13 +181,14 @@ _ALL_FAMILIES = (
             "evalplus/humanevalplus",
             HumanEvalPlusRow,
             HumanEvalPlusHubRow,
+            "apache-2.0",
         ),
     ),
     MbppFamily(
         "mbpp",
         "974 tasks by description and one assertion (Austin et al., 2021)",
         MBPP_SPLITS,
-        Benchmark("mbpp/mbpp.jsonl", "google-research-datasets/mbpp", MbppRow, MbppRow, "full"),
+        Benchmark("mbpp/mbpp.jsonl", "google-research-datasets/mbpp", MbppRow, MbppRow, "cc-by-4.0", "full"),
     ),
     MbppFamily(
         "mbpp-sanitized",
@@ -195,6 +199,7 @@ _ALL_FAMILIES = (
             "google-research-datasets/mbpp",
             SanitizedRow,
             SanitizedRow,
+            "cc-by-4.0",
             "sanitized",
         ),
     ),
@@ -202,7 +207,7 @@ _ALL_FAMILIES = (
         "mbpp-plus",
         "378 of them with about 35 times the tests (EvalPlus v0.2.0)",
         ("test",),
-        Benchmark("mbppplus/MbppPlus.jsonl", "evalplus/mbppplus", MbppPlusRow, MbppPlusHubRow),
+        Benchmark("mbppplus/MbppPlus.jsonl", "evalplus/mbppplus", MbppPlusRow, MbppPlusHubRow, "apache-2.0"),
     ),
     PocketFamily("pocket", "generated compositions of a few operations; bundled, needs no file", (2, 3)),
     PocketFamily("pocket-easy", "the same, one or two operations deep", (1, 2)),
@@ -224,6 +229,7 @@ _OPTIONAL = (
     "has_all",
     "modes",
     "from_hub",
+    "licence",
     "trainable",
     "variant",
     "found",

@@ -19,6 +19,8 @@ class Benchmark(NamedTuple):
     hub_id: str
     row: type[Row]
     hub_row: type[Row]
+    licence: str
+    """By the hub's names, as its place there states it."""
     hub_config: str | None = None
 
     def form(self, values: dict[str, Any]) -> type[Row]:
