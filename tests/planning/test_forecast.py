@@ -113,7 +113,7 @@ def test_what_was_found_before_is_not_sought_again() -> None:
 
 
 def test_a_recipe_says_which_stages_saturate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of its 1,000 tasks it takes 200."""
+    """Of its 100 tasks it takes 50."""
 
     def try_out(recipe: str, part: Any, directory: Path) -> Trial:
         count = sizes(part).tasks
@@ -122,9 +122,16 @@ def test_a_recipe_says_which_stages_saturate(tmp_path: Path, monkeypatch: pytest
         )
 
     monkeypatch.setitem(forecast.__globals__, "try_out", try_out)
-    amr = load_recipe("amr_evol")
-    solved, direct = forecast("amr_evol", amr.Config(), tmp_path).stages
-    assert solved.items.mean == pytest.approx(200 * 200 / 216) and direct.items.mean == 200
+    few = {"source": "pocket-easy", "split": "train", "count": 8}
+    settings = {
+        "tasks": {"source": "pocket", "split": "train", "count": 100},
+        "count": 50,
+        "library": {"seeds": few},
+        "evaluate": {"tasks": {"source": "pocket", "count": 8}},
+    }
+    config = load_recipe("amr_evol").Config.model_validate(settings)
+    solved, direct = forecast("amr_evol", config, tmp_path).stages
+    assert solved.items.mean == pytest.approx(200 * 50 / 66) and direct.items.mean == 50
 
 
 def test_calls_grow_with_what_they_are_for() -> None:
