@@ -11,7 +11,21 @@ from tests.docs.pages import COMMANDS, ROOT, Command, blocks
 from codestill.cli import app, commands, export, main, plan
 
 # Commands that do nothing else are parsed by cyclopts alone; the others read settings first.
-PLAIN = "report runs show data card push students doctor tasks library new check plan".split()
+PLAIN = [
+    "report",
+    "runs",
+    "show",
+    "data",
+    "card",
+    "push",
+    "students",
+    "doctor",
+    "tasks",
+    "library",
+    "new",
+    "check",
+    "plan",
+]
 # Offline, and done in seconds.
 EXECUTED = (
     ("students",),
