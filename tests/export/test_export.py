@@ -17,6 +17,7 @@ from codestill.export.targets import Target
 from codestill.files.serialize import write_object
 from codestill.models import StudentConfig
 from codestill.models.gguf.kinds import KINDS
+from codestill.models.licence import licence_of
 from codestill.run import Run
 from codestill.types import Difference, Interval
 
@@ -197,6 +198,12 @@ def test_a_runs_student_is_exported(settings: dict[str, Any], tmp_path: Path) ->
     assert student_of(str(run)) == str(run / "student")
     made = carry_out(tmp_path / "export", settings, model=str(run), to="gguf:f32")
     assert made.artefacts[0].file == "kd-f32.gguf"
+
+
+def test_a_file_carries_the_licence_of_the_weights(settings: dict[str, Any], tmp_path: Path) -> None:
+    (Path(settings["model"]) / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+    made = carry_out(tmp_path / "run", settings, to="gguf:f32")
+    assert licence_of(str(tmp_path / "run/artefacts" / made.artefacts[0].file)) == "mit"
 
 
 def test_a_models_name_is_whole(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -14,10 +14,9 @@ from codestill.cli import main
 from codestill.errors import RunError
 from codestill.files.serialize import read_record, write_object
 from codestill.launch import distill
+from codestill.models.licence import UNKNOWN, licence_of
 from codestill.report.card import (
-    UNKNOWN,
     is_hub_id,
-    licence_of,
     model_card,
     sources_of,
     tasks_of,

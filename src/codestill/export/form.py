@@ -1,20 +1,17 @@
 """What a form of artefact is: how it is written, and which program runs it."""
 
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codestill.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from codestill.models.alone import Reader
 
 
@@ -69,44 +66,3 @@ def form(name: str) -> Form:
     if name not in FORMS:
         raise KeyError(name)
     return import_module(f"codestill.export.{name}").FORM
-
-
-@contextmanager
-def quietly() -> "Iterator[None]":
-    """Exporters tell every step of theirs, and what to do about it; what goes wrong they raise."""
-    import io
-    import logging
-    import warnings
-    from contextlib import redirect_stderr, redirect_stdout
-
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def decoding_graph(source: str) -> tuple[Any, dict[str, Any], Any]:
-    """The model's pass over tokens that follow others, what such a pass takes, and the tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
-    from transformers.exporters.utils import decompose_for_generation
-
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-    tokens_1T = torch.arange(8)[None]
-    parts = decompose_for_generation(
-        model,
-        {"input_ids": tokens_1T, "attention_mask": torch.ones_like(tokens_1T)},
-        generation_config=GenerationConfig(max_new_tokens=3, do_sample=False, pad_token_id=0),
-        multi_token_decode=True,
-    )
-    graph, inputs = parts["decode"]
-    return graph, dict(inputs), PreTrainedTokenizerFast.from_pretrained(source)
-
-
-def positions_after(past: int, ids: Sequence[int]) -> list[list[int]]:
-    """Positions [1, n] of tokens that follow so many."""
-    return [list(range(past, past + len(ids)))]

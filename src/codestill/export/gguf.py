@@ -20,7 +20,14 @@ def write(source: str, place: Path, kind: str) -> None:
     """See :func:`codestill.models.gguf.write.write_gguf`."""
     from codestill.models.gguf.write import write_gguf
 
-    write_gguf(source, place, cast(Kind, kind))
+    write_gguf(source, place, cast(Kind, kind), licence=licence(source))
+
+
+def licence(source: str) -> str:
+    """The saved model's own, where it is known."""
+    from codestill.models.licence import UNKNOWN, licence_of
+
+    return said if (said := licence_of(source)) != UNKNOWN else ""
 
 
 class LlamaCppReader:

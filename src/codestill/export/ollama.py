@@ -4,19 +4,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from codestill.errors import ModelError
 from codestill.export import gguf
 from codestill.export.form import Form
 from codestill.files.whole import written_whole
-from codestill.models.gguf.kinds import Kind
 
 if TYPE_CHECKING:
     from codestill.models.alone import Reader
 
 WEIGHTS, MODELFILE = "model.gguf", "Modelfile"
-LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
 LONGEST = 8192
 """Tokens of context that are asked for at most: a longer one takes memory from the first word on."""
 _BEYOND = ", which Ollama's templates cannot follow."
@@ -28,16 +26,16 @@ def write(source: str, place: Path, kind: str) -> None:
     """The file, and how it is asked: template, ends of an answer, context, licence."""
     from transformers import AutoConfig, PreTrainedTokenizerFast
 
-    from codestill.models.gguf.write import write_gguf
+    from codestill.models.licence import licence_text
     from codestill.models.sample import position_limit
 
     tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(source)
     limit = position_limit(AutoConfig.from_pretrained(source)) or LONGEST
-    licences = [file for name in LICENCES if (file := Path(source) / name).is_file()]
-    licence = licences[0].read_text(encoding="utf-8") if licences else ""
-    text = modelfile(tokenizer, _continues(source), min(limit, LONGEST), licence)
+    text = modelfile(
+        tokenizer, _continues(source), min(limit, LONGEST), licence_text(Path(source)) or gguf.licence(source)
+    )
     with written_whole(place) as temporary:
-        write_gguf(source, temporary / WEIGHTS, cast(Kind, kind))
+        gguf.write(source, temporary / WEIGHTS, kind)
         (temporary / MODELFILE).write_text(text, encoding="utf-8")
 
 

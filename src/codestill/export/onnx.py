@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codestill.export.form import Form, decoding_graph, positions_after, quietly
+from codestill.export.form import Form
+from codestill.export.graph import decoding_graph, positions_after, quietly
 from codestill.files.whole import written_whole
 
 GRAPH = "model.onnx"

@@ -16,6 +16,7 @@ from codestill.browse import RunFiles
 from codestill.errors import RunError
 from codestill.files.serialize import is_object, write_atomic
 from codestill.files.usage import read_usage
+from codestill.models.licence import CARD, UNKNOWN, licence_of
 from codestill.pace import duration
 from codestill.pages import render
 from codestill.report import claims, rounds, spend
@@ -25,10 +26,6 @@ from codestill.report.page import markdown_templates, section_pages
 from codestill.report.story import runs_of, story
 from codestill.tasks.families import FAMILIES
 from codestill.types import Evaluation
-
-CARD = "README.md"
-UNKNOWN = "unknown"
-_LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
 
 
 class Source(NamedTuple):
@@ -159,25 +156,6 @@ def tasks_of(config: dict[str, Any]) -> list[str]:
         if is_object(tasks):
             found.append(str(tasks.get("path") or tasks.get("source")))
     return list(dict.fromkeys(found))
-
-
-def licence_of(model: str) -> str:
-    """Of local weights: as a GGUF file, a card or a licence file beside them says."""
-    from huggingface_hub.repocard import metadata_load
-
-    from codestill.models.gguf.header import Header, is_gguf
-    from codestill.models.load import resolve
-
-    place = Path(model if Path(model).expanduser().exists() else resolve(model)).expanduser()
-    if place.is_file():
-        return str(Header.read(place).get("general.license") or UNKNOWN) if is_gguf(place) else UNKNOWN
-    if (place / CARD).is_file() and (said := (metadata_load(place / CARD) or {}).get("license")):
-        return str(said)
-    for name in _LICENCE_FILES:
-        if (place / name).is_file():
-            lines = (place / name).read_text(encoding="utf-8", errors="replace").splitlines()
-            return next((line.strip() for line in lines if line.strip()), UNKNOWN)[:80]
-    return UNKNOWN
 
 
 def is_hub_id(name: str) -> bool:
