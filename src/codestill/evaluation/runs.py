@@ -96,8 +96,7 @@ def evaluate_model(config: EvaluateModel, run: Run) -> Evaluation:
 
 def _loaded(config: EvaluateModel, run: Run) -> Completer:
     """The model, asked as the settings say; what ``auto`` chose is told."""
-    own = StudentConfig.model_fields.keys() & EvaluateModel.model_fields.keys()
-    given = StudentConfig(**config.model_dump(include=set(own)))
+    given = StudentConfig.shared_with(config)
     student = fitting(given, config.prompts).build(placement=config.execution)
     if student.tokenizer.chat_template:
         way = "in the tokenizer's chat template" if student.form else "as texts to continue"

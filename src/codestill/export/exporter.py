@@ -133,9 +133,8 @@ def export(config: ExportConfig, run: Run) -> Exports:
         target.form.require()
     config.preflight(run)
     source = student_of(config.model)
-    own = StudentConfig.model_fields.keys() & ExportConfig.model_fields.keys()
-    settings: dict[str, Any] = config.model_dump(include=set(own)) | {"model": source}
-    student = fitting(StudentConfig(**settings), config.prompts).build(placement=config.execution)
+    settings = StudentConfig.shared_with(config, model=source)
+    student = fitting(settings, config.prompts).build(placement=config.execution)
     files = [_written(target, config.model, source, run) for target in targets]
     prompts = prompts_for(student, config.prompts)
     with config.execution.sandbox(config.sandbox) as sandbox:

@@ -1,7 +1,7 @@
 """Which student a run trains. torch is imported only when the student is built."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Discriminator, NonNegativeInt, PositiveInt, Tag, model_validator
 
@@ -17,6 +17,7 @@ from codestill.models.settings import (
     Placement,
     Quantization,
 )
+from codestill.types import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,6 +95,12 @@ class StudentConfig(ChatConfig):
         if self.quantize and not self.adapter:
             raise ValueError(f"{self.quantize} weights cannot be trained: set `adapter` beside `quantize`")
         return self
+
+    @classmethod
+    def shared_with(cls, settings: Settings, **changes: Any) -> Self:
+        """From other settings that have some of the same names, those that they share; changed so."""
+        names = cls.model_fields.keys() & type(settings).model_fields.keys()
+        return cls.model_validate(settings.model_dump(include=set(names)) | changes)
 
     def build(
         self,
