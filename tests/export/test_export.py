@@ -18,6 +18,7 @@ from codestill.files.serialize import write_object
 from codestill.models import StudentConfig
 from codestill.models.gguf.kinds import KINDS
 from codestill.models.licence import licence_of
+from codestill.report.collect import read_report
 from codestill.run import Run
 from codestill.types import Difference, Interval
 
@@ -247,3 +248,9 @@ def test_the_command_prints_what_holds(
     assert code == 1 and "student-q4_0.gguf" in out and "is not the same student" in error
     code, _, error = command("--to", "gguf:q3")
     assert code == 2 and "gguf has no kind 'q3'" in error
+
+
+def test_the_report_names_every_artefact_by_its_kind(settings: dict[str, Any], tmp_path: Path) -> None:
+    carry_out(tmp_path / "run", settings, to="gguf:f16,gguf:q8_0")
+    (section,) = read_report([tmp_path / "run"]).sections
+    assert [arm.name for arm in section.arms] == ["gguf-f16", "gguf-q8-0", "student"]

@@ -280,7 +280,9 @@ def _run_sections(directories: dict[str, Path], collector: _Collector) -> list[S
             if _is_teacher(stem) and any(a.is_teacher and a.detail == _named(evaluation) for a in arms):
                 continue  # the same teacher, evaluated in each run: one row is enough
             role, phase = _role(stem), stem.rpartition("/")[0]
-            name = role if alone or role == "teacher" else label if role == "student" else f"{label} {stem}"
+            # An artefact of an export is more than its form: gguf-q8-0.
+            own = role if role in ("student", "teacher") else stem.rpartition("/")[2]
+            name = own if alone or role == "teacher" else label if role == "student" else f"{label} {stem}"
             if phase:
                 name = f"{name}, {part_name(phase)}"
             if name in {arm.name for arm in arms}:
