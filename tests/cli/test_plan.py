@@ -19,7 +19,7 @@ SFT = (
 def test_a_run_is_forecast_refused_over_its_budget_and_then_takes_its_time(codestill: Codestill) -> None:
     refused = codestill("plan", *SFT.split(), "--teacher-usage.budget.calls", "5")
     assert refused.code == 1 and "expected to take 12 calls" in refused.err and "budget is 5" in refused.err
-    assert "trial run on 4 of 12 tasks" in refused.err and "evaluate-student" in refused.out
+    assert "trial run on 2 of 12 tasks" in refused.err and "evaluate-student" in refused.out
     expected = read_forecast(Path("runs/s"))
     assert expected is not None and (expected.tasks, expected.measured_on) == (12, (4, 12))
     assert {path.name for path in Path("runs/s").iterdir()} == {FORECAST, "answers"}
