@@ -64,7 +64,7 @@ def kept(name: str) -> dict[str, Any]:
 
 def rates(result: dict[str, Any], arm: str) -> list[list[float]]:
     """pass@1 of every task (columns) with every seed (rows)."""
-    samples = result["samples_per_task"] or 1  # the greedy one alone
+    samples = result["samples_per_task"]
     return [[int(count) / samples for count in tasks] for tasks in result["passed"][arm].values()]
 
 
