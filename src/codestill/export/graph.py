@@ -3,9 +3,12 @@
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
+
+from codestill.files.whole import written_whole
 
 
 @contextmanager
@@ -19,6 +22,16 @@ def quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def write_graph(source: str, place: Path, export: Callable[[Any, dict[str, Any]], Any]) -> None:
+    """Write what ``export`` makes of a saved model's graph, with the tokenizer: all of it or nothing."""
+    with quietly():
+        graph, inputs, tokenizer = decoding_graph(source)
+        exported = export(graph, inputs)
+        with written_whole(place) as temporary:
+            exported.save_pretrained(temporary)
+            tokenizer.save_pretrained(str(temporary))
 
 
 def decoding_graph(source: str) -> tuple[Any, dict[str, Any], Any]:

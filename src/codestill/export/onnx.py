@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codestill.export.form import Form
-from codestill.export.graph import decoding_graph, positions_after, quietly
-from codestill.files.whole import written_whole
+from codestill.export.graph import positions_after, write_graph
 
 GRAPH = "model.onnx"
 
@@ -20,12 +19,8 @@ def write(source: str, place: Path, kind: str) -> None:
     from transformers.exporters.configs import OnnxConfig
     from transformers.exporters.exporter_onnx import OnnxExporter
 
-    with quietly():
-        graph, inputs, tokenizer = decoding_graph(source)
-        exported = OnnxExporter().export(graph, inputs, OnnxConfig(dynamic=True))
-        with written_whole(place) as temporary:
-            exported.save_pretrained(temporary)
-            tokenizer.save_pretrained(str(temporary))
+    config = OnnxConfig(dynamic=True)
+    write_graph(source, place, lambda graph, inputs: OnnxExporter().export(graph, inputs, config))
 
 
 class OnnxReader:

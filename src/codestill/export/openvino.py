@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codestill.export.form import Form
-from codestill.export.graph import decoding_graph, positions_after, quietly
-from codestill.files.whole import written_whole
+from codestill.export.graph import positions_after, write_graph
 
 GRAPH = "openvino_model.xml"
 
@@ -22,14 +21,12 @@ def write(source: str, place: Path, kind: str) -> None:
     from transformers.exporters.configs import OpenVINOConfig
     from transformers.exporters.exporter_openvino import OpenVINOExporter
 
-    with quietly(), _unreported():
-        graph, inputs, tokenizer = decoding_graph(source)
-        exported = OpenVINOExporter().export(
-            graph, inputs, OpenVINOConfig(dynamic=True, quantizer=_quantizer(kind))
-        )
-        with written_whole(place) as temporary:
-            exported.save_pretrained(temporary)
-            tokenizer.save_pretrained(str(temporary))
+    def exported(graph: Any, inputs: dict[str, Any]) -> Any:
+        config = OpenVINOConfig(dynamic=True, quantizer=_quantizer(kind))
+        return OpenVINOExporter().export(graph, inputs, config)
+
+    with _unreported():
+        write_graph(source, place, exported)
 
 
 @contextmanager
