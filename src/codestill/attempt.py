@@ -58,7 +58,7 @@ class Workbench:
         """Complete each request and execute the program in the answer; in any order, outside any stage."""
         tasks, prompts = task_set.by_id, self._prompts(model)
         seed = self.run.seed if seed is None else seed
-        ended = prompts.ended(task_set.stop)
+        ended = prompts.ended(task_set.stop, task_set.gaps)
         rule = task_set.stop.name if ended else ""
         decoding = Decoding(sampling, ended, seed, stop=rule, watcher=watcher)
         completions = (
@@ -77,10 +77,10 @@ class Workbench:
 
 def requests(task_set: TaskSet, samples: int, prompts: Prompts) -> list[Request]:
     """``samples`` requests for every task, as the prompts phrase them."""
-    phrased = [(task.task_id, prompts.to_solve(task)) for task in task_set.tasks]
+    phrased = [(task, prompts.to_solve(task)) for task in task_set.tasks]
     return [
-        Request(task_id=task_id, prompt=prompt, sample=sample)
-        for task_id, prompt in phrased
+        Request(task_id=task.task_id, prompt=prompt, suffix=task.suffix, sample=sample)
+        for task, prompt in phrased
         for sample in range(samples)
     ]
 

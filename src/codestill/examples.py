@@ -14,7 +14,7 @@ from codestill.run import Keyed, Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
-from codestill.train import TrainConfig, require_disk
+from codestill.train import TrainConfig, require_ready
 from codestill.types import Example, Settings, Task
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def references(task_set: TaskSet, student: Asked) -> list[Example]:
 def require_room(student: "Student", task_set: TaskSet, config: TrainConfig, run: Run) -> None:
     """Raises ConfigError, before a teacher is asked, where no task's prompt leaves room for a completion, or
     the disk has none for a checkpoint."""
-    require_disk(student, run)
+    require_ready(student, config, run)
     limit = min(config.max_length, student.positions or config.max_length)
     prompts = prompts_for(student)
     shortest = min((len(student.codec.prompt(prompts.to_solve(task))) for task in task_set), default=0)
@@ -174,6 +174,7 @@ def row(
         example_id=task.task_id if example_id is None else example_id,
         prompt=prompts.to_solve(task),
         completion=prompts.to_train(task, completion),
+        suffix=task.suffix,
         source=source,
         attempt=prompts.to_train(task, attempt) if attempt else "",
     )

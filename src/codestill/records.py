@@ -1,7 +1,7 @@
 """Bases of settings and records, estimates with their uncertainty, and parts of results; ``codestill.types``
 has them, too."""
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 STEADY = 0.15
 """Distance of the quartiles of a time, as a share of its median, up to which it says something."""
@@ -104,6 +104,8 @@ class Gates(Record):
     reference: int
     empty: int
     pass_body: int
+    closed: int = Field(default=0, exclude_if=lambda value: not value)
+    """Gaps that nothing need fill: a model that writes nothing would pass them."""
     broken: tuple[str, ...] = ()
     """Task ids whose published reference fails its own tests."""
 

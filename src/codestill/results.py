@@ -40,6 +40,11 @@ class Evaluation(Tabular, Record):
     """Samples per verdict."""
     unfinished: dict[str, int] = Field(default_factory=dict[str, int])
     """Samples that did not end of their own accord, by reason, e.g. ``length`` or ``prompt_too_long``."""
+    exact_match: Interval | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Of gaps: the share that the greedy (else first) completion fills as the reference does, but for space
+    around it."""
+    problems: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """Task id -> the problem that it is one of several parts of: intervals are over problems."""
     bleu: float | None = None
     """Corpus BLEU of the greedy (else first) completion against the reference, 0-100."""
     bleu_signature: str = ""
@@ -79,6 +84,10 @@ class Evaluation(Tabular, Record):
             f"gates: reference {gates.reference}/{gates.tasks}, empty {gates.empty}/{gates.tasks}, "
             f"pass body {gates.pass_body}/{gates.tasks}; sandbox: {self.sandbox}"
         ]
+        if gates.closed:
+            notes.append(f"nothing need fill {gates.closed} of the gaps: an empty completion passes them")
+        if self.exact_match is not None:
+            notes.append(f"the reference itself, but for space around it: {percent(self.exact_match)}")
         if self.quantization:
             notes.append(f"{self.model}: {self.quantization} weights, dequantised")
         if self.subset:

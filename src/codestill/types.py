@@ -71,6 +71,12 @@ class Task(Record):
     task_id: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
     """What the model continues: valid Python once a correct completion follows."""
+    suffix: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What stands behind the gap that a completion fills (fill-in-the-middle); None where a completion goes
+    on from the prompt."""
+    problem: str = Field(default="", exclude_if=lambda value: not value)
+    """The problem that this task is one of several parts of; scores of one problem's tasks are not
+    independent. Empty for a problem of its own."""
     entry_point: str = Field(min_length=1)
     reference: str
     tests: tuple[Test, ...] = Field(min_length=1)
@@ -86,12 +92,15 @@ class Task(Record):
     """What is known about its difficulty, e.g. ``{"depth": 3}``; tables group by it."""
 
     def program(self, completion: str) -> str:
-        """The source under test (:func:`codestill.assembly.assemble`)."""
+        """The source under test: a gap is filled as it stands, and for a completion that goes on from the
+        prompt see :func:`codestill.assembly.assemble`."""
+        if self.suffix is not None:
+            return self.prompt + completion + self.suffix
         return assemble(self.prompt, completion, self.entry_point, self.language)
 
     def accepts(self, completion: str) -> bool:
         """Whether a completion makes a program that parses and defines the function, right or wrong."""
-        program = self.program(completion) if completion.strip() else ""
+        program = self.program(completion) if completion.strip() or self.suffix is not None else ""
         return is_program(program, self.entry_point, self.language)
 
     @property
@@ -121,6 +130,9 @@ class Example(Record):
     example_id: str
     prompt: str
     completion: str
+    suffix: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What stands behind the completion, where it fills the gap between the prompt and this; None where it
+    goes on from the prompt."""
     source: str = ""
     """Where the completion comes from, e.g. ``reference`` or ``teacher``."""
     faults: tuple[Fault, ...] = ()
@@ -145,6 +157,9 @@ class Request(Record):
     task_id: str
     prompt: str
     sample: int = Field(default=0, ge=0)
+    suffix: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What stands behind the gap that the completion fills, where the prompt stands before one; None where
+    the completion goes on from the prompt."""
 
     @property
     def key(self) -> str:

@@ -15,9 +15,10 @@ from tests.support.token_families import family
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 from codestill.errors import ModelError
+from codestill.models.fim import FIM_TOKENS
 from codestill.models.gguf.store import folder_of, quantization_of
 from codestill.models.gguf.tokenizer import RULES, splitting
-from codestill.models.gguf.write import FIM_TOKENS, rule_of, write_gguf
+from codestill.models.gguf.write import rule_of, write_gguf
 from codestill.models.tokenizers import load_tokenizer
 from codestill.pocket import bundled_directory
 

@@ -8,7 +8,7 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from codestill.models import Placement
+from codestill.models.fim import FIM_TOKENS
 
 CPU = Placement(device="cpu")
 EOS = "<|endoftext|>"
@@ -72,6 +73,14 @@ def tiny_tokenizer(vocabulary: int = 320) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(_trained(vocabulary)), eos_token=EOS, pad_token=EOS
     )
+
+
+def fim_tokenizer(spelling: int = 0, special: bool = True) -> PreTrainedTokenizerFast:
+    """The same with the three tokens of fill-in-the-middle, as some models spell them."""
+    backend = tiny_tokenizer().backend_tokenizer
+    names = [FIM_TOKENS[role][spelling] for role in ("fim_pre", "fim_suf", "fim_mid")]
+    backend.add_tokens([AddedToken(name, special=special) for name in names])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=EOS, pad_token=EOS)
 
 
 def save_model(

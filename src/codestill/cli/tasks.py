@@ -106,7 +106,11 @@ def _print_report(report: TasksReport) -> None:
     console.print(
         f"{report.tasks}: {'holds' if report.holds else 'DOES NOT HOLD'}. References pass "
         f"{report.reference_passes}/{count}, an empty completion {len(report.wrong('empty'))}/{count}, "
-        f"a bare pass body {len(report.wrong('pass-body'))}/{count}.",
+        + (
+            f"of the gaps {len(report.closed)} need no filling."
+            if report.closed
+            else f"a bare pass body {len(report.wrong('pass-body'))}/{count}."
+        ),
         highlight=False,
         soft_wrap=True,
     )

@@ -75,6 +75,16 @@ class Profiled(Protocol):
     def profile(self) -> ModelProfile: ...
 
 
+@runtime_checkable
+class FillsGaps(Protocol):
+    """A model that says whether it can fill in the middle."""
+
+    @property
+    def unfit_for_gaps(self) -> str: ...
+
+    def require_fim(self) -> None: ...
+
+
 def evaluate(
     model: Completer,
     name: str,
@@ -101,6 +111,7 @@ def evaluate(
                 next_step="Use another run directory for other prompts or another chat template.",
             )
         return done
+    warnings = _of_gaps(model) if task_set.gaps else ()
     likely = (require_weights(model), config.likelihood.load()) if config.likelihood else None
     gates = check_gates(task_set, sandbox, config.known_broken, partial(run.progress, "gates"))
     keep_tasks(task_set, run)
@@ -126,6 +137,7 @@ def evaluate(
         pool or greedy,
         greedy,
         profile,
+        warnings,
         prompts=version,
         chat=model.form,
         quantization=getattr(model, "quantization", None),
@@ -133,6 +145,15 @@ def evaluate(
         likelihood_tasks=likely[1].name if likely else "",
     )
     return conclude(samples, gates, config, workbench)
+
+
+def _of_gaps(model: Completer) -> tuple[str, ...]:
+    """What to know of a model that is asked to fill gaps. Raises ModelError where it cannot be asked."""
+    if not isinstance(model, FillsGaps):
+        return ()
+    model.require_fim()
+    why = model.unfit_for_gaps
+    return (f"{model.name} is unfit for an editor: {why}",) if why else ()
 
 
 @dataclass(frozen=True)
@@ -190,6 +211,8 @@ def conclude(
     """Score the samples; write them and the result."""
     task_set, pool, greedy, run = samples.task_set, samples.pool, samples.greedy, workbench.run
     counts = _counts(task_set, pool, group=None)
+    problems = _problems(task_set)
+    groups = list(problems.values()) or None
     plus = any(test.group != "base" for task in task_set.tasks for test in task.tests)
     base = _counts(task_set, pool, group="base") if plus else {}
     per_task = len(pool) // len(task_set.tasks)
@@ -210,9 +233,11 @@ def conclude(
         samples_per_task=per_task,
         temperature=config.sampling.temperature,
         top_p=config.sampling.top_p,
-        pass_at=_pass_at(counts, per_task),
-        pass_at_base=_pass_at(base, per_task) if base else {},
-        greedy=interval([float(attempt.result.passed) for attempt in greedy]) if greedy else None,
+        pass_at=_pass_at(counts, per_task, groups),
+        pass_at_base=_pass_at(base, per_task, groups) if base else {},
+        greedy=interval([float(a.result.passed) for a in greedy], groups=groups) if greedy else None,
+        problems=problems,
+        exact_match=_exact_match(task_set, compared, groups),
         per_task=counts,
         greedy_per_task={attempt.task_id: attempt.result.passed for attempt in greedy},
         by_difficulty=_by_difficulty(task_set, counts),
@@ -283,10 +308,27 @@ def _unfinished(pool: list[Attempt]) -> dict[str, int]:
     return {reason: count for reason, count in sorted(reasons.items()) if reason != "stop"}
 
 
-def _pass_at(counts: dict[str, tuple[int, int]], samples: int) -> dict[int, Interval]:
+def _pass_at(
+    counts: dict[str, tuple[int, int]], samples: int, groups: list[str] | None
+) -> dict[int, Interval]:
     return {
-        k: interval([pass_at_k(n, passed, k) for n, passed in counts.values()]) for k in range(1, samples + 1)
+        k: interval([pass_at_k(n, passed, k) for n, passed in counts.values()], groups=groups)
+        for k in range(1, samples + 1)
     }
+
+
+def _problems(task_set: TaskSet) -> dict[str, str]:
+    """Task id -> problem, in the set's order; empty where no problem has several tasks."""
+    if not any(task.problem for task in task_set):
+        return {}
+    return {task.task_id: task.problem or task.task_id for task in task_set}
+
+
+def _exact_match(task_set: TaskSet, texts: dict[str, str], groups: list[str] | None) -> Interval | None:
+    if any(task.suffix is None for task in task_set):
+        return None
+    same = [float(texts[task.task_id].strip() == task.reference.strip()) for task in task_set]
+    return interval(same, groups=groups)
 
 
 def _by_difficulty(task_set: TaskSet, counts: dict[str, tuple[int, int]]) -> dict[str, Interval]:

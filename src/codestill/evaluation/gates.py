@@ -29,6 +29,7 @@ def check_gates(
             reference=report.reference_passes,
             empty=len(report.wrong("empty")),
             pass_body=len(report.wrong("pass-body")),
+            closed=len(report.closed),
             broken=broken,
         )
         if why := gates.failure():

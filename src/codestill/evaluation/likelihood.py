@@ -40,6 +40,7 @@ def nats_per_byte(model: "LanguageModel", task_set: TaskSet, prompts: Prompts, r
             example_id=task.task_id,
             prompt=prompts.to_solve(task),
             completion=prompts.to_train(task, task.reference),
+            suffix=task.suffix,
         )
         for task in task_set.tasks
     ]
@@ -51,5 +52,5 @@ def nats_per_byte(model: "LanguageModel", task_set: TaskSet, prompts: Prompts, r
         )
     if left_out := [e.example_id for e in examples if e.example_id not in found]:
         run.message("evaluate", f"longer than the model's positions, not scored: {', '.join(left_out)}")
-    sizes = {e.example_id: len(e.completion.encode()) for e in examples}
+    sizes = {e.example_id: max(1, len(e.completion.encode())) for e in examples}
     return {task_id: value / sizes[task_id] for task_id, value in found.items()}

@@ -26,8 +26,9 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
     return 1.0 - math.prod(1.0 - k / i for i in range(samples - passed + 1, samples + 1))
 
 
-def interval(values: Sequence[float], seed: int = 0) -> Interval:
-    """Mean of one value per task with its 95% percentile-bootstrap interval over tasks.
+def interval(values: Sequence[float], seed: int = 0, groups: Sequence[Hashable] | None = None) -> Interval:
+    """Mean of one value per task with its 95% percentile-bootstrap interval over tasks, or over ``groups`` of
+    tasks that are not independent, such as the parts of one problem.
 
     Where every task has the same 0 or 1 a bootstrap sees no spread; Wilson's interval is used.
     """
@@ -36,7 +37,9 @@ def interval(values: Sequence[float], seed: int = 0) -> Interval:
     data = np.asarray(values, dtype=float)
     mean = float(data.mean())
     if data.min() == data.max() and mean in (0.0, 1.0):
-        return _wilson(mean, len(data))
+        return _wilson(mean, len(data) if groups is None else len(set(groups)))
+    if groups is not None:
+        return _percentiles(mean, _over_seeds(data[None], seed, groups))
     rng = np.random.default_rng(seed)
     return _percentiles(mean, _bootstrap_means(data, rng))
 
@@ -64,7 +67,10 @@ def paired_difference(
 
 
 def compare_pairs(
-    a_ST: Sequence[Sequence[float]], b_ST: Sequence[Sequence[float]], seed: int = 0
+    a_ST: Sequence[Sequence[float]],
+    b_ST: Sequence[Sequence[float]],
+    seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
 ) -> PairedDifference:
     """:func:`paired_difference` with all that stands beside its interval.
 
@@ -72,17 +78,19 @@ def compare_pairs(
     of a sign test in which all tasks agree. With fewer than ten tasks, or where all differ alike, a bootstrap
     sees too little spread: the interval also allows for tasks unlike these, whose share is bounded exactly
     (Clopper and Pearson, 1934) and whose difference may be anything. With two to four seeds there is also a t
-    interval over the seeds' own differences, for the same tasks.
+    interval over the seeds' own differences, for the same tasks. Where tasks belong to ``groups``, such as
+    the parts of one problem, these take the tasks' place.
     """
     a, b = np.asarray(a_ST, dtype=float), np.asarray(b_ST, dtype=float)
     if a.shape != b.shape:
         raise ValueError(f"scores of shape {a.shape} and {b.shape} (seeds, tasks) are no pairs")
     difference_ST = a - b
-    draws = _over_seeds(difference_ST, seed)
+    draws = _over_seeds(difference_ST, seed, groups)
     beyond = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
     by_seed = tuple(difference_ST.mean(axis=1).tolist())
     t_interval, t_p = student_t(by_seed) if len(by_seed) < FEW_SEEDS else (None, None)
-    interval, tasks = _percentiles(float(difference_ST.mean()), draws), difference_ST.shape[1]
+    interval = _percentiles(float(difference_ST.mean()), draws)
+    tasks = difference_ST.shape[1] if groups is None else len(set(groups))
     if tasks < FEW_TASKS or np.ptp(difference_ST) == 0:
         interval = _with_unmet(interval, tasks)
     return PairedDifference(
@@ -118,15 +126,28 @@ def student_t(values: Sequence[float]) -> tuple[Interval | None, float | None]:
     return Interval(mean=mean, low=mean - reach, high=mean + reach), p
 
 
-def _over_seeds(data_ST: np.ndarray, seed: int) -> np.ndarray:
-    """Means of the bootstrap's draws: seeds and tasks are resampled, each with replacement."""
+def _over_seeds(data_ST: np.ndarray, seed: int, groups: Sequence[Hashable] | None = None) -> np.ndarray:
+    """Means of the bootstrap's draws: seeds and tasks, or groups of tasks, are resampled, each with
+    replacement."""
     seeds, tasks = data_ST.shape
     rng = np.random.default_rng(seed)
     means = np.empty(DRAWS)
+    group_T = _numbered(range(tasks) if groups is None else groups)
+    sizes_G = np.bincount(group_T)
     for draw in range(DRAWS):
         rows = data_ST[rng.integers(seeds, size=seeds)].mean(axis=0)
-        means[draw] = rows[rng.integers(tasks, size=tasks)].mean()
+        if groups is None:
+            means[draw] = rows[rng.integers(tasks, size=tasks)].mean()
+        else:
+            drawn = rng.integers(len(sizes_G), size=len(sizes_G))
+            means[draw] = np.bincount(group_T, weights=rows)[drawn].sum() / sizes_G[drawn].sum()
     return means
+
+
+def _numbered(groups: Sequence[Hashable]) -> np.ndarray:
+    """Each task's group as a number from 0, in the order in which they come."""
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    return np.array([numbers[group] for group in groups])
 
 
 def _percentiles(mean: float, draws: np.ndarray) -> Interval:

@@ -30,5 +30,9 @@ def difference(a: str, left: Sequence[Evaluation], b: str, right: Sequence[Evalu
     if len(left) != len(right):
         left, right = (list(left) * len(right), right) if len(left) == 1 else (left, list(right) * len(left))
     tasks = list(left[0].per_task)  # one order for all: a file and a run that has just ended may differ in it
-    measured = compare_pairs([rates(e, 1, tasks) for e in left], [rates(e, 1, tasks) for e in right])
+    problems = left[0].problems
+    groups = [problems[task_id] for task_id in tasks] if problems else None
+    measured = compare_pairs(
+        [rates(e, 1, tasks) for e in left], [rates(e, 1, tasks) for e in right], groups=groups
+    )
     return Difference(a=a, b=b, metric="pass@1", pairs=len(left) * len(tasks), **measured.model_dump())

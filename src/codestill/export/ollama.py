@@ -41,13 +41,15 @@ def write(source: str, place: Path, kind: str) -> None:
 
 def _continues(source: str) -> bool:
     """Whether the model was saved as one that continues its prompt though its tokenizer has a template."""
-    said = Path(source) / "codestill.json"
-    return said.is_file() and json.loads(said.read_bytes()).get("chat") is False
+    from codestill.models.saved import read_saved_form
+
+    said = read_saved_form(Path(source))
+    return said is not None and said.chat is False
 
 
 def modelfile(tokenizer: Any, continues: bool, context: int, licence: str = "") -> str:
     """What the Modelfile says. Raises ModelError for a chat template that Ollama's cannot follow."""
-    from codestill.models.gguf.write import fim_tokens
+    from codestill.models.fim import fim_tokens
 
     fim = fim_tokens(tokenizer)
     chat = None if continues or not tokenizer.chat_template else ChatTemplate.of(tokenizer)

@@ -38,7 +38,7 @@ def complete_alone(
     """Yield one Completion per request, longest prompts first, as :func:`codestill.models.sample.complete`
     does: the same stop rules, and the same random stream of each request. ``ids``: how many the tokenizer
     has; ``limit``: positions."""
-    waiting, too_long = rows_of(codec.prompt, requests, decoding.sampling.max_new_tokens, limit)
+    waiting, too_long = rows_of(codec, requests, decoding.sampling.max_new_tokens, limit)
     yield from map(unanswered, too_long)
     done, most = 0, sum(row.room for row in waiting)
     tell: Callable[[int, int, int], None] = decoding.watcher.decoded if decoding.watcher else _no_one

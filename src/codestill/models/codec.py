@@ -13,7 +13,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from codestill.types import ChatForm
+from codestill.errors import ModelError
+from codestill.models.fim import FimIds, fim_ids
+from codestill.types import ChatForm, Request
 
 # Added tokens that no file declares special, but that are spelled like markers (<|file_sep|>, <｜User｜>).
 _MARKER = re.compile(r"<[|｜][^\s<>]+[|｜]>")
@@ -61,6 +63,11 @@ class TextCodec:
     @property
     def end(self) -> int:
         """The id that ends a sequence; training appends it to completions."""
+        return self.text_end
+
+    @property
+    def text_end(self) -> int:
+        """The tokenizer's end of sequence, which ends a text whatever template there is."""
         return int(self.tokenizer.eos_token_id)  # pyright: ignore[reportArgumentType]
 
     def text(self, texts: Sequence[str]) -> list[list[int]]:
@@ -83,6 +90,34 @@ class TextCodec:
     def prompt(self, prompt: str) -> list[int]:
         """Ids of a prompt, with a leading BOS if the tokenizer adds one, but never a trailing EOS."""
         return self._begun(self.text([prompt])[0])
+
+    @cached_property
+    def fim(self) -> FimIds | None:
+        """Ids of the tokens that frame a gap; None where the tokenizer has none."""
+        return fim_ids(self.tokenizer)
+
+    def gap(self, prefix: str, suffix: str) -> list[int]:
+        """Ids of what stands before and after a gap, up to where the middle begins; a chat template stands
+        around neither. Raises ModelError where the tokenizer has no tokens for it."""
+        if self.fim is None:
+            raise ModelError(
+                f"the tokenizer of {self.tokenizer.name_or_path or 'the model'} has no tokens for "
+                "fill-in-the-middle, so the model cannot be asked for what stands between two texts.",
+                next_step="Give a model whose tokenizer has them: Qwen2.5-Coder and StarCoder2 do, and so do "
+                "students with their tokenizers.",
+            )
+        before, after = self.text([prefix, suffix])
+        return [*self.start, self.fim.prefix, *before, self.fim.suffix, *after, self.fim.middle]
+
+    def middle(self, gap: Sequence[int], text: str) -> list[int]:
+        """Ids of the text that fills a gap, its end included: the tokenizer's own end of a text."""
+        return [*self.continuation(gap, text), self.text_end]
+
+    def request(self, request: Request) -> list[int]:
+        """Ids of what the model reads of a request: its prompt, or what surrounds its gap."""
+        if request.suffix is None:
+            return self.prompt(request.prompt)
+        return self.gap(request.prompt, request.suffix)
 
     def examples(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
         """Ids of each prompt, and of the completion that follows it.

@@ -138,6 +138,8 @@ class StudentConfig(ChatConfig):
                 student = _cut(student, self.layers)
                 student.model.to(where)
         student.placement, student.adapter, student.quantize = placement, self.adapter, self.quantize
+        if self.model is None or self.from_scratch:
+            student.fills_gaps = False
         require_trainable(student)  # before a teacher is asked for anything
         # With fresh weights, `auto` has nothing to follow: nothing was trained to end a turn.
         fresh = self.from_scratch or self.model is None

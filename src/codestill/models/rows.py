@@ -37,17 +37,18 @@ class Row:
 
 
 def rows_of(
-    encode: Callable[[str], list[int]], requests: Iterable[Request], max_new_tokens: int, limit: int
+    codec: TextCodec, requests: Iterable[Request], max_new_tokens: int, limit: int
 ) -> tuple[list[Row], list[Request]]:
     """Longest prompt first, so memory runs out at once if at all; samples of a prompt stay together. Requests
     whose prompts leave no position free come apart."""
-    encoded: dict[str, tuple[int, ...]] = {}
+    encoded: dict[tuple[str, str | None], tuple[int, ...]] = {}
     rows: list[Row] = []
     too_long: list[Request] = []
     for request in requests:
-        if request.prompt not in encoded:
-            encoded[request.prompt] = tuple(encode(request.prompt))
-        prompt = encoded[request.prompt]
+        asked = request.prompt, request.suffix
+        if asked not in encoded:
+            encoded[asked] = tuple(codec.request(request))
+        prompt = encoded[asked]
         if len(prompt) < limit:
             rows.append(Row(request, prompt, min(max_new_tokens, limit - len(prompt))))
         else:
@@ -97,10 +98,11 @@ def _text_so_far(codec: TextCodec, row: Row) -> str:
 
 def completion_of(codec: TextCodec, row: Row, stop_ids: Collection[int], finish: Finish) -> Completion:
     ended = row.tokens[-1] in stop_ids
+    answer = codec.answer if row.request.suffix is None else codec.decode
     return Completion(
         task_id=row.request.task_id,
         sample=row.request.sample,
-        text=codec.answer(row.prompt, row.tokens[:-1] if ended else row.tokens),
+        text=answer(row.prompt, row.tokens[:-1] if ended else row.tokens),
         tokens=len(row.tokens),
         finish=finish,
     )

@@ -69,7 +69,7 @@ def complete(
     """
     sampling, codec = decoding.sampling, codec or TextCodec(tokenizer)
     limit = position_limit(model.config) or NO_LIMIT
-    waiting, too_long = rows_of(codec.prompt, requests, sampling.max_new_tokens, limit)
+    waiting, too_long = rows_of(codec, requests, sampling.max_new_tokens, limit)
     for request in too_long:
         yield unanswered(request)
     finish = partial(ending, codec, stop_ids=stop_ids, stopped=decoding.stopped)

@@ -6,10 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from codestill.errors import ModelError
 from codestill.files.whole import written_whole
 from codestill.models.chat import codec_of, form_of
 from codestill.models.choices import choose
@@ -18,11 +16,10 @@ from codestill.models.completer import Decoding
 from codestill.models.gguf.store import quantization_of
 from codestill.models.load import DTYPES, load_weights, resolve
 from codestill.models.sample import complete, position_limit
+from codestill.models.saved import SavedForm, read_saved_form
 from codestill.models.settings import AdapterConfig, ChatConfig, Device, Dtype, Placement, Quantization
 from codestill.models.tokenizers import load_tokenizer, require_rows, warn_if_reload_differs
 from codestill.types import ChatForm, Completion, ModelProfile, Request
-
-_FORM = "codestill.json"
 
 
 @dataclass
@@ -39,6 +36,9 @@ class LanguageModel:
     """How prompts are put into the tokenizer's chat template; None where the model continues them."""
     saved_form: ChatConfig | None = None
     """How the model was asked when it was saved, which ``chat: auto`` follows; None for others' models."""
+    fills_gaps: bool | None = None
+    """Whether it was trained to fill in the middle (``train.fim``); None where nobody has said, as of others'
+    models."""
     quantization: str | None = None
     """How the weights were quantised in the GGUF file that they came from, e.g. ``Q4_K_M``."""
 
@@ -94,6 +94,18 @@ class LanguageModel:
         return replace(self, chat=form_of(config, self.tokenizer, self._eos_ids, self.name, setting))
 
     @property
+    def unfit_for_gaps(self) -> str:
+        """Why it should fill no gaps, as editors ask for nothing else; empty where nothing speaks against
+        it."""
+        if self.codec.fim is None:
+            return "its tokenizer has no tokens for fill-in-the-middle"
+        return "it was not trained to fill in the middle (train.fim)" if self.fills_gaps is False else ""
+
+    def require_fim(self) -> None:
+        """Raise ModelError where the tokenizer cannot frame a gap."""
+        self.codec.gap("", "")
+
+    @property
     def dtype(self) -> Dtype:
         return next(name for name, dtype in DTYPES.items() if dtype == self.model.dtype)
 
@@ -126,7 +138,7 @@ class LanguageModel:
         with written_whole(directory) as temporary:
             self.model.save_pretrained(temporary)
             form = self.chat or ChatConfig(chat=False)
-            (temporary / _FORM).write_text(form.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            SavedForm(**form.alone.model_dump(), fills_gaps=self.fills_gaps).write(temporary)
             self.tokenizer.save_pretrained(str(temporary))
         warn_if_reload_differs(str(directory), self.tokenizer)
         return directory
@@ -152,6 +164,7 @@ class LanguageModel:
             if tokenizer
             else load_tokenizer(place, revision=revision, trust_remote_code=trust_remote_code)
         )
+        said = read_saved_form(Path(place))
         return cls(
             model,
             ids,
@@ -159,7 +172,8 @@ class LanguageModel:
             trust_remote_code,
             revision,
             quantization=quantization_of(place),
-            saved_form=_saved_form(Path(place) / _FORM),
+            saved_form=said and said.alone,
+            fills_gaps=said.fills_gaps if said else None,
         )
 
     def profile(
@@ -180,19 +194,6 @@ class Student(LanguageModel):
     """What is trained beside the weights, instead of them; None: the weights themselves."""
     quantize: Quantization | None = None
     """How the weights are kept while an adapter is trained; None: as they are."""
-
-
-def _saved_form(path: Path) -> ChatConfig | None:
-    """How a model was asked when it was saved. Raises ModelError for a damaged file."""
-    if not path.is_file():
-        return None
-    try:
-        return ChatConfig.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise ModelError(
-            f"{path} does not say how the model is asked: {error.errors()[0]['msg']}.",
-            next_step="Delete the file, and say it by `chat`.",
-        ) from error
 
 
 def name_of(source: str) -> str:

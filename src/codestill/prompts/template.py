@@ -68,12 +68,14 @@ class Prompts(Settings):
     """Prompts that decompose a task and evolve its answer with functions. None if the set has none."""
 
     def to_solve(self, task: Task) -> str:
-        """The prompt that asks for a solution."""
+        """The prompt that asks for a solution; a gap's is what stands before it."""
+        if task.suffix is not None:
+            return task.prompt
         return render(self.solve, prompt=task.prompt, **_language(task))
 
     def to_train(self, task: Task, completion: str) -> str:
         """The answer that holds a completion of the task's prompt, in the form in which answers are read."""
-        if self.answers == "continuation":
+        if self.answers == "continuation" or task.suffix is not None:
             return completion
         whole = is_program(completion, task.entry_point, task.language)
         return f"```{task.language}\n{(completion if whole else task.prompt + completion).strip()}\n```"
@@ -159,13 +161,14 @@ class Prompts(Settings):
         """Whether the text generated so far holds a complete proposal."""
         return self.answers == "continuation" and PROPOSAL.search(text) is not None
 
-    def ended(self, stop: StopRule) -> Callable[[str], bool] | None:
-        """A test of whether a text needs no more tokens; None where the model ends its answers itself."""
-        return partial(stopped, rule=stop) if self.answers == "continuation" else None
+    def ended(self, stop: StopRule, gaps: bool = False) -> Callable[[str], bool] | None:
+        """A test of whether a text needs no more tokens, also where it fills a gap; None where the model ends
+        its answers itself."""
+        return partial(stopped, rule=stop) if self.answers == "continuation" or gaps else None
 
     def read(self, answer: str, task: Task, stop: StopRule) -> str:
         """The completion of the task's prompt in an answer."""
-        if self.answers == "continuation":
+        if self.answers == "continuation" or task.suffix is not None:
             return cut(answer, stop)
         return as_completion(extract_code(answer, task.entry_point, task.prompt, task.language)[0], task)
 
@@ -181,6 +184,12 @@ def _with_solution(template: str, task: Task, solution: str, **values: list[str]
 
 
 def _language(task: Task) -> dict[str, str]:
+    """What templates are told of the task's language. Raises ConfigError for a gap, which none describes."""
+    if task.suffix is not None:
+        raise ConfigError(
+            f"{task.task_id} asks for what fills a gap, and no prompt shows a teacher both of its sides.",
+            next_step="Give tasks that ask for whole functions; train.fim makes gaps of their solutions.",
+        )
     return {"language": task.language, "called": LANGUAGES[task.language].called}
 
 

@@ -80,6 +80,7 @@ def distill(config: Config, run: Run) -> "Student":
     from codestill.capture.answered import capture_answers
     from codestill.teachers.forms import codec_for, tokenizer_of
     from codestill.teachers.frozen import LocalTeacher
+    from codestill.train.gaps import with_gaps
 
     config.preflight(run)
     temperature = config.objective.temperature
@@ -114,7 +115,8 @@ def distill(config: Config, run: Run) -> "Student":
         logits = weights
         if config.teacher_logits == "cached":
             kept = (temperature,), config.cache
-            every = [*examples, *validation]
+            gaps = with_gaps(examples, config.train.fim, run.seed, student.form is not None)
+            every = [*gaps, *validation]
             if weights:
                 cache = capture(every, weights, *kept, directory, run, codec)
             elif session:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from pydantic import Field
+
 from codestill.errors import TaskError
 from codestill.languages import LANGUAGES
 from codestill.tasks.config import TaskSet
@@ -29,6 +31,9 @@ class TasksReport(Record):
     task_count: int
     data_hash: str
     findings: tuple[WrongVerdict, ...]
+    closed: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Ids of the gaps that nothing need fill: their two sides together pass. Not wrong, but no merit of a
+    model's either."""
 
     @property
     def holds(self) -> bool:
@@ -58,13 +63,16 @@ def check_tasks(task_set: TaskSet, execute: Execute, progress: ProgressCallback 
         for answer, completion in (
             ("reference", task.reference),
             ("empty", ""),
-            ("pass-body", pass_body(task)),
+            *([("pass-body", pass_body(task))] if task.suffix is None else []),
         )
     ]
     results = execute([(task, completion) for task, _, completion in pairs])
-    findings = []
+    findings: list[WrongVerdict] = []
+    closed: list[str] = []
     for done, ((task, answer, _), result) in enumerate(zip(pairs, results, strict=True), 1):
-        if result.passed != (answer == "reference"):
+        if result.passed and answer == "empty" and task.suffix is not None:
+            closed.append(task.task_id)
+        elif result.passed != (answer == "reference"):
             findings.append(_wrong_verdict(task, answer, result))
         if progress:
             progress(done, len(pairs))
@@ -73,6 +81,7 @@ def check_tasks(task_set: TaskSet, execute: Execute, progress: ProgressCallback 
         task_count=len(task_set),
         data_hash=task_set.data_hash,
         findings=tuple(findings),
+        closed=tuple(closed),
     )
 
 

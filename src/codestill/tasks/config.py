@@ -38,6 +38,11 @@ class TaskSet:
         """16 hex digits over the tasks' canonical JSON: equal hash, equal prompts and tests."""
         return fingerprint(self.tasks)
 
+    @property
+    def gaps(self) -> bool:
+        """Whether completions fill gaps; a set has tasks of one kind."""
+        return any(task.suffix is not None for task in self.tasks)
+
     @cached_property
     def by_id(self) -> Mapping[str, Task]:
         """Task id -> task, in the set's order."""
@@ -81,7 +86,9 @@ class TasksConfig(TaskSelection):
     """The family: a benchmark, the bundled pocket world, a JSONL file of your own, or a family of your own as
     `module:object`."""
     stop: StopName = "definitions"
-    """Where a completion ends; docs/tasks.md describes the rules."""
+    """Where a completion ends; docs/tasks.md describes the rules. A gap of one line
+    ends with it (`line`), any other where the model says (`none`), unless another rule than the default is
+    named."""
 
     @classmethod
     def from_text(cls, text: str) -> dict[str, Any]:
@@ -122,6 +129,11 @@ class TasksConfig(TaskSelection):
         """Whether a prompt may be trained on: a world may hold some out for the test."""
         return family_of(self.source).trainable(prompt)
 
+    def _stop(self, gaps: bool) -> str:
+        if not gaps or self.stop != "definitions":
+            return self.stop
+        return family_of(self.source).gap_stop
+
     def _task_set(self, tasks: Sequence[Task]) -> TaskSet:
         if self.split != "all":
             tasks = [task for task in tasks if task.split == self.split]
@@ -138,12 +150,19 @@ class TasksConfig(TaskSelection):
                 next_step=f"Set tasks.stop to {', or to '.join(rules)}.",
             )
         kept = tasks[: self.limit]
+        gaps = {task.suffix is not None for task in kept}
+        if len(gaps) > 1:
+            raise TaskError(
+                f"{self.path or self.source} mixes tasks that go on from a prompt with gaps (a `suffix`) to "
+                "fill, and their completions do not end alike.",
+                next_step="Put them into two files.",
+            )
         return TaskSet(
             name=family_of(self.source).variant(self),
             tasks=tuple(kept),
             split=self.split,
             prompt_mode=self.prompt_mode,
-            stop=stop_rule(self.stop),
+            stop=stop_rule(self._stop(gaps == {True})),
             subset=len(kept) < len(tasks),
         )
 

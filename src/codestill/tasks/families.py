@@ -16,6 +16,7 @@ from codestill.errors import ConfigError, TaskError
 from codestill.plugins import is_plugin, load_plugin, suggestion
 from codestill.tasks.evalplus import HumanEvalPlusRow, MbppPlusRow
 from codestill.tasks.humaneval import HumanEvalPlusHubRow, HumanEvalRow
+from codestill.tasks.infilling import InfillingRow, Lines, taken_out
 from codestill.tasks.mbpp import MbppPlusHubRow, MbppRow, SanitizedRow, few_shot
 from codestill.tasks.rows import to_tasks
 from codestill.tasks.schema import read_tasks
@@ -43,6 +44,8 @@ class Family:
     """Prompt modes."""
     from_hub: bool = False
     """Whether ``hub_id`` means something."""
+    gap_stop: str = "none"
+    """The stop rule of what fills a gap."""
     licence: str = ""
     """Under which the tasks are published; empty where that is not known."""
 
@@ -108,6 +111,19 @@ class MbppFamily(BenchmarkFamily):
         return f"{super().variant(selection)}/{selection.prompt_mode}"
 
 
+class InfillingFamily(BenchmarkFamily):
+    """HumanEval's solutions with a line, or a range of lines, taken out."""
+
+    def __init__(self, name: str, about: str, benchmark: Benchmark, lines: Lines) -> None:
+        super().__init__(name, about, ("test",), benchmark)
+        self.lines: Lines = lines
+        self.gap_stop = "line" if lines == "single-line" else "none"
+
+    def load(self, selection: TaskSelection) -> Sequence[Task]:
+        rows = benchmark_rows(self.benchmark, selection.path, selection.hub_id)
+        return to_tasks(taken_out(rows, self.lines), lambda values: InfillingRow)
+
+
 class PocketFamily(Family):
     """Generated tasks of the pocket world."""
 
@@ -165,12 +181,32 @@ class FileFamily(Family):
         return f"{selection.path.name.removesuffix('.gz').rsplit('.', 1)[0]}:{selection.split}"
 
 
+_HUMANEVAL = Benchmark(
+    "humaneval/HumanEval.jsonl", "openai/openai_humaneval", HumanEvalRow, HumanEvalRow, "mit"
+)
 _ALL_FAMILIES = (
+    BenchmarkFamily("humaneval", "164 functions to complete (Chen et al., 2021)", ("test",), _HUMANEVAL),
+    InfillingFamily(
+        "humaneval-infilling",
+        "a line of their solutions to fill in: 1,033 gaps (Bavarian et al., 2022)",
+        _HUMANEVAL,
+        "single-line",
+    ),
+    InfillingFamily(
+        "humaneval-infilling-multi-line", "one line or several: 5,815 gaps", _HUMANEVAL, "multi-line"
+    ),
     BenchmarkFamily(
-        "humaneval",
-        "164 functions to complete (Chen et al., 2021)",
+        "humaneval-infilling-random-span",
+        "gaps that begin and end anywhere: 1,640",
         ("test",),
-        Benchmark("humaneval/HumanEval.jsonl", "openai/openai_humaneval", HumanEvalRow, HumanEvalRow, "mit"),
+        Benchmark(
+            "humaneval-infilling/HumanEval-RandomSpanInfilling.jsonl",
+            "loubnabnl/humaneval_infilling",
+            InfillingRow,
+            InfillingRow,
+            "mit",
+            "HumanEval-RandomSpanInfilling",
+        ),
     ),
     BenchmarkFamily(
         "humaneval-plus",
@@ -229,6 +265,7 @@ _OPTIONAL = (
     "has_all",
     "modes",
     "from_hub",
+    "gap_stop",
     "licence",
     "trainable",
     "variant",

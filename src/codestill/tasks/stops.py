@@ -48,6 +48,8 @@ STOP_RULES: Mapping[str, StopRule] = MappingProxyType(
         ),
         # bigcode-evaluation-harness, MBPP.
         "mbpp": StopRule("mbpp", ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")),
+        # Of a gap of one line, whose other side is given: the editor asks for no more.
+        "line": StopRule("line"),
         "none": StopRule("none"),
     }
 )
@@ -74,6 +76,7 @@ else:
     # The Literal is for --help, which lists its choices.
     StopName = Annotated[Literal[_stop_names()] | str, AfterValidator(lambda name: stop_rule(name).name)]
 
+_LINE = re.compile(r"\s*\S[^\n]*\n")
 _DEFINITION = re.compile(r"(?:async[ \t]+)?def\b|class\b|@")
 _IMPORT = re.compile(r"(?:import|from)\b")
 _CONTINUES = re.compile(r"(?:else|elif|except|finally)\b")
@@ -112,11 +115,15 @@ def cut(text: str, rule: StopRule) -> str:
     that does not parse, usually cut by the token limit, is dropped as well: it would make a correct answer
     fail.
 
-    Strings of other rules count from the first definition on, where the prompt leaves that to the
-    completion: a constant or a class before it is part of the answer.
+    ``line`` keeps the first line that is not blank, with its end. Strings of other rules count from the first
+    definition on, where the prompt leaves that to the completion: a constant or a class before it is part of
+    the answer.
     """
     if rule.name == "definitions":
         return _definitions(text)
+    if rule.name == "line":
+        line = _LINE.match(text)
+        return line[0] if line else text
     begin = _first_definition(text)
     ends = [at for at in (text.find(string, begin) for string in rule.strings) if at >= 0]
     return text[: min(ends)] if ends else text
@@ -126,6 +133,8 @@ def stopped(text: str, rule: StopRule) -> bool:
     """True once no further text can change ``cut(text, rule)``: sampling may end."""
     if rule.name == "definitions":
         return any(statement.kind == "end" for statement in _statements(text, final=False))
+    if rule.name == "line":
+        return _LINE.match(text) is not None
     begin = _first_definition(text)
     return any(text.find(string, begin) >= 0 for string in rule.strings)
 

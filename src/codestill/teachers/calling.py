@@ -90,6 +90,8 @@ class Calling:
 
         config = self.config
         body = self.parameters.body(request.key, refused)
+        if request.suffix is not None:
+            body |= {"suffix": self._suffix(request)}
         try:
             async with asyncio.timeout(config.timeout_seconds):
                 if config.endpoint == "chat":
@@ -126,6 +128,15 @@ class Calling:
         if self.parameters.lists and answer.listing is None and answer.text and not self.probing:
             raise self._unlisted(request, "answered", "its answer has no log-probabilities")
         return self._counted(request, answer, refused)
+
+    def _suffix(self, request: Request) -> str:
+        if self.config.endpoint == "chat" or request.suffix is None:
+            raise TeacherError(
+                f"{request.key} asks {self.config.model} for what fills a gap, which chat endpoints are not "
+                "told of.",
+                next_step="Set endpoint to completions, where the server fills gaps: it takes a `suffix`.",
+            )
+        return request.suffix
 
     def _refused(self, request: Request, response: Any, refused: frozenset[str]) -> Arrived:
         """What a response with an error status means: an empty answer, or what :meth:`ask` raises."""
@@ -200,7 +211,7 @@ class Calling:
     def prompt_tokens(self, request: Request) -> int:
         """At most so many tokens does the request's prompt have."""
         system = self.config.system_prompt or "" if self.config.endpoint == "chat" else ""
-        return estimated_tokens(request.prompt + system) + TEMPLATE_TOKENS
+        return estimated_tokens(request.prompt + (request.suffix or "") + system) + TEMPLATE_TOKENS
 
     def shown(self, text: str) -> str:
         """The first line of what the endpoint said, without credentials."""

@@ -155,6 +155,7 @@ class Replayed:
                 "sample": request.sample,
                 "seed": seed,
             }
+            | ({} if request.suffix is None else {"suffix": request.suffix})
             | ({"choices": decoding.choices} if decoding.choices else {})
             | ({"stop": decoding.stop} if decoding.stop not in ("", DEFAULT_STOP) else {})
         )

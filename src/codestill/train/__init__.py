@@ -36,6 +36,9 @@ class TrainConfig(Settings):
     """Padded tokens per batch; batches hold examples of similar length."""
     accumulation: PositiveInt = 4
     """Batches per optimiser step; the loss is normalised over all of them together."""
+    fim: float = Field(default=0.0, ge=0, le=1)
+    """Share of the examples that become gaps to fill (fill-in-the-middle), which is what editors ask a model
+    for; the tokenizer must have tokens for it. A half costs little of what the student learns otherwise."""
     max_length: PositiveInt = 512
     """Longer examples, in tokens of prompt and completion, are left out and counted."""
     optimizer: Literal["adamw", "muon", "adamw_8bit"] = "adamw"
@@ -105,8 +108,11 @@ def fit(
     return fit_(student, examples, objective, config, run, teacher=teacher, validation=validation)
 
 
-def require_disk(student: "Student", run: "Run") -> None:
-    """Raises ConfigError where a run that begins has no room on the disk for a training of the student."""
-    from codestill.train.room import require_disk as require_disk_
+def require_ready(student: "Student", config: TrainConfig, run: "Run") -> None:
+    """Raises ConfigError where a run that begins has no room on the disk for a training of the student, or
+    the student's tokenizer cannot frame the gaps that it shall learn to fill."""
+    from codestill.train.gaps import require_fim_tokens
+    from codestill.train.room import require_disk
 
-    require_disk_(student, run)
+    require_fim_tokens(student, config.fim)
+    require_disk(student, run)

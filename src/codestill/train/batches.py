@@ -80,11 +80,18 @@ def tokenize(
     pairs = [
         (example.prompt, completion)
         for example in examples
+        if example.suffix is None
         for completion in (example.completion, *_faulty(example, faults))
     ]
     encoded = iter(codec.examples(pairs))
     tokenized = []
     for example in examples:
+        if example.suffix is not None:
+            gap = codec.gap(example.prompt, example.suffix)
+            tokens = [*gap, *codec.middle(gap, example.completion)]
+            if max_length is None or len(tokens) <= max_length:
+                tokenized.append(TokenExample(tokens, len(gap), example.example_id))
+            continue
         count = 1 + len(_faulty(example, faults))
         (prompt, completion), *others = islice(encoded, count)
         tokens = [*prompt, *completion, codec.end]

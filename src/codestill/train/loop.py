@@ -40,6 +40,7 @@ from codestill.train.checkpoints import Checkpoints, TrainingProgress
 from codestill.train.contrast import contrast, scored_before
 from codestill.train.finish import device_of, release, save_student
 from codestill.train.forward import batch_loss
+from codestill.train.gaps import require_fim_tokens, with_gaps
 from codestill.train.live import shared_vocabulary, targets
 from codestill.train.optimizers import build_optimizer
 from codestill.train.references import short_answers
@@ -72,6 +73,9 @@ def fit(
             next_step="Go on with the student that fit returned, or build another one.",
         )
     if not Checkpoints(run.checkpoints).finished:
+        require_fim_tokens(student, config.fim)
+        examples = with_gaps(examples, config.fim, run.seed, student.form is not None)
+        student = replace(student, fills_gaps=True if config.fim else student.fills_gaps)
         contrasts = isinstance(objective, Contrastive) and objective.weight > 0
         asked = teacher if objective.needs_teacher else None
         limits = {
@@ -88,6 +92,9 @@ def fit(
 
         if _place()[0] == 0:
             run.write("examples.jsonl", examples)
+            if config.fim:
+                gaps = sum(example.suffix is not None for example in examples)
+                run.message("train", f"{gaps} of {len(examples)} examples are gaps to fill (train.fim)")
             if said := short_answers(student, examples):
                 run.message("train", said)
             if student.adapter is None and student.dtype == "bfloat16":

@@ -1,7 +1,7 @@
 """A saved model as a GGUF file, as llama.cpp's converter would write it: the inverse of ``convert``."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 from codestill.errors import ModelError
+from codestill.models.fim import fim_tokens
 from codestill.models.gguf.convert import is_convolution
 from codestill.models.gguf.kinds import Kind
 from codestill.models.gguf.tokenizer import CONTROL, NORMAL, RULES, UNUSED, USER_DEFINED, splitting
 
-FIM_TOKENS: dict[str, tuple[str, ...]] = {
-    "fim_pre": ("<|fim_prefix|>", "<fim_prefix>", "<fim-prefix>", "<｜fim▁begin｜>", "▁<PRE>"),
-    "fim_suf": ("<|fim_suffix|>", "<fim_suffix>", "<fim-suffix>", "<｜fim▁hole｜>", "▁<SUF>"),
-    "fim_mid": ("<|fim_middle|>", "<fim_middle>", "<fim-middle>", "<｜fim▁end｜>", "▁<MID>"),
-    "fim_pad": ("<|fim_pad|>", "<fim_pad>", "<fim-pad>"),
-    "fim_rep": ("<|repo_name|>", "<|fim_repo|>", "<repo_name>", "<reponame>"),
-    "fim_sep": ("<|file_sep|>", "<file_sep>"),
-}
-"""Tokens of fill-in-the-middle by the role that GGUF has a key for, as models spell them."""
 _EPSILON = {
     "gpt2": ("layer_norm_epsilon", "layer_norm_epsilon"),
     "llama": ("layer_norm_rms_epsilon", "rms_norm_eps"),
@@ -209,16 +201,6 @@ def _tokenizer(
     stated |= {f"{role}_token_id": int(row) for role, row in roles.items() if row is not None}
     found = {f"tokenizer.ggml.{name}": value for name, value in stated.items()}
     return found | ({"tokenizer.chat_template": tokenizer.chat_template} if tokenizer.chat_template else {})
-
-
-def fim_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, str]:
-    """A tokenizer's tokens of fill-in-the-middle, by their role."""
-    spelled: Mapping[str, int] = tokenizer.get_vocab()
-    found = {
-        role: next((name for name in spellings if name in spelled), "")
-        for role, spellings in FIM_TOKENS.items()
-    }
-    return {role: name for role, name in found.items() if name}
 
 
 def _begins_with_bos(tokenizer: PreTrainedTokenizerFast) -> bool:
