@@ -99,3 +99,20 @@ def test_greedy_alone_is_one_sample_at_temperature_zero(
 def test_neither_a_pool_nor_greedy_is_refused() -> None:
     with pytest.raises(ValidationError, match="greedy must be on"):
         EvaluateConfig.model_validate({"samples_per_task": 0, "greedy": False})
+
+
+def test_gaps_are_scored_by_problem_and_compared_with_the_reference(tmp_path: Path, sandbox: Sandbox) -> None:
+    gap = {"entry_point": "double", "tests": (BASE,), "problem": "p", "suffix": "    return y\n"}
+    first = Task(task_id="p/1", prompt="def double(x):\n", reference="    y = 2 * x\n", **gap)
+    tasks = [first, first.model_copy(update={"task_id": "p/2"}), first.model_copy(update={"task_id": "p/3"})]
+    write_tasks(tmp_path / "gaps.jsonl", tasks)
+    said = {"p/1": "    y = 2 * x\n\n", "p/2": "    y = x + x\n", "p/3": "    y = 0\n"}
+    model = Scripted(lambda request: said[request.task_id] if request.suffix == first.suffix else "")
+    config = EvaluateConfig.model_validate({"tasks": str(tmp_path / "gaps.jsonl"), "samples_per_task": 0})
+    with Run.open(tmp_path / "run", RunConfig()) as run:
+        found = evaluate(model, "student", config, sandbox, run)
+    assert found.greedy_per_task == {"p/1": True, "p/2": True, "p/3": False}
+    assert found.exact_match is not None and round(found.exact_match.mean, 2) == 0.33
+    assert found.problems == {"p/1": "p", "p/2": "p", "p/3": "p"}
+    assert (found.pass_at[1].low, found.pass_at[1].high) == (0, 1), "one problem says nothing of others"
+    assert any("the reference itself" in note for note in found.notes)

@@ -349,3 +349,17 @@ def test_intervals_of_differences_hold_the_truth_as_the_page_says(
     expected, by_t = COVERAGE[seeds, spread]
     assert held / runs == pytest.approx(expected, abs=0.04)
     assert held_by_t / runs == pytest.approx(by_t, abs=0.04)
+
+
+def test_parts_of_one_problem_count_as_one() -> None:
+    """Each of 40 problems in 10 parts that all pass or all fail: 40 values, not 400."""
+    problems = [float(number % 2) for number in range(40)]
+    parts, groups = [v for v in problems for _ in range(10)], [n for n in range(40) for _ in range(10)]
+    alone, together = interval(problems), interval(parts, groups=groups)
+    assert together.mean == alone.mean
+    assert abs((together.high - together.low) / (alone.high - alone.low) - 1) < 0.1
+    assert (interval(parts).high - interval(parts).low) < 0.4 * (together.high - together.low)
+    zeros = [0.0] * 400
+    assert interval(zeros, groups=groups) == interval([0.0] * 40)
+    paired = compare_pairs([parts], [zeros], groups=groups)
+    assert abs(paired.interval.low - compare_pairs([problems], [[0.0] * 40]).interval.low) < 0.03

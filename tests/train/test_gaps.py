@@ -78,7 +78,7 @@ def test_a_gaps_middle_is_the_only_target() -> None:
 
 
 def trained(directory: Path, fim: float) -> Student:
-    given = replace(fim_student(directory / "tokenizer"), fills_gaps=False)
+    given = replace(fim_student(directory.with_suffix(".tokenizer")), fills_gaps=False)
     assert "not trained to fill" in given.unfit_for_gaps
     config = TrainConfig(max_steps=30, learning_rate=2e-3, accumulation=1, fim=fim)
     with open_run(directory) as run:

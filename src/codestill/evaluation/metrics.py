@@ -38,6 +38,8 @@ def interval(values: Sequence[float], seed: int = 0, groups: Sequence[Hashable] 
     mean = float(data.mean())
     if data.min() == data.max() and mean in (0.0, 1.0):
         return _wilson(mean, len(data) if groups is None else len(set(groups)))
+    if groups is not None and len(set(groups)) == 1:
+        return Interval(mean=mean, low=0.0, high=1.0)  # of other groups it says nothing
     if groups is not None:
         return _percentiles(mean, _over_seeds(data[None], seed, groups))
     rng = np.random.default_rng(seed)
