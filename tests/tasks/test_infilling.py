@@ -4,9 +4,11 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from codestill import distill
 from codestill.errors import ConfigError, TaskError
 from codestill.prompts import CONTINUED, INSTRUCT
 from codestill.sandbox import Program, Sandbox, SandboxConfig
@@ -97,6 +99,28 @@ def test_a_gap_is_asked_for_by_its_sides_alone() -> None:
         with pytest.raises(ConfigError, match="no prompt shows a teacher both of its sides"):
             prompts.to_refine(gap, "y", "it fails")
     assert gap.accepts("x") and not gap.accepts("x (") and not gap.accepts("")
+
+
+@pytest.mark.parametrize("recipe", ["persd", "opd", "iterkd", "amr_evol"])
+def test_recipes_whose_teacher_reads_prompts_refuse_gaps(recipe: str, tmp_path: Path) -> None:
+    gap = Task(
+        task_id="a",
+        split="train",
+        prompt="def f(x):\n",
+        suffix="    return y\n",
+        entry_point="f",
+        reference="    y = x\n",
+        tests=("assert f(1) == 1",),
+    )
+    write_tasks(tmp_path / "gaps.jsonl", [gap])
+    settings: dict[str, Any] = {
+        "student": "pocket-base-0.1m",
+        "teacher": {"model": "pocket"},
+        "tasks": f"{tmp_path / 'gaps.jsonl'}:train",
+        "evaluate": {"tasks": {"source": "pocket", "count": 2}},
+    }
+    with pytest.raises(TaskError, match="holds gaps to fill"):
+        distill(recipe, tmp_path / "run", **settings)
 
 
 def test_what_nothing_need_fill_is_counted_and_is_no_fault(tmp_path: Path) -> None:

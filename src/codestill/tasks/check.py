@@ -120,3 +120,13 @@ def require_trainable(task_set: TaskSet, allow_test_split: bool = False) -> None
             next_step="Train on another split, e.g. mbpp:train or mine.jsonl:train (to which rows without a "
             "split belong), or set allow_test_split if that is what you mean.",
         )
+
+
+def require_whole(task_set: TaskSet) -> None:
+    """Refuse gaps where a teacher answers, mends or takes apart what a prompt asks for: raises TaskError."""
+    if task_set.gaps:
+        raise TaskError(
+            f"{task_set.name} holds gaps to fill, and this recipe's prompts show a teacher one side of them.",
+            next_step="Give tasks that ask for whole functions, with train.fim to make gaps of the answers; "
+            "sft and logit_kd train on gaps as they are.",
+        )

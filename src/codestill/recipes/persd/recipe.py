@@ -16,7 +16,7 @@ from codestill.recipes.persd.self_repair import SelfRepair, SelfRepairConfig, vi
 from codestill.rounds import Round, RoundsConfig, in_rounds
 from codestill.run import Run
 from codestill.synthesis import SynthesisConfig, synthesise
-from codestill.tasks import require_trainable
+from codestill.tasks import require_trainable, require_whole
 from codestill.tasks.decontaminate import without_repeats
 from codestill.teaching import Teaching
 from codestill.train import fit
@@ -86,6 +86,7 @@ def _collect(config: Config, this: Round, teaching: Teaching) -> list[Example]:
         run.funnel({"tasks proposed by the teacher": config.synthesis.proposals})
     task_set = without_repeats(task_set, config.evaluate.tasks, config.decontaminate, run)
     require_trainable(task_set, False)
+    require_whole(task_set)
     arm = ARMS[config.arm]
     if config.generation_half is not None and arm.generate is not None:
         arm = replace(arm, generate=config.generation_half)
