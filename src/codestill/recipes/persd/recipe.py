@@ -107,7 +107,7 @@ def _evaluate(config: Config, student: "Student", teaching: Teaching) -> None:
         return
     repair, samples = config.self_repair, config.self_repair.samples_per_task
     visible = visible_tasks(config.evaluate.tasks.load(), repair)
-    own = config.evaluate.model_copy(update={"likelihood": None})  # of the student alone
+    own = config.evaluate.model_copy(update={"likelihood": None, "draft_for": None})  # of the student alone
     settings = own.model_copy(update={"samples_per_task": samples} if samples else {})
     for kind in dict.fromkeys((repair.feedback, *repair.compare_feedback)):
         repairing = SelfRepair(student, visible, sandbox, repair.model_copy(update={"feedback": kind}))
