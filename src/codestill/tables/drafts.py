@@ -8,6 +8,9 @@ from codestill.tables.table import Line, Table
 
 HEAD = ("model", "drafted", "tokens per pass", "if independent", "as run", "speed-up", "speed-up here")
 
+FEW = 10
+"""Tasks below which an interval over them is too narrow for a verdict."""
+
 
 def draft_table(drafts: Mapping[str, Draft]) -> tuple[Table, ...]:
     """A row for each length of drafts by the name of each model, and how they were measured; nothing where
@@ -61,6 +64,8 @@ def sentences(name: str, draft: Draft) -> tuple[str, ...]:
     if run := draft.run:
         apart = run.difference
         verdict = "differs from" if apart.excludes_zero else "agrees with"
+        if run.tasks < FEW:
+            verdict = "stands beside"
         lines.append(
             f"{name}: run on {run.tasks} tasks with {run.length} drafted, {run.passes:,} passes: "
             f"{plain(run.tokens)}, which {verdict} the {run.expected.mean:.2f} expected of them "
