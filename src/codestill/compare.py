@@ -209,6 +209,8 @@ def _evaluation(arm: ArmConfig, model: str, config: CompareConfig, learning: Seq
     if arm.name == config.teacher:
         values = {"role": "teacher", **_as_it_teaches(arm, model, learning)}
     values |= {**arm.config, **_shared(config), "model": model, "seed": config.seed}
+    if arm.name == config.teacher:  # which drafts for nobody
+        values["evaluate"] = config.evaluate.model_copy(update={"draft_for": None})
     return _valid(arm, "the evaluation of a model", EvaluateModel, values)
 
 

@@ -153,3 +153,90 @@ class ModelProfile(Record):
         """Whether they are known to lie further apart."""
         low, high = self.token_quartiles or (0.0, 0.0)
         return high - low > STEADY * self.token_milliseconds
+
+
+class DraftLength(Record):
+    """Speculative decoding with drafts of one length."""
+
+    length: int
+    """Tokens drafted for a pass of the target (gamma)."""
+    independent: float
+    """Expected tokens per target pass if each were accepted with the mean acceptance rate, whatever happened
+    to the others (Leviathan et al. 2023, eq. 1)."""
+    expected: Interval
+    """Expected tokens per target pass over the measured texts, with their dependence."""
+
+
+class DraftRun(Record):
+    """Speculative decoding as it was run, beside what was expected of it on the same tasks."""
+
+    length: int
+    tasks: int
+    passes: int
+    tokens: Interval
+    """Tokens per target pass."""
+    expected: Interval
+    """The same, expected over these tasks' measured texts."""
+    difference: Interval
+    """Run minus expected, paired over tasks."""
+
+
+class DraftTimes(Record):
+    """Times of passes over one text, medians of repeats in turn in one process, in milliseconds."""
+
+    draft: float
+    """Of the draft, over one token."""
+    target: tuple[float, ...]
+    """Of the target, over 1, 2, ... tokens: over one more than are drafted."""
+    device: str
+    threads: int
+    run_length: int | None = None
+    """Length of the drafts with which ``run_speedup`` was measured; None where it was not."""
+    run_speedup: float | None = None
+    """Time per token of the target alone over that of speculative decoding, both as they were run."""
+
+    @property
+    def cost(self) -> float:
+        """Time of the draft's pass over the target's (c of Leviathan et al.)."""
+        return self.draft / self.target[0]
+
+
+class Draft(Record):
+    """How well a model drafts for a larger one, its target, in speculative decoding."""
+
+    target: str
+    dtype: str
+    """Type of the target's weights in memory."""
+    temperature: float
+    """Of both; 0 is greedy."""
+    texts: int
+    """Texts of the target that were measured, in its own samples of the tasks' answers."""
+    tokens: int
+    acceptance: Interval
+    """Probability that a drafted token is accepted, the mean over the texts' tokens: 1 - total variation."""
+    acceptance_per_task: dict[str, float]
+    lengths: tuple[DraftLength, ...]
+    """By their length, from 1."""
+    run: DraftRun | None = None
+    times: DraftTimes | None = None
+    prompts: str = ""
+    """Version of the prompts that the target was asked with."""
+    chat: ChatForm | None = None
+
+    def speedup(self, at: DraftLength) -> float | None:
+        """Expected time of the target alone over that of speculative decoding with drafts of this length,
+        where a pass over them takes the target as long as over one token (Leviathan et al., theorem 3.8, with
+        the expected tokens of these texts)."""
+        return at.expected.mean / (at.length * self.times.cost + 1) if self.times else None
+
+    def speedup_here(self, at: DraftLength) -> float | None:
+        """The same with the time that the target's pass was measured to take."""
+        if self.times is None:
+            return None
+        taken = at.length * self.times.draft + self.times.target[at.length]
+        return at.expected.mean * self.times.target[0] / taken
+
+    @property
+    def best(self) -> DraftLength | None:
+        """The length that is fastest here; None where nothing was timed."""
+        return max(self.lengths, key=lambda at: self.speedup_here(at) or 0.0) if self.times else None

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pydantic import Field
 from rich.text import Text
 
-from codestill.records import ChatForm, Difference, Gates, Interval, ModelProfile, Record
+from codestill.records import ChatForm, Difference, Draft, Gates, Interval, ModelProfile, Record
 from codestill.tables import Line, Table, Tabular
 from codestill.tables.differences import correction, difference_sentence
+from codestill.tables.drafts import draft_table
 from codestill.tables.scores import percent, score_table, side_by_side
 
 
@@ -53,6 +54,8 @@ class Evaluation(Tabular, Record):
     nats_per_byte: Interval | None = None
     """-log p(reference solution | prompt) per byte of it, the mean over those tasks: less is better."""
     nats_per_byte_per_task: dict[str, float] = Field(default_factory=dict)
+    draft: Draft | None = None
+    """How well it drafts for a larger model, where it was measured."""
     warnings: tuple[str, ...] = ()
     """What to know before the scores are believed, e.g. that hardly a sample is a program."""
     profile: ModelProfile | None = None
@@ -69,7 +72,8 @@ class Evaluation(Tabular, Record):
     seed: int
 
     def tables(self) -> Sequence[Table]:
-        return (side_by_side({self.model: self}),)
+        drafts = draft_table({self.model: self.draft} if self.draft else {})
+        return (side_by_side({self.model: self}), *drafts)
 
     @property
     def cautions(self) -> tuple[Line, ...]:

@@ -8,6 +8,10 @@ from codestill.assembly import assemble, is_program
 from codestill.languages import known_language
 from codestill.records import ChatForm as ChatForm
 from codestill.records import Difference as Difference
+from codestill.records import Draft as Draft
+from codestill.records import DraftLength as DraftLength
+from codestill.records import DraftRun as DraftRun
+from codestill.records import DraftTimes as DraftTimes
 from codestill.records import Gates as Gates
 from codestill.records import Interval as Interval
 from codestill.records import Listed as Listed
@@ -190,6 +194,8 @@ class Completion(Record):
     probabilities: tuple[float, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Where words were given to choose from: the probability that the answer begins with each. Empty where
     the model does not say."""
+    ids: tuple[int, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Ids of all generated tokens, the stop id included, where a local model was asked for them."""
     listed: Listed | None = Field(default=None, exclude_if=lambda value: value is None)
     """Its tokens with the likeliest at each position, where an endpoint was asked for them; kept in the
     answer's file alone."""

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from codestill import distill
 from codestill.errors import ConfigError, TaskError
 from codestill.prompts import CONTINUED, INSTRUCT
+from codestill.recipes import load_recipe
 from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.tasks import TasksConfig, TaskSet, check_tasks, write_tasks
+from codestill.tasks.preflight import preflight
 from codestill.tasks.stops import cut, stop_rule, stopped
 from codestill.types import Task
 
@@ -104,23 +105,14 @@ def test_a_gap_is_asked_for_by_its_sides_alone() -> None:
 @pytest.mark.parametrize("recipe", ["persd", "opd", "iterkd", "amr_evol"])
 def test_recipes_whose_teacher_reads_prompts_refuse_gaps(recipe: str, tmp_path: Path) -> None:
     gap = Task(
-        task_id="a",
-        split="train",
-        prompt="def f(x):\n",
-        suffix="    return y\n",
-        entry_point="f",
-        reference="    y = x\n",
-        tests=("assert f(1) == 1",),
-    )
+        task_id="a", split="train", prompt="def f(x):\n", suffix="    return y\n", entry_point="f",
+        reference="    y = x\n", tests=("assert f(1) == 1",),
+    )  # fmt: skip
     write_tasks(tmp_path / "gaps.jsonl", [gap])
-    settings: dict[str, Any] = {
-        "student": "pocket-base-0.1m",
-        "teacher": {"model": "pocket"},
-        "tasks": f"{tmp_path / 'gaps.jsonl'}:train",
-        "evaluate": {"tasks": {"source": "pocket", "count": 2}},
-    }
+    settings: dict[str, Any] = {"tasks": f"{tmp_path / 'gaps.jsonl'}:train"}
+    settings |= {"validation": "pocket:validation"} if recipe == "iterkd" else {}
     with pytest.raises(TaskError, match="holds gaps to fill"):
-        distill(recipe, tmp_path / "run", **settings)
+        preflight(load_recipe(recipe).Config.model_validate(settings))
 
 
 def test_what_nothing_need_fill_is_counted_and_is_no_fault(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from codestill.files.run_files import (
 from codestill.files.serialize import R, read_jsonl, read_object, read_record
 from codestill.run import slug
 from codestill.tables import Accounting, Table, Tabular
+from codestill.tables.drafts import draft_table
 from codestill.tables.scores import side_by_side
 from codestill.types import Attempt, Call, Comparison, Evaluation, Event, Task
 
@@ -58,12 +59,19 @@ class RunFiles(Tabular):
         return (
             Table((), (), above=(head,), below=tuple(missing)),
             *([self.scores] if self.evaluations else []),
+            *self.drafts,
         )
 
     @property
     def scores(self) -> Table:
         """A row of scores for each evaluation, and how they were measured."""
         return side_by_side({f"{self.name}/{name}": one for name, one in self.evaluations.items()})
+
+    @property
+    def drafts(self) -> tuple[Table, ...]:
+        """How the evaluated models draft for larger ones, where that was measured: one table, or none."""
+        drafts = {f"{self.name}/{name}": one.draft for name, one in self.evaluations.items()}
+        return draft_table({name: draft for name, draft in drafts.items() if draft is not None})
 
     @property
     def accounting(self) -> Accounting:

@@ -22,6 +22,8 @@ EVALUATE_EXAMPLES = """codestill evaluate MODEL --tasks humaneval --limit 20
 
 codestill evaluate MODEL --tasks mine.jsonl:test
 
+codestill evaluate MODEL --tasks humaneval --draft-for TEACHER
+
 codestill evaluate --samples FILE --tasks humaneval"""
 QUICKSTART = CONFIGS / "quickstart.yaml"
 QUICKSTART_BEGINS = """\
@@ -157,7 +159,11 @@ def evaluate_settings(arguments: Sequence[str]) -> tuple[Path, Any] | None:
         "evaluate MODEL" if kind is EvaluateModel else "evaluate --samples FILE",
         [evaluate_option(option, kind) for option in options],
         examples=EVALUATE_EXAMPLES,
-        short={"evaluate.tasks": "tasks", "evaluate.tasks.limit": "limit"},
+        short={
+            "evaluate.tasks": "tasks",
+            "evaluate.tasks.limit": "limit",
+            "evaluate.draft_for": "draft-for",
+        },
     )
     if settings is None:
         return None

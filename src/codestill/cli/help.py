@@ -34,12 +34,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "attempts_per_task",
         ),
         "Training": ("train.epochs", "train.max_steps", "train.learning_rate", "train.batch_tokens"),
-        "Evaluation": ("evaluate.samples_per_task", "evaluate.max_new_tokens"),
+        "Evaluation": ("evaluate.samples_per_task", "evaluate.max_new_tokens", "evaluate.draft_for"),
         "Run": ("run_dir", "seed", "execution.device", "teacher_usage.budget.tokens"),
     }
 )
 """What most runs set, by what it is about."""
-_METAVARS = {"student": "MODEL", "teacher": "MODEL", "tasks": "TASKS"}
+_METAVARS = {"student": "MODEL", "teacher": "MODEL", "tasks": "TASKS", "draft_for": "TEACHER"}
 
 
 def keys(option: str) -> list[str]:
@@ -89,7 +89,7 @@ class SettingsHelp(DefaultFormatter):
             return entry
         text = entry.description
         if isinstance(text, str):
-            text = text.replace(f"--{name}.", f"--{self.short[name]}.")
+            text = text.replace(f"--{name.replace('_', '-')}.", f"--{self.short[name]}.")
         return entry.copy(positive_names=(f"--{self.short[name]}",), description=text)
 
     def _whole(self, name: str, by_path: Mapping[str, HelpEntry]) -> HelpEntry | None:
@@ -107,7 +107,7 @@ class SettingsHelp(DefaultFormatter):
             value = getattr(value, key, None)
             about = type(value) if isinstance(value, BaseModel) else None
         option = "--" + name.replace("_", "-")
-        text = f"{description or ''} More: {option}.…".strip().replace("`", "")
+        text = " ".join(f"{description or ''} More: {option}.…".replace("`", "").split())
         return inner.copy(
             positive_names=(option,),
             negative_names=(),

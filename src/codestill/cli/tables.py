@@ -36,7 +36,10 @@ def print_run(directory: Path) -> None:
             if calibration.warning:
                 message = f"round {cycle.round}: {calibration.warning}"
                 console.print(message, highlight=False, soft_wrap=True)
-    print_tables(read_run(directory).scores)
+    run = read_run(directory)
+    print_tables(run.scores)
+    for table in run.drafts:
+        print_tables(table)
     console.print(
         f"run: {directory}    report: codestill report {directory}", highlight=False, soft_wrap=True
     )

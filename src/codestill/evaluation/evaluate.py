@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from codestill.attempt import Workbench
 from codestill.environment import environment
 from codestill.errors import StageMismatch
+from codestill.evaluation.draft import DraftConfig, Drafting
 from codestill.evaluation.gates import check_gates
 from codestill.evaluation.likelihood import nats_per_byte, require_weights
 from codestill.evaluation.metrics import bleu, interval, pass_at_k
@@ -21,7 +22,17 @@ from codestill.prompts import Prompts, prompts_for
 from codestill.run import Run
 from codestill.sandbox import Sandbox
 from codestill.tasks import TasksConfig, TaskSet
-from codestill.types import Attempt, ChatForm, Evaluation, Gates, Interval, ModelProfile, Settings, Task
+from codestill.types import (
+    Attempt,
+    ChatForm,
+    Draft,
+    Evaluation,
+    Gates,
+    Interval,
+    ModelProfile,
+    Settings,
+    Task,
+)
 
 
 class EvaluateConfig(Settings):
@@ -43,6 +54,10 @@ class EvaluateConfig(Settings):
     likelihood: TasksConfig | None = None
     """Tasks whose reference solutions are scored, too, by the likelihood that the model gives them: nats per
     byte tell models apart of which no program passes. Local weights alone."""
+    draft_for: DraftConfig | None = None
+    """A larger model with the same tokens, for which the evaluated one drafts in speculative decoding: how
+    many of its tokens are accepted, how many a pass of the larger one gives, and what that is worth in time.
+    Local weights alone."""
     profile: bool = True
     """Measure latency, memory and size."""
     known_broken: tuple[str, ...] = ()
@@ -111,7 +126,11 @@ def evaluate(
                 next_step="Use another run directory for other prompts or another chat template.",
             )
         return done
+<<<<<<< HEAD
     warnings = _of_gaps(model) if task_set.gaps else ()
+=======
+    drafting = Drafting.of(model, config.draft_for) if config.draft_for else None
+>>>>>>> 86b0e592f1461ce7a92d2d2a01725ba7375fd3a7
     likely = (require_weights(model), config.likelihood.load()) if config.likelihood else None
     gates = check_gates(task_set, sandbox, config.known_broken, partial(run.progress, "gates"))
     keep_tasks(task_set, run)
@@ -124,6 +143,7 @@ def evaluate(
     if config.greedy:
         greedy = workbench.attempt(f"{stage}-greedy", model, task_set, config.greedy_sampling)
     likelihoods = nats_per_byte(*likely, prompts or prompts_for(model), run) if likely else {}
+    draft = drafting.measure(f"{stage}-draft", task_set, run, config.profile) if drafting else None
     profile = None
     if config.profile and isinstance(model, Profiled):
         run.progress(LATENCY, 0, 1)
@@ -143,6 +163,7 @@ def evaluate(
         quantization=getattr(model, "quantization", None),
         likelihoods=likelihoods,
         likelihood_tasks=likely[1].name if likely else "",
+        draft=draft,
     )
     return conclude(samples, gates, config, workbench)
 
@@ -180,6 +201,8 @@ class ExecutedSamples:
     """Task id -> nats per byte of its reference solution, where ``config.likelihood`` has tasks."""
     likelihood_tasks: str = ""
     """Name of those tasks."""
+    draft: Draft | None = None
+    """As a draft for a larger model."""
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -248,6 +271,7 @@ def conclude(
         likelihood_tasks=samples.likelihood_tasks,
         nats_per_byte=interval([*samples.likelihoods.values()]) if samples.likelihoods else None,
         nats_per_byte_per_task=samples.likelihoods,
+        draft=samples.draft,
         warnings=(*_unreadable(task_set, pool), *samples.warnings),
         profile=samples.profile,
         gates=gates,

@@ -46,6 +46,37 @@ def interval(values: Sequence[float], seed: int = 0, groups: Sequence[Hashable] 
     return _percentiles(mean, _bootstrap_means(data, rng))
 
 
+def ratio(tops: Sequence[float], bottoms: Sequence[float], seed: int = 0) -> Interval:
+    """Sum over sum of one pair of numbers per task, such as tokens and passes, with its 95%
+    percentile-bootstrap interval over tasks."""
+    return _percentiles(sum(tops) / sum(bottoms), _ratios(tops, bottoms, seed))
+
+
+def ratio_difference(
+    a: tuple[Sequence[float], Sequence[float]], b: tuple[Sequence[float], Sequence[float]], seed: int = 0
+) -> Interval:
+    """``a - b`` of two :func:`ratio` of the same tasks, with its interval; every draw has the same tasks in
+    both."""
+    mean = sum(a[0]) / sum(a[1]) - sum(b[0]) / sum(b[1])
+    return _percentiles(mean, _ratios(*a, seed) - _ratios(*b, seed))
+
+
+def share(parts: Sequence[float], wholes: Sequence[float], seed: int = 0) -> Interval:
+    """:func:`ratio` of parts of wholes; as :func:`interval` where every task's share is the same 0 or 1."""
+    mean = sum(parts) / sum(wholes)
+    if mean in (0.0, 1.0):
+        return _wilson(mean, len(parts))
+    return ratio(parts, wholes, seed)
+
+
+def _ratios(tops: Sequence[float], bottoms: Sequence[float], seed: int) -> np.ndarray:
+    """The ratios of the bootstrap's draws."""
+    pairs_TC = np.asarray([tops, bottoms], dtype=float).T
+    rng, size = np.random.default_rng(seed), len(pairs_TC)
+    sums_DC = np.stack([pairs_TC[rng.integers(size, size=size)].sum(axis=0) for _ in range(DRAWS)])
+    return sums_DC[:, 0] / sums_DC[:, 1]
+
+
 def interval_over_seeds(values_ST: Sequence[Sequence[float]], seed: int = 0) -> Interval:
     """Mean score with its 95% interval over training seeds (rows) and tasks (columns).
 

@@ -79,6 +79,8 @@ class EvaluateModel(ChatConfig, RunConfig):
             raise ValueError(f"{unused[0]}: a served model applies its own template; set served.endpoint")
         if self.served is not None and self.evaluate.likelihood is not None:
             raise ValueError("evaluate.likelihood: a served model answers with text alone")
+        if self.served is not None and self.evaluate.draft_for is not None:
+            raise ValueError("evaluate.draft_for: a served model answers with text alone")
         return self
 
 
@@ -123,6 +125,12 @@ class ScoreSamples(RunConfig):
     form in which most are programs, and says so where that is not ``completion``."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """The task set; settings of sampling do not apply."""
+
+    @model_validator(mode="after")
+    def _texts_alone(self) -> Self:
+        if self.evaluate.draft_for is not None:
+            raise ValueError("evaluate.draft_for: completions made elsewhere have no probabilities")
+        return self
 
 
 def score_samples(config: ScoreSamples, run: Run) -> Evaluation:

@@ -34,7 +34,8 @@ def _small(value: Any) -> Any:
         return value.model_dump() | small
     if isinstance(value, EvaluateConfig):
         kept = value.model_dump() | {"samples_per_task": min(value.samples_per_task, 2), "profile": False}
-        return kept | {"tasks": _small(value.tasks), "max_new_tokens": _TOKENS, "likelihood": None}
+        own = {"likelihood": None, "draft_for": None}
+        return kept | own | {"tasks": _small(value.tasks), "max_new_tokens": _TOKENS}
     if isinstance(value, SamplingConfig):
         return value.model_dump() | {"max_new_tokens": 2 * _TOKENS}
     if isinstance(value, BaseModel):

@@ -44,6 +44,8 @@ class Decoding:
     begins with each (``Completion.probabilities``). One that cannot answers with text."""
     stop: str = ""
     """Name of the stop rule that ``stopped`` applies, if it applies one."""
+    ids: bool = False
+    """Also give the ids of the tokens (``Completion.ids``), which local weights alone have."""
     watcher: Watcher | None = field(default=None, compare=False)
 
 

@@ -96,7 +96,10 @@ def _text_so_far(codec: TextCodec, row: Row) -> str:
     return row.text
 
 
-def completion_of(codec: TextCodec, row: Row, stop_ids: Collection[int], finish: Finish) -> Completion:
+def completion_of(
+    codec: TextCodec, row: Row, stop_ids: Collection[int], finish: Finish, *, ids: bool = False
+) -> Completion:
+    """The row's text without the stop id; with ``ids`` also all of its ids."""
     ended = row.tokens[-1] in stop_ids
     answer = codec.answer if row.request.suffix is None else codec.decode
     return Completion(
@@ -105,6 +108,7 @@ def completion_of(codec: TextCodec, row: Row, stop_ids: Collection[int], finish:
         text=answer(row.prompt, row.tokens[:-1] if ended else row.tokens),
         tokens=len(row.tokens),
         finish=finish,
+        ids=tuple(row.tokens) if ids else (),
     )
 
 

@@ -92,7 +92,7 @@ def complete(
                         waiting = [*running.halve(), *waiting]
                         continue
                     for row, how in ended:
-                        yield completion_of(codec, row, stop_ids, how)
+                        yield completion_of(codec, row, stop_ids, how, ids=decoding.ids)
     finally:
         model.train(was_training)
 

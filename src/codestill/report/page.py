@@ -11,6 +11,7 @@ from codestill.pages import render, templates_of
 from codestill.report import claims, figures, rounds, spend, svg, tables
 from codestill.report.change import changes
 from codestill.report.collect import PASS_AT_1, Report, Section, read_report
+from codestill.report.drafts import drafts
 from codestill.report.funnel import Funnel, funnels
 from codestill.report.numbers import percent
 from codestill.report.parts import part_name, part_order
@@ -161,6 +162,7 @@ def _section(section: Section, report: Report, colours: Mapping[str, str], name:
         ("Results", tables.results(section)),
         ("Before and after training", tables.changes(changed)),
         ("Differences", tables.differences(section)),
+        ("As a draft for a larger model", drafts(section)),
         ("Accounting", spend.accounting(section)),
         ("Teacher calls", spend.calls(section)),
         ("Verdicts", tables.verdicts(section)),

@@ -10,7 +10,6 @@ from codestill.tasks.check import (
     check_tasks,
     pass_body,
     require_trainable,
-    require_whole,
 )
 from codestill.tasks.config import TasksConfig, TaskSet, load_tasks
 from codestill.tasks.extract import extract_code
@@ -34,7 +33,6 @@ __all__ = [
     "read_samples",
     "read_tasks",
     "require_trainable",
-    "require_whole",
     "stopped",
     "write_tasks",
 ]

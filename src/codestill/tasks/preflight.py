@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from codestill.errors import TaskError
-from codestill.tasks.check import require_trainable
+from codestill.tasks.check import require_trainable, require_whole
 from codestill.tasks.config import TasksConfig, TaskSet
 from codestill.types import Task
 
@@ -29,6 +29,9 @@ _MAY_SHARE = (
 )
 
 
+_READ_BY_TEACHERS = ("tasks", "library.seeds")
+
+
 class Placed(NamedTuple):
     """A task set, and where in the config it is named."""
 
@@ -40,8 +43,8 @@ class Placed(NamedTuple):
 def preflight(config: Any) -> list[Placed]:
     """Load all task sets of a recipe's config, of every round.
 
-    Raises TaskError where one cannot be read, is a test split that would be trained on, or shares a task with
-    another: a student is not scored on what it has read, and not repaired on what it was warmed up with.
+    Raises TaskError where one cannot be read, is a test split that would be trained on, holds gaps of which a
+    teacher's prompts would show one side, or shares a task with another: a student is not scored on what it has read, and not repaired on what it was warmed up with.
     Tasks that ``decontaminate`` leaves out by itself may be shared, and whoever sets ``allow_test_split``
     knows.
     """
@@ -50,6 +53,8 @@ def preflight(config: Any) -> list[Placed]:
     for each in placed:
         if each.role == "trained":
             require_trainable(each.tasks, allowed)
+        if each.place in _READ_BY_TEACHERS:
+            require_whole(each.tasks)
     removes = _at(config, "decontaminate") or _at(config, "examples.decontaminate")
     for number, first in enumerate(placed):
         for second in placed[number + 1 :]:
@@ -99,5 +104,6 @@ def _require_apart(first: Placed, second: Placed, roles: set[Role]) -> None:
 
 
 def content(task: Task) -> str:
-    """What two tasks have in common that are one task: the prompt, whatever its layout."""
-    return " ".join(task.prompt.split())
+    """What two tasks have in common that are one task: the prompt and what stands behind a gap, whatever
+    their layout."""
+    return " ".join(f"{task.prompt}{task.suffix or ''}".split())

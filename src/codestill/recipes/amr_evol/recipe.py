@@ -24,7 +24,7 @@ from codestill.recipes.amr_evol.responses import Response, answer_repair, best_o
 from codestill.records import GROWS
 from codestill.run import Run
 from codestill.synthesis import SynthesisConfig, propose
-from codestill.tasks import TasksConfig, TaskSet, require_trainable, require_whole
+from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.teaching import TaughtConfig, Teaching
 from codestill.train import fit
 from codestill.types import Example, Settings, Task
@@ -107,7 +107,6 @@ def distill(config: Config, run: Run) -> "Student":
     """Gather instructions, answer them by the method, train, evaluate."""
     tasks = config.tasks.load()
     require_trainable(tasks)
-    require_whole(tasks)
     if config.method != "direct" or config.instructions is not None:
         require_python(tasks.tasks, "functions are taken apart, tested and made")
     with config.open(run) as opened:

@@ -31,7 +31,7 @@ from codestill.recipes.iterkd.views import FeedbackConfig, RoundFeedback, bins, 
 from codestill.records import GROWS
 from codestill.run import Run
 from codestill.synthesis import MADE
-from codestill.tasks import TasksConfig, TaskSet, require_trainable, require_whole
+from codestill.tasks import TasksConfig, TaskSet, require_trainable
 from codestill.tasks.decontaminate import DecontaminateConfig, without_repeats
 from codestill.teaching import Teaching
 from codestill.train import TrainConfig, fit
@@ -123,7 +123,6 @@ def distill(config: Config, run: Run) -> "Student":
         judging = _judging(config, teaching)
         task_set = without_repeats(config.tasks.load(), config.evaluate.tasks, config.decontaminate, run)
         require_trainable(task_set, False)
-        require_whole(task_set)
         if config.rounds > 1 and config.update.questions != "static":
             require_python(task_set.tasks, "new tasks are made")
         student = initial_student(config, teaching.session, run)

@@ -19,7 +19,7 @@ from codestill.recipes.opd.rows import ROWS
 from codestill.recipes.opd.times import Times
 from codestill.rounds import Round, RoundsConfig, in_rounds
 from codestill.run import Run
-from codestill.tasks import require_trainable, require_whole
+from codestill.tasks import require_trainable
 from codestill.tasks.decontaminate import without_repeats
 from codestill.teachers import require_same_vocabulary
 from codestill.teachers.cached import CachedLogits
@@ -145,7 +145,6 @@ def _collect(
     task_set = config.tasks.fresh(this.number)
     task_set = without_repeats(task_set, config.evaluate.tasks, config.decontaminate, this.run)
     require_trainable(task_set, False)
-    require_whole(task_set)
     return this.named(collect(config, task_set, this.student, bench, teaching, this.run, this.seed, times))
 
 

@@ -16,7 +16,7 @@ from codestill.recipes.persd.self_repair import SelfRepair, SelfRepairConfig, vi
 from codestill.rounds import Round, RoundsConfig, in_rounds
 from codestill.run import Run
 from codestill.synthesis import SynthesisConfig, synthesise
-from codestill.tasks import require_trainable, require_whole
+from codestill.tasks import require_trainable
 from codestill.tasks.decontaminate import without_repeats
 from codestill.teaching import Teaching
 from codestill.train import fit
@@ -86,7 +86,6 @@ def _collect(config: Config, this: Round, teaching: Teaching) -> list[Example]:
         run.funnel({"tasks proposed by the teacher": config.synthesis.proposals})
     task_set = without_repeats(task_set, config.evaluate.tasks, config.decontaminate, run)
     require_trainable(task_set, False)
-    require_whole(task_set)
     arm = ARMS[config.arm]
     if config.generation_half is not None and arm.generate is not None:
         arm = replace(arm, generate=config.generation_half)
@@ -108,7 +107,7 @@ def _evaluate(config: Config, student: "Student", teaching: Teaching) -> None:
         return
     repair, samples = config.self_repair, config.self_repair.samples_per_task
     visible = visible_tasks(config.evaluate.tasks.load(), repair)
-    own = config.evaluate.model_copy(update={"likelihood": None})  # of the student alone
+    own = config.evaluate.model_copy(update={"likelihood": None, "draft_for": None})  # of the student alone
     settings = own.model_copy(update={"samples_per_task": samples} if samples else {})
     for kind in dict.fromkeys((repair.feedback, *repair.compare_feedback)):
         repairing = SelfRepair(student, visible, sandbox, repair.model_copy(update={"feedback": kind}))
