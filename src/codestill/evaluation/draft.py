@@ -190,16 +190,16 @@ class _Measured:
         the others."""
         from codestill.evaluation.speculative import acceptances
 
-        prompts, target, draft = {request.key: request.prompt for request in owed}, *self._readers()
+        asked, target, draft = {request.key: request for request in owed}, *self._readers()
         decoding = Decoding(
             self.config.sampling,
-            self.prompts.ended(self.task_set.stop),
+            self.prompts.ended(self.task_set.stop, self.task_set.gaps),
             self.run.seed,
             watcher=self.run.watch(self.stage),
             ids=True,
         )
         for answer in self.target.complete(owed, decoding):
-            prompt = self.target.codec.prompt(prompts[answer.key])
+            prompt = self.target.codec.request(asked[answer.key])
             ids = answer.ids[: max(0, self._positions - len(prompt))]
             accepted, given = (
                 acceptances(target, draft, prompt, ids, self.config.temperature) if ids else ((), ())
@@ -228,14 +228,15 @@ class _Measured:
         )
 
     def _speculated(self, owed: Sequence[Request]) -> Iterator[SpeculatedText]:
+        from codestill.models.rows import text_of
+
         readers = self._readers()
         for row in self._rows(owed, self.config.max_new_tokens):
             passes = self._speculate(row, readers, self.config.run_length)
-            ended = row.tokens[-1] in self.target.stop_ids
             yield SpeculatedText(
                 task_id=row.request.task_id,
                 sample=row.request.sample,
-                text=self.target.codec.answer(row.prompt, row.tokens[:-1] if ended else row.tokens),
+                text=text_of(self.target.codec, row, self.target.stop_ids),
                 tokens=len(row.tokens),
                 passes=passes,
             )
@@ -253,7 +254,7 @@ class _Measured:
             ending,
             self.target.codec,
             stop_ids=self.target.stop_ids,
-            stopped=self.prompts.ended(self.task_set.stop),
+            stopped=self.prompts.ended(self.task_set.stop, self.task_set.gaps),
         )
         uniforms = iter(stream.random, None)
         return speculate(*readers, row, length, self.config.temperature, uniforms, finish).passes
@@ -284,7 +285,7 @@ class _Measured:
     def _rows(self, asked: Iterable[Request], most: int) -> list["Row"]:
         from codestill.models.rows import rows_of
 
-        return rows_of(self.target.codec.prompt, asked, most, self._positions)[0]
+        return rows_of(self.target.codec, asked, most, self._positions)[0]
 
     def _readers(self) -> tuple["ModelReader", "ModelReader"]:
         """Of the target and of the draft."""

@@ -126,11 +126,8 @@ def evaluate(
                 next_step="Use another run directory for other prompts or another chat template.",
             )
         return done
-<<<<<<< HEAD
     warnings = _of_gaps(model) if task_set.gaps else ()
-=======
     drafting = Drafting.of(model, config.draft_for) if config.draft_for else None
->>>>>>> 86b0e592f1461ce7a92d2d2a01725ba7375fd3a7
     likely = (require_weights(model), config.likelihood.load()) if config.likelihood else None
     gates = check_gates(task_set, sandbox, config.known_broken, partial(run.progress, "gates"))
     keep_tasks(task_set, run)

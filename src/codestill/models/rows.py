@@ -99,17 +99,21 @@ def _text_so_far(codec: TextCodec, row: Row) -> str:
 def completion_of(
     codec: TextCodec, row: Row, stop_ids: Collection[int], finish: Finish, *, ids: bool = False
 ) -> Completion:
-    """The row's text without the stop id; with ``ids`` also all of its ids."""
-    ended = row.tokens[-1] in stop_ids
-    answer = codec.answer if row.request.suffix is None else codec.decode
+    """The row's completion; with ``ids`` also all of its ids."""
     return Completion(
         task_id=row.request.task_id,
         sample=row.request.sample,
-        text=answer(row.prompt, row.tokens[:-1] if ended else row.tokens),
+        text=text_of(codec, row, stop_ids),
         tokens=len(row.tokens),
         finish=finish,
         ids=tuple(row.tokens) if ids else (),
     )
+
+
+def text_of(codec: TextCodec, row: Row, stop_ids: Collection[int]) -> str:
+    """The row's text without the stop id."""
+    answer = codec.answer if row.request.suffix is None else codec.decode
+    return answer(row.prompt, row.tokens[:-1] if row.tokens[-1] in stop_ids else row.tokens)
 
 
 def unanswered(request: Request) -> Completion:

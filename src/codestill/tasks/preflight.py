@@ -44,7 +44,8 @@ def preflight(config: Any) -> list[Placed]:
     """Load all task sets of a recipe's config, of every round.
 
     Raises TaskError where one cannot be read, is a test split that would be trained on, holds gaps of which a
-    teacher's prompts would show one side, or shares a task with another: a student is not scored on what it has read, and not repaired on what it was warmed up with.
+    teacher's prompts would show one side, or shares a task with another: a student is not scored on what it
+    has read, and not repaired on what it was warmed up with.
     Tasks that ``decontaminate`` leaves out by itself may be shared, and whoever sets ``allow_test_split``
     knows.
     """
