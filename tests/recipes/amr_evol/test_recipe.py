@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "answers": {"max_new_tokens": 96},
     "evolution": {"wave": 2},
     "agreement": {"solutions": 2},
-    "library": {"seeds": TASKS, "proposals": {"proposals": 3}},
+    "library": {"seeds": TASKS | {"skip": 3}, "proposals": {"proposals": 3}},
     "train": {"max_steps": 1, "batch_tokens": 400},
     "evaluate": {
         "tasks": {"source": "pocket", "split": "test", "count": 2, "depths": [2]},
