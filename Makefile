@@ -55,7 +55,7 @@ hooks: $(STAMP)
 	$(BIN)/pre-commit install
 
 test: lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-all: lint
 	$(BIN)/pytest -m "slow or not slow"

@@ -1,16 +1,19 @@
 """What the user can mistype: keys, values, files and names."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from tests.cli.conftest import Codestill, assert_refused
 
 from codestill.cli import commands
 from codestill.cli.settings import read_settings
+from codestill.config import choices_of, is_settings
 from codestill.evaluation import EvaluateModel
-from codestill.recipes import load_recipe
+from codestill.recipes import RECIPES, load_recipe
 from codestill.recipes.amr_evol import Config
 
 
@@ -163,6 +166,23 @@ def test_every_command_has_help(codestill: Codestill, command: str) -> None:
     outcome = codestill(*command.split(), "--help")
     assert outcome.code == 0, outcome.err
     assert "--seed" in outcome.out and "--run-dir" in outcome.out
+
+
+def without_help(model: type[BaseModel], place: str = "") -> Iterator[str]:
+    """The settings, at any depth, that say nothing of themselves."""
+    if len({str(field.annotation) for field in model.model_fields.values()}) == 1 < len(model.model_fields):
+        return  # weights, or shares: they are told of together
+    for name, field in model.model_fields.items():
+        if not field.description:
+            yield place + name
+        for kind in choices_of(field.annotation):
+            if is_settings(kind):
+                yield from without_help(kind, f"{place}{name}.")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_setting_has_help(recipe: str) -> None:
+    assert list(without_help(load_recipe(recipe).Config)) == []
 
 
 def test_help_gives_the_recipes_own_defaults_and_what_is_its_own_first(

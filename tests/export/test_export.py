@@ -232,6 +232,7 @@ def test_the_command_prints_what_holds(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = ["--tasks", "own.jsonl", "--evaluate.max-new-tokens", "12", "--execution.device", "cpu"]
+    options.append("--evaluate.no-profile")  # see test_programs.py
 
     def command(*words: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:

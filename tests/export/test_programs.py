@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partialmethod
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,12 @@ def test_a_text_read_in_any_parts_has_the_students_logits(
 
 
 @pytest.mark.parametrize("target", [needs("openvino:int8"), needs("ollama:q8_0")])
-def test_an_export_is_measured_in_its_own_program(target: str, tmp_path: Path) -> None:
+def test_an_export_is_measured_in_its_own_program(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Few repeats: how fast it is does not matter here.
+    monkeypatch.setattr(Student, "profile", partialmethod(Student.profile, repeats=2))
+    monkeypatch.setattr("codestill.export.deployed._REPEATS", 2)
     source = tiny_model(tmp_path / "student", "llama")
     tasks = tmp_path / "own.jsonl"
     row = {"task_id": "own/1", "prompt": "def f(x):\n", "entry_point": "f", "reference": "    return x\n"}

@@ -81,7 +81,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "evolution": {"wave": 2, "gate": "repair"},
         "agreement": {"solutions": 2, "sampling": {"temperature": 0.7, "max_new_tokens": 32}},
         "library": {
-            "seeds": TASKS | {"depths": [2], "count": 2},
+            "seeds": TASKS | {"depths": [2], "count": 2, "skip": 5},
             "proposals": {"proposals": 2, "proposal": {"max_new_tokens": 128}},
         },
     },

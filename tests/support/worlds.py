@@ -27,7 +27,7 @@ from codestill.tasks import TasksConfig
 from codestill.types import Event, Example
 
 _FRESH = multiprocessing.get_context("forkserver")
-_FRESH.set_forkserver_preload(["codestill.train.loop", "codestill.recipes.logit_kd", "codestill.compare"])
+_FRESH.set_forkserver_preload(["tests.support.forked"])
 
 
 def examples(count: int, split: str = "train") -> list[Example]:

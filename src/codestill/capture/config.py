@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from codestill.config import RunConfig
 from codestill.examples import ExamplesConfig
@@ -59,7 +59,7 @@ class CacheConfig(CaptureConfig):
         return self
 
 
-class TeacherLogitsConfig(BaseModel):
+class TeacherLogitsConfig(Settings):
     """Where a student's targets come from: the teacher as it is asked, or a cache of its logits."""
 
     objective: Distillation = Distillation()

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Annotated, Any, get_origin
 
-from cyclopts import App, Parameter
+from cyclopts import App, ArgumentCollection, Parameter
 from cyclopts import config as sources
 from pydantic import BaseModel
 
@@ -69,7 +69,7 @@ def read_settings(
         "override them, and one with the value null takes a setting away."
         + _names(" Bundled, by name: {}.", bundled)
     )
-    parser = App(
+    parser = _SettingsApp(
         name=f"codestill {command}",
         usage=f"Usage: codestill {command} [OPTIONS]",
         help_formatter=SettingsHelp(model, defaults, everything, short),
@@ -82,6 +82,16 @@ def read_settings(
     if parsed and "student" in model.model_fields and bundled.get("real") in paths:
         _require_models(parsed[0][1])
     return parsed[0] if parsed else None
+
+
+class _SettingsApp(App):
+    """An app whose only help are the descriptions of settings. Those pydantic has; cyclopts would read the
+    source of every class again, which takes most of the time."""
+
+    def assemble_argument_collection(
+        self, *, default_parameter: Parameter | None = None, parse_docstring: bool = False
+    ) -> ArgumentCollection:
+        return super().assemble_argument_collection(default_parameter=default_parameter)
 
 
 def _require_models(config: Any) -> None:

@@ -6,7 +6,6 @@ training task with other constants or wording, and the split needs no stored lis
 """
 
 import hashlib
-from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from typing import Literal
@@ -24,6 +23,7 @@ _ORDER_BLIND = {"ascending", "descending", "sum", "largest", "smallest", "count"
 _CASES = {"upper", "lower"}
 
 
+@cache
 def pair_split(first: str, second: str) -> HeldOut:
     """The split of an adjacent pair: 80% train, 5% validation, 15% test."""
     bucket = hashlib.sha256(f"{first}>{second}".encode()).digest()[0] % 20
@@ -52,21 +52,32 @@ def _sensible(first: str, second: str) -> bool:
     return not (OPERATIONS[first].takes == "int" == OPERATIONS[first].gives == OPERATIONS[second].gives)
 
 
-def _extend(kind: Kind, depth: int, before: Composition) -> Iterator[Composition]:
-    if depth == 0:
-        yield before
-        return
-    for operation in OPERATIONS.values():
-        if operation.takes != kind or (
-            before and (operation.opens or not _sensible(before[-1], operation.name))
-        ):
-            continue
-        if not before and kind == "int" and not operation.opens:
-            continue
-        yield from _extend(operation.gives, depth - 1, (*before, operation.name))
+def _opening(source: Kind) -> list[str]:
+    """The operations that a composition may begin with."""
+    return [
+        operation.name
+        for operation in OPERATIONS.values()
+        if operation.takes == source and (source != "int" or operation.opens)
+    ]
+
+
+@cache
+def _following(name: str, split: HeldOut) -> list[str]:
+    """The operations that may follow another in a composition of a split."""
+    return [
+        operation.name
+        for operation in OPERATIONS.values()
+        if operation.takes == OPERATIONS[name].gives
+        and not operation.opens
+        and _sensible(name, operation.name)
+        and pair_split(name, operation.name) in ("train", split)
+    ]
 
 
 @cache
 def compositions(split: HeldOut, depth: int, source: Kind) -> tuple[Composition, ...]:
     """All compositions of ``depth`` operations on an argument of kind ``source``."""
-    return tuple(c for c in _extend(source, depth, ()) if split_of(c) == split)
+    found: list[Composition] = [(name,) for name in _opening(source)]
+    for _ in range(depth - 1):
+        found = [(*before, name) for before in found for name in _following(before[-1], split)]
+    return tuple(found if split == "train" else (c for c in found if split_of(c) == split))

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from codestill.errors import TaskError
@@ -121,6 +122,13 @@ def generate(
     a call that starts where another ended gets only new ones. Raises TaskError when there are not enough.
     """
     distinct = split != "train" if distinct is None else distinct
+    return [*_generated(split, count, seed, tuple(depths), distinct, skip)]
+
+
+@lru_cache(maxsize=8)  # a run reads its tasks several times: to compare them, to work on them, to score
+def _generated(
+    split: HeldOut, count: int, seed: int, depths: tuple[int, ...], distinct: bool, skip: int
+) -> tuple[Task, ...]:
     rng = random.Random(f"pocket/{split}/{seed}")
     seen: set[str] = set()
     streams = [
@@ -144,7 +152,7 @@ def generate(
             f"pocket: {split} has {len(tasks)} {what} of depth {list(depths)}, not {skip + count}.",
             next_step="Ask for fewer tasks, or for more depths.",
         )
-    return tasks[skip:]
+    return tuple(tasks[skip:])
 
 
 def _unseen(stream: Iterator[Sketch], seen: set[str]) -> Iterator[Sketch]:

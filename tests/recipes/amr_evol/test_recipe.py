@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "answers": {"max_new_tokens": 96},
     "evolution": {"wave": 2},
     "agreement": {"solutions": 2},
-    "library": {"seeds": TASKS, "proposals": {"proposals": 3}},
+    "library": {"seeds": TASKS | {"skip": 3}, "proposals": {"proposals": 3}},
     "train": {"max_steps": 1, "batch_tokens": 400},
     "evaluate": {
         "tasks": {"source": "pocket", "split": "test", "count": 2, "depths": [2]},
@@ -53,6 +53,12 @@ def distilled(directory: Path, **changes: Any) -> dict[str, Any]:
 
 def answers(directory: Path) -> list[Response]:
     return list(read_jsonl(directory / "stages" / "answers.jsonl", Response))
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Runs that keep the teacher's answers in one place: what one has asked, the others find."""
+    return {"teacher_usage": {"answers": str(tmp_path_factory.mktemp("answers"))}}
 
 
 def test_the_library_holds_verified_functions_that_answers_are_made_of(tmp_path: Path) -> None:
@@ -82,8 +88,10 @@ def test_the_library_holds_verified_functions_that_answers_are_made_of(tmp_path:
     ("method", "how"),
     [("direct", "direct"), ("cot", "chain_of_thought"), ("ans-repair", "direct"), ("best-of-n", "voted")],
 )
-def test_baselines_answer_the_same_instructions(method: str, how: str, tmp_path: Path) -> None:
-    account = distilled(tmp_path, method=method, samples=1)
+def test_baselines_answer_the_same_instructions(
+    method: str, how: str, known: dict[str, Any], tmp_path: Path
+) -> None:
+    account = distilled(tmp_path, method=method, samples=1, **known)
     made = answers(tmp_path)
     assert [one.task_id for one in made] == [f"pocket/train-0/{n}" for n in range(3)]
     assert account[f"answers_{how}"] >= 2
@@ -100,15 +108,15 @@ def test_more_answers_are_drawn_until_as_much_is_spent(tmp_path: Path) -> None:
     assert account["teacher_tokens"] - last < 150 * 3
 
 
-def test_each_switch_leaves_one_thing_out(tmp_path: Path) -> None:
-    without = distilled(tmp_path / "a", evolution={"wave": 2, "retrieve": False})
+def test_each_switch_leaves_one_thing_out(known: dict[str, Any], tmp_path: Path) -> None:
+    without = distilled(tmp_path / "a", evolution={"wave": 2, "retrieve": False}, **known)
     assert without["answers_evolved"] == 3 and "library" not in without
-    frozen = distilled(tmp_path / "b", library=SETTINGS["library"] | {"grow": False})
+    frozen = distilled(tmp_path / "b", library=SETTINGS["library"] | {"grow": False}, **known)
     assert frozen["library"] == frozen["library_seed"] >= 1
-    empty = distilled(tmp_path / "c", library={"start": "empty"})
+    empty = distilled(tmp_path / "c", library={"start": "empty"}, **known)
     assert empty["library_seed"] == 0 < empty["library"]
     assert not (tmp_path / "c" / "stages" / "seed").exists()
-    whole = distilled(tmp_path / "d", evolution={"decompose": False, "cosine": -1})
+    whole = distilled(tmp_path / "d", evolution={"decompose": False, "cosine": -1}, **known)
     assert not (tmp_path / "d" / "stages" / "modules.jsonl").exists()
     assert whole["modules"] == 3 == whole["modules_found"]
 

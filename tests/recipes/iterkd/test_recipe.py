@@ -118,8 +118,11 @@ def test_the_report_tells_of_rounds_views_and_errors(made: tuple[Path, list[Roun
     assert bad[0].warning.partition(":")[0] in html
 
 
-def test_static_questions_with_cross_entropy_alone_and_examples_replayed(tmp_path: Path) -> None:
+def test_static_questions_with_cross_entropy_alone_and_examples_replayed(
+    made: tuple[Path, list[RoundRecord]], tmp_path: Path
+) -> None:
     changes = {
+        "teacher_usage": {"answers": str(made[0] / "answers")},  # what it was asked there
         "replay_examples": 2,
         "update": {"questions": "static"},
         "feedback": {"views": "tool"},
@@ -138,8 +141,10 @@ def test_static_questions_with_cross_entropy_alone_and_examples_replayed(tmp_pat
     assert "judgements" not in stages and "proposals" not in stages
 
 
-def test_it_stops_when_validation_stalls(tmp_path: Path) -> None:
-    cycles = distilled(tmp_path / "run", rounds=5, stop={"rounds": 1}, update={"questions": "static"})
+def test_it_stops_when_validation_stalls(made: tuple[Path, list[RoundRecord]], tmp_path: Path) -> None:
+    known = {"teacher_usage": {"answers": str(made[0] / "answers")}}
+    static = {"update": {"questions": "static"}}
+    cycles = distilled(tmp_path / "run", rounds=5, stop={"rounds": 1}, **static, **known)
     assert len(cycles) == 1
     assert (tmp_path / "run" / "student" / "model.safetensors").exists()
     assert (tmp_path / "run" / "results" / "student.json").exists()

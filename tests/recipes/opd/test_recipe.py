@@ -1,5 +1,7 @@
 """On-policy distillation end to end: every row, kills, what it equals, and what it refuses."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,19 @@ def made(directory: Path) -> dict[str, bytes]:
     return {str(name): content for name, content in found.items() if name.parts[0] in kinds}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A run of a row that nothing interrupted; tests only read it."""
+
+    @cache
+    def ended(row: str) -> Path:
+        directory = tmp_path_factory.mktemp("whole") / "run"
+        distilled(directory, **of_row(row))
+        return directory
+
+    return ended
+
+
 ROW_CASES = [
     ("gkd", "round-1/attempts"),
     ("sdft", "round-1/gap"),
@@ -85,44 +100,60 @@ ROW_CASES = [
         for case in ROW_CASES
     ],
 )
-def test_a_row_that_is_killed_ends_with_the_same_bytes(row: str, stage: str, tmp_path: Path) -> None:
-    distilled(tmp_path / "whole", **of_row(row))
-    account: dict[str, Any] = read_accounting(tmp_path / "whole")
+def test_a_row_that_is_killed_ends_with_the_same_bytes(
+    row: str, stage: str, whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    account: dict[str, Any] = read_accounting(whole(row))
     assert account["round-1/gap_tokens"] > 0
     assert account["round-1/gap_nats_per_token"] > NIL
     assert 0 < account["round-1/on_policy_examples"] == account["examples"]
     assert (account["round-1/refinement_calls"] > 0) == (row == "refined")
-    (times,) = metrics(tmp_path / "whole", "round-1/time")
+    (times,) = metrics(whole(row), "round-1/time")
     spent = {name for name, seconds in times.metrics.items() if seconds}
     asks = {"answers_seconds"} if row == "refined" else set()
     assert spent == {"attempts_seconds", "gap_seconds", "teacher_seconds", "student_seconds"} | asks
     assert_killed(die_at, tmp_path / "killed", stage, 1, row)
     distilled(tmp_path / "killed", **of_row(row))
-    assert made(tmp_path / "killed") == made(tmp_path / "whole")
-    ledgers = [tmp_path / name / "ledger.jsonl" for name in ("whole", "killed")]
+    assert made(tmp_path / "killed") == made(whole(row))
+    ledgers = [directory / "ledger.jsonl" for directory in (whole(row), tmp_path / "killed")]
     calls = [len(path.read_text().splitlines()) if path.exists() else 0 for path in ledgers]
     assert calls == [account["round-1/refinement_calls"]] * 2
+
+
+# In full: the two recipes have defaults of their own.
+OFF_POLICY: dict[str, Any] = COMMON | {
+    "teacher": FROM_TEACHER["teacher"],
+    "evaluate": EVALUATE,
+    "train": COMMON["train"] | {"learning_rate": 1e-3, "precision": "float32"},
+}
+OBJECTIVE: dict[str, Any] = {"temperature": 2.0, "alpha": 0.5}
+
+
+@pytest.fixture(scope="module")
+def from_logits(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """The weights that logit distillation leaves, by divergence."""
+
+    @cache
+    def trained(divergence: str) -> bytes:
+        directory = tmp_path_factory.mktemp("kd")
+        own = {"objective": OBJECTIVE | {"divergence": divergence}}
+        given = {"examples": {"tasks": TASKS, "validation": None}}
+        distilled(directory, **OFF_POLICY, **own, **given, recipe="logit_kd")
+        return weights(directory)
+
+    return trained
 
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl"])
 @pytest.mark.parametrize("named", [True, False], ids=["by name", "as an end of generalized_jsd"])
 def test_off_policy_it_is_logit_distillation_bit_for_bit(
-    named: bool, divergence: str, tmp_path: Path
+    named: bool, divergence: str, from_logits: Callable[[str], bytes], tmp_path: Path
 ) -> None:
-    common = COMMON | {
-        "teacher": FROM_TEACHER["teacher"],
-        "evaluate": EVALUATE,
-        # In full: the two recipes have defaults of their own.
-        "train": COMMON["train"] | {"learning_rate": 1e-3, "precision": "float32"},
-    }
-    own = {"divergence": divergence, "temperature": 2.0, "alpha": 0.5}
     end = {"divergence": "generalized_jsd", "beta": {"forward_kl": 0.0, "reverse_kl": 1.0}[divergence]}
-    objective = own if named else own | end
+    objective = OBJECTIVE | ({"divergence": divergence} if named else end)
     same = {"tasks": TASKS | {"skip": 0}, "warm_up": None, "on_policy": 0}
-    distilled(tmp_path / "opd", **common, objective=objective, **same)
-    kd = {"objective": own, "examples": {"tasks": TASKS, "validation": None}}
-    distilled(tmp_path / "kd", **common, **kd, recipe="logit_kd")
-    assert weights(tmp_path / "opd") == weights(tmp_path / "kd")
+    distilled(tmp_path / "opd", **OFF_POLICY, objective=objective, **same)
+    assert weights(tmp_path / "opd") == from_logits(divergence)
 
 
 @pytest.fixture
@@ -165,13 +196,16 @@ def test_a_capture_of_the_students_own_text_that_is_killed_ends_with_the_same_by
 
 
 @pytest.mark.parametrize("row", ["feedback", "sdft"])
-def test_cached_logits_are_those_of_the_teacher_behind_its_own_prompt(row: str, tmp_path: Path) -> None:
-    gaps: dict[str, Any] = {}
-    for logits in ("live", "cached"):
-        distilled(tmp_path / logits, **of_row(row), teacher_logits=logits)
-        gaps[logits] = read_accounting(tmp_path / logits)["round-1/gap_nats_per_token"]
+def test_cached_logits_are_those_of_the_teacher_behind_its_own_prompt(
+    row: str, whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    distilled(tmp_path / "cached", **of_row(row), teacher_logits="cached")
+    live, cached = (
+        float(read_accounting(directory)["round-1/gap_nats_per_token"])
+        for directory in (whole(row), tmp_path / "cached")
+    )
     # What is not kept is one outcome, and a divergence of fewer outcomes is never larger.
-    assert 0.75 * gaps["live"] < gaps["cached"] < 1.01 * gaps["live"]
+    assert 0.75 * live < cached < 1.01 * live
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,12 @@ def distilled(directory: Path, **changes: Any) -> dict[str, Any]:
     return read_accounting(directory)
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Runs that keep the teacher's answers in one place: what one has asked, the others find."""
+    return {"teacher_usage": {"answers": str(tmp_path_factory.mktemp("answers"))}}
+
+
 def test_a_round_keeps_every_step_and_how_personal_it_was(tmp_path: Path) -> None:
     account = distilled(tmp_path / "run", arm="persd")
     stages = tmp_path / "run" / "stages" / "round-1"
@@ -74,8 +80,8 @@ def test_a_round_keeps_every_step_and_how_personal_it_was(tmp_path: Path) -> Non
     assert summary["count"] + summary["empty"] == len(good)
 
 
-def test_how_personal_it_was_by_embeddings_too(tmp_path: Path) -> None:
-    distilled(tmp_path / "run", arm="persd", embedder={"type": "tfidf"})
+def test_how_personal_it_was_by_embeddings_too(known: dict[str, Any], tmp_path: Path) -> None:
+    distilled(tmp_path / "run", arm="persd", embedder={"type": "tfidf"}, **known)
     found = read_object(tmp_path / "run" / "round-1" / "similarity.json")
     by_tokens, by_words = found["attempt_refinement"], found["attempt_refinement_embedding"]
     assert by_words["count"] == by_tokens["count"]
@@ -83,14 +89,14 @@ def test_how_personal_it_was_by_embeddings_too(tmp_path: Path) -> None:
     assert found["refinement_solution_embedding"]["mean"] != by_words["mean"]
 
 
-def test_tasks_that_the_evaluation_repeats_are_left_out(tmp_path: Path) -> None:
+def test_tasks_that_the_evaluation_repeats_are_left_out(known: dict[str, Any], tmp_path: Path) -> None:
     tasks = TasksConfig.model_validate(TASKS).load().tasks
     again = [
         task.model_copy(update={"task_id": f"again/{n}", "split": "test"}) for n, task in enumerate(tasks[:2])
     ]
     write_tasks(tmp_path / "test.jsonl", again)
     evaluate = SETTINGS["evaluate"] | {"tasks": {"source": "jsonl", "path": str(tmp_path / "test.jsonl")}}
-    settings = {"evaluate": evaluate, "decontaminate": {"neighbours": 0}, "arm": "stand"}
+    settings = {"evaluate": evaluate, "decontaminate": {"neighbours": 0}, "arm": "stand"} | known
     account = distilled(tmp_path / "run", **settings)
     assert account["round-1/tasks"] <= 4
     report = (tmp_path / "run" / "round-1" / "decontamination.txt").read_text()
@@ -112,10 +118,10 @@ def test_a_round_without_examples_says_so(tmp_path: Path) -> None:
         distilled(tmp_path / "run", **hopeless)
 
 
-def test_an_arm_asks_for_no_more_than_its_examples_need(tmp_path: Path) -> None:
-    account = distilled(tmp_path / "stand", arm="stand")
+def test_an_arm_asks_for_no_more_than_its_examples_need(known: dict[str, Any], tmp_path: Path) -> None:
+    account = distilled(tmp_path / "stand", arm="stand", **known)
     assert (account["round-1/attempts"], account["round-1/refinement_calls"]) == (0, 0)
-    account = distilled(tmp_path / "stand-refine", arm="stand-refine")
+    account = distilled(tmp_path / "stand-refine", arm="stand-refine", **known)
     assert account["round-1/attempts"] == account["round-1/solved"]
     assert account["round-1/refinement_calls"] == 0
     assert (
@@ -123,13 +129,10 @@ def test_an_arm_asks_for_no_more_than_its_examples_need(tmp_path: Path) -> None:
     )
 
 
-def test_only_refinements_that_are_kept_make_examples(tmp_path: Path) -> None:
-    answers = {"answers": str(tmp_path / "answers")}
+def test_only_refinements_that_are_kept_make_examples(known: dict[str, Any], tmp_path: Path) -> None:
     sampling = SETTINGS["refine"]
     found = {
-        keep: distilled(
-            tmp_path / keep, arm="persd", teacher_usage=answers, refine={**sampling, "keep": keep}
-        )
+        keep: distilled(tmp_path / keep, arm="persd", refine={**sampling, "keep": keep}, **known)
         for keep in ("all", "passed", "personal")
     }
     kept = {keep: account["round-1/refinements_kept"] for keep, account in found.items()}
@@ -146,9 +149,9 @@ def test_only_refinements_that_are_kept_make_examples(tmp_path: Path) -> None:
     assert kept["personal"] == sum(personal)
 
 
-def test_examples_may_be_limited_in_tokens(tmp_path: Path) -> None:
-    whole = distilled(tmp_path / "whole", arm="stand")["round-1/example_tokens"]
-    account = distilled(tmp_path / "part", arm="stand", max_example_tokens=whole // 2)
+def test_examples_may_be_limited_in_tokens(known: dict[str, Any], tmp_path: Path) -> None:
+    whole = distilled(tmp_path / "whole", arm="stand", **known)["round-1/example_tokens"]
+    account = distilled(tmp_path / "part", arm="stand", max_example_tokens=whole // 2, **known)
     assert 0 < account["round-1/example_tokens"] <= whole // 2
 
 
@@ -180,20 +183,20 @@ ROUNDS: dict[str, Any] = {"arm": "stand", "rounds": 2, "tasks": TASKS | {"count"
 
 @pytest.mark.parametrize("start", ["base", "last"])
 def test_a_further_round_trains_what_it_is_told_to(
-    start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: str, known: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Trainings(monkeypatch)
-    distilled(tmp_path / "run", start=start, **ROUNDS)
+    distilled(tmp_path / "run", start=start, **ROUNDS, **known)
     base, trained = seen.begun[0], seen.ended[0]
     assert not torch.equal(base, trained)
     assert torch.equal(seen.begun[1], base if start == "base" else trained)
 
 
 def test_a_further_round_has_new_tasks_and_replays_some_examples(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    known: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Trainings(monkeypatch)
-    account = distilled(tmp_path / "run", replay_examples=2, **ROUNDS)
+    account = distilled(tmp_path / "run", replay_examples=2, **ROUNDS, **known)
     first, second = seen.examples
     old = [one for one in second if one in first]
     assert len(old) == 2 and len(first) == account["round-1/solved"] >= 3
@@ -201,43 +204,42 @@ def test_a_further_round_has_new_tasks_and_replays_some_examples(
     assert not {one.prompt for one in second if one not in old} & {one.prompt for one in first}
 
 
-def test_examples_may_be_limited_in_number(tmp_path: Path) -> None:
-    account = distilled(tmp_path / "run", arm="stand", max_examples=2)
+def test_examples_may_be_limited_in_number(known: dict[str, Any], tmp_path: Path) -> None:
+    account = distilled(tmp_path / "run", arm="stand", max_examples=2, **known)
     assert account["round-1/examples"] == 2 < account["round-1/solved"]
 
 
 def test_the_half_that_teaches_to_generate_may_be_the_teachers_or_a_refinement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    known: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Trainings(monkeypatch)
-    answers = {"answers": str(tmp_path / "answers")}
     for half in (None, "refinement"):
-        distilled(tmp_path / str(half), arm="persd-combined", generation_half=half, teacher_usage=answers)
+        distilled(tmp_path / str(half), arm="persd-combined", generation_half=half, **known)
     kinds = [{(one.source, one.key.endswith("/repair")) for one in examples} for examples in seen.examples]
     repair = ("repair: refinement", True)
     assert kinds == [{("solution", False), repair}, {("refinement", False), repair}]
 
 
-def test_arms_may_be_given_the_same_spend(tmp_path: Path) -> None:
+def test_arms_may_be_given_the_same_spend(known: dict[str, Any], tmp_path: Path) -> None:
     found = {}
     for arm in ("stand", "persd"):
-        whole = distilled(tmp_path / arm / "whole", arm=arm)
+        whole = distilled(tmp_path / arm / "whole", arm=arm, **known)
         cost = whole["round-1/solution_tokens"] + whole["round-1/refinement_tokens"]
         limit = whole["round-1/solution_tokens"] - 1 if arm == "stand" else cost * 2 // 3
-        found[arm] = distilled(tmp_path / arm / "part", arm=arm, teacher_token_budget=limit)
+        found[arm] = distilled(tmp_path / arm / "part", arm=arm, teacher_token_budget=limit, **known)
         assert 0 < found[arm]["round-1/spent_tokens"] <= limit
         assert 0 < found[arm]["round-1/examples"] <= found[arm]["round-1/tasks_paid"] < 6
-        same = distilled(tmp_path / arm / "enough", arm=arm, teacher_token_budget=cost)
+        same = distilled(tmp_path / arm / "enough", arm=arm, teacher_token_budget=cost, **known)
         assert same["round-1/examples"] == whole["round-1/examples"] and same["round-1/spent_tokens"] == cost
 
 
-def test_the_same_examples_may_be_learned_from_logits(tmp_path: Path) -> None:
+def test_the_same_examples_may_be_learned_from_logits(known: dict[str, Any], tmp_path: Path) -> None:
     losses: dict[str, dict[str, Any]] = {}
     for name, objective in {
         "ce": {"type": "cross_entropy"},
         "kd": {"type": "distillation", "divergence": "forward_kl", "temperature": 2.0, "alpha": 0.7},
     }.items():
-        distilled(tmp_path / name, arm="stand", objective=objective)
+        distilled(tmp_path / name, arm="stand", objective=objective, **known)
         events = read_jsonl(tmp_path / name / "metrics.jsonl", Event)
         losses[name] = next(one.metrics for one in events if one.stage == "train" and one.step == 1)
     assert losses["kd"]["cross_entropy"] == pytest.approx(losses["ce"]["cross_entropy"])
@@ -246,9 +248,9 @@ def test_the_same_examples_may_be_learned_from_logits(tmp_path: Path) -> None:
     assert students[0] != students[1]
 
 
-def test_other_feedback_is_evaluated_too(tmp_path: Path) -> None:
+def test_other_feedback_is_evaluated_too(known: dict[str, Any], tmp_path: Path) -> None:
     told = {"visible": "first", "repairs": 1, "compare_feedback": ["generic", "none"], "samples_per_task": 2}
-    distilled(tmp_path / "run", arm="stand", self_repair=told)
+    distilled(tmp_path / "run", arm="stand", self_repair=told, **known)
     results = tmp_path / "run" / "results"
     names = {"student": 1, **{f"student-self-repair{kind}": 2 for kind in ("", "-generic", "-none")}}
     assert {path.stem for path in results.glob("*.json")} == set(names)
@@ -256,9 +258,9 @@ def test_other_feedback_is_evaluated_too(tmp_path: Path) -> None:
         assert json.loads((results / f"{name}.json").read_text())["samples_per_task"] == samples
 
 
-def test_the_last_round_may_be_the_only_one_that_is_evaluated(tmp_path: Path) -> None:
+def test_the_last_round_may_be_the_only_one_that_is_evaluated(known: dict[str, Any], tmp_path: Path) -> None:
     rounds = {"arm": "stand", "rounds": 2, "tasks": TASKS | {"count": 2}}
-    distilled(tmp_path / "last", evaluated="last", **rounds)
+    distilled(tmp_path / "last", evaluated="last", **rounds, **known)
     results = tmp_path / "last" / "results"
     assert [path.relative_to(results) for path in results.rglob("*.json")] == [Path("student.json")]
     assert (tmp_path / "last" / "round-1" / "student").exists()

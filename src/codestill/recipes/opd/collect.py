@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from codestill.attempt import Workbench, solved
 from codestill.models import SamplingConfig
@@ -21,6 +21,7 @@ from codestill.recipes.opd.rows import (
     on_policy_examples,
 )
 from codestill.recipes.opd.times import Times
+from codestill.records import Settings
 from codestill.refine import RefineConfig, Refinement, refine
 from codestill.run import Run
 from codestill.tasks import TaskSet
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from codestill.models.student import Student
 
 
-class CollectConfig(BaseModel):
+class CollectConfig(Settings):
     """Settings of one collection."""
 
     row: RowName = "gkd"

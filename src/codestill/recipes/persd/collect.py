@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, PositiveInt
+from pydantic import PositiveInt
 
 from codestill.attempt import solved
 from codestill.embeddings import Embedder, OptionalEmbedderConfig, cosines
@@ -18,7 +18,7 @@ from codestill.models import Completer, SamplingConfig
 from codestill.recipes.persd.arms import DataArm
 from codestill.recipes.persd.keep import KeepConfig, is_kept
 from codestill.recipes.persd.similarity import similarity, summarise
-from codestill.records import GROWS
+from codestill.records import GROWS, Settings
 from codestill.refine import Refinement, refine
 from codestill.run import Run
 from codestill.tasks import TaskSet
@@ -26,7 +26,7 @@ from codestill.teaching import Teaching
 from codestill.types import Attempt
 
 
-class CollectConfig(BaseModel):
+class CollectConfig(Settings):
     """Settings of one collection."""
 
     solutions: Literal["teacher", "reference"] = "teacher"
