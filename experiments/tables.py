@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from codestill.evaluation import read_evaluation
-from codestill.evaluation.metrics import interval, interval_over_seeds, paired_difference
+from codestill.evaluation.metrics import compare_pairs, interval, interval_over_seeds
 from codestill.files.serialize import read_record
 from codestill.types import Comparison, Interval
 
@@ -30,6 +30,7 @@ def keep(name: str, directory: Path) -> None:
     comparison = read_record(directory / "comparison.json", Comparison)
     passed: dict[str, dict[str, str]] = {}
     nats: dict[str, dict[str, dict[str, float]]] = {}
+    problems: list[str] = []
     about: dict[str, Any] = {}
     for arm in comparison.arms:
         role = "teacher" if arm.name == comparison.teacher else "student"
@@ -40,6 +41,7 @@ def keep(name: str, directory: Path) -> None:
             if found := evaluation.nats_per_byte_per_task:
                 rounded = {task: round(value, 5) for task, value in found.items()}
                 nats.setdefault(arm.name, {})[str(evaluation.seed)] = rounded
+            problems = [evaluation.problems[task] for task in evaluation.per_task if evaluation.problems]
             names = ("tasks", "data_hash", "samples_per_task", "versions")
             about = {name: getattr(evaluation, name) for name in names}
     result = {
@@ -48,6 +50,7 @@ def keep(name: str, directory: Path) -> None:
         **about,
         "differences": [[difference.a, difference.b] for difference in comparison.differences],
         "accounting": {arm.name: arm.accounting for arm in comparison.arms if arm.accounting},
+        **({"problems": problems} if problems else {}),
         "passed": passed,
         **({"nats_per_byte": nats} if nats else {}),
     }
@@ -74,7 +77,8 @@ def differences(result: dict[str, Any]) -> list[tuple[str, str, Interval, list[f
     for a, b in result["differences"]:
         left, right = rates(result, a), rates(result, b)
         by_seed = [(sum(ours) - sum(theirs)) / len(ours) for ours, theirs in zip(left, right, strict=True)]
-        rows.append((a, b, paired_difference(left, right), by_seed))
+        apart = compare_pairs(left, right, groups=result.get("problems")).interval
+        rows.append((a, b, apart, by_seed))
     return rows
 
 
@@ -93,9 +97,8 @@ def tables(result: dict[str, Any]) -> list[str]:
     for arm in result["passed"]:
         values = rates(result, arm)
         seeds = ", ".join(f"{100 * sum(row) / len(row):.1f}" for row in values)
-        lines.append(
-            f"| {arm} | {percent(interval_over_seeds(values))} | {seeds if len(values) > 1 else ''} |"
-        )
+        score = interval_over_seeds(values, groups=result.get("problems"))
+        lines.append(f"| {arm} | {percent(score)} | {seeds if len(values) > 1 else ''} |")
     lines += ["", "| difference | points | with each seed | |", "|---|---|---|---|"]
     for a, b, whole, by_seed in differences(result):
         bounds = f"{points(whole.mean)} [{points(whole.low)}, {points(whole.high)}]"

@@ -285,7 +285,10 @@ def _conclude(
     for arm in config.arms:
         of_arm = evaluations[arm.name]
         runs = tuple(run.name for run in planned[arm.name])
-        greedy = [[float(ok) for ok in e.greedy_per_task.values()] for e in of_arm]
+        ids = list(of_arm[0].per_task)
+        problems = of_arm[0].problems
+        over = partial(interval_over_seeds, groups=[problems[task] for task in ids] if problems else None)
+        greedy = [[float(e.greedy_per_task[task]) for task in ids if e.greedy_per_task] for e in of_arm]
         bleus = [e.bleu for e in of_arm if e.bleu is not None]
         arms.append(
             Arm(
@@ -293,8 +296,8 @@ def _conclude(
                 about=arm.about,
                 runs=runs,
                 result=arm.result,
-                pass_at={k: interval_over_seeds([rates(e, k) for e in of_arm]) for k in of_arm[0].pass_at},
-                greedy=interval_over_seeds(greedy) if all(greedy) else None,
+                pass_at={k: over([rates(e, k, ids) for e in of_arm]) for k in of_arm[0].pass_at},
+                greedy=over(greedy) if all(greedy) else None,
                 bleu=sum(bleus) / len(bleus) if bleus else None,
                 nats_per_byte=_likelihood(of_arm),
                 profile=of_arm[0].profile,

@@ -77,16 +77,18 @@ def _ratios(tops: Sequence[float], bottoms: Sequence[float], seed: int) -> np.nd
     return sums_DC[:, 0] / sums_DC[:, 1]
 
 
-def interval_over_seeds(values_ST: Sequence[Sequence[float]], seed: int = 0) -> Interval:
-    """Mean score with its 95% interval over training seeds (rows) and tasks (columns).
+def interval_over_seeds(
+    values_ST: Sequence[Sequence[float]], seed: int = 0, groups: Sequence[Hashable] | None = None
+) -> Interval:
+    """Mean score with its 95% interval over training seeds (rows) and tasks (columns), or groups of tasks.
 
     Each bootstrap draw resamples seeds and tasks, both with replacement; as :func:`interval` where every
     value is the same 0 or 1.
     """
     data_ST = np.asarray(values_ST, dtype=float)
     if data_ST.min() == data_ST.max() and data_ST.min() in (0.0, 1.0):
-        return _wilson(float(data_ST.min()), data_ST.shape[1])
-    return _percentiles(float(data_ST.mean()), _over_seeds(data_ST, seed))
+        return _wilson(float(data_ST.min()), data_ST.shape[1] if groups is None else len(set(groups)))
+    return _percentiles(float(data_ST.mean()), _over_seeds(data_ST, seed, groups))
 
 
 def paired_difference(
