@@ -12,7 +12,7 @@ from tests.support.tiny import tiny_starcoder2
 from transformers import Gemma3nTextConfig
 
 from codestill.config import RunConfig
-from codestill.models import Decoding, Placement, SamplingConfig, sample
+from codestill.models import Decoding, Placement, SamplingConfig
 from codestill.models.decode import OwnPrompts, WholeTexts, bytes_per_token
 from codestill.models.room import USABLE, Estimate, _groups, available_bytes, total_bytes
 from codestill.models.shared import SharedPrompts, memory_for
@@ -89,7 +89,7 @@ def test_a_batch_that_would_not_fit_is_lowered_and_said_once(
 ) -> None:
     wanted, before = heard(llama)
     assert before.messages == []  # a small one that fits is not worth a line
-    monkeypatch.setattr(sample, "available_bytes", lambda device: 500_000)
+    monkeypatch.setattr("codestill.models.batch.available_bytes", lambda device: 500_000)
     found, watcher = heard(llama)
     assert found == wanted
     (message,) = watcher.messages

@@ -9,9 +9,10 @@ from tests.support.token_families import family
 from transformers import AutoModelForCausalLM, MambaConfig, MptConfig, XLNetConfig
 
 from codestill.models import ChatConfig, Decoding, Placement
+from codestill.models.batch import position_limit
 from codestill.models.codec import TextCodec
+from codestill.models.pick import pick
 from codestill.models.rows import CHECK_EVERY
-from codestill.models.sample import pick, position_limit
 from codestill.models.settings import SamplingConfig
 from codestill.models.student import Student
 from codestill.models.tokenizers import encode_prompt
@@ -110,7 +111,7 @@ def test_a_nucleus_is_the_same_whether_all_is_sorted_or_the_likeliest(
     uniform = torch.rand(60, generator=random, dtype=torch.float64)
     sampling = SamplingConfig(temperature=0.9, top_p=0.9)
     sorted_whole = pick(logits, sampling, uniform)
-    monkeypatch.setattr("codestill.models.sample.LIKELIEST", 16)
+    monkeypatch.setattr("codestill.models.pick.LIKELIEST", 16)
     assert torch.equal(pick(logits, sampling, uniform), sorted_whole)
     alone = [pick(logits[row : row + 1], sampling, uniform[row : row + 1]) for row in range(60)]
     assert torch.equal(torch.cat(alone), sorted_whole)

@@ -26,8 +26,8 @@ def write(source: str, place: Path, kind: str) -> None:
     """The file, and how it is asked: template, ends of an answer, context, licence."""
     from transformers import AutoConfig, PreTrainedTokenizerFast
 
+    from codestill.models.batch import position_limit
     from codestill.models.licence import licence_text
-    from codestill.models.sample import position_limit
 
     tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(source)
     limit = position_limit(AutoConfig.from_pretrained(source)) or LONGEST

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
-from codestill.models.rows import completion_of, ending, rows_of, unanswered, uniforms
-from codestill.models.sample import pick
+from codestill.models.pick import pick
+from codestill.models.rows import completion_of, ending, rows_of, unanswered
 from codestill.types import Completion, Request
 
 
@@ -38,13 +38,13 @@ def complete_alone(
     """Yield one Completion per request, longest prompts first, as :func:`codestill.models.sample.complete`
     does: the same stop rules, and the same random stream of each request. ``ids``: how many the tokenizer
     has; ``limit``: positions."""
-    waiting, too_long = rows_of(codec, requests, decoding.sampling.max_new_tokens, limit)
+    waiting, too_long = rows_of(codec, requests, decoding, limit)
     yield from map(unanswered, too_long)
     done, most = 0, sum(row.room for row in waiting)
     tell: Callable[[int, int, int], None] = decoding.watcher.decoded if decoding.watcher else _no_one
     try:
         for number, row in enumerate(waiting):
-            drawn_N = uniforms([row], row.room, decoding.seed)[0] if decoding.sampling.temperature else None
+            drawn_N = torch.from_numpy(row.uniforms) if decoding.sampling.temperature else None
             reader.begin()
             new: Sequence[int] = row.prompt
             how = None
@@ -55,7 +55,7 @@ def complete_alone(
                 row.tokens += new
                 done += 1
                 tell(done, most, len(waiting) - number)
-                how = ending(codec, row, stop_ids, decoding.stopped)
+                how = ending(codec, row, stop_ids)
             yield completion_of(codec, row, stop_ids, how)
     finally:
         if decoding.watcher is not None:

@@ -8,10 +8,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from codestill.errors import ModelError
+from codestill.models.batch import position_limit
 from codestill.models.codec import TextCodec
 from codestill.models.completer import begun
-from codestill.models.decode import WholeTexts
-from codestill.models.sample import NO_LIMIT, position_limit
+from codestill.models.decode import NO_LIMIT, WholeTexts
 from codestill.types import Completion, Request
 
 

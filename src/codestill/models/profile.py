@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from codestill.models.batch import position_limit
 from codestill.models.decode import NO_LIMIT, forward_last
 from codestill.models.load import load_weights
-from codestill.models.sample import position_limit
 from codestill.models.settings import Device
 from codestill.models.timing import in_fresh_process, measured_here
 from codestill.types import ModelProfile

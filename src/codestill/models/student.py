@@ -9,13 +9,14 @@ from typing import Self
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from codestill.files.whole import written_whole
+from codestill.models.batch import position_limit
 from codestill.models.chat import codec_of, form_of
 from codestill.models.choices import choose
 from codestill.models.codec import TextCodec
 from codestill.models.completer import Decoding
 from codestill.models.gguf.store import quantization_of
 from codestill.models.load import DTYPES, load_weights, resolve
-from codestill.models.sample import complete, position_limit
+from codestill.models.sample import complete
 from codestill.models.saved import SavedForm, read_saved_form
 from codestill.models.settings import AdapterConfig, ChatConfig, Device, Dtype, Placement, Quantization
 from codestill.models.tokenizers import load_tokenizer, require_rows, warn_if_reload_differs
