@@ -15,6 +15,7 @@
         ├── SandboxError          the sandbox itself broke (never a wrong answer)
         ├── GateError             an evaluation whose gates fail: its score cannot be believed
         ├── TrainingError         a loss that is not finite
+        ├── ServerBusy            a server that takes no further request now
         ├── TeacherError          a teacher that cannot be reached, or whose answers are unusable
         └── BudgetError           a budget that another call could exceed
 
@@ -100,6 +101,10 @@ class ExportError(Failure):
 
 class PublishError(Failure):
     """A model hub cannot be reached, or refuses."""
+
+
+class ServerBusy(Failure):
+    """A server takes no further request now."""
 
 
 class TeacherError(Failure):

@@ -80,6 +80,11 @@ _IN_ORDER: tuple[tuple[str, str | App, str], ...] = (
         "codestill.cli.export:export",
         "Write what a small machine runs, and prove it is the student: codestill export RUN --to gguf:q8_0",
     ),
+    (
+        "serve",
+        "codestill.cli.serve:serve",
+        "Serve a student to editors and programs: codestill serve RUN",
+    ),
     ("card", "codestill.cli.publish:card", "Write a student's model card: codestill card RUN"),
     ("push", "codestill.cli.publish:push", "Upload a student with its card: codestill push RUN owner/name"),
     ("library", library, ""),
@@ -87,7 +92,18 @@ _IN_ORDER: tuple[tuple[str, str | App, str], ...] = (
     ("check", "codestill.cli.extend:prove", "Check a recipe, task family or divergence of your own."),
     ("pocket", pocket, ""),
 )
-_OWN_HELP = {"quickstart", "evaluate", "export", "distil", "plan", "run", "cache", "compare", "sweep"}
+_OWN_HELP = {
+    "quickstart",
+    "evaluate",
+    "export",
+    "serve",
+    "distil",
+    "plan",
+    "run",
+    "cache",
+    "compare",
+    "sweep",
+}
 for place, (name, command, text) in enumerate(_IN_ORDER):
     if isinstance(command, App):
         command.sort_key = place

@@ -27,6 +27,7 @@ def read_settings(
     *,
     examples: str = "",
     short: Mapping[str, str] = NONE,
+    in_directory: bool = True,
 ) -> tuple[Path | None, Any] | None:
     """The run directory and the config that ``--config FILE``, ``--run-dir`` and options specify.
 
@@ -34,7 +35,8 @@ def read_settings(
     for that file, unless there is a file of this name here.
 
     ``examples`` stand at the top of the help; ``short`` are settings that the command also takes by another
-    name, which help shows.
+    name, which help shows. ``in_directory``: whether the command works in a run directory, which
+    ``--run-dir`` names.
 
     None when only help was printed. Raises ConfigError or cyclopts' own errors, which name the option or
     the key and the nearest valid name.
@@ -44,11 +46,16 @@ def read_settings(
     def collect(*, settings: Any, run_dir: Path | None = None) -> None:
         parsed.append((run_dir, settings))
 
+    def collect_alone(*, settings: Any) -> None:
+        parsed.append((None, settings))
+
     # The model is known only now, so the signature that cyclopts inspects is completed here.
     required = any(field.is_required() for field in model.model_fields.values())
-    collect.__kwdefaults__ = {"run_dir": None} | ({} if required else {"settings": model()})
-    collect.__annotations__ = {
-        "settings": Annotated[model, Parameter(name="*")],
+    given_settings = {} if required else {"settings": model()}
+    collect.__kwdefaults__ = {"run_dir": None} | given_settings
+    collect_alone.__kwdefaults__ = given_settings
+    collect_alone.__annotations__ = {"settings": Annotated[model, Parameter(name="*")]}
+    collect.__annotations__ = collect_alone.__annotations__ | {
         "run_dir": Annotated[Path | None, Parameter(help="Run directory (default: below runs/).")],
     }
     everything = "--help-all" in arguments
@@ -77,7 +84,7 @@ def read_settings(
         help=f"{examples}\n\n{about}".strip(),
         version_flags=[],
     )
-    parser.default(collect)
+    parser.default(collect if in_directory else collect_alone)
     parser(rest, exit_on_error=False, print_error=False, result_action="return_value")
     if parsed and "student" in model.model_fields and bundled.get("real") in paths:
         _require_models(parsed[0][1])

@@ -2,7 +2,7 @@
 tokenizer, and an answer a turn of it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from itertools import pairwise
@@ -106,8 +106,23 @@ class ChatCodec(TextCodec):
 
     def prompt(self, prompt: str) -> list[int]:
         """Ids of a user's message and of the beginning of the answer, with one BOS where there is any."""
-        forged = self.reserved.search(prompt)
-        ids = self._around(prompt) if forged else self.native(self.render(prompt))
+        return self.conversation([{"role": "user", "content": prompt}])
+
+    def conversation(self, turns: Sequence[Mapping[str, str]]) -> list[int]:
+        """Ids of turns, each with ``role`` and ``content``, and of the beginning of the next answer.
+
+        The system prompt of the settings stands before turns that bring none. Raises ModelError for turns
+        that the template refuses.
+        """
+        try:
+            forged = any(self.reserved.search(turn["content"]) for turn in turns)
+            ids = self._around(turns) if forged else self.native(self._rendered(turns))
+        except _REFUSALS as error:
+            raise ModelError(
+                f"The chat template does not take these messages: {error}",
+                next_step="Send turns of user and assistant one after the other, the first and the last the "
+                "user's.",
+            ) from error
         ids = ids if ids[: len(self.start)] == self.start else [*self.start, *ids]
         prefix = self.config.answer_prefix
         return [*ids, *self.continuation(ids, prefix)] if prefix else ids
@@ -155,18 +170,22 @@ class ChatCodec(TextCodec):
 
     def render(self, message: str) -> str:
         """The template around a message, up to where the answer begins."""
-        system = self.config.system_prompt
-        turns = [] if system is None else [{"role": "system", "content": system}]
-        return self._template([*turns, {"role": "user", "content": message}], add_generation_prompt=True)
+        return self._rendered([{"role": "user", "content": message}])
 
-    def _template(self, turns: list[dict[str, str]], **options: Any) -> str:
+    def _rendered(self, turns: Sequence[Mapping[str, str]]) -> str:
+        system = self.config.system_prompt
+        if system is not None and all(turn["role"] != "system" for turn in turns):
+            turns = [{"role": "system", "content": system}, *turns]
+        return self._template(turns, add_generation_prompt=True)
+
+    def _template(self, turns: Sequence[Mapping[str, str]], **options: Any) -> str:
         if self.config.reasoning is not None:
             options["enable_thinking"] = self.config.reasoning
         template = self.tokenizer.chat_template
         if isinstance(template, str):
             options["chat_template"] = _TODAY.sub(lambda call: repr(_DAY.strftime(call[2])), template)
         render: Any = self.tokenizer.apply_chat_template
-        return str(render(turns, tokenize=False, date_string=_DAY.strftime("%d %b %Y"), **options))
+        return str(render([*turns], tokenize=False, date_string=_DAY.strftime("%d %b %Y"), **options))
 
     def _system(self) -> str | None:
         """The system prompt, also one that the template adds by itself."""
@@ -182,17 +201,21 @@ class ChatCodec(TextCodec):
             return None
         return rendered[len(before) : len(rendered) - len(after)] or None
 
-    def _around(self, message: str) -> list[int]:
+    def _around(self, turns: Sequence[Mapping[str, str]]) -> list[int]:
         """A tokenizer itself encodes what is between two control tokens by itself; here the spellings in the
-        message carry a mark while control tokens are looked for."""
-        mark = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in message)
-        cuts = [0, *(match.start() + 1 for match in self.reserved.finditer(message)), len(message)]
-        marked = mark.join(message[begin:end] for begin, end in pairwise(cuts))
+        messages carry a mark while control tokens are looked for."""
+        said = "".join(turn["content"] for turn in turns)
+        mark = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in said)
         id_of = {token: id for id, token in self.controls.items() if token}
         controls = re.compile("|".join(re.escape(token) for token in sorted(id_of, key=len, reverse=True)))
+        marked = [{**turn, "content": self._marked(turn["content"], mark)} for turn in turns]
         ids: list[int] = []
-        rendered, at = self.render(marked), 0
+        rendered, at = self._rendered(marked), 0
         for control in controls.finditer(rendered):
             ids += [*self.text([rendered[at : control.start()].replace(mark, "")])[0], id_of[control[0]]]
             at = control.end()
         return [*ids, *self.text([rendered[at:].replace(mark, "")])[0]]
+
+    def _marked(self, message: str, mark: str) -> str:
+        cuts = [0, *(match.start() + 1 for match in self.reserved.finditer(message)), len(message)]
+        return mark.join(message[begin:end] for begin, end in pairwise(cuts))

@@ -23,9 +23,9 @@ _NAMED = 5
 Finish = Literal["stop", "length"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
-    """A completion as it grows."""
+    """A completion as it grows; it is equal to itself alone."""
 
     request: Request
     prompt: tuple[int, ...]
