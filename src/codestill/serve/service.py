@@ -43,9 +43,9 @@ class Service:
     def no_infill(self) -> str:
         """Why gaps cannot be filled; empty where they can."""
         try:
-            self.text.infill("", "")
+            self.text.gap("", "")
         except ModelError as error:
-            return str(error)
+            return error.message
         return ""
 
     @property
@@ -120,7 +120,7 @@ class Service:
     def infill(self, prefix: str, suffix: str) -> list[int]:
         """Ids of a gap. Raises Refusal for a student without tokens for it."""
         try:
-            return self.text.infill(prefix, suffix)
+            return self.text.gap(prefix, suffix)
         except ModelError as error:
             raise Refusal(
                 400, error.message, error.next_step, param="suffix", code="no_fill_in_the_middle"
