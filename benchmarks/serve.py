@@ -60,7 +60,7 @@ def prompts(count: int) -> list[str]:
             if function.__module__ == module.__name__ and (function.__doc__ or "").strip():
                 lines = inspect.getdoc(function) or ""
                 head = f"def {name}{inspect.signature(function)}:\n"
-                found.append(head + textwrap.indent(f'"""{lines[:400]}\n"""\n', "    "))
+                found.append(head + textwrap.indent(f'"""{lines[:160]}\n"""\n', "    "))
     return [found[number % len(found)] for number in range(count)]
 
 

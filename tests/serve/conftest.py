@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import torch
 from tests.support.tiny import save_model, tiny_config, tiny_tokenizer
 
 from codestill.models import ChatConfig, Placement
@@ -21,6 +22,8 @@ from codestill.serve import Limits, ServeConfig
 from codestill.serve.app import application
 from codestill.serve.service import Service
 
+ENDLESS = {"prompt": "class Stack:\n", "max_tokens": 450}
+"""What the student answers greedily with as many tokens as it may."""
 GAP = ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"]
 TURNS = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|endoftext|>\n{% endfor %}assistant: "
 
@@ -66,21 +69,28 @@ def serving(
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])))
         thread.start()
         served = Served(f"http://127.0.0.1:{sock.getsockname()[1]}", service)
-        served.until(lambda: server.started)
-        yield served
-        server.should_exit = True
-        thread.join(60)
-        assert not thread.is_alive()
+        try:
+            served.until(lambda: server.started)
+            yield served
+        finally:
+            server.should_exit = True
+            thread.join(60)
+        assert not [one for one in threading.enumerate() if one in (thread, service.engine.thread)]
 
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The student's directory."""
+    """The student's directory. Its control tokens are so unlikely that greedy answers do not end."""
     tokenizer = tiny_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": GAP})  # pyright: ignore[reportArgumentType]
     tokenizer.chat_template = TURNS
     config = tiny_config("llama", vocabulary=len(tokenizer), positions=512)
-    return save_model(tmp_path_factory.mktemp("serve") / "tiny", config, tokenizer, seed=3)
+    made = save_model(tmp_path_factory.mktemp("serve") / "tiny", config, tokenizer, seed=3)
+    model = Student.load(made, device="cpu").model
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tokenizer.all_special_ids] *= 0.01  # pyright: ignore
+    model.save_pretrained(made)
+    return made
 
 
 @pytest.fixture(scope="session")

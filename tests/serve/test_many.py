@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.serve.conftest import Served
+from tests.serve.conftest import ENDLESS, Served
 from tests.serve.test_completions import PROMPT, own
 
 from codestill.models import Placement
@@ -36,14 +36,18 @@ def requests() -> list[dict[str, Any]]:
     ]
 
 
-def expected(student: Student, asked: dict[str, Any]) -> str:
-    settings = {"max_new_tokens": asked["max_tokens"], "temperature": asked["temperature"]}
-    (text,) = own(student, asked["prompt"], 1, asked["seed"], top_p=asked["top_p"], **settings)
-    return text
+@pytest.fixture(scope="module")
+def expected(continuing: Student) -> list[str]:
+    """What ``complete`` answers to each."""
+    texts = []
+    for asked in requests():
+        settings = {"max_new_tokens": asked["max_tokens"], "temperature": asked["temperature"]}
+        texts += own(continuing, asked["prompt"], 1, asked["seed"], top_p=asked["top_p"], **settings)
+    return texts
 
 
 @pytest.mark.parametrize("streams", [False, True])
-def test_each_of_many_gets_its_own_answer(streams: bool, served: Served, continuing: Student) -> None:
+def test_each_of_many_gets_its_own_answer(streams: bool, served: Served, expected: list[str]) -> None:
     together = threading.Barrier(CLIENTS)
     steps = served.number("codestill_step_rows_count"), served.number("codestill_step_rows_sum")
 
@@ -54,30 +58,29 @@ def test_each_of_many_gets_its_own_answer(streams: bool, served: Served, continu
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         answers = list(pool.map(ask, requests()))
-    assert answers == [expected(continuing, asked) for asked in requests()]
+    assert answers == expected
     count = served.number("codestill_step_rows_count") - steps[0]
     rows = served.number("codestill_step_rows_sum") - steps[1]
     assert CLIENTS < rows <= sum(asked["max_tokens"] for asked in requests())
     assert rows / count > 4  # decoded together
 
 
-def test_few_places_serve_many(start: Start, student: Student, continuing: Student) -> None:
+def test_few_places_serve_many(start: Start, student: Student, expected: list[str]) -> None:
     narrow = replace(student, placement=Placement(device="cpu", decode_batch=3))
     with start(narrow) as served, ThreadPoolExecutor(12) as pool:
         asked = requests()[:12]
         answers = list(
             pool.map(lambda one: served.client.completions.create(model="tiny", **one).choices[0].text, asked)
         )
-    assert answers == [expected(continuing, one) for one in asked]
+    assert answers == expected[:12]
 
 
 @pytest.mark.parametrize("streams", [False, True])
 def test_who_hangs_up_leaves_the_batch_and_nobody_else_notices(
-    streams: bool, start: Start, student: Student, continuing: Student
+    streams: bool, start: Start, student: Student, expected: list[str]
 ) -> None:
     with start(student) as served:
-        body = {"prompt": PROMPT, "max_tokens": 450, "stream": streams, "temperature": 1.0, "seed": 1}
-        gone = [_asking(served.url, body) for _ in range(3)]
+        gone = [_asking(served.url, ENDLESS | {"stream": streams}) for _ in range(3)]
         served.until(lambda: served.number("codestill_batch_rows") == 3)
         with ThreadPoolExecutor(4) as pool:
             stay = [
@@ -87,7 +90,7 @@ def test_who_hangs_up_leaves_the_batch_and_nobody_else_notices(
                 client.close()
             answers = [one.result().choices[0].text for one in stay]
         served.until(lambda: served.number("codestill_batch_rows") == 0)
-        assert answers == [expected(continuing, one) for one in requests()[:4]]
+        assert answers == expected[:4]
         assert served.number("codestill_hang_ups_total") == 3
         assert served.number("codestill_tokens_total") < 3 * 450
 

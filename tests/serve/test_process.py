@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.serve.conftest import ENDLESS
 from tests.serve.test_completions import PROMPT, own
 
 from codestill.cli import main
@@ -71,19 +71,19 @@ def test_nothing_that_was_answered_is_lost_by_a_kill_and_the_end_is_clean(
 
     with process(place, tmp_path / "first") as (url, server), ThreadPoolExecutor(8) as pool:
         before = list(pool.map(lambda one: ask(url, one), asked[:4]))
-        lost = [pool.submit(ask, url, one | {"max_tokens": 400}) for one in asked[4:]]
+        lost = [pool.submit(ask, url, ENDLESS) for _ in range(4)]
         time.sleep(0.05)
         server.kill()
-        assert all(one.result() is None or one.result() for one in lost)
+        assert {one.result() for one in lost} == {None}
     expected = [own(continuing, PROMPT, 1, n, max_new_tokens=40, temperature=1.0)[0] for n in range(8)]
     assert before == expected[:4]
     with process(place, tmp_path / "second") as (url, server), ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda one: ask(url, one), asked)) == expected
-        running = pool.submit(ask, url, asked[0] | {"max_tokens": 400})
+        running = pool.submit(ask, url, ENDLESS)
         while "codestill_batch_rows 1.0" not in httpx.get(f"{url}/metrics").text:
             assert not running.done()
         server.send_signal(signal.SIGTERM)
-        (whole,) = own(continuing, PROMPT, 1, 0, max_new_tokens=400, temperature=1.0)
+        (whole,) = own(continuing, str(ENDLESS["prompt"]), max_new_tokens=450)
         assert running.result() == whole
         assert server.wait(30) == 0
         assert ask(url, asked[0]) is None
@@ -154,7 +154,3 @@ def test_a_gguf_file_is_llama_cpps_where_it_is_installed(tmp_path: Path) -> None
     assert "is installed: it serves" in done.stdout and f":{options['--port']}/v1" in done.stdout
     config = ServeConfig(model="m", threads=2)
     assert "--threads 2" in " ".join(command("llama-server", config, "m.gguf", "m"))
-
-
-def test_threads_end_with_the_server() -> None:
-    assert not [thread for thread in threading.enumerate() if thread.name == "codestill-engine"]

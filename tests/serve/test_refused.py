@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from tests.serve.conftest import Served
+from tests.serve.conftest import ENDLESS, Served
 
 from codestill.errors import ConfigError
 from codestill.models import Placement
@@ -125,12 +125,12 @@ def test_an_address_that_others_reach_needs_a_key(monkeypatch: pytest.MonkeyPatc
 def test_a_full_queue_asks_to_come_back(start: Start, student: Student) -> None:
     narrow = replace(student, placement=Placement(device="cpu", decode_batch=1))
     with start(narrow, limits={"queue": 2}) as served, ThreadPoolExecutor(3) as pool:
-        body = {"prompt": "a", "max_tokens": 400, "seed": 1, "temperature": 1.0}
-        running = pool.submit(served.post, COMPLETIONS, body)
+        running = pool.submit(served.post, COMPLETIONS, ENDLESS)
         served.until(lambda: served.number("codestill_batch_rows") == 1)
-        waiting = [pool.submit(served.post, COMPLETIONS, body | {"max_tokens": 1}) for _ in range(2)]
+        short = ENDLESS | {"max_tokens": 1}
+        waiting = [pool.submit(served.post, COMPLETIONS, short) for _ in range(2)]
         served.until(lambda: served.number("codestill_queue") == 2)
-        refused = served.post(COMPLETIONS, body | {"stream": True})
+        refused = served.post(COMPLETIONS, short | {"stream": True})
         assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
         assert "limits.queue is 2" in refused.json()["error"]["message"]
         with pytest.raises(openai.RateLimitError):
@@ -141,10 +141,10 @@ def test_a_full_queue_asks_to_come_back(start: Start, student: Student) -> None:
 
 def test_time_ends_an_answer_and_a_wait(start: Start, student: Student) -> None:
     narrow = replace(student, placement=Placement(device="cpu", decode_batch=1))
-    with start(narrow, limits={"seconds": 0.3}) as served, ThreadPoolExecutor(2) as pool:
-        body = {"prompt": "a", "max_tokens": 480, "seed": 1, "temperature": 1.0, "n": 2}
-        first = pool.submit(served.post, COMPLETIONS, body)
-        assert first.result().status_code == 503  # of its two samples, the second never had a place
-        (choice,) = served.post(COMPLETIONS, body | {"n": 1}).json()["choices"]
+    with start(narrow, limits={"seconds": 0.1}) as served:
+        late = served.post(COMPLETIONS, ENDLESS | {"n": 2})
+        assert late.status_code == 503  # of its two samples, the second never had a place
+        assert late.headers["retry-after"] == "1"
+        (choice,) = served.post(COMPLETIONS, ENDLESS).json()["choices"]
         assert choice["finish_reason"] == "length" and choice["text"]
-        assert served.number("codestill_batch_rows") == 0
+        served.until(lambda: served.number("codestill_batch_rows") == 0)

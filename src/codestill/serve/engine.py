@@ -49,10 +49,11 @@ class Engine:
         self._new: deque[Job] = deque()
         self._scorings: deque[_Scoring] = deque()
         self._waiting: list[Row] = []
+        self._joining: list[Row] = []
         self._events: list[tuple[Job, Event]] = []
         self._closing = False
         self._since_joined = 0
-        self._thread = threading.Thread(target=self._run, name="codestill-engine", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="codestill-engine", daemon=True)
 
     @property
     def positions(self) -> int:
@@ -61,7 +62,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin to work."""
-        self._thread.start()
+        self.thread.start()
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Put jobs into the queue, all or none. Raises ServerBusy where it is full, or the server ends."""
@@ -93,8 +94,8 @@ class Engine:
         with self._awake:
             self._closing = True
             self._awake.notify()
-        if self._thread.ident is not None:
-            self._thread.join()
+        if self.thread.ident is not None:
+            self.thread.join()
 
     @property
     def _queued(self) -> int:
@@ -153,7 +154,7 @@ class Engine:
             if batch.tried == 1:
                 raise
         if ended is None:  # outside the handler, whose traceback holds what is to be freed
-            self._waiting = [*batch.halve(), *self._waiting]
+            self._waiting, self._joining = [*batch.halve(), *self._waiting], []
             return
         now = time.monotonic()
         if batch.rows:
@@ -207,14 +208,14 @@ class Engine:
         group = self._waiting[: batch.affordable(self._waiting)]
         if not group:
             return
-        self._waiting = self._waiting[len(group) :]
-        self._since_joined = 0
+        self._since_joined, self._joining = 0, group
         now = time.monotonic()
         for row in group:
             _job(row).joined = now
             self.metrics.prompt_tokens.inc(len(row.prompt))
         # Alike lengths share a cohort (codestill.models.shared).
         batch.join(sorted(group, key=lambda row: -len(row.prompt)))
+        self._waiting, self._joining = self._waiting[len(group) :], []
 
     def _finish(self, row: Row) -> Finish | None:
         return ending(self.student.codec, row, self.stop_ids)
@@ -261,8 +262,10 @@ class Engine:
                 scoring.future.set_result(listed)
 
     def _fail(self, error: Exception) -> None:
-        """Every row in the batch gets the error for an answer."""
-        self._events += [(_job(row), error) for row in self._batch.rows if not row.ended]
+        """Every row in the batch, and every one that was to join it, gets the error for an answer."""
+        lost = [*(row for row in self._batch.rows if not row.ended), *self._joining]
+        self._events += [(_job(row), error) for row in lost]
+        self._waiting, self._joining = self._waiting[len(self._joining) :], []
         self._batch.clear()
 
     def _tell(self) -> None:
