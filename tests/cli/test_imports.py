@@ -22,6 +22,7 @@ COMMANDS = (
     "run logit_kd --help",
     "evaluate --help",
     "export --help",
+    "serve --help",
     "compare --help",
     "sweep --help",
     "tasks --help",

@@ -52,6 +52,9 @@ EXTRAS = (
     "ruff",
     "peft",
     "bitsandbytes",
+    "fastapi",
+    "uvicorn",
+    "prometheus_client",
 )
 
 

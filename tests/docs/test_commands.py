@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.docs.pages import COMMANDS, ROOT, Command, blocks
 
-from codestill.cli import app, commands, export, main, plan
+from codestill.cli import app, commands, export, main, plan, serve
 
 # Commands that do nothing else are parsed by cyclopts alone; the others read settings first.
 PLAIN = [
@@ -51,7 +51,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         read(model, command, arguments, *bundled, **shown)
         parsed.append(command)
 
-    for module in (commands, export, plan):
+    for module in (commands, export, plan, serve):
         monkeypatch.setattr(module, "read_settings", only_read)
     return parsed
 
