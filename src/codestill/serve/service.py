@@ -41,12 +41,8 @@ class Service:
 
     @property
     def no_infill(self) -> str:
-        """Why gaps cannot be filled; empty where they can."""
-        try:
-            self.text.gap("", "")
-        except ModelError as error:
-            return error.message
-        return ""
+        """Why editors should not ask it to fill gaps; empty where they can."""
+        return self.student.unfit_for_gaps
 
     @property
     def longest_prompt(self) -> int:
@@ -64,7 +60,7 @@ class Service:
                 ids = (
                     self.infill(prompt, body.suffix) if body.suffix is not None else self.text.prompt(prompt)
                 )
-                request = Request(task_id=TASK, prompt=prompt)
+                request = Request(task_id=TASK, prompt=prompt, suffix=body.suffix)
             else:
                 ids, request = self._checked(prompt), Request(task_id=TASK, prompt="")
             jobs += self._jobs(body, request, ids, body.max_tokens, top=body.logprobs)
@@ -97,14 +93,12 @@ class Service:
     def gap(self, body: InfillBody) -> tuple[list[Job], bool]:
         """A job for each answer to an editor, and whether its texts had to be cut to fit."""
         self._require_model(body.model)
-        if self.no_infill:
-            self.infill("", "")  # before anything else is looked at
         wanted = body.max_tokens if body.n_predict is None else body.n_predict
         most = self.config.sampling.max_new_tokens if wanted in (None, -1) else wanted
         most = min(most or 1, self.config.limits.new_tokens)
         prefix, suffix, cut = self._fitting(body, self.longest_prompt - most)
         ids = self.infill(prefix, suffix)
-        request = Request(task_id=TASK, prompt=prefix)
+        request = Request(task_id=TASK, prompt=prefix, suffix=suffix)
         jobs = self._jobs(
             body.model_copy(update={"n": body.n_cmpl, "seed": None if (body.seed or 0) < 0 else body.seed}),
             request,

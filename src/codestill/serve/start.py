@@ -61,7 +61,7 @@ def _serve_here(
         + f"{config.execution.decode_batch} answers at a time."
     )
     if no_infill:
-        say(f"No /infill, and no suffix: {no_infill}")
+        say(f"Not for editors' completions (/infill, suffix): {no_infill}.")
     if service.chat is None:
         say("No /v1/chat/completions: the student continues text (--chat true where it was trained to chat).")
     address = _address(config.host, sock.getsockname()[1])
