@@ -24,8 +24,9 @@ from codestill.serve.scoring import score
 
 _log = logging.getLogger(__name__)
 
-JOIN_EVERY = 4
-"""Steps between two groups that join a batch at work: a group costs every later step some time."""
+JOIN_EVERY = 16
+"""Steps that a group waits at most to join a batch at work, and as many as rows go on where these are fewer:
+every group costs each later step some time, so that they are the larger the more there is to slow down."""
 
 
 @dataclass
@@ -203,7 +204,7 @@ class Engine:
         self._since_joined += 1
         if not self._waiting or not batch.takes_more:
             return
-        if batch.going and self._since_joined < JOIN_EVERY:
+        if self._since_joined < min(JOIN_EVERY, batch.going):
             return
         group = self._waiting[: batch.affordable(self._waiting)]
         if not group:
