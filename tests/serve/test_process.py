@@ -36,7 +36,7 @@ def process(place: Path, log: Path, *options: str) -> Iterator[tuple[str, "subpr
     try:
         address = None
         for _ in range(1200):
-            address = re.search(r"^Serving tiny at (\S+)/v1", log.read_text(), re.MULTILINE)
+            address = re.search(r"^Serving \S+ at (\S+)/v1", log.read_text(), re.MULTILINE)
             if address is not None and _answers(address[1]):
                 break
             assert server.poll() is None, log.read_text()
