@@ -23,7 +23,7 @@ from codestill.evaluation.speculative import (
     residual,
     speculate,
 )
-from codestill.models import load_student
+from codestill.models import Decoding, SamplingConfig, load_student
 from codestill.models.rows import Finish, Row
 from codestill.types import Request
 
@@ -44,7 +44,8 @@ class Chain:
 
 
 def row(length: int) -> Row:
-    return Row(Request(task_id="t", prompt=""), prompt=(0,), room=length)
+    decoding = Decoding(SamplingConfig(max_new_tokens=length))
+    return Row(Request(task_id="t", prompt=""), prompt=(0,), room=length, decoding=decoding)
 
 
 def full(row: Row) -> Finish | None:

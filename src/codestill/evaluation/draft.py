@@ -250,12 +250,7 @@ class _Measured:
 
         # Another stream than that of the measured texts, so that the two are independent.
         stream = np.random.default_rng(seed_for(self.run.seed, f"speculative {row.request.key}"))
-        finish = partial(
-            ending,
-            self.target.codec,
-            stop_ids=self.target.stop_ids,
-            stopped=self.prompts.ended(self.task_set.stop, self.task_set.gaps),
-        )
+        finish = partial(ending, self.target.codec, stop_ids=self.target.stop_ids)
         uniforms = iter(stream.random, None)
         return speculate(*readers, row, length, self.config.temperature, uniforms, finish).passes
 
@@ -285,7 +280,11 @@ class _Measured:
     def _rows(self, asked: Iterable[Request], most: int) -> list["Row"]:
         from codestill.models.rows import rows_of
 
-        return rows_of(self.target.codec, asked, most, self._positions)[0]
+        decoding = Decoding(
+            SamplingConfig(temperature=self.config.temperature, max_new_tokens=most),
+            stopped=self.prompts.ended(self.task_set.stop, self.task_set.gaps),
+        )
+        return rows_of(self.target.codec, asked, decoding, self._positions)[0]
 
     def _readers(self) -> tuple["ModelReader", "ModelReader"]:
         """Of the target and of the draft."""
