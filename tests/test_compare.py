@@ -381,7 +381,8 @@ def test_an_arm_may_be_another_evaluation_of_anothers_runs(tmp_path: Path) -> No
         score = read_evaluation(tmp_path / "run" / "once/seed-0" / "results" / f"{arm.result}.json")
         assert score.pass_at[1].mean == arm.pass_at[1].mean
     with pytest.raises(ConfigError, match=r"asks for the result 'nothing'.*student-self-repair"):
-        wrong = [*arms[:1], arms[1] | {"result": "nothing"}]
+        short = arms[0] | {"config": personal | {"rounds": 1}}
+        wrong = [short, arms[1] | {"result": "nothing"}]
         run(tmp_path / "other", arms=wrong, seeds=[0], teacher=None, differences=[])
 
 

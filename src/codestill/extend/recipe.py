@@ -1,6 +1,5 @@
 """Proof that a recipe keeps the promises that every bundled one keeps."""
 
-import fcntl
 import json
 import os
 import select
@@ -92,6 +91,8 @@ class _Worker:
 
     def run(self, directory: Path, after: int | None = None) -> _Done:
         """One run in a directory, killed ``after`` so many events."""
+        import fcntl  # here: Windows has none
+
         said = str(directory.with_name(f"said-{directory.name}"))
         job = {"said": said, "recipe": str(self.recipe), "directory": str(directory), "after": after}
         assert self.process.stdin and self.process.stdout
