@@ -7,6 +7,7 @@ from tests.support.tiny import tiny_tokenizer
 
 from codestill.errors import ModelError
 from codestill.export.ollama import ChatTemplate, modelfile
+from codestill.models.saved import SavedForm
 
 CHATML = (
     "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
@@ -69,21 +70,25 @@ def test_a_template_that_does_more_is_refused(template: str, said: str) -> None:
 
 def test_a_model_that_continues_is_not_put_into_a_template() -> None:
     for known, continues in ((tokenizer(None), False), (tokenizer(CHATML), True)):
-        text = modelfile(known, continues, 256)
+        text = modelfile(known, SavedForm(chat=False if continues else "auto"), 256)
         assert 'TEMPLATE """{{ .Prompt }}"""' in text and "PARAMETER num_ctx 256\n" in text
         assert f'PARAMETER stop "{known.eos_token}"' in text and "im_end" not in text
 
 
 def test_a_gap_is_asked_for_with_the_tokens_of_the_tokenizer() -> None:
-    text = modelfile(tokenizer(CHATML, *FIM), False, 256, "Free.\n")
+    text = modelfile(tokenizer(CHATML, *FIM), SavedForm(), 256, "Free.\n")
     assert (
         '"""{{ if .Suffix }}<|fim_prefix|>{{ .Prompt }}<|fim_suffix|>{{ .Suffix }}<|fim_middle|>{{ else }}'
         in text
     )
     assert 'PARAMETER stop "<|im_end|>"' in text and 'PARAMETER stop "<|fim_prefix|>"' in text
     assert text.endswith('LICENSE """Free."""\n')
+    untrained = modelfile(tokenizer(CHATML, *FIM), SavedForm(fills_gaps=False), 256)
+    assert ".Suffix" not in untrained and ".Suffix" in modelfile(
+        tokenizer(CHATML, *FIM), SavedForm(fills_gaps=True), 256
+    )
 
 
 def test_what_cannot_be_quoted_is_refused() -> None:
     with pytest.raises(ModelError, match="cannot stand in a Modelfile"):
-        modelfile(tokenizer(None), True, 256, 'A licence with """ in it.')
+        modelfile(tokenizer(None), SavedForm(), 256, 'A licence with """ in it.')

@@ -14,6 +14,7 @@ from codestill.cli import main
 from codestill.errors import RunError
 from codestill.files.serialize import read_record, write_object
 from codestill.launch import distill
+from codestill.models.saved import SavedForm
 from codestill.models.licence import UNKNOWN, licence_of
 from codestill.report.card import (
     is_hub_id,
@@ -59,11 +60,18 @@ def test_it_says_what_it_was_made_of_and_how_to_repeat_it(trained: Path) -> None
         "It reads at most 512 tokens",
         "codestill run sft --config config.yaml",
         "It continues code; it is not asked in a chat.",
+        "It was not trained here to fill a gap",
     ):
         assert said in text, said
     config = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
     assert config["train"]["max_steps"] == 1 and config["evaluate"]["tasks"]["path"] == "own.jsonl"
     assert str(trained.parent) not in text  # nothing of this machine
+
+
+def test_a_student_that_fills_gaps_is_not_said_to_lack_it(trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "kd")
+    SavedForm(chat=False, fills_gaps=True).write(run / "student")
+    assert "not trained here to fill" not in read(run).text
 
 
 def test_what_was_left_out_is_shown(trained: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from codestill.files.whole import written_whole
 
 if TYPE_CHECKING:
     from codestill.models.alone import Reader
+    from codestill.models.saved import SavedForm
 
 WEIGHTS, MODELFILE = "model.gguf", "Modelfile"
 LONGEST = 8192
@@ -28,33 +29,27 @@ def write(source: str, place: Path, kind: str) -> None:
 
     from codestill.models.batch import position_limit
     from codestill.models.licence import licence_text
+    from codestill.models.saved import SavedForm, read_saved_form
 
     tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(source)
     limit = position_limit(AutoConfig.from_pretrained(source)) or LONGEST
-    text = modelfile(
-        tokenizer, _continues(source), min(limit, LONGEST), licence_text(Path(source)) or gguf.licence(source)
-    )
+    said = read_saved_form(Path(source)) or SavedForm()
+    licence = licence_text(Path(source)) or gguf.licence(source)
+    text = modelfile(tokenizer, said, min(limit, LONGEST), licence)
     with written_whole(place) as temporary:
         gguf.write(source, temporary / WEIGHTS, kind)
         (temporary / MODELFILE).write_text(text, encoding="utf-8")
 
 
-def _continues(source: str) -> bool:
-    """Whether the model was saved as one that continues its prompt though its tokenizer has a template."""
-    from codestill.models.saved import read_saved_form
-
-    said = read_saved_form(Path(source))
-    return said is not None and said.chat is False
-
-
-def modelfile(tokenizer: Any, continues: bool, context: int, licence: str = "") -> str:
-    """What the Modelfile says. Raises ModelError for a chat template that Ollama's cannot follow."""
+def modelfile(tokenizer: Any, said: "SavedForm", context: int, licence: str = "") -> str:
+    """What the Modelfile of a model that was saved so says: of gaps nothing where it was not trained to fill
+    them. Raises ModelError for a chat template that Ollama's cannot follow."""
     from codestill.models.fim import fim_tokens
 
     fim = fim_tokens(tokenizer)
-    chat = None if continues or not tokenizer.chat_template else ChatTemplate.of(tokenizer)
+    chat = None if said.chat is False or not tokenizer.chat_template else ChatTemplate.of(tokenizer)
     body = chat.in_go if chat else "{{ .Prompt }}"
-    if {"fim_pre", "fim_suf", "fim_mid"} <= fim.keys():
+    if {"fim_pre", "fim_suf", "fim_mid"} <= fim.keys() and said.fills_gaps is not False:
         prefix, suffix, middle = (_go(fim[name]) for name in ("fim_pre", "fim_suf", "fim_mid"))
         gap = f"{prefix}{{{{ .Prompt }}}}{suffix}{{{{ .Suffix }}}}{middle}"
         body = f"{{{{ if .Suffix }}}}{gap}{{{{ else }}}}{body}{{{{ end }}}}"

@@ -17,6 +17,7 @@ from codestill.errors import RunError
 from codestill.files.serialize import is_object, write_atomic
 from codestill.files.usage import read_usage
 from codestill.models.licence import CARD, UNKNOWN, licence_of
+from codestill.models.saved import read_saved_form
 from codestill.pace import duration
 from codestill.pages import render
 from codestill.report import claims, rounds, spend
@@ -170,12 +171,14 @@ def limits(sections: Sequence[Section], config: Path) -> list[str]:
     ]
     shape = json.loads(config.read_bytes())
     positions = shape.get("max_position_embeddings") or shape.get("n_positions")
+    said = read_saved_form(config.parent)
+    if said is None or not said.fills_gaps:
+        texts.append("It was not trained here to fill a gap in the middle of a file, which editors ask for.")
     if positions:
         texts.append(f"It reads at most {positions:,} tokens, prompt and answer together.")
     return [
         *texts,
         "A score counts programs that passed the unit tests of those tasks: it shows no more than they test.",
-        "It was not trained here to fill a gap in the middle of a file, which editors ask for.",
         "It writes programs: run them where they can do no harm.",
     ]
 
