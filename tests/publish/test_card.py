@@ -14,8 +14,8 @@ from codestill.cli import main
 from codestill.errors import RunError
 from codestill.files.serialize import read_record, write_object
 from codestill.launch import distill
-from codestill.models.saved import SavedForm
 from codestill.models.licence import UNKNOWN, licence_of
+from codestill.models.saved import SavedForm
 from codestill.report.card import (
     is_hub_id,
     model_card,

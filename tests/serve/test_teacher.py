@@ -8,6 +8,7 @@ from tests.serve.conftest import Served, serving
 from tests.support.tiny import CPU
 
 from codestill.capture import CaptureRun, capture, capture_run
+from codestill.errors import TeacherError
 from codestill.examples import training_examples
 from codestill.logits import LogitCache
 from codestill.models import Decoding, SamplingConfig
@@ -68,3 +69,19 @@ def test_log_probabilities_come_with_its_answers(pocket: Served) -> None:
     *ids, end = listing.generated
     assert end == student.codec.end
     assert student.codec.decode(student.codec.prompt(prompt), [int(id) for id in ids]) == here.text
+
+
+def test_gaps_are_filled_over_http_as_here(served: Served) -> None:
+    settings = {"base_url": f"{served.url}/v1", "model": "tiny", "endpoint": "completions"}
+    asked = [
+        Request(task_id="t", prompt="def add(a, b):\n", suffix=suffix) for suffix in ("    return c\n", "")
+    ]
+    decoding = Decoding(SamplingConfig(max_new_tokens=12))
+    for one in asked:
+        (there,) = ApiTeacherConfig.model_validate(settings).build().complete([one], decoding)
+        (here,) = served.service.student.complete([one], decoding)
+        assert there.text == here.text != ""
+    chat = ApiTeacherConfig.model_validate(settings | {"endpoint": "chat"}).build()
+    with pytest.raises(TeacherError, match="chat endpoints are not told of") as raised:
+        list(chat.complete(asked[:1], decoding))
+    assert "completions" in raised.value.next_step

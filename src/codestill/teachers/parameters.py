@@ -11,7 +11,7 @@ from codestill.models.completer import Decoding
 Parameter = Literal["seed", "top_p", "temperature", "max_tokens"]
 PARAMETERS: tuple[Parameter, ...] = ("seed", "top_p", "temperature", "max_tokens")
 """In the order in which they are given up where a refusal names several."""
-RESERVED = ("model", "messages", "prompt", "stream", "n")
+RESERVED = ("model", "messages", "prompt", "suffix", "stream", "n")
 """Fields of a request that no setting changes."""
 LISTED = 20
 """Alternatives to the first token that are asked for where there are words to choose from: the most that
