@@ -19,6 +19,8 @@ SCRIPT = runpy.run_path(str(ROOT / "experiments" / "tables.py"))
 PAGES = {
     "answers_and_logits": "recipes/logit_kd.md",
     "cut": "models.md",
+    "fim": "fill-in-the-middle.md",
+    "gaps": "fill-in-the-middle.md",
     "opd": "recipes/opd.md",
     "other_tokenizer": "other-tokenizers.md",
 }

@@ -1,7 +1,6 @@
 """A tiny world to train in, and processes in which a test's function can be killed."""
 
 import fcntl
-import json
 import multiprocessing
 import os
 import signal
@@ -10,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from experiments.gaps.make import fim_tokenizer
 from tests.support.forms import CONTINUES
 from tests.support.tiny import CPU
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
 
 from codestill.config import RunConfig
 from codestill.examples import references
 from codestill.files.serialize import read_jsonl
 from codestill.models import StudentConfig
-from codestill.models.fim import FIM_TOKENS
 from codestill.models.student import Student
 from codestill.pocket import bundled_directory
 from codestill.run import Run
@@ -45,18 +42,7 @@ def student(model: str | Path = "pocket-0.1m", seed: int = 0) -> Student:
 
 def fim_student(directory: Path) -> Student:
     """The bundled student, in whose tokenizer the last three tokens are those of fill-in-the-middle."""
-    core = json.loads((bundled_directory("pocket-base-0.1m") / "tokenizer.json").read_text())
-    vocabulary, merges = core["model"]["vocab"], core["model"]["merges"]
-    last = sorted(vocabulary, key=vocabulary.get)[-3:]
-    core["model"]["merges"] = [merge for merge in merges if "".join(merge) not in last]
-    for token, role in zip(last, ("fim_pre", "fim_suf", "fim_mid"), strict=True):
-        vocabulary[FIM_TOKENS[role][0]] = vocabulary.pop(token)
-    backend = Tokenizer.from_str(json.dumps(core))
-    backend.add_special_tokens([FIM_TOKENS[role][0] for role in ("fim_pre", "fim_suf", "fim_mid")])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>"
-    )
-    tokenizer.save_pretrained(str(directory))
+    fim_tokenizer(bundled_directory("pocket-base-0.1m")).save_pretrained(str(directory))
     config = StudentConfig(model="pocket-base-0.1m", tokenizer=str(directory))
     return config.build(placement=CPU)
 
