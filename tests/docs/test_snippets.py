@@ -17,6 +17,7 @@ TABLES: tuple[dict[str, Any], ...] = (DIVERGENCES, LANGUAGES)
 # Complete, and yet not for every machine.
 NOT_EXECUTED = {
     "gpt-4o-mini": "needs a key and a network",
+    "127.0.0.1:8012": "needs a server; tests/serve/test_page.py executes it against one",
     "mbpp:train": "needs MBPP's file",
     "runs/persd": "needs that run; the notebook of reading one executes the same calls",
 }

@@ -38,7 +38,7 @@ class TrainConfig(Settings):
     """Batches per optimiser step; the loss is normalised over all of them together."""
     fim: float = Field(default=0.0, ge=0, le=1)
     """Share of the examples that become gaps to fill (fill-in-the-middle), which is what editors ask a model
-    for; the tokenizer must have tokens for it. A half costs little of what the student learns otherwise."""
+    for; the tokenizer must have tokens for it. Whole examples are read the less often: raise the steps."""
     max_length: PositiveInt = 512
     """Longer examples, in tokens of prompt and completion, are left out and counted."""
     optimizer: Literal["adamw", "muon", "adamw_8bit"] = "adamw"
