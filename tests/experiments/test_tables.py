@@ -45,7 +45,7 @@ def trained(path: Path) -> dict[str, Any]:
 def test_the_page_has_every_row_of_the_tables(experiment: str, page: str):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     lines = SCRIPT["tables"](SCRIPT["kept"](experiment))
-    assert len(lines) > 10
+    assert len(lines) > 7
     for line in lines:
         assert line in text.splitlines()
 
@@ -57,8 +57,9 @@ def test_the_kept_result_is_that_of_the_config(experiment: str):
     assert list(kept["passed"]) == [arm["name"] for arm in config["arms"]]
     assert kept["differences"] == config["differences"]
     assert kept["samples_per_task"] == (config["evaluate"]["samples_per_task"] or 1)  # the greedy one
+    as_they_stand = {arm["name"] for arm in config["arms"] if "model" in arm}
     for arm, seeds in kept["passed"].items():
-        assert list(seeds) == (["0"] if arm == "teacher" else [str(seed) for seed in config["seeds"]])
+        assert list(seeds) == (["0"] if arm in as_they_stand else [str(seed) for seed in config["seeds"]])
         tasks = config["evaluate"]["tasks"]
         assert {len(digits) for digits in seeds.values()} == {tasks.get("count") or tasks["limit"]}
 
