@@ -15,7 +15,7 @@ from codestill.sandbox import Program, Sandbox, SandboxConfig
 from codestill.tasks import TasksConfig, TaskSet, check_tasks, write_tasks
 from codestill.tasks.preflight import preflight
 from codestill.tasks.stops import cut, stop_rule, stopped
-from codestill.types import Task
+from codestill.types import Task, Test
 
 from .test_files import HUMANEVAL, write
 
@@ -76,7 +76,9 @@ def test_a_line_ends_the_gap_of_a_line() -> None:
 
 
 def test_a_set_is_of_gaps_or_of_none(tmp_path: Path) -> None:
-    whole = Task(task_id="a", prompt="def f():\n", entry_point="f", reference="    pass\n", tests=("f()",))
+    whole = Task(
+        task_id="a", prompt="def f():\n", entry_point="f", reference="    pass\n", tests=(Test(code="f()"),)
+    )
     gap = whole.model_copy(update={"task_id": "b", "suffix": "\n"})
     write_tasks(tmp_path / "mixed.jsonl", [whole, gap])
     with pytest.raises(TaskError, match="mixes tasks that go on from a prompt with gaps"):
@@ -92,7 +94,7 @@ def test_a_gap_is_asked_for_by_its_sides_alone() -> None:
         suffix=" if x else 1\n",
         entry_point="f",
         reference="x",
-        tests=("f(1)",),
+        tests=(Test(code="f(1)"),),
     )
     for prompts in (CONTINUED, INSTRUCT):
         assert prompts.to_solve(gap) == gap.prompt and prompts.to_train(gap, "x") == "x"
@@ -106,7 +108,7 @@ def test_a_gap_is_asked_for_by_its_sides_alone() -> None:
 def test_recipes_whose_teacher_reads_prompts_refuse_gaps(recipe: str, tmp_path: Path) -> None:
     gap = Task(
         task_id="a", split="train", prompt="def f(x):\n", suffix="    return y\n", entry_point="f",
-        reference="    y = x\n", tests=("assert f(1) == 1",),
+        reference="    y = x\n", tests=(Test(code="assert f(1) == 1"),),
     )  # fmt: skip
     write_tasks(tmp_path / "gaps.jsonl", [gap])
     settings: dict[str, Any] = {"tasks": f"{tmp_path / 'gaps.jsonl'}:train"}

@@ -101,8 +101,8 @@ class TextCodec:
         around neither. Raises ModelError where the tokenizer has no tokens for it."""
         if self.fim is None:
             raise ModelError(
-                f"the tokenizer of {self.tokenizer.name_or_path or 'the model'} has no tokens for "
-                "fill-in-the-middle, so the model cannot be asked for what stands between two texts.",
+                "the model's tokenizer has no tokens for fill-in-the-middle, so it cannot be asked for what "
+                "stands between two texts.",
                 next_step="Give a model whose tokenizer has them: Qwen2.5-Coder and StarCoder2 do, and so do "
                 "students with their tokenizers.",
             )
