@@ -96,11 +96,8 @@ def _routes(service: Service) -> APIRouter:
     async def chat(request: Request) -> Response:
         body = await read(request, ChatBody, limits)
         jobs = service.conversation(body)
-        if body.stream:
-            ends = bool(body.stream_options and body.stream_options.include_usage)
-            return _streamed(service, jobs, _chat_chunks(service, jobs, ends))
-        answers = await _unless_gone(request, service.answers(jobs))
-        return JSONResponse(_chat(service, jobs, answers))
+        with_usage = bool(body.stream_options and body.stream_options.include_usage)
+        return await _chatted(service, request, jobs, bool(body.stream), with_usage)
 
     @router.post("/v1/fim/completions")
     async def fim(request: Request) -> Response:
@@ -114,10 +111,7 @@ def _routes(service: Service) -> APIRouter:
             prompt=body.prompt, suffix=body.suffix or "", max_tokens=most, seed=seed, **same
         )
         jobs = service.completion(asked)
-        if body.stream:
-            return _streamed(service, jobs, _chat_chunks(service, jobs, False))
-        answers = await _unless_gone(request, service.answers(jobs))
-        return JSONResponse(_chat(service, jobs, answers))
+        return await _chatted(service, request, jobs, bool(body.stream), with_usage=False)
 
     @router.post("/infill")
     async def infill(request: Request) -> Response:
@@ -173,12 +167,18 @@ async def _completion(service: Service, body: CompletionBody, jobs: Sequence[Job
     return headed("text_completion", service.name, choices, _used(jobs, answers))
 
 
-def _chat(service: Service, jobs: Sequence[Job], answers: Sequence[Answer]) -> Shape:
+async def _chatted(
+    service: Service, request: Request, jobs: Sequence[Job], streams: bool, with_usage: bool
+) -> Response:
+    """The answers in the shape of a chat's, whole or as a stream."""
+    if streams:
+        return _streamed(service, jobs, _chat_chunks(service, jobs, with_usage))
+    answers = await _unless_gone(request, service.answers(jobs))
     choices = [
         chat_choice(index, job, answer, service.spelling)
         for index, (job, answer) in enumerate(zip(jobs, answers, strict=True))
     ]
-    return headed("chat.completion", service.name, choices, _used(jobs, answers))
+    return JSONResponse(headed("chat.completion", service.name, choices, _used(jobs, answers)))
 
 
 _NOTHING = Answer("", "length", (), (), "", False, 0, 0, 0)
